@@ -1,0 +1,55 @@
+# Two commands on a fresh machine with Python 3.11 or newer:
+#
+#   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
+#   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
+#
+# make bench measures what generation costs beside the network itself.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint test-jax test-tensorflow test-torch bench clean help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo-installed: pyproject.toml | .venv/bin/python
+	@echo "Installing what the demo needs into .venv ..."
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+.venv/test-installed: pyproject.toml | .venv/bin/python
+	@echo "Installing JAX, TensorFlow, PyTorch (CPU) and the test tools into .venv ..."
+	$(PIP) --editable ".[test]"
+	@touch $@ .venv/demo-installed
+
+demo: .venv/demo-installed
+	KERAS_BACKEND=jax $(BIN)/keras-diffusion demo --out runs/demo --overwrite
+
+test: lint test-jax test-tensorflow test-torch
+	@echo "All tests passed on JAX, TensorFlow and PyTorch."
+
+lint: .venv/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-jax: .venv/test-installed
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q --durations=10
+
+# The two other backends run everything that is not marked slow. One thread for torch: more than one fights with XLA's for two cores.
+test-tensorflow: .venv/test-installed
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -q -m "not slow"
+
+test-torch: .venv/test-installed
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+
+bench: .venv/test-installed
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/generate_overhead.py
+
+clean:
+	rm -rf .venv build *.egg-info runs
