@@ -1,0 +1,26 @@
+"""Shapes: a level is one number per batch or one per sample; a sample may have any rank."""
+
+from keras import ops
+
+
+def expand_to_rank(value, like):
+    """Appends axes to a per-sample `value` so that it multiplies `like`.
+
+    Args:
+        value: tensor `(B,)`, or a scalar `()` or Python number, which is returned as it is.
+        like: tensor `(B, ...)` of the wanted rank.
+
+    Returns:
+        `value` shaped `(B, 1, ..., 1)`, or the scalar.
+    """
+    rank = len(getattr(value, "shape", ()))
+    if rank == 0:
+        return value
+    return ops.reshape(value, (-1,) + (1,) * (len(like.shape) - 1))
+
+
+def per_sample(value, like):
+    """A scalar or `(B,)` value as a `(B,)` tensor, B being the batch size of `like`."""
+    if len(value.shape) == 1:
+        return value
+    return ops.broadcast_to(ops.reshape(value, (1,)), (ops.shape(like)[0],))

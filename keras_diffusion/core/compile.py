@@ -1,0 +1,56 @@
+"""Compiling a function of tensors on any backend."""
+
+import keras
+
+
+class Compiled:
+    """A function compiled by the backend: `jax.jit`, `tf.function`, or as it is, without gradients, on torch.
+
+    Args:
+        function: function of pytrees of tensors, without side effects.
+
+    Call arguments:
+        args: pytrees of tensors (numbers and NumPy arrays on JAX and torch only).
+
+    Attributes:
+        traces: how often Python ran through `function`: once per structure and shapes of the arguments on JAX and TensorFlow.
+    """
+
+    def __init__(self, function):
+        self.traces = 0
+
+        def counted(*args):
+            self.traces += 1
+            return function(*args)
+
+        backend = keras.backend.backend()
+        if backend == "jax":
+            import jax
+
+            self._call = jax.jit(counted)
+        elif backend == "tensorflow":
+            self._call = _graphs(counted)
+        else:
+            import torch
+
+            self._call = torch.no_grad()(counted)
+
+    def __call__(self, *args):
+        return self._call(*args)
+
+
+def _graphs(function):
+    """A `tf.function` whose traces are kept here by shape: TensorFlow itself would warn that there are several."""
+    import tensorflow as tf
+
+    traced = tf.function(function, autograph=False)
+    graphs = {}
+
+    def call(*args):
+        flat = keras.tree.flatten(args)
+        key = (repr(keras.tree.map_structure(lambda v: 0, args)), tuple((tuple(v.shape), v.dtype) for v in flat))
+        if key not in graphs:
+            graphs[key] = traced.get_concrete_function(*keras.tree.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), args))
+        return graphs[key](*args)
+
+    return call

@@ -1,0 +1,48 @@
+"""Noise levels: where on the way from data to noise a sample is.
+
+Throughout the library
+
+    x_t = α·x0 + σ·ε,        ε ~ N(0, I)
+
+α is the signal scale, σ the noise scale and t ∈ [0, 1] the time, 1 being pure noise. A `Levels` holds the three together. On the
+host they are float64 arrays of a whole grid; inside a compiled loop, float32 scalars (one level for the batch) or vectors (one
+level per sample).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+
+class Levels(NamedTuple):
+    """Times with their signal and noise scales.
+
+    Fields:
+        t: time in [0, 1]; 1 is pure noise. Host: float64 `(n + 1,)`, decreasing when it is a sampling grid. Device: `()` or `(B,)`.
+        alpha: signal scale α, same shape.
+        sigma: noise scale σ, same shape.
+    """
+
+    t: Any
+    alpha: Any
+    sigma: Any
+
+    @property
+    def log_snr(self):
+        """log(α²/σ²): +∞ at σ = 0, −∞ at α = 0."""
+        if ops.is_tensor(self.alpha) or ops.is_tensor(self.sigma):
+            return 2.0 * (ops.log(self.alpha) - ops.log(self.sigma))
+        with np.errstate(divide="ignore"):
+            return 2.0 * (np.log(self.alpha) - np.log(self.sigma))
+
+    def map(self, function):
+        """The same levels with `function` applied to each field: `levels.map(lambda v: v[:-1])` drops the last one."""
+        return Levels(*(function(field) for field in self))
+
+
+class Prediction(NamedTuple):
+    """What a denoiser returns: its estimates of the clean sample x0 and of the noise ε, both shaped like x."""
+
+    x0: Any
+    eps: Any

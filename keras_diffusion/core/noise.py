@@ -1,0 +1,124 @@
+"""Noise that can be named: the same numbers for the same (seed, sample, step) on every backend and for every batch size.
+
+Two sources:
+
+- `initial_noise` draws x at t = 1 on the host with NumPy's Philox generator, one stream per (seed, sample index).
+- `counter_normal` draws inside a compiled loop. It has no state: a bijection (Threefry-2x32, 20 rounds) maps a counter
+  (sample index, element) to 64 random bits under a key made of (seed, step, draw), and Box–Muller makes two normals of them.
+  Backends' own generators would be a little faster, but differ from each other, and a Keras `SeedGenerator` inside a JAX loop
+  cannot advance.
+
+Reference: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.precision import solver_dtype
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_WORD = 0xFFFFFFFF
+
+
+def initial_noise(seed, indices, shape):
+    """Standard normal noise for the samples named by `indices`.
+
+    Args:
+        seed: int ≥ 0.
+        indices: sequence of sample indices (ints ≥ 0).
+        shape: shape of one sample, without the batch axis.
+
+    Returns:
+        float32 array `(len(indices), *shape)`. Row k depends on `seed` and `indices[k]` only.
+    """
+    rows = [np.random.Generator(np.random.Philox(key=[check_seed(seed), i])).standard_normal(shape, dtype="float32") for i in indices]
+    return np.stack(rows) if rows else np.zeros((0, *shape), "float32")
+
+
+def check_seed(seed):
+    """`seed` as an int in [0, 2^64); a new one from the operating system for None."""
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise ValueError(f"A seed must be an integer from 0 to 2^64 − 1, or None for a new one. Received: seed={seed!r}")
+    return int(seed)
+
+
+def seed_words(seed):
+    """The two 32-bit words of a seed, as a tensor `(2,)` of the type that `counter_normal` computes in."""
+    seed = check_seed(seed)
+    return ops.convert_to_tensor(np.array([seed & _WORD, seed >> 32], _word_dtype()))
+
+
+def counter_normal(words, step, draw, shape, first_index=0):
+    """Standard normal noise for one step of a compiled loop.
+
+    Args:
+        words: tensor `(2,)` from `seed_words`.
+        step: number of the step, a Python int or an integer scalar tensor.
+        draw: number of the draw within the step, a Python int.
+        shape: `(B, ...)`; static.
+        first_index: index of the batch's first sample, an int or integer scalar tensor: sample i of a long run gets the same noise
+            however the run is cut into batches.
+
+    Returns:
+        tensor of `shape`; float32, or float64 where that is Keras's default.
+    """
+    dtype = _word_dtype()
+    batch, size = shape[0], math.prod(shape[1:])
+    pairs = (size + 1) // 2
+    zero = ops.zeros((), dtype)
+    key = threefry_2x32((words[0], words[1]), (ops.cast(step, dtype), zero + draw))
+    sample = ops.arange(batch, dtype=dtype)[:, None] + ops.cast(first_index, dtype)
+    element = ops.arange(pairs, dtype=dtype)[None, :]
+    first, second = threefry_2x32(key, (sample + 0 * element, element + 0 * sample))
+    # 24 bits fill a float32 mantissa: u₁ ∈ (0, 1), never 0, so that its logarithm is finite; u₂ ∈ [0, 1).
+    u1 = (ops.cast(_shift_right(first, 8), "float32") + 0.5) * 2.0**-24
+    u2 = ops.cast(_shift_right(second, 8), "float32") * 2.0**-24
+    radius, angle = ops.sqrt(-2.0 * ops.log(u1)), (2.0 * math.pi) * u2
+    normals = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=1)
+    return ops.cast(ops.reshape(normals[:, :size], shape), solver_dtype())
+
+
+def threefry_2x32(key, counter):
+    """The Threefry-2x32-20 bijection.
+
+    Args:
+        key: two integer tensors holding 32-bit words.
+        counter: two integer tensors holding 32-bit words, of one shape.
+
+    Returns:
+        two tensors of 32-bit words.
+    """
+    k0, k1 = key
+    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), ops.cast(_PARITY, _word_dtype())))
+    x0, x1 = _wrap(counter[0] + k0), _wrap(counter[1] + k1)
+    for block in range(5):
+        for rotation in _ROTATIONS[block % 2]:
+            x0 = _wrap(x0 + x1)
+            x1 = ops.bitwise_xor(_rotate(x1, rotation), x0)
+        x0 = _wrap(x0 + schedule[(block + 1) % 3])
+        x1 = _wrap(x1 + schedule[(block + 2) % 3] + (block + 1))
+    return x0, x1
+
+
+def _word_dtype():
+    # JAX has no 64-bit integers by default but full 32-bit arithmetic; TensorFlow and torch the other way round.
+    return "uint32" if keras.backend.backend() == "jax" else "int64"
+
+
+def _wrap(word):
+    return word if _word_dtype() == "uint32" else ops.bitwise_and(word, _WORD)
+
+
+def _shift_right(word, bits):
+    return ops.right_shift(word, ops.cast(bits, _word_dtype()))
+
+
+def _rotate(word, bits):
+    left = ops.left_shift(word, ops.cast(bits, _word_dtype()))
+    return _wrap(ops.bitwise_or(left, _shift_right(word, 32 - bits)))

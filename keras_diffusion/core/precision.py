@@ -1,0 +1,18 @@
+"""Floating types: scalar maths of levels and solvers never runs in half precision.
+
+1 − t in bfloat16 is 0 for small t, and a cumulative sum over a thousand steps is worse. Schedules, predictors and samplers
+therefore compute in float32 whatever the network's policy, or in float64 when `keras.config.floatx()` says so.
+"""
+
+import keras
+
+
+def solver_dtype():
+    """ "float64" when that is Keras's default float type, else "float32"."""
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+def solver_layer_options(options):
+    """Constructor options for a `keras.layers.Layer` that does level maths: `dtype` as above and no autocasting."""
+    dtype = options.pop("dtype", None) or solver_dtype()
+    return {**options, "dtype": dtype, "autocast": False}
