@@ -1,0 +1,56 @@
+"""Noise schedules (t → signal and noise scale) and spacings (which t a sampler visits)."""
+
+from keras_diffusion.schedulers.alpha_bar import CosineBetaNoiseSchedule, ExpNoiseSchedule, LaplaceBetaNoiseSchedule
+from keras_diffusion.schedulers.cosine import CosineNoiseSchedule, OffsetCosineNoiseSchedule
+from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule
+from keras_diffusion.schedulers.flow import FlowNoiseSchedule
+from keras_diffusion.schedulers.laplace import LaplaceNoiseSchedule
+from keras_diffusion.schedulers.linear import LinearNoiseSchedule, ScaledLinearNoiseSchedule, SigmoidBetaNoiseSchedule
+from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
+from keras_diffusion.schedulers.sigmoid import SigmoidNoiseSchedule
+from keras_diffusion.schedulers.spacing import (
+    SPACINGS,
+    ExponentialSpacing,
+    KarrasSpacing,
+    LeadingSpacing,
+    LinspaceSpacing,
+    PolyexponentialSpacing,
+    QuadraticSpacing,
+    Spacing,
+    TrailingSpacing,
+)
+from keras_diffusion.schedulers.sqrt import SqrtNoiseSchedule
+from keras_diffusion.schedulers.variance_exploding import VarianceExplodingNoiseSchedule
+from keras_diffusion.schedulers.variance_preserving import VariancePreservingNoiseSchedule
+
+get = SCHEDULES.get
+get_spacing = SPACINGS.get
+
+__all__ = [
+    "CosineBetaNoiseSchedule",
+    "CosineNoiseSchedule",
+    "DiscreteNoiseSchedule",
+    "ExpNoiseSchedule",
+    "ExponentialSpacing",
+    "FlowNoiseSchedule",
+    "KarrasSpacing",
+    "LaplaceBetaNoiseSchedule",
+    "LaplaceNoiseSchedule",
+    "LeadingSpacing",
+    "LinearNoiseSchedule",
+    "LinspaceSpacing",
+    "NoiseSchedule",
+    "OffsetCosineNoiseSchedule",
+    "PolyexponentialSpacing",
+    "QuadraticSpacing",
+    "ScaledLinearNoiseSchedule",
+    "SigmoidBetaNoiseSchedule",
+    "SigmoidNoiseSchedule",
+    "Spacing",
+    "SqrtNoiseSchedule",
+    "TrailingSpacing",
+    "VarianceExplodingNoiseSchedule",
+    "VariancePreservingNoiseSchedule",
+    "get",
+    "get_spacing",
+]

@@ -1,0 +1,85 @@
+"""Beta tables that follow a curve ᾱ(u): cosine, exponential, Laplace."""
+
+import numpy as np
+
+from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule, betas_from_alpha_bar, check_timesteps
+from keras_diffusion.schedulers.noise_schedule import SCHEDULES
+
+
+class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
+    def __init__(self, alpha_bar, timesteps, max_beta, **kwargs):
+        if not 0 < max_beta <= 1:
+            raise ValueError(f"`max_beta` caps the betas and must lie in (0, 1]. Received: max_beta={max_beta}")
+        super().__init__(betas_from_alpha_bar(alpha_bar, check_timesteps(timesteps), max_beta), **kwargs)
+        self.max_beta = max_beta
+
+    def get_config(self):
+        return {**super().get_config(), "timesteps": self.timesteps, "max_beta": self.max_beta}
+
+
+@SCHEDULES.register("cosine_beta", "squaredcos_cap_v2", "CosineNoiseScheduler")
+class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
+    """Improved DDPM's table: ᾱ(u) = cos²((u + s)/(1 + s)·π/2).
+
+    Args:
+        timesteps: T ≥ 2. Default 1000.
+        offset: s ≥ 0. Default 0.008.
+        max_beta: cap on the betas, in (0, 1]. Default 0.999; with 1 the last level is pure noise (see `zero_terminal_snr`).
+        zero_terminal_snr: see `DiscreteNoiseSchedule`.
+
+    Reference:
+        Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17.
+    """
+
+    def __init__(self, timesteps=1000, offset=0.008, max_beta=0.999, zero_terminal_snr=False, **kwargs):
+        super().__init__(lambda u: _cosine(u, offset), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        self.offset = offset
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset}
+
+
+@SCHEDULES.register("exp", "exponential")
+class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
+    """ᾱ(u) = e^(−rate·u): every step keeps the same share of the signal.
+
+    Args:
+        timesteps: T ≥ 2. Default 1000.
+        rate: decay over the whole schedule, > 0. Default 12, so that ᾱ ends at 6e-6.
+        max_beta: cap on the betas, in (0, 1]. Default 0.999.
+        zero_terminal_snr: see `DiscreteNoiseSchedule`.
+    """
+
+    def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
+        if not rate > 0:
+            raise ValueError(f"`rate` is the decay of the signal and must be positive. Received: rate={rate}")
+        super().__init__(lambda u: np.exp(-rate * u), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        self.rate = rate
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+@SCHEDULES.register("laplace_beta")
+class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
+    """diffusers' "laplace" table: ᾱ(u) = √(SNR/(1 + SNR)), log SNR = −½·sign(½ − u)·log(1 − 2·|½ − u| + 1e-6).
+
+    Not the table of `LaplaceNoiseSchedule`: the square root makes ᾱ what that schedule calls α. Kept for networks trained with it.
+
+    Args:
+        timesteps: T ≥ 2. Default 1000.
+        max_beta: cap on the betas, in (0, 1]. Default 0.999.
+        zero_terminal_snr: see `DiscreteNoiseSchedule`.
+    """
+
+    def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):
+        super().__init__(_diffusers_laplace, timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+
+
+def _cosine(u, offset):
+    return np.cos((u + offset) / (1.0 + offset) * 0.5 * np.pi) ** 2
+
+
+def _diffusers_laplace(u):
+    log_snr = -0.5 * np.copysign(1.0, 0.5 - u) * np.log(1.0 - 2.0 * np.abs(0.5 - u) + 1e-6)
+    return 1.0 / np.sqrt(1.0 + np.exp(-log_snr))

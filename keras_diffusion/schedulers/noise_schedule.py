@@ -1,0 +1,99 @@
+"""Noise schedules: how much signal and how much noise there is at time t.
+
+    x_t = α(t)·x0 + σ(t)·ε,     t ∈ [0, 1],  t = 1 is (nearly) pure noise
+
+A schedule is only this curve t → (α, σ). Which t training draws is a time distribution's business, which t a sampler visits a
+spacing's. What matters of a curve is its log-SNR λ = log(α²/σ²), which must fall from t = 0 to t = 1; two schedules with the same λ
+differ by a factor on x alone.
+
+A curve may end exactly at σ(0) = 0 (λ = +∞) or at α(1) = 0 (λ = −∞); nothing here divides by either.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.levels import Levels
+from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.core.registry import Registry
+
+SCHEDULES = Registry("noise schedule")
+
+
+@SCHEDULES.base
+class NoiseSchedule(keras.layers.Layer):
+    """Base class: a curve t → (α, σ).
+
+    Subclasses write the formula once, in `alpha_sigma`, for NumPy (host, float64) and for `keras.ops` (device, float32), and the
+    inverse `time` where it has a closed form.
+
+    Call arguments:
+        t: times in [0, 1], a tensor of any shape.
+
+    Returns:
+        (alpha, sigma), tensors shaped like `t`.
+    """
+
+    spacing = "linspace"  # the spacing that `generate` uses unless told otherwise
+    timesteps = None  # number of noise levels of a discretely trained network
+
+    def __init__(self, **kwargs):
+        super().__init__(**solver_layer_options(kwargs))
+        self.built = True
+
+    def alpha_sigma(self, t, xp):
+        """(α, σ) at times `t`; `xp` is `numpy` or `keras.ops`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement alpha_sigma(t, xp)")
+
+    def call(self, t):
+        return self.alpha_sigma(ops.convert_to_tensor(t, dtype=self.compute_dtype), ops)
+
+    def levels(self, t):
+        """The levels at times `t`, on the host.
+
+        Args:
+            t: array-like of times in [0, 1].
+
+        Returns:
+            `Levels` of float64 NumPy arrays shaped like `t`.
+
+        Raises:
+            ValueError: a time outside [0, 1] or not finite.
+        """
+        t = np.asarray(t, "float64")
+        if not np.all((t >= 0) & (t <= 1)):
+            raise ValueError(f"Times of a noise schedule lie in [0, 1], 1 being pure noise. Received: t={t}")
+        alpha, sigma = self.alpha_sigma(t, np)
+        return Levels(t, np.asarray(alpha, "float64"), np.asarray(sigma, "float64"))
+
+    def log_snr(self, t):
+        """λ(t) = log(α²/σ²), a tensor for a tensor, a float64 array for anything else."""
+        if ops.is_tensor(t):
+            return Levels(t, *self.alpha_sigma(t, ops)).log_snr
+        return self.levels(t).log_snr
+
+    def time(self, log_snr):
+        """The inverse of `log_snr`: the time at which the log-SNR is `log_snr`.
+
+        Args:
+            log_snr: tensor or array-like of any shape; beyond the curve's ends the result is clipped or extrapolated.
+
+        Returns:
+            times, a tensor for a tensor, a float64 array for anything else.
+        """
+        if ops.is_tensor(log_snr):
+            return self.time_at(log_snr, ops)
+        with np.errstate(over="ignore", divide="ignore"):
+            return np.asarray(self.time_at(np.asarray(log_snr, "float64"), np), "float64")
+
+    def time_at(self, log_snr, xp):
+        """`time` for one namespace. The base class bisects, which needs nothing but a falling log-SNR."""
+        low, high = 0 * log_snr, 0 * log_snr + 1  # λ(low) ≥ log_snr ≥ λ(high)
+        for _ in range(64 if xp is np else 32):
+            middle = 0.5 * (low + high)
+            too_clean = Levels(middle, *self.alpha_sigma(middle, xp)).log_snr > log_snr
+            low, high = xp.where(too_clean, middle, low), xp.where(too_clean, high, middle)
+        return 0.5 * (low + high)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape, input_shape
