@@ -1,0 +1,7 @@
+"""Denoisers: whatever returns (x0, ε)."""
+
+from keras_diffusion.denoisers.dataset import DatasetDenoiser
+from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
+from keras_diffusion.denoisers.mixture import MixtureDenoiser
+
+__all__ = ["DatasetDenoiser", "Denoiser", "MixtureDenoiser", "NetworkDenoiser"]

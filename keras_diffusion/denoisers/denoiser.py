@@ -1,0 +1,82 @@
+"""Denoisers: whatever returns (x0, ε) for a noisy x.
+
+A network with its predictor, the exact posterior mean of a known density, guidance around either: a sampler sees no difference.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.broadcast import expand_to_rank, per_sample
+from keras_diffusion.core.levels import Levels, Prediction
+from keras_diffusion.core.precision import solver_dtype
+
+
+class Denoiser:
+    """Base class: `denoiser(x, level) -> Prediction(x0, eps)`.
+
+    Call arguments:
+        x: noisy samples `(B, ...)`.
+        level: `Levels` of scalars `()` or per-sample vectors `(B,)`, σ > 0.
+
+    Returns:
+        `Prediction`, both fields shaped like `x`.
+    """
+
+    def __call__(self, x, level):
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__(x, level)")
+
+    def together(self, other, x, level):
+        """(self(x, level), other(x, level)), in one evaluation where the two share a network."""
+        return self(x, level), other(x, level)
+
+
+def with_x0(x, x0, level):
+    """The prediction whose x0 is `x0`; ε follows from x = α·x0 + σ·ε."""
+    alpha, sigma = expand_to_rank(level.alpha, x), expand_to_rank(level.sigma, x)
+    return Prediction(x0, (x - alpha * x0) / sigma)
+
+
+class NetworkDenoiser(Denoiser):
+    """A network seen through its predictor, with its conditions bound.
+
+    Args:
+        network: callable on a dict `{"x": (B, ...), "noise_level": (B,), **conditions}`.
+        predictor: `Predictor` that says what the network's output means.
+        conditions: dict of tensors with leading axis B, e.g. `{"labels": (B,)}`, or 1 for a row that serves all. Default none.
+        values: list of values to use in place of `network.variables` (an average of the weights). Default: the network's own.
+
+    Example:
+
+    >>> denoise = NetworkDenoiser(network, VPredictor(), {"labels": labels})
+    >>> x0, eps = denoise(x, Levels(t, alpha, sigma))
+    """
+
+    def __init__(self, network, predictor, conditions=None, values=None):
+        self.network, self.predictor, self.conditions, self.values = network, predictor, dict(conditions or {}), values
+
+    def __call__(self, x, level):
+        x = ops.convert_to_tensor(x, dtype=solver_dtype())
+        level = Levels(*(ops.convert_to_tensor(v, dtype=solver_dtype()) for v in level))
+        scale = expand_to_rank(self.predictor.input_scale(level.alpha, level.sigma), x)
+        inputs = {"x": scale * x, "noise_level": per_sample(self.predictor.noise_condition(level), x), **self._rows(x)}
+        return self.predictor.split(self._run(inputs), x, level.alpha, level.sigma)
+
+    def _rows(self, x):
+        return {key: ops.broadcast_to(value, (x.shape[0], *value.shape[1:])) for key, value in self.conditions.items()}
+
+    def _run(self, inputs):
+        if self.values is None:
+            return self.network(inputs, training=False)
+        with keras.StatelessScope(state_mapping=list(zip(self.network.variables, self.values, strict=True))):
+            return self.network(inputs, training=False)
+
+    def together(self, other, x, level):
+        same = isinstance(other, NetworkDenoiser) and other.network is self.network and other.values is self.values
+        if not same or other.conditions.keys() != self.conditions.keys():
+            return super().together(other, x, level)
+        mine, others = self._rows(x), other._rows(x)
+        both = {key: ops.concatenate([mine[key], others[key]]) for key in mine}
+        twice = level.map(lambda v: ops.concatenate([v, v]) if len(v.shape) else v)
+        x0, eps = NetworkDenoiser(self.network, self.predictor, both, self.values)(ops.concatenate([x, x]), twice)
+        (x0, other_x0), (eps, other_eps) = ops.split(x0, 2), ops.split(eps, 2)
+        return Prediction(x0, eps), Prediction(other_x0, other_eps)

@@ -1,0 +1,23 @@
+"""Inpainting by replacement: where the image is known, the denoiser is told so.
+
+x0 is replaced by the known image inside the mask at every step. Cheap, one network call per step; the unknown part sees the known one
+only through the network, so seams can stay visible.
+"""
+
+from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+
+
+class ReplaceKnown(Denoiser):
+    """x0 ← mask·known + (1 − mask)·x0.
+
+    Args:
+        denoiser: the `Denoiser` to wrap.
+        known: clean samples `(B, ...)`.
+        mask: 1 where `known` is to be kept, 0 where the denoiser fills in; broadcastable to `known`.
+    """
+
+    def __init__(self, denoiser, known, mask):
+        self.denoiser, self.known, self.mask = denoiser, known, mask
+
+    def __call__(self, x, level):
+        return with_x0(x, self.mask * self.known + (1.0 - self.mask) * self.denoiser(x, level).x0, level)

@@ -1,0 +1,56 @@
+"""Thresholding: predicted images belong in [−limit, limit]; strong guidance drives them out of it.
+
+Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε.
+"""
+
+from keras import ops
+
+from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+
+
+class StaticThreshold(Denoiser):
+    """Clips x0 to [−limit, limit].
+
+    Args:
+        denoiser: the `Denoiser` to wrap.
+        limit: largest magnitude, > 0. Default 1.
+    """
+
+    def __init__(self, denoiser, limit=1.0):
+        if not limit > 0:
+            raise ValueError(f"`limit` is the largest magnitude of a sample and must be positive. Received: limit={limit}")
+        self.denoiser, self.limit = denoiser, limit
+
+    def __call__(self, x, level):
+        return with_x0(x, ops.clip(self.denoiser(x, level).x0, -self.limit, self.limit), level)
+
+
+class DynamicThreshold(Denoiser):
+    """Clips each sample's x0 at a quantile of its magnitudes and scales it back into [−limit, limit].
+
+    s = max(limit, quantile of |x0|, ceiling at most);  x0 ← clip(x0, −s, s)·limit/s
+
+    Args:
+        denoiser: the `Denoiser` to wrap.
+        quantile: in (0, 1]; linear interpolation over all elements of a sample. Default 0.995.
+        limit: half width of the data's range, > 0. Default 1.
+        ceiling: largest s. Default none.
+
+    Reference:
+        Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3.
+    """
+
+    def __init__(self, denoiser, quantile=0.995, limit=1.0, ceiling=None):
+        if not 0 < quantile <= 1 or not limit > 0 or (ceiling is not None and not ceiling >= limit):
+            raise ValueError(
+                "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "
+                f"Received: quantile={quantile}, limit={limit}, ceiling={ceiling}"
+            )
+        self.denoiser, self.quantile, self.limit, self.ceiling = denoiser, quantile, limit, ceiling
+
+    def __call__(self, x, level):
+        x0 = self.denoiser(x, level).x0
+        s = ops.quantile(ops.reshape(ops.abs(x0), (ops.shape(x0)[0], -1)), self.quantile, axis=1)
+        s = ops.clip(s, self.limit, float("inf") if self.ceiling is None else self.ceiling)
+        s = ops.reshape(s, (-1,) + (1,) * (len(x0.shape) - 1))
+        return with_x0(x, ops.clip(x0, -s, s) * (self.limit / s), level)

@@ -1,0 +1,40 @@
+"""EDM preconditioning: input and output of the network have unit variance at every noise level.
+
+    D(x; σ) = c_skip·x + c_out·F(c_in·x)     with  c_skip = σ_d²/(σ² + σ_d²), c_out = σ·σ_d/√(σ² + σ_d²), c_in = 1/√(σ² + σ_d²)
+
+Written as a row of (x0, ε), F is v-prediction with the sign turned and the data's scale put in: F = (σ/σ_d·x0 − α·σ_d·ε)/√(α²σ_d² + σ²).
+"""
+
+from keras import ops
+
+from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
+
+
+@PREDICTORS.register("edm", "KarrasEDMPredictor", "KarrasPredictionTransform")
+class EDMPredictor(Predictor):
+    """y = (σ/σ_d·x0 − α·σ_d·ε)/√(α²σ_d² + σ²), with the input scaled by 1/√(α²σ_d² + σ²).
+
+    Args:
+        sigma_data: standard deviation σ_d of the data, > 0. Default 0.5, about right for images in [−1, 1].
+        condition: see `Predictor`.
+        timesteps: see `Predictor`.
+
+    Reference:
+        Karras et al. 2022, arXiv:2206.00364, table 1, last column.
+    """
+
+    def __init__(self, sigma_data=0.5, condition="c_noise", timesteps=1000, **kwargs):
+        super().__init__(condition, timesteps, **kwargs)
+        if not sigma_data > 0:
+            raise ValueError(f"`sigma_data` is a standard deviation and must be positive. Received: sigma_data={sigma_data}")
+        self.sigma_data = sigma_data
+
+    def row(self, alpha, sigma):
+        scale = self.input_scale(alpha, sigma)
+        return sigma * scale / self.sigma_data, -alpha * self.sigma_data * scale
+
+    def input_scale(self, alpha, sigma):
+        return 1.0 / ops.sqrt(ops.square(alpha * self.sigma_data) + ops.square(sigma))
+
+    def get_config(self):
+        return {**super().get_config(), "sigma_data": self.sigma_data}

@@ -1,0 +1,99 @@
+"""Predictors: what the network is asked for.
+
+Every target in use is a row (a, b) of a linear form,  y = a·x0 + b·ε.  With the row (α, σ) of x_t itself that is a 2×2 system, so one
+solve turns any network's output into (x0, ε), and a new parameterization is one line: its row.
+
+    predictor   row (a, b)                        undefined at
+    epsilon     (0, 1)                            α = 0
+    x0          (1, 0)                            σ = 0
+    v           (−σ, α)/√(α² + σ²)                –
+    velocity    (−1, 1)                           –
+    edm         (σ/σ_d, −α·σ_d)/√(α²σ_d² + σ²)    –
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core import gaussian
+from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.core.registry import Registry
+
+PREDICTORS = Registry("predictor")
+
+# What a network may be told about the noise level. At the ends of a schedule log(σ/α) is infinite: it is cut at ±10.
+_CONDITIONS = {
+    "c_noise": lambda level, timesteps: _log_ratio(level) / 4.0,
+    "log_snr": lambda level, timesteps: -2.0 * _log_ratio(level),
+    "time": lambda level, timesteps: level.t,
+    "timestep": lambda level, timesteps: level.t * timesteps - 1.0,
+    "sigma": lambda level, timesteps: level.sigma / level.alpha,
+    "noise_variance": lambda level, timesteps: level.sigma**2,
+}
+
+
+def _log_ratio(level):
+    return ops.clip(ops.log(level.sigma) - ops.log(level.alpha), -10.0, 10.0)
+
+
+@PREDICTORS.base
+class Predictor(keras.layers.Layer):
+    """Base class: a row (a, b), and what goes with it on the way into the network.
+
+    Args:
+        condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default); "log_snr"; "time", t;
+            "timestep", t·T − 1, for discretely trained networks; "sigma", σ/α; "noise_variance", σ².
+        timesteps: T, for "timestep". Default 1000.
+
+    Call arguments:
+        output: network output, `(B, ...)`.
+        x_t: noisy sample, `(B, ...)`.
+        alpha: signal scale, `()` or `(B,)`.
+        sigma: noise scale > 0, `()` or `(B,)`.
+
+    Returns:
+        `Prediction(x0, eps)`.
+    """
+
+    def __init__(self, condition="c_noise", timesteps=1000, **kwargs):
+        super().__init__(**solver_layer_options(kwargs))
+        if condition not in _CONDITIONS:
+            known = ", ".join(_CONDITIONS)
+            raise ValueError(f"`condition` names what the network is told of the noise level: {known}. Received: condition={condition!r}")
+        self.condition, self.timesteps = condition, timesteps
+        self.built = True
+
+    def row(self, alpha, sigma):
+        """(a, b) of y = a·x0 + b·ε, shaped like `alpha` and `sigma`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement row(alpha, sigma)")
+
+    def input_scale(self, alpha, sigma):
+        """Factor on x_t before it enters the network. 1 unless the predictor says otherwise."""
+        return ops.ones_like(sigma)
+
+    def noise_condition(self, level):
+        """What the network is told of the noise level, shaped like `level.sigma`."""
+        return _CONDITIONS[self.condition](level, self.timesteps)
+
+    def target(self, x0, eps, alpha, sigma):
+        """The output y = a·x0 + b·ε that the network should give, `(B, ...)`."""
+        x0, eps, alpha, sigma = self._tensors(x0, eps, alpha, sigma)
+        return gaussian.mix(x0, eps, *self.row(alpha, sigma))
+
+    def split(self, output, x_t, alpha, sigma):
+        """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments."""
+        output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
+        return gaussian.solve(output, x_t, self.row(alpha, sigma), alpha, sigma)
+
+    def call(self, output, x_t, alpha, sigma):
+        return self.split(output, x_t, alpha, sigma)
+
+    def x0_error_scale(self, alpha, sigma):
+        """Factor s with |error of x0|² = s·|error of the output|² at a given x_t: (σ/(a·σ − b·α))²."""
+        a, b = self.row(alpha, sigma)
+        return ops.square(sigma / (a * sigma - b * alpha))
+
+    def _tensors(self, *values):
+        return [ops.convert_to_tensor(v, dtype=self.compute_dtype) for v in values]
+
+    def get_config(self):
+        return {**super().get_config(), "condition": self.condition, "timesteps": self.timesteps}
