@@ -1,0 +1,60 @@
+"""Levels between the levels of a grid, for methods that evaluate inside a step."""
+
+import numpy as np
+
+from keras_diffusion.core.levels import Levels
+
+
+def level_at_ratio(ratio, levels, schedule=None, unchanged=None):
+    """Levels with given σ/α, on the curve that a grid lies on.
+
+    Args:
+        ratio: wanted σ/α, one per step: array (n,).
+        levels: `Levels` of the grid, n + 1 entries.
+        schedule: the `NoiseSchedule` of the grid, or None.
+        unchanged: bool array (n,): steps whose level is the grid's own, to be taken over as it is.
+
+    Returns:
+        `Levels` of (n,) arrays. Beyond a schedule's last level (churn at t = 1) σ/α is kept and t is 1.
+
+    Raises:
+        ValueError: no schedule, and the grid is neither variance preserving nor exploding nor a flow.
+    """
+    start = levels.map(lambda v: v[:-1])
+    if unchanged is not None and np.all(unchanged):
+        return start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.clip(_times(ratio, levels, schedule), 0.0, 1.0)
+        alpha = _scale(ratio, t, levels, schedule)
+        level = Levels(t, alpha, alpha * ratio)
+    return level if unchanged is None else Levels(*(np.where(unchanged, old, new) for old, new in zip(start, level, strict=True)))
+
+
+def _times(ratio, levels, schedule):
+    log_snr = -2.0 * np.log(ratio)
+    if schedule is not None:
+        return schedule.time(log_snr)
+    # Without a schedule t is only a label: read it off the grid, between the levels of finite log-SNR.
+    finite = np.isfinite(levels.log_snr)
+    return np.interp(log_snr, levels.log_snr[finite], levels.t[finite])
+
+
+def _scale(ratio, t, levels, schedule):
+    """α at σ/α = ratio."""
+    if schedule is not None:
+        alpha, sigma = schedule.levels(t)[1:]
+        on_curve = np.abs(sigma - alpha * ratio) < 1e-6 * sigma
+        if np.all(on_curve):
+            return alpha
+    alpha, sigma = levels.alpha, levels.sigma
+    for norm, scale in (
+        (alpha, lambda r: np.ones_like(r)),
+        (np.hypot(alpha, sigma), lambda r: 1.0 / np.sqrt(1.0 + r**2)),
+        (alpha + sigma, lambda r: 1.0 / (1.0 + r)),
+    ):
+        if np.allclose(norm, 1.0, rtol=0, atol=1e-6):
+            return scale(ratio)
+    raise ValueError(
+        "This sampler evaluates between the levels and has to know the curve they lie on: they satisfy neither α = 1, α² + σ² = 1 nor "
+        f"α + σ = 1. Pass the schedule: sample(..., schedule=schedule). Received: alpha={alpha}, sigma={sigma}"
+    )

@@ -1,0 +1,107 @@
+"""DDIM and its relatives: put the predicted x0 and ε together again at the next level.
+
+    x_s = α_s·x0 + √(σ_s² − c²)·ε + c·z,      c = η·σ_s·√(1 − (α_t·σ_s/(α_s·σ_t))²)
+
+c of the noise at the next level is fresh, the rest is the predicted one. η = 0 is the ODE's Euler step (DDIM), η = 1 draws from the
+posterior q(x_s | x_t, x0): DDPM's ancestral sampling, which k-diffusion calls Euler-ancestral. First order either way.
+"""
+
+import numpy as np
+
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
+
+
+@SAMPLERS.register("ddim")
+class DDIMSampler(Sampler):
+    """Recombination of x0 and ε with a share of fresh noise.
+
+    One evaluation and one draw per step; order 1 for η = 0.
+
+    Args:
+        eta: η ≥ 0; 0 is deterministic, 1 is ancestral. Default 0.
+        s_noise: factor on the fresh noise, a correction for denoisers that remove too much. Default 1.
+
+    Raises:
+        ValueError: negative `eta`, or one so large that c would exceed σ_s (at plan time).
+
+    Reference:
+        Song et al. 2021, arXiv:2010.02502, eq. 12 and 16.
+    """
+
+    noises_per_step = 1
+    table_options = ("eta", "s_noise", "variance")
+
+    def __init__(self, eta=0.0, s_noise=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not eta >= 0:
+            raise ValueError(f"`eta` is a share of fresh noise and must not be negative. Received: eta={eta}")
+        self.eta, self.s_noise = eta, s_noise
+
+    def plan(self, levels, schedule=None):
+        _, _, alpha_s, sigma_s = pairs(levels)
+        fresh = self.eta * ancestral_std(levels)
+        if np.any(fresh > sigma_s * (1 + 1e-12)):
+            raise ValueError(
+                "The fresh noise of a step cannot exceed the noise of the level it leads to. "
+                f"Received: eta={self.eta}, which would need up to {np.max(fresh / np.maximum(sigma_s, 1e-300)):.3g} times as much. Take an eta of at most 1."
+            )
+        return {"x0": alpha_s, "eps": np.sqrt(np.maximum(sigma_s**2 - fresh**2, 0.0)), "noise": self.s_noise * fresh}
+
+    def step(self, denoise, x, row, state, noise):
+        x0, eps = denoise(x, row["level"])
+        return row["x0"] * x0 + row["eps"] * eps + row["noise"] * noise(0), state
+
+    def get_config(self):
+        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
+
+
+@SAMPLERS.register("ddpm", "SimpleDDPMSampler")
+class DDPMSampler(DDIMSampler):
+    """DDPM's ancestral sampling: DDIM with η = 1, whose mean is the posterior's, for any number of steps.
+
+    Args:
+        variance: "fixed_small", the posterior variance (default), or "fixed_large", β of the step, which DDPM found better at T steps
+            and which is much too large at few.
+        s_noise: see `DDIMSampler`.
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
+    """
+
+    def __init__(self, variance="fixed_small", s_noise=1.0, **kwargs):
+        super().__init__(eta=1.0, s_noise=s_noise, **kwargs)
+        if variance not in ("fixed_small", "fixed_large"):
+            raise ValueError(f"`variance` must be 'fixed_small' or 'fixed_large'. Received: variance={variance!r}")
+        self.variance = variance
+
+    def plan(self, levels, schedule=None):
+        plan = super().plan(levels, schedule)
+        if self.variance == "fixed_large":
+            alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
+            beta = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
+            plan["noise"] = self.s_noise * np.sqrt(beta) * (sigma_s > 0)
+        return plan
+
+    def get_config(self):
+        config = {**super().get_config(), "variance": self.variance}
+        del config["eta"]
+        return config
+
+
+@SAMPLERS.register("euler_ancestral")
+class EulerAncestralSampler(DDIMSampler):
+    """k-diffusion's Euler-ancestral: an Euler step to a lower noise level, then fresh noise up to the wanted one. DDIM(η).
+
+    Args:
+        eta: η in [0, 1]. Default 1.
+        s_noise: see `DDIMSampler`.
+    """
+
+    def __init__(self, eta=1.0, s_noise=1.0, **kwargs):
+        super().__init__(eta, s_noise, **kwargs)
+
+
+def ancestral_std(levels):
+    """σ_s·√(1 − (α_t·σ_s/(α_s·σ_t))²), the standard deviation of q(x_s | x_t, x0): array (n,)."""
+    alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
+    return sigma_s * np.sqrt(np.maximum(1.0 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2, 0.0))
