@@ -1,0 +1,9 @@
+"""Callbacks for `fit`, beside Keras's own: pictures, metrics as text, exact resuming, and a stop when
+the loss is no number."""
+
+from keras_diffusion.callbacks.metrics_jsonl import MetricsJSONL
+from keras_diffusion.callbacks.resume import Resume
+from keras_diffusion.callbacks.sample_grid import SampleGrid
+from keras_diffusion.callbacks.terminate_on_non_finite import TerminateOnNonFinite
+
+__all__ = ["MetricsJSONL", "Resume", "SampleGrid", "TerminateOnNonFinite"]

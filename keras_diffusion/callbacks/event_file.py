@@ -1,0 +1,94 @@
+"""Images for TensorBoard, written without TensorBoard.
+
+An event file is a sequence of records
+
+    length (8 bytes) · checksum of the length (4) · event (length bytes) · checksum of the event (4)
+
+each event being a small Protocol Buffers message. Forty lines of it spare the dependency on `tensorboard`, and on the JAX and torch
+backends the import of TensorFlow, which takes seconds and, on a GPU, its memory. Only `tensorboard` itself is needed, to look at the file.
+
+Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format; checksums are CRC-32C (RFC 3720, appendix B.4), masked.
+"""
+
+import struct
+import time
+from pathlib import Path
+
+_COLORSPACE = {1: 1, 3: 3, 4: 4}  # Summary.Image.colorspace: grey, RGB, RGBA
+_VARINT, _FIXED64, _BYTES = 0, 1, 2  # wire types
+
+
+class EventFile:
+    """A TensorBoard event file to which images are appended.
+
+    Args:
+        directory: log directory; TensorBoard follows only the newest event file of a directory, so give it one of its own.
+    """
+
+    def __init__(self, directory):
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / f"events.out.tfevents.{time.time_ns()}.keras_diffusion"
+        self._write(_field(3, _BYTES, b"brain.Event:2"))
+
+    def image(self, tag, image, png, step):
+        """Appends one image.
+
+        Args:
+            tag: name under which TensorBoard shows it.
+            image: array `(H, W, C)`; only its shape is used.
+            png: the same image as PNG bytes.
+            step: int, position on TensorBoard's slider.
+        """
+        height, width, channels = image.shape
+        content = _field(1, _VARINT, height) + _field(2, _VARINT, width)
+        content += _field(3, _VARINT, _COLORSPACE[channels]) + _field(4, _BYTES, png)
+        value = _field(1, _BYTES, tag.encode()) + _field(4, _BYTES, content)
+        self._write(_field(2, _VARINT, step) + _field(5, _BYTES, _field(1, _BYTES, value)))
+
+    def _write(self, event):
+        event = _field(1, _FIXED64, time.time()) + event
+        length = struct.pack("<Q", len(event))
+        record = length + _masked_crc(length) + event + _masked_crc(event)
+        with open(self.path, "ab") as file:  # one write: a killed run leaves at most one cut record at the end
+            file.write(record)
+
+
+def _field(number, wire_type, value):
+    """One field of a Protocol Buffers message."""
+    key = _varint(number << 3 | wire_type)
+    if wire_type == _VARINT:
+        return key + _varint(value)
+    if wire_type == _FIXED64:
+        return key + struct.pack("<d", value)
+    return key + _varint(len(value)) + value
+
+
+def _varint(value):
+    """Seven bits per byte, lowest first; the eighth says that more follow."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _crc_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return tuple(table)
+
+
+_CRC_TABLE = _crc_table()
+
+
+def _masked_crc(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,75 @@
+"""Watching a model learn: a grid of its samples every few epochs."""
+
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_diffusion.callbacks.event_file import EventFile
+from keras_diffusion.core.files import write_whole
+from keras_diffusion.visualization import image_grid, png_bytes
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one.
+
+    All grids start from the same noise, one `seed`, so that what differs between two of them is the model. On JAX, reaching the model
+    costs a transfer of its whole state: at epoch ends that does not matter, which is why there is no option "every N batches".
+
+    Args:
+        directory: where the pictures go.
+        num_samples: int. Default: 16, or as many as `conditions` has.
+        conditions: dict as `generate` takes it, for example `{"labels": np.arange(10)}`.
+        every: int ≥ 1, in epochs.
+        cols: columns of the grid. Default: nearly square.
+        scale: enlargement, int or "auto" (64 pixels per image).
+        tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs no package.
+        generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0), `weights` …
+
+    Raises:
+        ValueError: bad options; when training starts, a model without `generate`.
+
+    Example:
+
+    >>> model.fit(data, epochs=50, callbacks=[SampleGrid("run/samples", conditions={"labels": np.arange(10)}, every=5, num_steps=30)])
+    """
+
+    def __init__(
+        self, directory, num_samples=None, conditions=None, every=1, cols=None, scale="auto", tensorboard=None, **generate_options
+    ):
+        super().__init__()
+        for name, value in (("every", every), ("num_samples", num_samples)):
+            allowed_none = name == "num_samples" and value is None
+            if not allowed_none and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+                raise ValueError(f"{name} must be an integer ≥ 1. Received: {name}={value!r}")
+        if num_samples is None and conditions is None:
+            num_samples = 16
+        self.directory = Path(directory)
+        self.every, self.cols, self.scale = every, cols, scale
+        self.tensorboard = None if tensorboard is None else Path(tensorboard) / "samples"
+        self.generate_options = {"num_samples": num_samples, "conditions": conditions, "seed": 0, "verbose": 0, **generate_options}
+        self._events = None
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "generate"):
+            raise ValueError(f"SampleGrid needs a model with generate(), such as DiffusionModel. Received: {type(self.model).__name__}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == (self.params or {}).get("epochs")
+        if (epoch + 1) % self.every == 0 or last:
+            self.draw(epoch + 1)
+
+    def draw(self, epoch):
+        """Draws now; `epoch` names the file. Returns its path, or None if the samples were not finite."""
+        samples = np.asarray(self.model.generate(**self.generate_options))
+        if not np.isfinite(samples).all():
+            # A picture is no reason to stop a training run; TerminateOnNonFinite is there for that.
+            warnings.warn(f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.", stacklevel=2)
+            return None
+        grid = image_grid(samples, cols=self.cols, scale=self.scale)
+        png = png_bytes(grid)
+        if self.tensorboard is not None:
+            self._events = self._events or EventFile(self.tensorboard)
+            self._events.image("samples", grid, png, step=epoch)
+        return write_whole(self.directory / f"epoch-{epoch:04d}.png", png)

@@ -1,0 +1,76 @@
+"""Stopping when the loss is no number any more, and saying what broke."""
+
+import math
+import warnings
+
+import keras
+from keras import ops
+
+
+class TerminateOnNonFinite(keras.callbacks.Callback):
+    """Stops training when the loss is NaN or infinite, and reports what is not finite.
+
+    Keras's `TerminateOnNaN` says only that it happened. This one names the loss and metrics, the epoch and batch, and the weights
+    that hold NaN or infinity after that batch. If all weights are finite still, the update did not go through (loss scaling, or an
+    infinite loss whose gradients are finite): look at the batch and the loss. If few are not, look at these layers; if all are not,
+    the step before was too large or the batch bad.
+
+    The logs hold running means, so that a NaN stays visible until the epoch ends; with `steps_per_execution` above 1, `batch` is the last
+    one of its group.
+
+    Args:
+        raise_error: False: training stops after this batch, and `fit` goes on to the end of the epoch: callbacks that save then save
+            the broken weights. True: a FloatingPointError at once, so that nothing is saved.
+
+    Attributes:
+        reason: the report, a string; None while all is well.
+
+    Raises:
+        FloatingPointError: with `raise_error=True`.
+    """
+
+    def __init__(self, raise_error=False):
+        super().__init__()
+        self.raise_error = raise_error
+        self.reason = None
+        self._epoch = 0
+
+    def on_train_begin(self, logs=None):
+        self.reason = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs, "loss", f"epoch {self._epoch + 1}, batch {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.reason is None:
+            self._check(logs, "val_loss", f"the validation of epoch {epoch + 1}")
+
+    def _check(self, logs, key, where):
+        value = (logs or {}).get(key)
+        # Nothing here may touch self.model while all is well: on JAX that copies the whole state back to the model.
+        if value is None or math.isfinite(value):
+            return
+        names = [f"{name} = {v}" for name, v in logs.items() if isinstance(v, float) and not math.isfinite(v)]
+        self.reason = f"Training stopped in {where}: {', '.join(names)}. {_report_weights(self.model)}"
+        self.model.stop_training = True
+        if self.raise_error:
+            raise FloatingPointError(self.reason)
+        warnings.warn(self.reason, stacklevel=2)
+
+
+def _report_weights(model, shown=5):
+    weights = [w for w in model.weights if keras.backend.is_float_dtype(w.dtype)]
+    broken = [w.path for w in weights if not bool(ops.convert_to_numpy(ops.all(ops.isfinite(w))))]
+    if not broken:
+        return (
+            f"All {len(weights)} weights are still finite: look at the batch and the loss (values out of range, a division by zero, "
+            "a logarithm of zero, float16)."
+        )
+    more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
+    return (
+        f"{len(broken)} of {len(weights)} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the last "
+        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for NaN."
+    )

@@ -1,0 +1,190 @@
+"""Batches that know where they are: their content is a function of (seed, epoch, index) and of nothing else.
+
+Epoch e visits the samples in the order of a permutation drawn from NumPy's Philox generator under the key (seed, e). No generator
+state is carried along, so the data position of a run is one integer, `epoch`: put it back and training goes on with exactly the
+batches it would have seen. Worker threads and prefetching cannot change what a batch holds either.
+
+Keras tells a data set when an epoch ends, but also calls `on_epoch_end` once when `fit` or `evaluate` starts, may read a first batch
+to build the model, and may leave an epoch half-way. `Batches` therefore counts an epoch only if it was begun and its last batch
+handed out. Passing `fit(steps_per_epoch=...)` makes Keras's epochs shorter than a pass, and the place within the pass is then not part
+of `epoch`: use `batches_per_epoch` instead.
+"""
+
+import keras
+import numpy as np
+
+from keras_diffusion.core.noise import check_seed
+from keras_diffusion.data.sources import as_source
+from keras_diffusion.data.values import standardize_images, standardize_labels
+
+
+class Batches(keras.utils.PyDataset):
+    """Dict batches from a random-access source, in an order that is a function of (seed, epoch).
+
+    Args:
+        source: array `(n, ...)`, dict of arrays, or object with `__len__` and `__getitem__` whose samples are dicts with "images"
+            (or "image"), perhaps "labels" (or "label"), "context" …
+        batch_size: int ≥ 1.
+        seed: int ≥ 0; None draws one.
+        shuffle: whether each epoch has its own order; else the source's order.
+        drop_remainder: whether the last, smaller batch of an epoch is left out. On JAX another batch size compiles again.
+        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2.
+        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with a NumPy generator that belongs to this
+            batch. It has to keep the shape and draw from `rng` only.
+        num_classes: labels must lie below it. Default: what the source says.
+        value_range: float images must lie in it; None for data that are no pictures.
+        batches_per_epoch: int: an epoch has this many batches, from a stream of one permutation after the other; for data sets so large
+            that a whole pass is too long between two evaluations. Default: an epoch is one pass.
+        workers, use_multiprocessing, max_queue_size: as in `keras.utils.PyDataset`.
+
+    Attributes:
+        epoch: number of the current epoch, int; set it to resume. `fit` moves it on at the end of each epoch.
+        num_classes: number of classes, or None.
+        class_names: list of names, or None.
+        image_shape: shape of one image, `(H, W, C)`.
+        source: the `Source` read from.
+
+    Returns (of indexing):
+        dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's other keys.
+
+    Raises:
+        ValueError: bad options, NaN or values out of range, labels out of range.
+
+    Example:
+
+    >>> batches = Batches({"images": images, "labels": labels}, batch_size=32, seed=0)
+    >>> model.fit(batches, epochs=2)
+    >>> batches.epoch
+    2
+    """
+
+    #: `DiffusionModel.fit` then passes shuffle=False: Keras would reorder the batches with an unseeded generator.
+    shuffles_itself = True
+
+    def __init__(
+        self,
+        source,
+        batch_size,
+        seed=0,
+        shuffle=True,
+        drop_remainder=True,
+        horizontal_flip=False,
+        augment=None,
+        num_classes=None,
+        value_range=(-1.0, 1.0),
+        batches_per_epoch=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.source = as_source(source, num_classes, value_range)
+        self.batch_size = _positive_int(batch_size, "batch_size")
+        self.seed = check_seed(seed)
+        self.shuffle = shuffle
+        self.drop_remainder = drop_remainder
+        self.horizontal_flip = horizontal_flip
+        self.augment = augment
+        self.num_classes = num_classes if num_classes is not None else self.source.num_classes
+        self.class_names = self.source.class_names
+        self.value_range = value_range
+        self.batches_per_epoch = None if batches_per_epoch is None else _positive_int(batches_per_epoch, "batches_per_epoch")
+        if len(self.source) == 0:
+            raise ValueError("A data source must hold at least one sample. Received: an empty source.")
+        if drop_remainder and self.batch_size > len(self.source):
+            raise ValueError(
+                f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: there would be no batch. "
+                f"Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
+            )
+        if augment is not None and not callable(augment):
+            raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={augment!r}")
+        self._order = (None, None)  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
+        self._image_shape = None
+        self.epoch = 0
+
+    @property
+    def epoch(self):
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+            raise ValueError(f"epoch must be an integer ≥ 0. Received: epoch={value!r}")
+        self._epoch = int(value)
+        self._begun = self._last_batch_seen = False
+
+    @property
+    def image_shape(self):
+        if self._image_shape is None:
+            self._image_shape = tuple(self.source.batch(np.array([0]))["images"].shape[1:])
+        return self._image_shape
+
+    def __len__(self):
+        if self.batches_per_epoch is not None:
+            return self.batches_per_epoch
+        full, rest = divmod(len(self.source), self.batch_size)
+        return full if self.drop_remainder or rest == 0 else full + 1
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"Batch index must lie in [0, {len(self)}). Received: index={index}")
+        epoch = self._epoch
+        indices = self._indices(epoch, index)
+        batch = dict(self.source.batch(indices))
+        if "images" not in batch:
+            raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
+        images = np.asarray(batch["images"])
+        images = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
+        # The counter's upper words set these draws apart from each other and from the permutation, which starts at counter 0.
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 1, index]))
+        if self.horizontal_flip:
+            if images.ndim != 4:
+                raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
+            flips = rng.random(len(images)) < 0.5
+            images = np.where(flips[:, None, None, None], images[:, :, ::-1], images)
+        if self.augment is not None:
+            shape = images.shape
+            images = np.asarray(self.augment(images, rng), dtype="float32")
+            if images.shape != shape:
+                raise ValueError(f"augment must keep the shape of the batch. Received: {shape} in, {images.shape} out.")
+        batch["images"] = images
+        if "labels" in batch:
+            batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
+        if index == len(self) - 1:
+            self._last_batch_seen = True
+        return batch
+
+    def on_epoch_begin(self):
+        self._begun = True
+
+    def on_epoch_end(self):
+        # Worker processes have copies of this object: what they handed out is not seen here.
+        complete = self._last_batch_seen or (self.use_multiprocessing and self.workers > 0)
+        if self._begun and complete:
+            self.epoch = self._epoch + 1
+        elif not self._begun:
+            self._last_batch_seen = False  # the call at the start of fit: forget batches read to learn their shapes
+        self._begun = False
+
+    def _indices(self, epoch, index):
+        """Numbers of the samples in batch `index` of `epoch`."""
+        n = len(self.source)
+        if self.batches_per_epoch is None:
+            return self._pass_order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        first = (epoch * self.batches_per_epoch + index) * self.batch_size
+        passes, offsets = np.divmod(first + np.arange(self.batch_size), n)
+        # A batch may lie across the border of two passes, or hold several passes of a small data set.
+        return np.concatenate([self._pass_order(int(p))[offsets[passes == p]] for p in np.unique(passes)])
+
+    def _pass_order(self, number):
+        number = number if self.shuffle else 0
+        cached, order = self._order
+        if cached != number:
+            n = len(self.source)
+            order = np.random.Generator(np.random.Philox(key=[self.seed, number])).permutation(n) if self.shuffle else np.arange(n)
+            self._order = (number, order)
+        return order
+
+
+def _positive_int(value, name):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer ≥ 1. Received: {name}={value!r}")
+    return int(value)

@@ -1,0 +1,166 @@
+"""`load`: one call from a name, a path or arrays to batches.
+
+load("digits")                                           scikit-learn's 8×8 scans; no download
+load({"images": images, "labels": labels})               arrays; also .npz and .npy files
+load("pictures/flowers", image_size=64)                  a folder of image files
+load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.core.optional import import_optional
+from keras_diffusion.data.batches import Batches
+from keras_diffusion.data.digits import digits
+from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
+from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
+from keras_diffusion.data.tfds import TFDSSource, is_prepared_folder
+
+_HELD_OUT = ("validation", "val", "test")
+
+
+def load(
+    source,
+    split="train",
+    image_size=None,
+    batch_size=64,
+    seed=0,
+    validation_fraction=None,
+    channels=None,
+    num_classes=None,
+    value_range=(-1.0, 1.0),
+    data_dir=None,
+    download=False,
+    image_key="image",
+    label_key="label",
+    **options,
+):
+    """Data from anywhere as `Batches`.
+
+    Args:
+        source: `"digits"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an image folder (see `ImageFolder`);
+            the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
+        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS whatever it understands, such as `"train[:80%]"`.
+        image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
+        batch_size: int ≥ 1.
+        seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
+        validation_fraction: share of the samples to hold out, in (0, 1), the same of each class; for sources without splits of their
+            own. Default: 0.2 for digits, else nothing is held out.
+        channels: 1, 3 or 4, for image folders. Default: 3.
+        num_classes: number of classes, where the source does not know it or knows fewer.
+        value_range: range in which float images must lie; None: they only have to be finite.
+        data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
+        options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` are True where `split`
+            begins with "train" or is "all", else False.
+
+    Returns:
+        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`.
+
+    Raises:
+        ValueError: unknown source or split, unreadable files, bad values.
+        ImportError: a package is missing; the message names the extra that brings it.
+
+    Example:
+
+    >>> train, test = load("digits", batch_size=64), load("digits", split="test")
+    >>> model.fit(train, validation_data=test, epochs=10)
+    """
+    size = _size(image_size)
+    if channels is not None and not _is_folder(source):
+        raise ValueError(
+            f"channels= is for image folders; others have their own. Received: channels={channels!r} for {type(source).__name__}"
+        )
+    data, own_splits = _open(source, split, channels, num_classes, value_range, data_dir, download, image_key, label_key)
+    if own_splits and validation_fraction is not None:
+        raise ValueError(
+            f"validation_fraction is for sources without splits of their own. Received: validation_fraction={validation_fraction!r} for "
+            f"{str(source)!r}. Name a split instead; TFDS understands split='train[:80%]' and split='train[80%:]'."
+        )
+    if not own_splits:
+        if isinstance(source, str) and source == "digits" and validation_fraction is None:
+            validation_fraction = 0.2
+        data = _part(data, split, validation_fraction)
+    training = split.startswith("train") or split == "all"
+    return Batches(
+        data if size is None else Resized(data, size),
+        batch_size,
+        seed=seed,
+        num_classes=num_classes,
+        value_range=value_range,
+        **{"shuffle": training, "drop_remainder": training, **options},
+    )
+
+
+def _open(source, split, channels, num_classes, value_range, data_dir, download, image_key, label_key):
+    """The source that is meant, and whether it has split itself already."""
+    if not isinstance(source, (str, Path)):
+        return as_source(source, num_classes, value_range), False
+    if str(source) == "digits":
+        return digits(), False
+    path = Path(source).expanduser()
+    if is_prepared_folder(path):
+        return TFDSSource(path, split, image_key=image_key, label_key=label_key), True
+    if path.is_dir():
+        folders = [f.name for f in sub_folders(path)]
+        if folders and set(folders) <= SPLITS:
+            if split not in folders:
+                raise ValueError(f"The image folder {str(path)!r} has the splits {', '.join(folders)}. Received: split={split!r}")
+            return ImageFolder(path / split, channels or 3), True
+        return ImageFolder(path, channels or 3), False
+    if path.suffix in (".npz", ".npy"):
+        return ArraySource(_read_arrays(path), num_classes, value_range), False
+    if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
+        raise ValueError(
+            f"A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: source={str(source)!r}, "
+            f"{'which is none of these' if path.exists() else 'which does not exist'}."
+        )
+    return _open_tfds(source, split, data_dir, download, image_key, label_key), True
+
+
+def _open_tfds(name, split, data_dir, download, image_key, label_key):
+    known = "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as 'oxford_flowers102'."
+    try:
+        tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r} (if it is a TFDS name). {known} It")
+        return TFDSSource(name, split, data_dir, download, image_key, label_key)
+    except ValueError as error:
+        unknown = isinstance(error, tfds.core.DatasetNotFoundError) or "builder name string" in str(error)
+        if not unknown:
+            raise
+        raise ValueError(f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. {known}") from None
+
+
+def _read_arrays(path):
+    try:
+        # A mapped .npy is read batch by batch: it may be larger than the memory.
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".npy":
+            return content
+        with content:
+            return {key: content[key] for key in content.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"Cannot read the arrays in {str(path)!r}: {error}") from error
+
+
+def _part(data, split, validation_fraction):
+    if split not in ("train", "all", *_HELD_OUT):
+        raise ValueError(f"A source without splits of its own knows 'train', 'validation' (or 'test') and 'all'. Received: split={split!r}")
+    if split == "all" or (split == "train" and validation_fraction is None):
+        return data
+    if validation_fraction is None:
+        raise ValueError(f"This source has nothing held out. Received: split={split!r}. Pass validation_fraction, for example 0.1.")
+    kept, held_out = held_out_indices(len(data), validation_fraction, data.labels)
+    return Subset(data, held_out if split in _HELD_OUT else kept)
+
+
+def _size(image_size):
+    size = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else image_size
+    if size is None:
+        return None
+    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in size):
+        raise ValueError(f"image_size must be a positive int or (height, width). Received: image_size={image_size!r}")
+    return tuple(int(s) for s in size)
+
+
+def _is_folder(source):
+    return isinstance(source, (str, Path)) and Path(source).expanduser().is_dir()

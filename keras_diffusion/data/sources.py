@@ -1,0 +1,216 @@
+"""Random-access sources: n samples, each to be had by its number.
+
+Shuffling, exact resumption and held-out parts all become index arithmetic once sample i can be asked for. Anything with
+`__len__` and `__getitem__` is a source; a sample is a dict with "images" (or "image"), perhaps "labels" (or "label") and further
+conditions such as "context", or a plain array, or a pair (image, label). `as_source` brings these forms under one roof.
+"""
+
+import numpy as np
+
+from keras_diffusion.core.optional import import_optional
+from keras_diffusion.data.values import check_images, standardize_labels
+
+_SPELLINGS = {"image": "images", "label": "labels"}
+
+
+class Source:
+    """n samples to be had by number.
+
+    A subclass writes `__len__` and `__getitem__`; `batch` may be overridden where many samples can be read faster than one by one.
+
+    Attributes:
+        num_classes: number of classes, or None.
+        class_names: list of names, or None.
+        labels: all labels `(n,)`, where they are known without reading the samples, or None.
+    """
+
+    num_classes = None
+    class_names = None
+    labels = None
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def __getitem__(self, index):
+        """Sample `index` as a dict of arrays without a batch axis."""
+        raise NotImplementedError
+
+    def batch(self, indices):
+        """Samples `indices` as a dict of arrays with a batch axis."""
+        return collate([self[int(i)] for i in indices], indices)
+
+
+class ArraySource(Source):
+    """Arrays that share their first axis.
+
+    Args:
+        arrays: an array `(n, ...)` of images, or a dict with "images", perhaps "labels" and further conditions, each `(n, ...)`.
+        num_classes: number of classes. Default: the greatest label plus one.
+        value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range: only checked for NaN.
+
+    Raises:
+        ValueError: arrays of different length, no images, no samples, NaN, images or labels out of range.
+    """
+
+    def __init__(self, arrays, num_classes=None, value_range=(-1.0, 1.0)):
+        arrays = arrays if isinstance(arrays, dict) else {"images": arrays}
+        # np.asarray would read a memory-mapped file into memory.
+        arrays = {_SPELLINGS.get(k, k): v if isinstance(v, np.ndarray) else np.asarray(v) for k, v in arrays.items() if v is not None}
+        if "images" not in arrays:
+            raise ValueError(f"A dict of arrays needs the key 'images'. Received keys: {sorted(arrays)}")
+        lengths = {k: len(v) if v.ndim else None for k, v in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Arrays of one data set must have the same number of samples. Received lengths: {lengths}")
+        images = arrays["images"]
+        if images.ndim < 2 or images.size == 0:
+            raise ValueError(f"Images must be an array (samples, ...) with at least one sample. Received: shape={images.shape}")
+        if not isinstance(images, np.memmap):  # a mapped file is checked batch by batch instead, as it is read
+            check_images(images, value_range if images.ndim > 2 else None)
+        if "labels" in arrays:
+            arrays["labels"] = standardize_labels(arrays["labels"], range(len(images)), num_classes)
+            self.labels = arrays["labels"]
+            self.num_classes = num_classes or int(self.labels.max()) + 1
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays["images"])
+
+    def __getitem__(self, index):
+        return {key: value[index] for key, value in self.arrays.items()}
+
+    def batch(self, indices):
+        return {key: np.asarray(value[indices]) for key, value in self.arrays.items()}
+
+
+class SampleSource(Source):
+    """Any object with `__len__` and `__getitem__`, its samples brought into the dict form.
+
+    Args:
+        samples: the object; a grain or torch map-style data set, a list, your own class.
+    """
+
+    def __init__(self, samples):
+        self.samples = samples
+        self.num_classes = getattr(samples, "num_classes", None)
+        self.class_names = getattr(samples, "class_names", None)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        sample = self.samples[index]
+        if isinstance(sample, dict):
+            sample = {_SPELLINGS.get(key, key): value for key, value in sample.items()}
+        elif isinstance(sample, tuple):
+            sample = dict(zip(("images", "labels"), sample, strict=False))
+        else:
+            sample = {"images": sample}
+        if "images" not in sample:
+            raise ValueError(f"A sample needs the key 'images' or 'image'. Received: sample {index} with keys {sorted(sample)}")
+        return {key: np.asarray(value) for key, value in sample.items()}
+
+
+class Subset(Source):
+    """The samples of `source` whose numbers are in `indices`, in that order."""
+
+    def __init__(self, source, indices):
+        self.source, self.indices = source, np.asarray(indices)
+        self.num_classes, self.class_names = source.num_classes, source.class_names
+        self.labels = None if source.labels is None else source.labels[self.indices]
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        return self.source[int(self.indices[index])]
+
+    def batch(self, indices):
+        return self.source.batch(self.indices[indices])
+
+
+class Resized(Source):
+    """The pictures of `source` at one size: the shorter side is scaled, the longer one cropped around the centre.
+
+    Args:
+        source: a `Source` of images `(H, W, C)`.
+        image_size: (height, width).
+    """
+
+    def __init__(self, source, image_size):
+        self.source, self.image_size = source, image_size
+        self.num_classes, self.class_names, self.labels = source.num_classes, source.class_names, source.labels
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        sample = self.source[index]
+        return {**sample, "images": resize(sample["images"], self.image_size)}
+
+
+def resize(image, image_size):
+    """Scales and centre-crops one image `(H, W, C)`, uint8 or float, to `image_size` = (height, width), channel by channel."""
+    if image.ndim != 3:
+        raise ValueError(f"Only images (height, width, channels) can be resized. Received: shape={image.shape}. Leave image_size out.")
+    height, width = image_size
+    if image.shape[:2] == (height, width):
+        return image
+    pil, ops = (import_optional(f"PIL.{name}", extra="viz", purpose="resizing images") for name in ("Image", "ImageOps"))
+    pixels = image if image.dtype == np.uint8 else image.astype("float32")
+    channels = [pil.fromarray(np.ascontiguousarray(pixels[..., c])) for c in range(image.shape[-1])]
+    resized = np.stack([np.asarray(ops.fit(channel, (width, height), pil.Resampling.BICUBIC)) for channel in channels], axis=-1)
+    # Bicubic interpolation overshoots at edges; Pillow clips uint8 by itself.
+    return resized if image.dtype == np.uint8 else np.clip(resized, image.min(), image.max())
+
+
+def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
+    """`data` as a `Source`: arrays, dicts of arrays, or an object with `__len__` and `__getitem__`."""
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, dict) or hasattr(data, "__array__"):
+        return ArraySource(data, num_classes, value_range)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (str, bytes)):
+        return SampleSource(data)
+    raise ValueError(
+        "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ (random access). "
+        f"Received: {data!r:.200} of type {type(data).__name__}. Streams go into fit() directly; names and paths into data.load()."
+    )
+
+
+def collate(samples, indices):
+    """Stacks samples (dicts of arrays) along a new first axis."""
+    batch = {}
+    for key in samples[0]:
+        values = [np.asarray(sample[key]) for sample in samples]
+        for index, value in zip(indices, values, strict=True):
+            if value.shape != values[0].shape:
+                remedy = " Pass image_size=(height, width) to data.load() to bring them to one size." if key == "images" else ""
+                raise ValueError(
+                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in sample {indices[0]} and "
+                    f"{value.shape} in sample {index}.{remedy}"
+                )
+        batch[key] = np.stack(values)
+    return batch
+
+
+def held_out_indices(n, fraction, labels=None):
+    """Splits 0…n−1 into two parts, always in the same way: it does not depend on any seed, so that training data never leak.
+
+    Args:
+        n: number of samples.
+        fraction: share of the held-out part, in (0, 1).
+        labels: class ids `(n,)`; each class then gives the same share.
+
+    Returns:
+        (kept, held_out): two sorted arrays of indices.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"validation_fraction is a share of the samples, in (0, 1). Received: validation_fraction={fraction!r}")
+    rng = np.random.Generator(np.random.Philox(key=0))
+    groups = [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    held_out = np.sort(np.concatenate([rng.permutation(g)[: round(fraction * len(g))] for g in groups]))
+    if not 0 < len(held_out) < n:
+        raise ValueError(
+            f"Each part of a split needs a sample. Received: validation_fraction={fraction!r} of {n} samples leaves one part empty."
+        )
+    return np.setdiff1d(np.arange(n), held_out), held_out

@@ -1,0 +1,94 @@
+"""TensorFlow Datasets without TensorFlow: random access to data sets stored as array_record files.
+
+`tfds` stores a prepared data set in one of several formats. array_record files allow reading sample i, in NumPy and without importing
+TensorFlow; tfrecord files, the default of `tfds`, only allow reading in order, through tf.data. Preparing (downloading and converting)
+needs TensorFlow, once.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.core.optional import import_optional
+from keras_diffusion.data.sources import Source
+
+_RANDOM_ACCESS = ("array_record", "parquet")
+
+
+class TFDSSource(Source):
+    """One split of a prepared TFDS data set.
+
+    Args:
+        name: a name such as `"oxford_flowers102"`, or the folder of a prepared data set (it holds dataset_info.json).
+        split: `"train"`, `"train[:80%]"`, `"train+validation"` …
+        data_dir: where data sets are kept. Default: that of `tfds`.
+        download: whether a data set that is not there is downloaded and prepared.
+        image_key: name of the image feature.
+        label_key: name of the class feature; None for no labels.
+
+    Raises:
+        ImportError: tensorflow-datasets is not installed.
+        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no such feature.
+    """
+
+    def __init__(self, name, split="train", data_dir=None, download=False, image_key="image", label_key="label"):
+        tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {str(name)!r} of TensorFlow Datasets")
+        builder = self._builder(tfds, name, data_dir)
+        if not _is_prepared(builder):
+            if not download:
+                raise ValueError(
+                    f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. Prepare it once (this needs TensorFlow "
+                    f"and the network) with download=True, or with: {_prepare_call(builder, data_dir)}"
+                )
+            builder = tfds.builder(str(name), data_dir=data_dir, file_format="array_record")
+            builder.download_and_prepare()
+        file_format = builder.info.file_format.value
+        if file_format not in _RANDOM_ACCESS:
+            raise ValueError(
+                f"Reading single samples needs the file format array_record. Received: the TFDS data set {name!r}, prepared as "
+                f"{file_format} in {str(builder.data_path)!r}. A data set has one format per data_dir: prepare it in another one, "
+                f"{_prepare_call(builder, 'another/folder')}, and pass that data_dir; or pass a tf.data pipeline of it to fit() directly."
+            )
+        features = builder.info.features
+        for key in (image_key, label_key):
+            # A data set without the usual label is simply one without classes; a name that the caller chose has to be there.
+            if key is not None and key not in features and (key == image_key or key != "label"):
+                raise ValueError(f"The TFDS data set {name!r} has no feature {key!r}. Its features: {', '.join(sorted(features))}")
+        self.name, self.image_key = str(name), image_key
+        self.label_key = label_key if label_key in features else None
+        if self.label_key is not None:
+            self.num_classes = getattr(features[label_key], "num_classes", None)
+            self.class_names = getattr(features[label_key], "names", None)
+        try:
+            self._records = builder.as_data_source(split=split)
+        except ValueError as error:
+            raise ValueError(f"The TFDS data set {name!r} cannot give split={split!r}: {error}") from error
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, index):
+        record = self._records[index]
+        sample = {"images": np.asarray(record[self.image_key])}
+        return sample if self.label_key is None else {**sample, "labels": np.asarray(record[self.label_key])}
+
+    @staticmethod
+    def _builder(tfds, name, data_dir):
+        if is_prepared_folder(name):
+            return tfds.builder_from_directory(name)
+        return tfds.builder(str(name), data_dir=data_dir)
+
+
+def is_prepared_folder(path):
+    """Whether `path` is the folder of a prepared TFDS data set."""
+    return (Path(path).expanduser() / "dataset_info.json").is_file()
+
+
+def _prepare_call(builder, data_dir):
+    """The Python line that prepares the data set for random access."""
+    where = f"data_dir={str(data_dir)!r}, " if data_dir else ""
+    return f'import tensorflow_datasets as tfds; tfds.builder({builder.name!r}, {where}file_format="array_record").download_and_prepare()'
+
+
+def _is_prepared(builder):
+    return is_prepared_folder(builder.data_path)

@@ -1,0 +1,149 @@
+"""Plots for a first look: 2-D points and loss curves.
+
+They are drawn on a `matplotlib.figure.Figure` of their own. `pyplot`, with its hidden list of open figures and its choice of a window
+system, is never touched, so that plots work on a server, in a thread and in a notebook alike. A notebook shows the returned figure.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.files import write_whole
+from keras_diffusion.core.optional import import_optional
+
+_COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04", "#475569")
+
+
+def scatter(points, path=None, labels=None, reference=None, title=None, limits=None):
+    """Draws 2-D points, for example samples of a model beside its training data.
+
+    Args:
+        points: `(N, 2)`.
+        path: file to write (.png, .pdf or .svg), or None.
+        labels: class ids `(N,)`, one colour each, or None.
+        reference: points `(M, 2)` drawn in grey underneath, or None.
+        title: str or None.
+        limits: (low, high) of both axes. Default: as the points need it.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: points that are not `(N, 2)`, or labels of another length.
+    """
+    points = _points(points, "points")
+    figure, axes = _axes((5.0, 5.0), title)
+    if reference is not None:
+        reference = _points(reference, "reference")
+        axes.scatter(*reference.T, s=_marker(len(reference)), color="#cbd5e1", linewidths=0, label="reference")
+    if labels is None:
+        axes.scatter(*points.T, s=_marker(len(points)), color=_COLOURS[0], alpha=0.7, linewidths=0, label="points")
+    else:
+        labels = np.asarray(labels)
+        if labels.shape != (len(points),):
+            raise ValueError(f"labels must hold one class id per point. Received: shape={labels.shape} for {len(points)} points.")
+        for i, label in enumerate(np.unique(labels)):
+            chosen = points[labels == label]
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.scatter(*chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}")
+    if reference is not None or labels is not None:
+        axes.legend(frameon=False, markerscale=2.0)
+    axes.set_aspect("equal")
+    if limits is not None:
+        axes.set(xlim=limits, ylim=limits)
+    axes.set(xlabel="x₁", ylabel="x₂")
+    return _finish(figure, path)
+
+
+def loss_curve(history, path=None, keys=None, title=None, log=False):
+    """Draws losses over the epochs.
+
+    Args:
+        history: what `fit` returned, its dict `{name: [value per epoch]}`, or the path of a file by `callbacks.MetricsJSONL`.
+        path: file to write (.png, .pdf or .svg), or None.
+        keys: names to draw. Default: "loss" and "val_loss", as far as they are there.
+        title: str or None.
+        log: whether the loss axis is logarithmic.
+
+    Returns:
+        `matplotlib.figure.Figure`. Epochs count from 1; a value that is not finite leaves a gap.
+
+    Raises:
+        ValueError: no such file or key, or nothing to draw.
+    """
+    epochs, values = _read_history(history)
+    known = sorted(values)
+    keys = [k for k in ("loss", "val_loss") if k in values] if keys is None else list(keys)
+    missing = [k for k in keys if k not in values]
+    if missing or not keys or not epochs:
+        raise ValueError(f"A loss curve needs at least one epoch of a known metric. Received: keys={missing or keys}, known: {known}")
+    figure, axes = _axes((7.0, 4.0), title)
+    for i, key in enumerate(keys):
+        y = np.array([np.nan if v is None else v for v in values[key]], dtype="float64")
+        y[~np.isfinite(y)] = np.nan
+        marker = "o" if len(y) < 20 else None
+        axes.plot(epochs, y, color=_COLOURS[i % len(_COLOURS)], label=key, linewidth=1.8, marker=marker, markersize=3.5)
+    if log:
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="loss" if all(k.endswith("loss") for k in keys) else "value")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return _finish(figure, path)
+
+
+def _read_history(history):
+    """(epoch numbers from 1, {name: values})."""
+    if isinstance(history, (str, Path)):
+        path = Path(history)
+        if not path.is_file():
+            raise ValueError(f"A loss curve is drawn from fit's history or from a metrics file. Received: {str(path)!r}, which is no file.")
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            epochs = [row["epoch"] for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"Each line of a metrics file is a JSON object with 'epoch'. Received: {str(path)!r}: {error}") from error
+        names = {key for row in rows for key in row if key != "epoch"}
+        return epochs, {name: [row.get(name) for row in rows] for name in names}
+    values = getattr(history, "history", history)
+    if not isinstance(values, dict):
+        raise TypeError(f"A loss curve is drawn from fit's history, its dict, or a path. Received: {type(history).__name__}")
+    lengths = {len(v) for v in values.values()}
+    if len(lengths) > 1:
+        # Keras evaluates only every validation_freq epochs; where the gaps lie, the history does not say.
+        values = {k: v for k, v in values.items() if len(v) == max(lengths)}
+    first = min(getattr(history, "epoch", None) or [0])
+    return list(range(first + 1, first + 1 + max(lengths, default=0))), values
+
+
+def _points(points, name):
+    points = points if isinstance(points, np.ndarray) else ops.convert_to_numpy(points)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{name} must be an array (N, 2). Received: shape={points.shape}")
+    return points
+
+
+def _marker(n):
+    """Marker area: thousands of points should not become one blot."""
+    return float(np.clip(4000.0 / max(n, 1), 2.0, 24.0))
+
+
+def _axes(size, title):
+    figure = import_optional("matplotlib.figure", extra="viz", purpose="drawing plots").Figure(figsize=size, dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#e2e8f0", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if title:
+        axes.set_title(title)
+    return figure, axes
+
+
+def _finish(figure, path):
+    if path is not None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png")
+        write_whole(path, buffer.getvalue())
+    return figure
