@@ -1,0 +1,5 @@
+"""Models: what is trained with `fit` and sampled with `generate`."""
+
+from keras_diffusion.models.diffusion_model import DiffusionModel
+
+__all__ = ["DiffusionModel"]

@@ -1,0 +1,156 @@
+"""What goes into a `DiffusionModel`: batches for training, conditions and start images for generation.
+
+Shapes are checked wherever a batch passes, values (NaN, label range) only on the host, where NumPy arrays can be looked at.
+"""
+
+import warnings
+
+import numpy as np
+from keras import ops
+
+SAMPLE_KEY = "images"
+CONDITION_KEYS = ("labels", "context")
+
+
+def unpack_batch(data, sample_shape, condition_keys):
+    """A batch as (samples, conditions).
+
+    Args:
+        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels" and "context".
+        sample_shape: shape of one sample, None where any size goes.
+        condition_keys: conditions that the network takes.
+
+    Returns:
+        (samples, dict of conditions): uint8 samples scaled to [−1, 1].
+
+    Raises:
+        ValueError: missing or unknown keys, or samples of another rank or shape.
+    """
+    if not isinstance(data, dict):
+        data = {SAMPLE_KEY: data}
+    known = {SAMPLE_KEY, *condition_keys}
+    if set(data) != known:
+        missing, unknown = sorted(known - set(data)), sorted(set(data) - known)
+        raise ValueError(
+            f"A batch for this network is a dict with the keys {', '.join(sorted(known))}"
+            + ("" if condition_keys else ", or the samples alone")
+            + f". Received: {sorted(data)}"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+        )
+    samples = ops.convert_to_tensor(data[SAMPLE_KEY])
+    check_shape(SAMPLE_KEY, samples.shape, sample_shape)
+    conditions = {key: ops.convert_to_tensor(data[key]) for key in condition_keys}
+    if "labels" in conditions:
+        if len(conditions["labels"].shape) != 1:
+            raise ValueError(
+                f"Labels are one class id per sample, of shape (B,). Received: labels of shape {tuple(conditions['labels'].shape)}"
+            )
+        conditions["labels"] = ops.cast(conditions["labels"], "int32")
+    if samples.dtype in ("uint8", ops.zeros((), "uint8").dtype):
+        samples = ops.cast(samples, "float32") / 127.5 - 1.0
+    return ops.cast(samples, "float32"), conditions
+
+
+def check_shape(name, shape, sample_shape):
+    """Raises unless `shape` is (B, *sample_shape)."""
+    if len(shape) != len(sample_shape) + 1:
+        raise ValueError(
+            f"The network takes samples of shape {sample_shape}, so a batch has {len(sample_shape) + 1} axes. "
+            f"Received: {name} of shape {tuple(shape)}" + (". Add a channel axis: x[..., None]" if len(shape) == len(sample_shape) else "")
+        )
+    if any(want is not None and got is not None and want != got for want, got in zip(sample_shape, shape[1:], strict=True)):
+        what = "channels" if shape[-1] != sample_shape[-1] else "size"
+        raise ValueError(f"The network takes samples of shape {sample_shape}. Received: {name} of shape {tuple(shape)}, another {what}")
+
+
+def check_arrays(data, num_classes, sample_rank):
+    """Looks at the values of in-memory training data: NaN, label range, a scale that was forgotten."""
+    arrays = data if isinstance(data, dict) else {SAMPLE_KEY: data}
+    samples, labels = arrays.get(SAMPLE_KEY), arrays.get("labels")
+    if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
+        check_finite(SAMPLE_KEY, samples)
+        if sample_rank >= 3 and samples.min(initial=0) >= 0 and samples.max(initial=0) > 1.5:
+            warnings.warn(
+                f"Images should lie in [-1, 1]; these lie in [{samples.min():g}, {samples.max():g}]. "
+                "Pass uint8 images (they are scaled), or x / 127.5 - 1.",
+                stacklevel=3,
+            )
+    if isinstance(labels, np.ndarray) and num_classes is not None:
+        check_labels(labels, num_classes)
+
+
+def check_finite(name, array):
+    """Raises if a float array holds NaN or ±∞, naming the first sample that does."""
+    if array.size and not np.isfinite(array.sum(dtype="float64")) and not np.all(np.isfinite(array)):
+        first = int(np.argmax(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
+        raise ValueError(f"Samples must be finite. Received: {name} with NaN or infinite values, first in sample {first}")
+
+
+def check_labels(labels, num_classes):
+    """Raises unless all labels are integers in [0, num_classes)."""
+    labels = np.asarray(labels)
+    if labels.size and (np.any(labels != np.floor(labels)) or labels.min() < 0 or labels.max() >= num_classes):
+        raise ValueError(
+            f"Labels of this network are the integers from 0 to {num_classes - 1}. Received: labels from {labels.min()} to {labels.max()}"
+        )
+
+
+def generation_conditions(conditions, num_samples, network):
+    """Conditions of a `generate` call as arrays with one row per sample.
+
+    Args:
+        conditions: None, or a dict of arrays, lists or (for labels) ints. A single row serves all samples. A missing condition is null.
+        num_samples: int or None (as many as the conditions have rows, else 1).
+        network: the network; its `condition_keys`, `num_classes` and `context_dim` are what counts.
+
+    Returns:
+        (dict of arrays for the given keys, number of samples).
+    """
+    conditions = dict(conditions or {})
+    keys = condition_keys_of(network)
+    unknown = sorted(set(conditions) - set(keys))
+    if unknown:
+        raise ValueError(f"This network's conditions are: {', '.join(keys) or 'none'}. Received: {', '.join(unknown)}")
+    arrays = {}
+    if "labels" in conditions:
+        arrays["labels"] = np.atleast_1d(np.asarray(conditions["labels"]))
+        if arrays["labels"].ndim != 1:
+            raise ValueError(f"Labels are one class id per sample, of shape (N,). Received: labels of shape {arrays['labels'].shape}")
+        check_labels(arrays["labels"], network.num_classes)
+        arrays["labels"] = arrays["labels"].astype("int32")
+    if "context" in conditions:
+        context = np.asarray(conditions["context"], "float32")
+        context = context[None] if context.ndim == 2 else context
+        if context.ndim != 3 or context.shape[-1] != network.context_dim:
+            raise ValueError(
+                f"A context has the shape (N, length, {network.context_dim}). Received: context of shape {np.shape(conditions['context'])}"
+            )
+        check_finite("context", context)
+        arrays["context"] = context
+    rows = {key: len(value) for key, value in arrays.items()}
+    if num_samples is None:
+        num_samples = max(rows.values(), default=1)
+    if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
+        raise ValueError(f"`num_samples` counts samples and must be an integer of at least 1. Received: num_samples={num_samples!r}")
+    wrong = {key: n for key, n in rows.items() if n not in (1, num_samples)}
+    if wrong:
+        raise ValueError(f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}")
+    return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, int(num_samples)
+
+
+def condition_keys_of(network):
+    """The conditions that a network takes, ("labels", "context") or part of them."""
+    return tuple(getattr(network, "condition_keys", ()))
+
+
+def start_images(images, num_samples, sample_shape, name="init"):
+    """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`."""
+    images = np.asarray(images)
+    scaled = images.astype("float32") / 127.5 - 1.0 if images.dtype == np.uint8 else images.astype("float32")
+    scaled = scaled[None] if scaled.ndim == len(sample_shape) else scaled
+    check_shape(name, scaled.shape, sample_shape)
+    check_finite(name, scaled)
+    if len(scaled) not in (1, num_samples):
+        raise ValueError(f"`{name}` needs one image, or one per sample. Received: {len(scaled)} images for num_samples={num_samples}")
+    return np.repeat(scaled, num_samples, axis=0) if len(scaled) == 1 else scaled

@@ -1,0 +1,60 @@
+"""Presets: a folder that holds a model, readable without this library and on any backend.
+
+config.json          the model's Keras config
+model.weights.h5     weights, their average and random state
+metadata.json        versions that wrote it
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+
+from keras_diffusion.version import __version__
+
+_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
+
+
+def save_preset(model, directory, overwrite=False):
+    """Writes `model` to a new folder: first under a temporary name beside it, then renamed."""
+    directory = Path(directory)
+    if directory.exists() and not overwrite:
+        raise FileExistsError(
+            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        write_json(temporary / _CONFIG, keras.saving.serialize_keras_object(model))
+        model.save_weights(temporary / _WEIGHTS)
+        write_json(temporary / _METADATA, {"keras_diffusion": __version__, "keras": keras.__version__, "backend": keras.backend.backend()})
+        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
+        if directory.exists():
+            shutil.rmtree(directory)
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_preset(cls, directory, load_weights=True):
+    """Reads a folder of `save_preset` as an instance of `cls`."""
+    directory = Path(directory)
+    missing = [name for name in (_CONFIG, *([_WEIGHTS] if load_weights else [])) if not (directory / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"A preset is a folder with {_CONFIG} and {_WEIGHTS}. Received: directory={str(directory)!r}, which lacks {', '.join(missing)}"
+        )
+    model = keras.saving.deserialize_keras_object({**json.loads((directory / _CONFIG).read_text()), "compile_config": None})
+    if not isinstance(model, cls):
+        raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")
+    if load_weights:
+        model.load_weights(directory / _WEIGHTS)
+    return model
+
+
+def write_json(path, value):
+    """Writes JSON, indented, in UTF-8."""
+    Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,199 @@
+"""Loss weightings: how much an error counts at each noise level.
+
+A weighting is a function of the log-SNR alone and applies to the squared error of x0, whatever the network predicts:
+
+    loss = w(λ)·|x̂0 − x0|² = w(λ)·s·|ŷ − y|²,      s = (σ/(a·σ − b·α))²  for a network output y = a·x0 + b·ε
+
+so that ε-, v- and EDM-prediction are trained on the same loss and differ in what the network has to represent.
+
+    name            w on the x0 error          the same on the ε error (divide by SNR = e^λ)
+    none            1/s: plain error of y      –
+    snr             SNR                        1
+    min_snr         min(SNR, γ)                min(SNR, γ)/SNR
+    truncated_snr   max(SNR, 1)                max(1, 1/SNR)
+    p2              SNR/(k + SNR)^γ            1/(k + SNR)^γ
+    sigmoid         SNR·sigmoid(b − λ)         sigmoid(b − λ)
+    edm             SNR + 1/σ_d²               1 + 1/(σ_d²·SNR)
+    soft_min_snr    1/(σ²/α² + σ_d²)           –
+"""
+
+from keras import ops
+
+from keras_diffusion.core.registry import Registry
+
+LOSS_WEIGHTINGS = Registry("loss weighting")
+
+
+@LOSS_WEIGHTINGS.base
+class LossWeighting:
+    """Base class: `weighting(log_snr) -> w`, the weight on the squared x0 error.
+
+    Call arguments:
+        log_snr: tensor of any shape.
+
+    Returns:
+        weights, shaped like `log_snr`.
+    """
+
+    def __call__(self, log_snr):
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__(log_snr)")
+
+    def on_output(self, log_snr, x0_error_scale):
+        """The weight on the squared error of the network's output; `x0_error_scale` is `Predictor.x0_error_scale`."""
+        return self(log_snr) * x0_error_scale
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
+@LOSS_WEIGHTINGS.register("none")
+class NoWeighting(LossWeighting):
+    """The plain squared error of the network's output; as a function of log-SNR it depends on the predictor, so it cannot be called."""
+
+    def __call__(self, log_snr):
+        raise ValueError(
+            "NoWeighting leaves the error of the network's output as it is; its weight on x0 depends on the predictor. Use on_output."
+        )
+
+    def on_output(self, log_snr, x0_error_scale):
+        return ops.ones_like(log_snr)
+
+
+@LOSS_WEIGHTINGS.register("snr", "epsilon")
+class SNRWeighting(LossWeighting):
+    """w = SNR: the plain ε loss of DDPM, whatever the network predicts."""
+
+    def __call__(self, log_snr):
+        return ops.exp(log_snr)
+
+
+@LOSS_WEIGHTINGS.register("min_snr")
+class MinSNRWeighting(LossWeighting):
+    """w = min(SNR, γ): the clean levels no longer dominate the gradient.
+
+    Args:
+        gamma: γ > 0. Default 5.
+
+    Reference:
+        Hang et al. 2023, arXiv:2303.09556, section 3.4.
+    """
+
+    def __init__(self, gamma=5.0):
+        if not gamma > 0:
+            raise ValueError(f"`gamma` caps a signal-to-noise ratio and must be positive. Received: gamma={gamma}")
+        self.gamma = gamma
+
+    def __call__(self, log_snr):
+        return ops.minimum(ops.exp(log_snr), self.gamma)
+
+    def get_config(self):
+        return {"gamma": self.gamma}
+
+
+@LOSS_WEIGHTINGS.register("truncated_snr")
+class TruncatedSNRWeighting(LossWeighting):
+    """w = max(SNR, 1).
+
+    Reference:
+        Salimans & Ho 2022, arXiv:2202.00512, section 4.
+    """
+
+    def __call__(self, log_snr):
+        return ops.maximum(ops.exp(log_snr), 1.0)
+
+
+@LOSS_WEIGHTINGS.register("p2")
+class P2Weighting(LossWeighting):
+    """w = SNR/(k + SNR)^γ.
+
+    Args:
+        k: > 0. Default 1.
+        gamma: γ ≥ 0; 0 is the ε loss. Default 1.
+
+    Reference:
+        Choi et al. 2022, arXiv:2204.00227, eq. 8.
+    """
+
+    def __init__(self, k=1.0, gamma=1.0):
+        if not k > 0 or not gamma >= 0:
+            raise ValueError(f"P2 weighting needs k > 0 and gamma >= 0. Received: k={k}, gamma={gamma}")
+        self.k, self.gamma = k, gamma
+
+    def __call__(self, log_snr):
+        snr = ops.exp(log_snr)
+        return snr / (self.k + snr) ** self.gamma
+
+    def get_config(self):
+        return {"k": self.k, "gamma": self.gamma}
+
+
+@LOSS_WEIGHTINGS.register("sigmoid")
+class SigmoidWeighting(LossWeighting):
+    """w = SNR·sigmoid(bias − λ).
+
+    Args:
+        bias: log-SNR up to which levels keep their ε weight. Default 2.
+
+    Reference:
+        Kingma & Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024 (SiD2), arXiv:2410.19324, eq. 4.
+    """
+
+    def __init__(self, bias=2.0):
+        self.bias = bias
+
+    def __call__(self, log_snr):
+        return ops.exp(log_snr) * ops.sigmoid(self.bias - log_snr)
+
+    def get_config(self):
+        return {"bias": self.bias}
+
+
+class _SigmaDataWeighting(LossWeighting):
+    def __init__(self, sigma_data=0.5):
+        if not sigma_data > 0:
+            raise ValueError(f"`sigma_data` is a standard deviation and must be positive. Received: sigma_data={sigma_data}")
+        self.sigma_data = sigma_data
+
+    def get_config(self):
+        return {"sigma_data": self.sigma_data}
+
+
+@LOSS_WEIGHTINGS.register("edm")
+class EDMWeighting(_SigmaDataWeighting):
+    """w = (σ̂² + σ_d²)/(σ̂·σ_d)² = SNR + 1/σ_d², σ̂ = σ/α: weight 1 on the output of an EDM-preconditioned network.
+
+    Args:
+        sigma_data: σ_d > 0. Default 0.5.
+
+    Reference:
+        Karras et al. 2022, arXiv:2206.00364, table 1.
+    """
+
+    def __call__(self, log_snr):
+        return ops.exp(log_snr) + 1.0 / self.sigma_data**2
+
+
+@LOSS_WEIGHTINGS.register("soft_min_snr")
+class SoftMinSNRWeighting(_SigmaDataWeighting):
+    """w = 1/(σ̂² + σ_d²), σ̂ = σ/α: min-SNR with γ = 1/σ_d² and a smooth bend.
+
+    Args:
+        sigma_data: σ_d > 0. Default 0.5.
+
+    Reference:
+        Crowson et al. 2024 (HDiT), arXiv:2401.11605, section 3.4.
+    """
+
+    def __call__(self, log_snr):
+        return 1.0 / (ops.exp(-log_snr) + self.sigma_data**2)
+
+
+def get_loss_weighting(identifier, **options):
+    """A weighting by name, dict or object; None is "none"."""
+    return LOSS_WEIGHTINGS.get("none" if identifier is None else identifier, **options)
