@@ -1,0 +1,18 @@
+"""The blocks that networks are made of. Each works alone in any Keras model."""
+
+from keras_diffusion.layers.attention_block import AttentionBlock
+from keras_diffusion.layers.label_embedding import LabelEmbedding
+from keras_diffusion.layers.resampling import Downsample, Upsample
+from keras_diffusion.layers.residual_block import ResidualBlock
+from keras_diffusion.layers.time_embedding import FourierEmbedding, SinusoidalEmbedding, TimeProjection
+
+__all__ = [
+    "AttentionBlock",
+    "Downsample",
+    "FourierEmbedding",
+    "LabelEmbedding",
+    "ResidualBlock",
+    "SinusoidalEmbedding",
+    "TimeProjection",
+    "Upsample",
+]

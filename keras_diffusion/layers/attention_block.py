@@ -1,0 +1,201 @@
+"""Attention: every position looks at every other one, and at the context (a text, say).
+
+    x ← x + W·attention(q, k, v of norm(x))                         self-attention, over all positions of a sequence or image
+    x ← x + W·attention(q of norm(x), k, v of the context)          cross-attention, where there is a context
+    x ← x + W₂·act(W₁·norm(x))                                      feed-forward, where asked for
+
+    attention(q, k, v) = softmax(q·kᵀ/√d)·v                         per head of d channels
+
+Each step adds to x itself, not to its normalized copy: the identity path through the block stays whole. Cost grows with the square of
+the number of positions, so U-Nets attend at low resolutions only.
+
+Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, equation 1.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.options import check_norm, get_activation, normalization
+
+
+@serializable
+class AttentionBlock(keras.layers.Layer):
+    """Self-attention, with cross-attention to a context and a feed-forward step where wanted.
+
+    Args:
+        num_heads: number of heads; must divide the channels. Default 4.
+        head_dim: channels per head, instead of `num_heads` (default None); must divide the channels.
+        cross_attention: whether the block takes a `context`. Default False.
+        feed_forward: whether a feed-forward step (4 × the channels) follows. Default False.
+        norm: "group" (default) or "rms".
+        norm_groups: groups of "group". Default 8; the greatest common divisor with the channels is taken.
+        norm_epsilon: added to the variance. Default 1e-5.
+        activation: of the feed-forward step. Default "gelu".
+        flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
+        zero_init: whether the projections that are added to x start at 0. Default True.
+
+    Call arguments:
+        x: `(B, L, C)` or `(B, H, W, C)`.
+        context: `(B, M, D)`, with `cross_attention` only.
+
+    Returns:
+        shaped like `x`.
+
+    Raises:
+        ValueError: heads that do not divide the channels; unknown norm; a context missing or not expected.
+
+    Example:
+
+    >>> AttentionBlock(num_heads=2)(keras.ops.ones((8, 4, 6, 32))).shape
+    (8, 4, 6, 32)
+    """
+
+    def __init__(
+        self,
+        num_heads=4,
+        head_dim=None,
+        cross_attention=False,
+        feed_forward=False,
+        norm="group",
+        norm_groups=8,
+        norm_epsilon=1e-5,
+        activation="gelu",
+        flash_attention=None,
+        zero_init=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_norm(norm)
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.cross_attention, self.feed_forward = cross_attention, feed_forward
+        self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
+        self.activation = get_activation(activation)
+        self.flash_attention, self.zero_init = flash_attention, zero_init
+
+    def build(self, x_shape, context_shape=None):
+        self._check_context(context_shape)
+        channels = x_shape[-1]
+        self.heads, self.channels_per_head = self._heads(channels)
+        tokens_shape = (x_shape[0], None, channels)
+        self.norm1 = self._norm("norm1", tokens_shape)
+        self.qkv = self._dense(3 * channels, "qkv", channels)
+        self.out = self._dense(channels, "out", channels, last=True)
+        if self.cross_attention:
+            self.norm2 = self._norm("norm2", tokens_shape)
+            self.cross_q = self._dense(channels, "cross_q", channels)
+            self.cross_kv = self._dense(2 * channels, "cross_kv", context_shape[-1])
+            self.cross_out = self._dense(channels, "cross_out", channels, last=True)
+        if self.feed_forward:
+            self.norm3 = self._norm("norm3", tokens_shape)
+            self.feed_forward1 = self._dense(4 * channels, "feed_forward1", channels)
+            self.feed_forward2 = self._dense(channels, "feed_forward2", 4 * channels, last=True)
+
+    def call(self, x, context=None):
+        self._check_context(context)
+        shape = ops.shape(x)
+        tokens = ops.reshape(x, (shape[0], -1, shape[-1]))
+        # One product makes queries, keys and values together.
+        query, key, value = self._split(self.qkv(self.norm1(tokens)), 3)
+        tokens = tokens + self.out(self._attend(query, key, value))
+        if self.cross_attention:
+            (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
+            key, value = self._split(self.cross_kv(context), 2)
+            tokens = tokens + self.cross_out(self._attend(query, key, value))
+        if self.feed_forward:
+            tokens = tokens + self.feed_forward2(self.activation(self.feed_forward1(self.norm3(tokens))))
+        return ops.reshape(tokens, shape)
+
+    def _split(self, tokens, parts):
+        """`(B, N, parts·C)` as `parts` tensors `(B, N, heads, d)`."""
+        shape = ops.shape(tokens)
+        tokens = ops.reshape(tokens, (shape[0], shape[1], parts, self.heads, self.channels_per_head))
+        return [tokens[:, :, i] for i in range(parts)]
+
+    def _attend(self, query, key, value):
+        attended = dot_product_attention(query, key, value, self.flash_attention)
+        shape = ops.shape(attended)
+        return ops.reshape(attended, (shape[0], shape[1], self.heads * self.channels_per_head))
+
+    def _heads(self, channels):
+        name, value = ("head_dim", self.head_dim) if self.head_dim is not None else ("num_heads", self.num_heads)
+        if not isinstance(value, int) or value < 1 or channels % value:
+            fitting = [n for n in range(1, channels + 1) if channels % n == 0]
+            raise ValueError(
+                f"Attention cuts the channels into equal heads: `{name}` must divide {channels}. Received: {name}={value!r}. "
+                f"Values that work: {', '.join(map(str, fitting))}"
+            )
+        heads = value if name == "num_heads" else channels // value
+        return heads, channels // heads
+
+    def _norm(self, name, shape):
+        layer = normalization(self.norm, shape[-1], self.norm_groups, self.norm_epsilon, name, self.dtype_policy)
+        layer.build(shape)
+        return layer
+
+    def _dense(self, units, name, inputs, last=False):
+        initializer = "zeros" if last and self.zero_init else "glorot_uniform"
+        layer = keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
+        layer.build((None, None, inputs))
+        return layer
+
+    def _check_context(self, context):
+        if self.cross_attention and context is None:
+            raise ValueError("A block with cross_attention=True needs a context (B, M, D). Received: context=None")
+        if not self.cross_attention and context is not None:
+            raise ValueError("A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False")
+
+    def compute_output_shape(self, x_shape, context_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "cross_attention": self.cross_attention,
+            "feed_forward": self.feed_forward,
+            "norm": self.norm,
+            "norm_groups": self.norm_groups,
+            "norm_epsilon": self.norm_epsilon,
+            "activation": keras.activations.serialize(self.activation),
+            "flash_attention": self.flash_attention,
+            "zero_init": self.zero_init,
+        }
+
+
+def dot_product_attention(query, key, value, flash_attention=None):
+    """softmax(q·kᵀ/√d)·v with logits and softmax in float32.
+
+    Args:
+        query: `(B, N, heads, d)`.
+        key: `(B, M, heads, d)`.
+        value: `(B, M, heads, d)`.
+        flash_attention: None, True or False, as in `keras.ops.dot_product_attention`.
+
+    Returns:
+        `(B, N, heads, d)` in the dtype of `query`.
+
+    Raises:
+        ValueError: `flash_attention=True` on a TPU.
+    """
+    dtype = keras.backend.standardize_dtype(query.dtype)
+    if keras.backend.backend() == "tensorflow" and dtype in ("bfloat16", "float16"):
+        # Keras rounds q·kᵀ to half precision there before the softmax; JAX's and torch's kernels accumulate in float32.
+        query, key, value = (ops.cast(v, "float32") for v in (query, key, value))
+    if _on_tpu():
+        # Keras's TPU kernel puts a causal mask wherever no mask is given, and leaves out 1/√d.
+        if flash_attention:
+            raise ValueError(
+                "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use None or False."
+            )
+        flash_attention = False
+    return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
+
+
+def _on_tpu():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.devices()[0].platform == "tpu"

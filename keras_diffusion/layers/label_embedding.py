@@ -1,0 +1,64 @@
+"""Class labels as vectors, with one more for "no class".
+
+Classifier-free guidance compares what a network says with the class and without it. In training a share of the labels is therefore
+replaced by the null label, which has a row of its own in the table: the last one.
+"""
+
+import keras
+
+from keras_diffusion.core.registry import serializable
+
+
+@serializable
+class LabelEmbedding(keras.layers.Layer):
+    """A table of `num_classes + 1` vectors; row `num_classes` means "no class".
+
+    The vectors start as N(0, 1) draws, about as large as an embedded noise level, so that classes are told apart from the start.
+
+    Args:
+        num_classes: number of classes, ≥ 1.
+        dim: size of the embedding.
+
+    Call arguments:
+        labels: integers `(B,)` in [0, num_classes].
+
+    Returns:
+        `(B, dim)`.
+
+    Raises:
+        ValueError: `num_classes` < 1.
+
+    Example:
+
+    >>> layer = LabelEmbedding(10, 64)
+    >>> layer(keras.ops.array([0, 9, layer.null_label])).shape
+    (3, 64)
+    """
+
+    def __init__(self, num_classes, dim, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(
+                f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: num_classes={num_classes!r}"
+            )
+        self.num_classes, self.dim = num_classes, dim
+        self.table = keras.layers.Embedding(
+            num_classes + 1, dim, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy
+        )
+
+    @property
+    def null_label(self):
+        """The label that means "no class"."""
+        return self.num_classes
+
+    def build(self, input_shape):
+        self.table.build(input_shape)
+
+    def call(self, labels):
+        return self.table(labels)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim}

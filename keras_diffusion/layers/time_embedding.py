@@ -1,0 +1,177 @@
+"""How a network learns how noisy its input is.
+
+One number per sample, the noise level c, is a poor input for a network: neighbouring levels differ by a few percent, yet the
+output must change sharply between them. So c is first written as sines and cosines of many frequencies f,
+
+    e(c) = [sin(2π·f·c), cos(2π·f·c)],
+
+and two dense layers make of it the vector that every residual block receives. Frequencies that are too high make the network
+jump between levels that it was never trained on; too low, it cannot tell levels apart. What counts is f times the range of c:
+log(σ/α)/4 spans about 5, where Gaussian frequencies of standard deviation 1 resolve steps of about 0.1; timesteps 0 … 999 want
+frequencies a few hundred times lower.
+
+The embeddings compute in float32 whatever the network's precision: bfloat16 cannot tell timestep 900 from 901.
+
+References: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.5 (geometric frequencies); Tancik et al.,
+"Fourier features let networks learn high frequency functions", arXiv:2006.10739 (Gaussian frequencies).
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.options import get_activation
+
+
+@serializable
+class FourierEmbedding(keras.layers.Layer):
+    """Sines and cosines of Gaussian frequencies: [sin(2πf·c), cos(2πf·c)], f ~ N(0, scale²).
+
+    The frequencies are a weight, though not trained: they are drawn by NumPy from `seed`, the same on every backend, and saved.
+
+    Args:
+        dim: size of the embedding, even; half of it sines.
+        scale: standard deviation of the frequencies, in cycles per unit of the noise level. Default 1.0, for log(σ/α)/4.
+        seed: int; the same seed gives the same frequencies.
+
+    Call arguments:
+        noise_level: `(B,)`.
+
+    Returns:
+        float32 `(B, dim)`.
+
+    Raises:
+        ValueError: `dim` odd or < 2; `scale` ≤ 0.
+
+    Example:
+
+    >>> FourierEmbedding(64)(keras.ops.zeros((8,))).shape
+    (8, 64)
+    """
+
+    def __init__(self, dim, scale=1.0, seed=0, **kwargs):
+        super().__init__(**solver_layer_options(kwargs))
+        _check_even(dim)
+        _check_positive("scale", scale)
+        self.dim, self.scale, self.seed = dim, scale, seed
+
+    def build(self, input_shape):
+        self.frequencies = self.add_weight(
+            name="frequencies", shape=(self.dim // 2,), initializer=self._draw, trainable=False, autocast=False
+        )
+
+    def _draw(self, shape, dtype=None):
+        # RandomState: NumPy promises never to change its stream, which it doesn't for newer generators.
+        return ops.convert_to_tensor(self.scale * np.random.RandomState(self.seed).standard_normal(shape), dtype=dtype)
+
+    def call(self, noise_level):
+        angle = (2.0 * math.pi) * ops.cast(noise_level, self.compute_dtype)[:, None] * self.frequencies
+        return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "scale": self.scale, "seed": self.seed}
+
+
+@serializable
+class SinusoidalEmbedding(keras.layers.Layer):
+    """Sines and cosines of geometric frequencies: [sin(f·c), cos(f·c)], f_k = scale · max_period^(−k/(dim/2)), k = 0 … dim/2 − 1.
+
+    Args:
+        dim: size of the embedding, even; half of it sines.
+        max_period: ratio of the highest to (about) the lowest frequency. Default 10000.
+        scale: multiplies the noise level. 1.0 (the default) is for timesteps 0 … 999; 250.0 spreads log(σ/α)/4 as widely.
+
+    Call arguments:
+        noise_level: `(B,)`.
+
+    Returns:
+        float32 `(B, dim)`.
+
+    Raises:
+        ValueError: `dim` odd or < 2; `max_period` or `scale` ≤ 0.
+
+    Example:
+
+    >>> SinusoidalEmbedding(64)(keras.ops.arange(8)).shape
+    (8, 64)
+    """
+
+    def __init__(self, dim, max_period=10000.0, scale=1.0, **kwargs):
+        super().__init__(**solver_layer_options(kwargs))
+        _check_even(dim)
+        _check_positive("max_period", max_period)
+        _check_positive("scale", scale)
+        self.dim, self.max_period, self.scale = dim, max_period, scale
+
+    def call(self, noise_level):
+        half = self.dim // 2
+        frequencies = self.scale * np.power(float(self.max_period), -np.arange(half) / half)
+        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(frequencies, self.compute_dtype)
+        return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "max_period": self.max_period, "scale": self.scale}
+
+
+@serializable
+class TimeProjection(keras.layers.Layer):
+    """Dense → activation → Dense → activation: makes the condition vector of an embedded noise level.
+
+    Args:
+        dim: size of the output.
+        activation: name or function. Default "swish".
+
+    Call arguments:
+        embedding: `(B, E)`.
+
+    Returns:
+        `(B, dim)`.
+
+    Raises:
+        ValueError: unknown activation.
+
+    Example:
+
+    >>> TimeProjection(128)(FourierEmbedding(64)(keras.ops.zeros((8,)))).shape
+    (8, 128)
+    """
+
+    def __init__(self, dim, activation="swish", **kwargs):
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.activation = get_activation(activation)
+        self.dense1 = keras.layers.Dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense1")
+        self.dense2 = keras.layers.Dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense2")
+
+    def build(self, input_shape):
+        self.dense1.build(input_shape)
+        self.dense2.build((input_shape[0], self.dim))
+
+    def call(self, embedding):
+        return self.dense2(self.dense1(embedding))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "activation": keras.activations.serialize(self.activation)}
+
+
+def _check_even(dim):
+    if not isinstance(dim, int) or dim < 2 or dim % 2:
+        raise ValueError(f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}")
+
+
+def _check_positive(name, value):
+    if not value > 0:
+        raise ValueError(f"`{name}` must be > 0. Received: {name}={value!r}")
