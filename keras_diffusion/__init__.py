@@ -13,20 +13,35 @@ file does not count: Keras writes "tensorflow" into it by itself.)
 
 import importlib
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from keras_diffusion import denoisers, guidance, layers, models, networks, predictors, samplers, schedulers, training
-from keras_diffusion.core.levels import Levels, Prediction
-from keras_diffusion.models import DiffusionModel
 from keras_diffusion.version import __version__
 
-_LAZY = ("callbacks", "cli", "data", "visualization")
+
+def _started_as_command():
+    """Whether this process is `keras-diffusion …` or `python -m keras_diffusion …`."""
+    command = (getattr(sys, "argv", None) or [""])[0]  # "-m" only while Python looks for the module to run
+    return command == "-m" or Path(command).stem.startswith("keras-diffusion")
+
+
+# The command line imports this package before it can answer --help or choose a backend: it gets the rooms when they are first used.
+if not _started_as_command():
+    from keras_diffusion import denoisers, guidance, layers, models, networks, predictors, samplers, schedulers, training
+    from keras_diffusion.core.levels import Levels, Prediction
+    from keras_diffusion.models import DiffusionModel
+
+_LAZY = ("callbacks", "cli", "data", "metrics", "visualization")
+_HOMES = {"DiffusionModel": "models", "Levels": "core.levels", "Prediction": "core.levels"}
 
 
 def __getattr__(name):
     # Rooms that nothing else needs are imported when they are first used.
-    if name in _LAZY:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"keras_diffusion.{_HOMES[name]}"), name)
+    if name in _LAZY or name in __all__:
         return importlib.import_module(f"keras_diffusion.{name}")
     raise AttributeError(f"module 'keras_diffusion' has no attribute {name!r}")
 
@@ -45,6 +60,7 @@ __all__ = [
     "denoisers",
     "guidance",
     "layers",
+    "metrics",
     "models",
     "networks",
     "predictors",

@@ -4,3 +4,62 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+import keras_diffusion as kd
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_compilations(tmp_path_factory):
+    """On JAX, tests that compile the same small program share the result."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture
+def make_model():
+    """A function that makes a small compiled model of vectors; the same weights every time."""
+
+    def make(num_classes=3, optimizer="adam", learning_rate=1e-2, seed=0, shape=(2,), compile_options=None, **options):
+        keras.utils.set_random_seed(0)
+        network = kd.networks.MLP(shape, width=16, depth=2, num_classes=num_classes)
+        model = kd.DiffusionModel(network, seed=seed, **options)
+        if optimizer is not None:
+            model.compile(
+                keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": learning_rate}}), **(compile_options or {})
+            )
+        return model
+
+    return make
+
+
+@pytest.fixture
+def blobs():
+    """Three classes of points in the plane: {"images": float32 (96, 2), "labels": int32 (96,)}."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 96).astype("int32")
+    centres = np.array([[-0.8, 0.0], [0.8, 0.0], [0.0, 0.8]], "float32")
+    return {"images": centres[labels] + 0.05 * rng.standard_normal((96, 2)).astype("float32"), "labels": labels}
+
+
+def weights_of(model):
+    """All weights as NumPy arrays."""
+    return [keras.ops.convert_to_numpy(w) for w in model.weights]
+
+
+@pytest.fixture
+def difference():
+    """The largest difference of two models' weights."""
+
+    def largest(a, b):
+        pairs = zip(weights_of(a), weights_of(b), strict=True)
+        return max(np.abs(p.astype("float64") - q).max() for p, q in pairs)
+
+    return largest

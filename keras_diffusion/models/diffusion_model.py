@@ -187,12 +187,14 @@ class DiffusionModel(RandomStateMixin, keras.Model):
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
             kwargs["shuffle"] = False
-        return super().fit(x, y, **kwargs)
+        if "validation_data" in kwargs:
+            kwargs["validation_data"] = checked.readable(kwargs["validation_data"])
+        return super().fit(checked.readable(x), y, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
         reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-        return super().evaluate(*args, **kwargs)
+        return super().evaluate(checked.readable(x), y, **kwargs)
 
     # Sampling -----------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 Shapes are checked wherever a batch passes, values (NaN, label range) only on the host, where NumPy arrays can be looked at.
 """
 
+import copy
+import sys
 import warnings
 
 import numpy as np
@@ -62,6 +64,24 @@ def check_shape(name, shape, sample_shape):
     if any(want is not None and got is not None and want != got for want, got in zip(sample_shape, shape[1:], strict=True)):
         what = "channels" if shape[-1] != sample_shape[-1] else "size"
         raise ValueError(f"The network takes samples of shape {sample_shape}. Received: {name} of shape {tuple(shape)}, another {what}")
+
+
+def readable(data):
+    """`data` in a form that Keras reads as dicts: a torch `DataLoader` of dicts is made to yield them in tuples.
+
+    Keras turns what a loader yields into a tuple; of a dict, that would be its keys.
+    """
+    torch_data = sys.modules.get("torch.utils.data")
+    if torch_data is None or not isinstance(data, torch_data.DataLoader):
+        return data
+
+    class InTuples(type(data)):
+        def __iter__(self):
+            return ((batch,) if isinstance(batch, dict) else batch for batch in super().__iter__())
+
+    loader = copy.copy(data)
+    loader.__class__ = InTuples
+    return loader
 
 
 def check_arrays(data, num_classes, sample_rank):

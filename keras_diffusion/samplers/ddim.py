@@ -41,9 +41,10 @@ class DDIMSampler(Sampler):
         _, _, alpha_s, sigma_s = pairs(levels)
         fresh = self.eta * ancestral_std(levels)
         if np.any(fresh > sigma_s * (1 + 1e-12)):
+            excess = np.max(fresh / np.maximum(sigma_s, 1e-300))
             raise ValueError(
                 "The fresh noise of a step cannot exceed the noise of the level it leads to. "
-                f"Received: eta={self.eta}, which would need up to {np.max(fresh / np.maximum(sigma_s, 1e-300)):.3g} times as much. Take an eta of at most 1."
+                f"Received: eta={self.eta}, with which it would be up to {excess:.3g} times as much. Take an eta of at most 1."
             )
         return {"x0": alpha_s, "eps": np.sqrt(np.maximum(sigma_s**2 - fresh**2, 0.0)), "noise": self.s_noise * fresh}
 

@@ -37,7 +37,9 @@ class RungeKuttaSampler(Sampler):
         Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2.
     """
 
-    a, b, c = ((),), (1.0,), (0.0,)
+    a: tuple[tuple[float, ...], ...] = ((),)
+    b: tuple[float, ...] = (1.0,)
+    c: tuple[float, ...] = (0.0,)
     table_options = ("s_churn", "s_tmin", "s_tmax", "s_noise", "coordinate")
 
     def __init__(self, s_churn=0.0, s_tmin=0.0, s_tmax=float("inf"), s_noise=1.0, coordinate="auto", **kwargs):

@@ -40,7 +40,7 @@ class Sampler(keras.layers.Layer):
 
     evaluations_per_step = 1
     noises_per_step = 0
-    table_options = ()  # options that act through the table alone: changing them needs no new program
+    table_options: tuple[str, ...] = ()  # options that act through the table alone: changing them needs no new program
 
     def __init__(self, **kwargs):
         super().__init__(**solver_layer_options(kwargs))
@@ -77,7 +77,7 @@ class Sampler(keras.layers.Layer):
         return {"level": levels.map(lambda v: v[:-1]), **self.plan(levels, schedule)}
 
     def structure(self):
-        """What the compiled step depends on besides the shapes of the table, as a hashable value: samplers with equal ones share a program."""
+        """What the compiled step depends on besides the table, hashable: samplers with equal structures share a program."""
         options = {key: value for key, value in self.get_config().items() if key not in ("name", *self.table_options)}
         return type(self).__name__, self.evaluations_per_step, self.noises_per_step, repr(sorted(options.items()))
 
@@ -139,7 +139,7 @@ class Sampler(keras.layers.Layer):
         x = ops.convert_to_tensor(x, dtype=solver_dtype())
         rows = len(levels.t) - 1
         in_loop = rows - 1 if self.closes_apart(levels) else rows
-        noise = self._noise_source(noise, rows, x, seed)
+        noise = self._noise_source(noise, rows, x, seed, closing=levels.sigma[-1] == 0)
         buffer = ops.zeros((in_loop, *x.shape), x.dtype) if trajectory else None
         x, _, buffer = self.run(x, self.initial_state(x), buffer, denoise, plan, noise, 0, in_loop)
         if in_loop < rows:
@@ -148,20 +148,20 @@ class Sampler(keras.layers.Layer):
             buffer = ops.concatenate([buffer, x[None]]) if trajectory else None
         return (x, buffer) if trajectory else x
 
-    def _noise_source(self, noise, rows, x, seed):
+    def _noise_source(self, noise, rows, x, seed, closing):
         if noise is None:
             words = noise_sources.seed_words(seed)
             return lambda i, draw: noise_sources.counter_normal(words, i, draw, tuple(x.shape))
         needed = self.noises_per_step
-        shape = tuple(noise.shape)
-        if needed and (shape[0] not in (rows, rows - 1) or shape[1] < needed or shape[2:] != tuple(x.shape)):
+        shape = tuple(np.shape(noise))
+        if needed and (len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)):
             raise ValueError(
                 f"`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, *x.shape) = "
                 f"{(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
             )
         noise = ops.convert_to_tensor(noise, dtype=x.dtype)
         if needed and shape[0] < rows:  # a step to a clean level multiplies its draw by 0
-            noise = ops.concatenate([noise, ops.zeros_like(noise[:1])])
+            noise = ops.concatenate([noise, ops.zeros((1, *shape[1:]), noise.dtype)])
         return lambda i, draw: ops.take(noise, i, axis=0)[draw]
 
 
