@@ -1,0 +1,27 @@
+"""What is saved on one backend loads on the others and computes the same numbers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = str(Path(__file__).with_name("exchange.py"))
+
+
+def run(backend, mode, folder):
+    environment = {**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run([sys.executable, SCRIPT, mode, str(folder)], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("writer", "readers"), [("jax", ("tensorflow", "torch")), ("torch", ("jax",)), ("tensorflow", ("torch",))])
+def test_saved_on_one_backend_equal_on_the_others(tmp_path, writer, readers):
+    for backend in (writer, *readers):
+        pytest.importorskip(backend)
+    run(writer, "write", tmp_path)
+    for reader in readers:
+        assert "objects agree" in run(reader, "read", tmp_path)

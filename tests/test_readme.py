@@ -1,0 +1,30 @@
+"""The README's training example runs as it stands, and its tables name what exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import keras_diffusion as kd
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_training_example_runs(tmp_path, monkeypatch):
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+    assert (tmp_path / "digits.png").stat().st_size > 500
+    assert kd.DiffusionModel.from_preset(tmp_path / "digits-model").generate(1, num_steps=1).shape == (1, 8, 8, 1)
+
+
+def test_the_sampler_table_names_every_sampler():
+    table = README[README.index("### Samplers") : README.index("## Coming from FlaxDiff")]
+    assert set(re.findall(r"`([a-z0-9_]+)`", table)) >= set(kd.samplers.SAMPLERS.names())
+
+
+def test_pictures_exist():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (Path(__file__).parent.parent / path).is_file(), path
