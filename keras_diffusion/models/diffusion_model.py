@@ -26,14 +26,14 @@ from keras_diffusion.guidance import ClassifierFreeGuidance, ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.presets import load_preset, save_preset
-from keras_diffusion.models.state import RandomStateMixin, reset_seed, seed_generator
+from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(RandomStateMixin, keras.Model):
+class DiffusionModel(KeepsStateMixin, RandomStateMixin, keras.Model):
     """Trains a denoising network and samples from it.
 
     Args:
@@ -182,19 +182,21 @@ class DiffusionModel(RandomStateMixin, keras.Model):
         """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain or `PyDataset`.
 
         In-memory arrays are checked for NaN, labels out of range and images that were not scaled. Data sets that order themselves
-        (`data.Batches`) are read in their own order.
+        (`data.Batches`) are read in their own order. After an exception or Ctrl-C the model keeps the weights of its last step.
         """
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
             kwargs["shuffle"] = False
         if "validation_data" in kwargs:
             kwargs["validation_data"] = checked.readable(kwargs["validation_data"])
-        return super().fit(checked.readable(x), y, **kwargs)
+        with self._state_kept():
+            return super().fit(checked.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
         reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-        return super().evaluate(checked.readable(x), y, **kwargs)
+        with self._state_kept():
+            return super().evaluate(checked.readable(x), y, **kwargs)
 
     # Sampling -----------------------------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,20 @@
-"""Random state that is saved with the weights, so that a resumed training draws the noise it would have drawn.
+"""State of a model that Keras would lose.
 
-Keras leaves the states of `SeedGenerator`s (a model's own, and those of dropout layers) out of `.keras` and `.weights.h5` files.
+Random state: Keras leaves the states of `SeedGenerator`s (a model's own, and those of dropout layers) out of `.keras` and `.weights.h5`
+files. Here they are saved with the weights, so that a resumed training draws the noise it would have drawn.
+
+Weights after an error: on JAX, `fit` takes the values out of the model's variables while it runs, and an exception (a batch of the wrong
+shape, Ctrl-C in a notebook) would leave them empty. Here they are put back.
 """
+
+import contextlib
 
 import keras
 import numpy as np
 from keras import ops
 
 _PREFIX = "random_state_"
+_GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 
 
 class RandomStateMixin:
@@ -29,6 +36,29 @@ class RandomStateMixin:
     def _random_state(self):
         known = {id(variable) for variable in (*self.weights, *self.metrics_variables)}
         return [variable for variable in self.variables if id(variable) not in known]
+
+
+class KeepsStateMixin:
+    """Puts the weights back into the model when training is interrupted on JAX. Goes before `keras.Model` in the bases."""
+
+    @contextlib.contextmanager
+    def _state_kept(self):
+        try:
+            yield
+        except BaseException:
+            if keras.backend.backend() == "jax":
+                # Where a step had already given the old buffers away and failed, there is nothing to put back.
+                with contextlib.suppress(RuntimeError, ValueError):
+                    self.jax_state_sync()
+            raise
+
+    def _get_jax_state(self, **groups):
+        state = super()._get_jax_state(**groups)
+        if groups.get("purge_model_variables"):
+            # Keras remembers the state from the end of the first step on; until then, this is it.
+            names = [name for name in _GROUPS if groups.get(name)]
+            self._jax_state = dict(zip(names, state, strict=True))
+        return state
 
 
 def seed_generator(seed, stream, name):

@@ -1,5 +1,6 @@
 """Batches that a model cannot be trained on are refused with a reason."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -72,3 +73,18 @@ def test_unscaled_images_are_noticed(image_model):
 def test_bad_constructor_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         kd.DiffusionModel(kd.networks.MLP((2,), width=8, depth=1), **options)
+
+
+def test_the_model_survives_an_interrupted_fit(make_model, blobs):
+    model = make_model()
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(blobs, batch_size=32, verbose=0, callbacks=[Interrupt()])
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 2
+    assert np.isfinite(model.generate(2, num_steps=2, seed=0)).all()
+    assert np.isfinite(model.fit(blobs, verbose=0).history["loss"]).all()
