@@ -79,7 +79,7 @@ class Registry:
         """
         if isinstance(identifier, dict):
             if "class_name" in identifier:
-                return self._checked(keras.saving.deserialize_keras_object(identifier))
+                return self.get(keras.saving.deserialize_keras_object(identifier), **options)
             if "name" not in identifier:
                 raise ValueError(
                     f"A {self.kind} given as a dict needs the key 'name' (or be a Keras config). Received keys: {sorted(identifier)}"
@@ -105,9 +105,13 @@ class Registry:
             )
         return self._checked(identifier)
 
+    def options(self, name):
+        """Options of what `name` means, with their defaults, a dict; KeyError for a name that `names` does not list."""
+        cls, defaults = self._entries[name]
+        return {**_parameters(cls), **defaults}
+
     def _check_options(self, cls, name, options):
-        parameters = [p for p in inspect.signature(cls.__init__).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        known = [p.name for p in parameters if p.name != "self"]
+        known = list(_parameters(cls))
         unknown = sorted(set(options) - set(known) - {"name", "dtype", "trainable"})
         if unknown:
             raise ValueError(
@@ -118,6 +122,12 @@ class Registry:
         if not isinstance(value, self._base):
             raise ValueError(f"Expected a {self.kind}: a name, a dict or an object. Received: {value!r} of type {type(value).__name__}")
         return value
+
+
+def _parameters(cls):
+    """Constructor arguments of a class and their defaults."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
 
 
 def _normalize(name):

@@ -13,7 +13,6 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.core.registry import serializable
@@ -80,7 +79,8 @@ class MixtureDenoiser(Denoiser):
         rng = np.random.default_rng(seed)
         component = rng.choice(len(self.weights), num_samples, p=self.weights)
         shape = self.means[component].shape
-        x = self.means[component] + expand_to_rank(self.stds[component], self.means[component]) * rng.standard_normal(shape)
+        stds = self.stds[component].reshape((-1,) + (1,) * (len(shape) - 1))
+        x = self.means[component] + stds * rng.standard_normal(shape)
         return x if level is None else level.alpha * x + level.sigma * rng.standard_normal(shape)
 
     def _tensor(self, value):

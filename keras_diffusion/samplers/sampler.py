@@ -109,7 +109,8 @@ class Sampler(keras.layers.Layer):
             row = keras.tree.map_structure(lambda column: ops.take(column, i, axis=0), plan)
             x, state = self.step(denoise, x, row, state, lambda draw: noise(i, draw))
             if recorded:
-                trajectory = ops.slice_update(trajectory, (i,) + (0,) * len(x.shape), x[None])
+                # 0·i has the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types enabled.
+                trajectory = ops.slice_update(trajectory, (i,) + (0 * i,) * len(x.shape), x[None])
             return x, state, trajectory
 
         carry = (x, state, trajectory if recorded else ops.zeros((), x.dtype))
@@ -175,11 +176,13 @@ def check_levels(levels):
     levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
     t, alpha, sigma = levels
     rule = None
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ of two clean levels is not > 0 either
+        falls = t.shape == alpha.shape == sigma.shape and np.all(np.diff(levels.log_snr) > 0)
     if not t.shape == alpha.shape == sigma.shape or t.ndim != 1 or len(t) < 2:
         rule = "t, alpha and sigma must be vectors of one length n + 1, n ≥ 1 being the number of steps"
     elif not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(sigma)) and np.all(alpha >= 0) and np.all(sigma >= 0)):
         rule = "alpha and sigma must be finite and not negative"
-    elif not np.all(np.diff(levels.log_snr) > 0):
+    elif not falls:
         rule = "the noise must fall strictly from each level to the next (σ/α decreasing), and only the last level may be clean"
     if rule:
         raise ValueError(f"A sampler walks down a grid of levels: {rule}. Received: alpha={alpha}, sigma={sigma}")

@@ -24,7 +24,7 @@ class DiscreteNoiseSchedule(NoiseSchedule):
             (v or velocity; ε-prediction is not). Default False.
 
     Raises:
-        ValueError: fewer than two betas, or betas outside (0, 1).
+        ValueError: fewer than two betas (three where the last level is pure noise), or betas outside (0, 1).
 
     Reference:
         Ho et al. 2020, arXiv:2006.11239; zero terminal SNR: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
@@ -52,6 +52,8 @@ class DiscreteNoiseSchedule(NoiseSchedule):
             # log(σ/α), rising; +∞ at the end of a zero-terminal-SNR table.
             self._table = 0.5 * np.log1p(-self.alphas_cumprod) - np.log(alpha)
         self._ends_in_noise = bool(alpha[-1] == 0)
+        if self._ends_in_noise and len(betas) < 3:
+            raise ValueError(f"A table that ends in pure noise needs at least three levels. Received: {len(betas)} betas")
 
     def timestep(self, t):
         """The (fractional) index i of time t: t·T − 1. `t`: tensor or array of any shape."""

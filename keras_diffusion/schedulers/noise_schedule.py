@@ -88,7 +88,7 @@ class NoiseSchedule(keras.layers.Layer):
 
     def time_at(self, log_snr, xp):
         """`time` for one namespace. The base class bisects, which needs nothing but a falling log-SNR."""
-        low, high = 0 * log_snr, 0 * log_snr + 1  # λ(low) ≥ log_snr ≥ λ(high)
+        low, high = xp.zeros_like(log_snr), xp.ones_like(log_snr)  # λ(low) ≥ log_snr ≥ λ(high)
         for _ in range(64 if xp is np else 32):
             middle = 0.5 * (low + high)
             too_clean = Levels(middle, *self.alpha_sigma(middle, xp)).log_snr > log_snr

@@ -72,8 +72,8 @@ class LinspaceSpacing(Spacing):
         if steps is None:
             return np.linspace(start, end, num_steps + 1)
         # One step visits the noisiest level, not the cleanest: count down from the start.
-        last, first = round(start * steps), round(end * steps) + 1
-        return np.append(np.round(np.linspace(last, first, num_steps)) / steps, end)
+        last, first = round(start * steps) - 1, round(end * steps)
+        return np.append((np.round(np.linspace(last, first, num_steps)) + 1) / steps, end)
 
 
 @SPACINGS.register("leading")
@@ -132,16 +132,17 @@ class RatioSpacing(Spacing):
     """
 
     def __init__(self, sigma_min=None, sigma_max=None):
-        if (sigma_min is not None and not sigma_min > 0) or (None not in (sigma_min, sigma_max) and not sigma_min < sigma_max):
+        low, high = 0.0 if sigma_min is None else sigma_min, np.inf if sigma_max is None else sigma_max
+        if not low < high or not (sigma_min is None or sigma_min > 0):
             raise ValueError(f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def times(self, schedule, num_steps, start, end):
-        low, high, reaches_end = self._range(schedule, start, end)
+        low, high, leaves_start, reaches_end = self._range(schedule, start, end)
         # One node per evaluation. Where the last node is not the end itself, the end follows it.
         ratios = self.ratios(high, low, num_steps + 1 if reaches_end else num_steps)
         times = schedule.time(-2.0 * np.log(ratios))
-        if self.sigma_max is None and np.isfinite(schedule.log_snr(start)):
+        if leaves_start:
             times[0] = start
         return np.append(times[:-1] if reaches_end else times, end)
 
@@ -151,7 +152,8 @@ class RatioSpacing(Spacing):
 
     def _range(self, schedule, start, end):
         first, last = np.exp(-0.5 * schedule.log_snr(np.array([start, end])))
-        high = self.sigma_max or (first if np.isfinite(first) else 80.0)
+        # Never above the start: a walk that begins half way (img2img) keeps to it.
+        high = min(first, self.sigma_max or (first if np.isfinite(first) else 80.0))
         reaches_end = last > 0 and self.sigma_min is None
         floor = schedule.levels(1 / schedule.timesteps) if schedule.timesteps else None
         low = last if reaches_end else self.sigma_min or (float(floor.sigma / floor.alpha) if floor else 0.002)
@@ -160,7 +162,7 @@ class RatioSpacing(Spacing):
                 f"The noise of a sampler must fall, but the spacing would go from σ/α = {high:.4g} to {low:.4g}. "
                 f"Received: start={start}, end={end}, sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
             )
-        return low, high, reaches_end
+        return low, high, high == first, reaches_end
 
     def get_config(self):
         return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}

@@ -30,7 +30,7 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
 
     def time_at(self, log_snr, xp):
         # −log α = ½·log(1 + e^−λ); then the positive root of a quadratic, in the form that does not cancel.
-        minus_log_alpha = 0.5 * xp.logaddexp(-log_snr, 0 * log_snr)
+        minus_log_alpha = 0.5 * xp.logaddexp(-log_snr, xp.zeros_like(log_snr))
         half = 0.5 * self.beta_min
         return 2.0 * minus_log_alpha / (half + xp.sqrt(half**2 + (self.beta_max - self.beta_min) * minus_log_alpha))
 

@@ -1,0 +1,105 @@
+import keras
+import pytest
+
+from keras_diffusion.core.registry import Registry
+
+PETS = Registry("pet")
+
+
+@PETS.base
+class Pet:
+    def __init__(self, age=1):
+        self.age = age
+
+    def get_config(self):
+        return {"age": self.age}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@PETS.register("test_cat", "mouser")
+class GreyCat(Pet):
+    def __init__(self, age=1, colour="grey"):
+        super().__init__(age)
+        self.colour = colour
+
+    def get_config(self):
+        return {**super().get_config(), "colour": self.colour}
+
+
+@PETS.register("test_dog")
+class SmallDog(Pet):
+    pass
+
+
+PETS.variant("old_cat", GreyCat, "granny", age=15)
+
+
+@pytest.mark.parametrize("name", ["test_cat", "TEST_CAT", "test-cat", "mouser", "GreyCat", "greycat"])
+def test_names_aliases_and_class_names(name):
+    assert type(PETS.get(name)) is GreyCat
+
+
+def test_options_reach_the_constructor():
+    assert PETS.get("test_cat", age=3).age == 3
+    assert PETS.get({"name": "test_cat", "colour": "red"}).colour == "red"
+    assert PETS.get({"name": "test_cat", "age": 2}, age=3).age == 3
+    assert PETS.get(GreyCat, age=4).age == 4
+
+
+def test_a_variant_has_other_defaults_that_can_be_overridden():
+    assert PETS.get("old_cat").age == 15
+    assert PETS.get("granny").age == 15
+    assert PETS.get("old_cat", age=16).age == 16
+
+
+def test_names_and_classes():
+    assert PETS.names() == ["old_cat", "test_cat", "test_dog"]
+    assert PETS.classes() == [GreyCat, SmallDog]
+
+
+def test_objects_are_returned_as_they_are():
+    cat = GreyCat()
+    assert PETS.get(cat) is cat
+
+
+def test_keras_configs_are_deserialized():
+    config = keras.saving.serialize_keras_object(GreyCat(age=7))
+    assert config["registered_name"] == "keras_diffusion>GreyCat"
+    copy = PETS.get(config)
+    assert type(copy) is GreyCat and copy.age == 7
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(
+        ValueError, match="Unknown pet: 'bird'. Known names: old_cat, test_cat, test_dog. Pass one of them, or a pet object"
+    ):
+        PETS.get("bird")
+
+
+def test_unknown_option_lists_the_known_ones():
+    with pytest.raises(ValueError, match="The pet 'test_cat' has no option 'size'. Its options: age, colour"):
+        PETS.get("test_cat", size=3)
+
+
+def test_a_dict_needs_a_name():
+    with pytest.raises(ValueError, match=r"A pet given as a dict needs the key 'name'.*Received keys: \['age'\]"):
+        PETS.get({"age": 3})
+
+
+def test_options_with_an_object():
+    with pytest.raises(ValueError, match=r"Options are for names, not for finished objects.*\['age'\]"):
+        PETS.get(GreyCat(), age=3)
+
+
+def test_options_with_a_keras_config():
+    with pytest.raises(ValueError, match="Options are for names, not for finished objects"):
+        PETS.get(keras.saving.serialize_keras_object(GreyCat()), age=3)
+
+
+@pytest.mark.parametrize("value", [None, 3, dict])
+def test_objects_of_another_kind(value):
+    with pytest.raises(ValueError, match="Expected a pet: a name, a dict or an object. Received:"):
+        PETS.get(value)

@@ -1,0 +1,138 @@
+"""Measured orders of convergence: the global error of a deterministic sampler against the exact solution of the ODE.
+
+The problem is a mixture of Gaussians on a variance-preserving schedule between two noisy levels, so that no step ends at σ = 0 (the last
+step there is first order for every method). The exact path is integrated here, in NumPy, with a fine fourth-order method of its own.
+"""
+
+import itertools
+
+import compiled_sampling
+import numpy as np
+import pytest
+from golden_data import array, tensor, tolerance
+
+from keras_diffusion import samplers, schedulers
+from keras_diffusion.denoisers import MixtureDenoiser
+from keras_diffusion.samplers.sampler import SAMPLERS, to_tensors
+
+WEIGHTS, MEANS, STDS = np.array([0.6, 0.4]), np.array([[0.8, -0.3], [-0.5, 0.6]]), np.array([0.5, 0.4])
+SCHEDULE = schedulers.get("vp")
+DENOISE = MixtureDenoiser(WEIGHTS, MEANS, STDS)
+START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
+
+# The order of every deterministic method; None: stochastic by default, nothing to measure. A new sampler needs its line here.
+ORDERS = {
+    "ddim": 1,
+    "ddpm": None,
+    "dpmpp_1": 1,
+    "dpmpp_2m": 2,
+    "dpmpp_2m_sde": None,
+    "dpmpp_3m": 2,  # its first steps, without a history, are of lower order: started exactly it is of order 3, see below
+    "dpmpp_3m_sde": None,
+    "edm": 2,  # without churn
+    "euler": 1,
+    "euler_ancestral": None,
+    "heun": 2,
+    "rk4": 4,
+}
+STEPS = {1: (8, 16, 32), 2: (16, 32, 64), 3: (24, 48, 96), 4: (4, 8, 16)}  # where float32 still shows the error
+
+
+def epsilon(x, ratio):
+    """ε of the mixture at α = 1, σ = ratio: independent of the package."""
+    variance = STDS**2 + ratio**2
+    offset = x[:, None] - MEANS
+    logits = np.log(WEIGHTS) - np.log(variance) - 0.5 * (offset**2).sum(-1) / variance
+    share = np.exp(logits - logits.max(-1, keepdims=True))
+    share /= share.sum(-1, keepdims=True)
+    return ratio * (share[..., None] * offset / variance[:, None]).sum(1)
+
+
+def grid(steps):
+    # Even in log-SNR from σ/α ≈ 4.3 down to 0.2.
+    return SCHEDULE.levels(schedulers.get_spacing("exponential")(SCHEDULE, steps, start=0.55, end=0.05))
+
+
+def exact_path(levels, substeps=40):
+    """x at every level, starting from START at the first one: d(x/α)/d(σ/α) = ε, classical Runge–Kutta."""
+    ratios = levels.sigma / levels.alpha
+    x, path = START / levels.alpha[0], [START / levels.alpha[0]]
+    for start, stop in itertools.pairwise(ratios):
+        h = (stop - start) / substeps
+        for i in range(substeps):
+            r = start + i * h
+            k1 = epsilon(x, r)
+            k2 = epsilon(x + 0.5 * h * k1, r + 0.5 * h)
+            k3 = epsilon(x + 0.5 * h * k2, r + 0.5 * h)
+            k4 = epsilon(x + h * k3, r + h)
+            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        path.append(x)
+    return np.stack(path) * levels.alpha[:, None, None]
+
+
+def exact_x0(x, alpha, sigma):
+    return (x - sigma * epsilon(x / alpha, sigma / alpha)) / alpha
+
+
+def slope(steps, errors):
+    return -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+
+
+def run(sampler, levels):
+    return compiled_sampling.sample(sampler, START, "orders", DENOISE, levels, schedule=SCHEDULE)[-1]
+
+
+def deterministic(name):
+    return samplers.get(name, **({"s_churn": 0.0} if name == "edm" else {}))
+
+
+@pytest.mark.parametrize("name", SAMPLERS.names())
+def test_order(name):
+    assert name in ORDERS, f"state the measured order of {name!r} (None for a stochastic sampler) in ORDERS"
+    if ORDERS[name] is None:
+        pytest.skip("stochastic")
+    expected, counts = ORDERS[name], STEPS[ORDERS[name]]
+    errors = []
+    for n in counts:
+        levels = grid(n)
+        errors.append(np.abs(run(deterministic(name), levels) - exact_path(levels)[-1]).max())
+    assert errors[-1] > tolerance(2e-6, 1e-13), "below what the float type can show"
+    assert slope(counts, errors) == pytest.approx(expected, abs=0.35)
+
+
+def test_third_order_when_started_exactly():
+    """DPM-Solver++ 3M with an exact history of x0 for its first three steps, and with the reference's coefficient for comparison."""
+    counts = STEPS[3]
+    slopes = {}
+    for compatible in (False, True):
+        sampler = samplers.get("dpmpp_3m", reference_compatible=compatible)
+        errors = []
+        for n in counts:
+            levels = grid(n)
+            path = exact_path(levels)
+            x0 = [exact_x0(path[i], levels.alpha[i], levels.sigma[i]) for i in (0, 1)]
+            plan = to_tensors(sampler.table(levels, SCHEDULE))
+            x, _, _ = sampler.run(tensor(path[2]), (tensor(x0[1]), tensor(x0[0])), None, DENOISE, plan, None, 2, n)
+            errors.append(np.abs(array(x) - path[-1]).max())
+        slopes[compatible] = slope(counts, errors)
+    assert slopes[False] == pytest.approx(3, abs=0.35)
+    assert slopes[True] == pytest.approx(2, abs=0.35)
+
+
+@pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
+def test_both_second_order_forms(solver_type):
+    errors = []
+    for n in STEPS[2]:
+        levels = grid(n)
+        errors.append(np.abs(run(samplers.get("dpmpp_2m", solver_type=solver_type), levels) - exact_path(levels)[-1]).max())
+    assert slope(STEPS[2], errors) == pytest.approx(2, abs=0.35)
+
+
+@pytest.mark.parametrize("coordinate", ["sigma", "flow"])
+@pytest.mark.parametrize(("name", "order"), [("heun", 2), ("rk4", 4)])
+def test_order_in_both_coordinates(name, order, coordinate):
+    errors = []
+    for n in STEPS[order]:
+        levels = grid(n)
+        errors.append(np.abs(run(samplers.get(name, coordinate=coordinate), levels) - exact_path(levels)[-1]).max())
+    assert slope(STEPS[order], errors) == pytest.approx(order, abs=0.5)

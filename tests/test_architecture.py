@@ -1,0 +1,140 @@
+"""The shape of the package: who may import whom, documentation strings, and what an import costs."""
+
+import ast
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "keras_diffusion"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A file imports from lower floors and from its own folder only.
+FLOORS = {
+    "version": 0,
+    "core": 0,
+    "layers": 1,
+    "schedulers": 1,
+    "predictors": 1,
+    "training": 2,
+    "networks": 2,
+    "denoisers": 2,
+    "guidance": 3,
+    "samplers": 3,
+    "models": 4,
+    "data": 5,
+    "text": 5,
+    "metrics": 5,
+    "checkpoints": 5,
+    "visualization": 5,
+    "callbacks": 6,
+    "cli": 7,
+}
+
+
+def room_of(path):
+    """First folder, or the file's own name at the top."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(path):
+    """Modules of this package that a file imports, lazily or not, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            # `from keras_diffusion import samplers` imports the room, not the package.
+            inside = node.module == "keras_diffusion"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if inside else [node.module]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "keras_diffusion")
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent != PACKAGE], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_to_lower_floors(path):
+    room = room_of(path)
+    assert room in FLOORS, f"give the room {room!r} a floor"
+    for name in imports_of(path):
+        parts = name.split(".")
+        assert len(parts) > 1, f"{path} imports the whole package"
+        target = parts[1]
+        if target.startswith("__"):  # keras_diffusion.__version__ would be the package itself
+            pytest.fail(f"{path} imports {name}: import it from its own module")
+        assert target == room or FLOORS[target] < FLOORS[room], f"{path} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[target]})"
+
+
+def test_samplers_know_no_networks_and_networks_no_schedules():
+    for path in FILES:
+        targets = {name.split(".")[1] for name in imports_of(path) if "." in name}
+        if room_of(path) == "samplers":
+            assert targets <= {"core", "schedulers", "samplers"}, path
+        if room_of(path) == "networks":
+            assert targets <= {"core", "layers", "networks"}, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_docstrings(path):
+    """Every module, public class and public function says what it is. Overridden methods have their docstring in the base class."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    missing = [] if ast.get_docstring(tree) or not tree.body else ["module"]
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_") and not ast.get_docstring(node):
+            missing.append(node.name)
+    assert not missing, f"without a docstring: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_asserts_and_no_prints_in_library_code(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: raise an error that says what is wrong"
+        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
+        assert called != "print", f"{path}:{node.lineno}: print"
+
+
+def run_python(code, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_import_loads_no_other_backend_and_no_optional_package():
+    listed = "import sys; print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
+    ours = set(run_python(f"import keras_diffusion; {listed}", KERAS_BACKEND="jax").split())
+    keras = set(run_python(f"import keras; {listed}", KERAS_BACKEND="jax").split())
+    heavy = {"tensorflow", "torch", "tensorflow_datasets", "keras_cv", "matplotlib", "PIL", "sklearn", "grain", "typer", "tf_keras"}
+    assert not (ours - keras) & heavy
+    assert "keras_diffusion" in ours
+
+
+@pytest.mark.slow
+def test_jax_is_the_default_backend():
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    code = "import keras_diffusion, keras; print(keras.backend.backend())"
+    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "jax"
+
+
+@pytest.mark.slow
+def test_import_costs_little_beyond_keras():
+    """Medians of interleaved runs, so that a busy machine slows both down; three tries, for a machine that is busy now and then."""
+    for _ in range(3):
+        seconds = {"keras": [], "keras_diffusion": []}
+        for _ in range(3):
+            for module, times in seconds.items():
+                start = time.perf_counter()
+                run_python(f"import {module}", KERAS_BACKEND="jax")
+                times.append(time.perf_counter() - start)
+        ratio = statistics.median(seconds["keras_diffusion"]) / statistics.median(seconds["keras"])
+        if ratio < 1.5:
+            return
+    pytest.fail(f"import keras_diffusion takes {ratio:.2f} times as long as import keras")
