@@ -61,6 +61,9 @@ class Resume(keras.callbacks.Callback):
 
     def _restore(self):
         state = json.loads((self.directory / "state.json").read_text())
+        # Keras may make the optimizer's variables in the first step only, and would skip what the file has for them.
+        if self.model.optimizer is not None and not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
         try:
             self.model.load_weights(self.directory / state["weights"])
         except ValueError as error:

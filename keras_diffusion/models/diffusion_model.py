@@ -189,6 +189,9 @@ class DiffusionModel(KeepsStateMixin, RandomStateMixin, keras.Model):
             kwargs["shuffle"] = False
         if "validation_data" in kwargs:
             kwargs["validation_data"] = checked.readable(kwargs["validation_data"])
+        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
+            # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
+            self.optimizer.build(self.trainable_variables)
         with self._state_kept():
             return super().fit(checked.readable(x), y, **kwargs)
 

@@ -1,0 +1,201 @@
+"""The commands and their options. What they do is in the modules that they import."""
+
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.version import __version__
+
+_BACKENDS = ("jax", "tensorflow", "torch")
+
+app = typer.Typer(
+    name="keras-diffusion",
+    help="Diffusion models in Keras 3: train them, sample from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Backend = Annotated[str | None, typer.Option(help="jax, tensorflow or torch. [default: KERAS_BACKEND, else jax]", show_default=False)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it is there.")]
+
+
+def main():
+    """Entry point of the console script."""
+    app()
+
+
+def _print_version(asked: bool):
+    if asked:
+        typer.echo(f"keras-diffusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")] = False,
+):
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str | None, typer.Argument(help="Configuration: .toml, .json or .yaml. With --resume: not needed, or the run.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set a value over the configuration; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. [default: runs/<date>-<name of the config>]", show_default=False)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Overwrite = False,
+    verbose: Annotated[
+        int | None, typer.Option(min=0, max=2, help="0 silent, 1 bar, 2 a line per epoch. [default: 1 on a terminal]")
+    ] = None,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Train a model; stop with Ctrl-C and continue with --resume.
+
+    A run folder holds everything: configuration, environment, metrics, pictures, resumable state and, at the end, the model.
+
+    Example: keras-diffusion train examples/digits.toml --set train.epochs=20
+    """
+    with _errors(debug):
+        if resume and overwrite:
+            raise ConfigError("Either --resume continues a run or --overwrite deletes it. Received both.")
+        if config is None and not resume:
+            raise ConfigError("`train` needs a configuration, for example: keras-diffusion train examples/digits.toml")
+        if resume and out is None and not (config and Path(config).is_dir()):
+            raise ConfigError("--resume needs the folder of the run: keras-diffusion train --resume --out runs/NAME")
+        if not resume:
+            _read_early(config, set_ or ())
+        _choose_backend(backend, out or config if resume else None)
+        from keras_diffusion.cli.training import train
+
+        verbosity = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
+        train(_console(), config, set_ or (), out, resume, overwrite, verbosity)
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="Run folder, preset folder or .keras file.")],
+    num_samples: Annotated[
+        int | None, typer.Option("--num-samples", "-n", help="Number of samples. [default: one per class, or 16]")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Classes: 0,1,2 or 0-9; none for no class. [default: all]")] = None,
+    per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 50,
+    sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
+    spacing: Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the noise schedule's own]")] = None,
+    guidance_scale: Annotated[float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")] = None,
+    weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",
+    batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes nothing but the memory needed.")] = None,
+    cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
+    overwrite: Overwrite = False,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Draw samples from a trained model.
+
+    Example: keras-diffusion sample runs/demo --labels 0-9 --per-label 8 --seed 1 --out digits.png
+    """
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.sampling import sample
+
+        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
+        files = {"out": out, "cols": cols, "overwrite": overwrite}
+        sample(_console(), model, num_samples, num_steps=steps, seed=seed, weights=weights, batch_size=batch_size, **options, **files)
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="Run folder, preset folder or .keras file.")] = None,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Show versions, devices and known names, or what a run, a preset or a .keras file holds."""
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.information import info
+
+        info(_console(), model)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the model and the pictures.")] = Path("runs/demo"),
+    overwrite: Overwrite = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few epochs only: to see that everything works.")] = False,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Train on real 8×8 digits and measure the result, in about four minutes on two CPU cores."""
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.demo import run_demo
+
+        run_demo(out, overwrite=overwrite, quick=quick)
+
+
+def _console():
+    # Made when needed: a test or a pipe may have put another file in the place of stdout.
+    return Console(highlight=False)
+
+
+@contextlib.contextmanager
+def _errors(debug):
+    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: something else went wrong, 130: Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if debug:
+            traceback.print_exc()
+        # Not as rich markup: [viz] and [data] are words here.
+        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+
+
+def _read_early(config, sets):
+    """Typing errors are reported before Keras is imported."""
+    from keras_diffusion.cli.config import apply_sets, read_config, with_defaults
+
+    with_defaults(apply_sets(read_config(config), sets))
+
+
+def _choose_backend(backend, run=None):
+    """Sets Keras's backend: the one asked for, else that of the run to be resumed."""
+    if backend is not None and backend not in _BACKENDS:
+        raise ConfigError(f"--backend is one of {', '.join(_BACKENDS)}. Received: --backend {backend}")
+    if run is not None and backend is None and "keras" not in sys.modules:
+        from keras_diffusion.cli.run_folder import RunFolder
+
+        folder = RunFolder(run)
+        folder.require_run()
+        backend = folder.environment["backend"]
+    if backend is not None:
+        if "keras" in sys.modules:
+            import keras
+
+            if keras.backend.backend() != backend:
+                raise ConfigError(
+                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start keras-diffusion as a "
+                    "command, or set the environment variable KERAS_BACKEND."
+                )
+        os.environ["KERAS_BACKEND"] = backend
+    # Where TensorFlow is installed Keras imports it for saving, on any backend, and it greets with lines about oneDNN.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,260 @@
+"""From a configuration to objects: data, model, optimizer.
+
+`resolve` writes everything out that a configuration leaves open: the defaults of the Python objects, and what follows from the data
+(input shape, number of classes). What it returns is saved as `config.json`; resolving that again changes nothing.
+"""
+
+import inspect
+import json
+import random
+import re
+from pathlib import Path
+
+import keras
+
+from keras_diffusion import networks
+from keras_diffusion.cli.config import ConfigError, check_keys, did_you_mean, with_defaults
+from keras_diffusion.data import Batches, Source, load
+from keras_diffusion.models import DiffusionModel
+
+_NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}  # objects; `source` is handled apart
+
+
+def resolve(config):
+    """The complete configuration, and the data it names.
+
+    Args:
+        config: dict as a file holds it.
+
+    Returns:
+        (config, train, validation): JSON-like dict, `Batches`, and `Batches` or None.
+
+    Raises:
+        ConfigError: unknown keys, wrong values, data that cannot be loaded.
+    """
+    config = with_defaults(config)
+    defaults = _defaults_of(load)
+    check_keys(config["data"], _data_keys(), "[data]")
+    check_keys(config["model"], _defaults_of(DiffusionModel), "[model]")
+    options = {**defaults, **{k: v for k, v in config["data"].items() if k != "validation"}}
+    if "seed" not in config["data"]:
+        del options["seed"]  # follows the seed of the run
+    options["source"] = _absolute(options["source"])
+    validation = _validation_options(config["data"].get("validation", "auto"), options)
+    config["data"] = {**options, "validation": validation or False}
+    # None where a network has no classes: the labels are then left out of the batches.
+    train, held_out = load_data(config)
+    config["network"] = _network_options(config, train)
+    model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
+    config["model"] = {**model_defaults, **config["model"]}
+    config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
+    if config["network"]["num_classes"] is None:
+        train, held_out = (without_labels(batches) for batches in (train, held_out))
+    try:
+        return json.loads(json.dumps(config)), train, held_out
+    except TypeError as error:  # a date in a .toml file
+        raise ConfigError(f"A configuration holds numbers, text, lists and tables: {error}") from error
+
+
+def load_data(config):
+    """(training data, validation data or None) of a configuration whose [data] is complete."""
+    options = {"seed": config["seed"], **config["data"]}
+    validation = options.pop("validation")
+    source = options.pop("source")
+    with _section("data"):
+        train = load(source, **options)
+        train[0]  # a wrong size or value range shows now
+    if not validation:
+        return train, None
+    # The held-out part is read in order and as it is: its loss is compared over epochs.
+    plain = {k: v for k, v in options.items() if k not in ("horizontal_flip", "batches_per_epoch")}
+    overrides = {"shuffle": False, "drop_remainder": False, **validation}
+    with _section("data.validation"):
+        return train, load(overrides.pop("source", source), **{**plain, **overrides})
+
+
+def build_model(config, compile=True):
+    """The `DiffusionModel` of a resolved configuration."""
+    if re.fullmatch(r"(mixed_)?float16", str(config["dtype"])):
+        raise ConfigError(
+            f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
+        )
+    random.seed(config["seed"])  # where Keras gets the seeds of first weights and of dropout from, on every backend
+    with _section("network"):
+        network = networks.get({"dtype": config["dtype"], **config["network"]})
+    with _section("model"):
+        model = DiffusionModel(network, **{"seed": config["seed"], **config["model"]})
+    if compile:
+        with _section("train"):
+            model.compile(
+                build_optimizer(config["optimizer"]),
+                steps_per_execution=config["train"]["steps_per_execution"],
+                jit_compile=config["train"]["jit_compile"],
+            )
+    return model
+
+
+def build_optimizer(options):
+    """A Keras optimizer from `{"name": "adamw", "learning_rate": 1e-3 or {"name": "cosine_decay", ...}, ...}`."""
+    options = dict(options)
+    if isinstance(options.get("learning_rate"), dict):
+        schedule = dict(options["learning_rate"])
+        with _section("optimizer.learning_rate"):
+            options["learning_rate"] = _class_named(schedule.pop("name"), _schedules(), "learning-rate schedule")(**schedule)
+    with _section("optimizer"):
+        return _class_named(options.pop("name"), _optimizers(), "optimizer")(**options)
+
+
+def without_labels(batches):
+    """`batches` for a network without classes, None for None."""
+    if batches is not None and not isinstance(batches.source, Unlabelled):
+        batches.source = Unlabelled(batches.source)
+    return batches
+
+
+class Unlabelled(Source):
+    """The samples of `source`, without their labels."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def batch(self, indices):
+        return {key: value for key, value in self.source.batch(indices).items() if key != "labels"}
+
+
+def _data_keys():
+    workers = dict.fromkeys(("workers", "use_multiprocessing", "max_queue_size"))
+    return {"source": None, "validation": None, **_defaults_of(load), **_defaults_of(Batches), **workers}
+
+
+def _validation_options(validation, options):
+    """Arguments of `load` that set the validation data apart from the training data; {} for none."""
+    if validation == "auto" or validation is True:
+        split_off = options["validation_fraction"] is not None or options["source"] == "digits"
+        if validation is True and not split_off:
+            raise ConfigError(
+                "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set it, for example to 0.1, "
+                "or name a split."
+            )
+        validation = "validation" if split_off and options["split"] == "train" else False
+    if not validation:
+        return {}
+    validation = {"split": validation} if isinstance(validation, str) else validation
+    if not isinstance(validation, dict):
+        raise ConfigError(f"`data.validation` is a split, a table of arguments, or false. Received: validation={validation!r}")
+    check_keys(validation, [key for key in _data_keys() if key != "validation"], "[data.validation]")
+    validation = {"split": "all" if "source" in validation else "validation", **validation}
+    return {**validation, "source": _absolute(validation["source"])} if "source" in validation else validation
+
+
+def _network_options(config, data):
+    """[network] with its defaults and with the sizes that follow from the data."""
+    given = config["network"]
+    batch = data[0]
+    shape = list(batch["images"].shape[1:])
+    name = given.get("name", "mlp" if len(shape) == 1 else "unet")
+    if name not in networks.networks.names():
+        known = networks.networks.names()
+        raise ConfigError(f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}.")
+    options = networks.networks.options(name)
+    check_keys({k: v for k, v in given.items() if k != "name"}, [k for k in options if k != "name"], f"[network] ({name})")
+    if "input_shape" in given and [a for a, b in zip(given["input_shape"], shape) if a not in (None, b)]:
+        raise ConfigError(f"[network] must take the samples of the data, of shape {shape}. Received: input_shape={given['input_shape']}")
+    inferred = {"input_shape": shape, "num_classes": data.num_classes if "labels" in batch else None}
+    if "context" in batch:
+        inferred["context_dim"] = int(batch["context"].shape[-1])
+    if "widths" in options:
+        inferred["widths"] = default_widths(shape[:-1])
+    defaults = {k: v for k, v in options.items() if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty}
+    resolved = {"name": name, **defaults, **{k: v for k, v in inferred.items() if k in options}, **given}
+    if "labels" in batch and "num_classes" not in given and resolved.get("num_classes") is None:
+        raise ConfigError("The data have labels, but how many classes is not known. Set `data.num_classes`, or network.num_classes=null.")
+    if not resolved.get("num_classes"):
+        resolved["num_classes"] = None  # .toml has no null: 0 and false say the same
+    return resolved
+
+
+def default_widths(size):
+    """Channels of a U-Net's levels: one level more for each halving down to 4 pixels, 4 levels at most; narrow for tiny images."""
+    levels = 1
+    while levels < 4 and all(n % 2**levels == 0 and n // 2**levels >= 4 for n in size):
+        levels += 1
+    first = 32 if max(size, default=0) <= 16 else 64
+    return [first * 2**i for i in range(levels)]
+
+
+def _optimizer_options(config, total_steps):
+    options = dict(config["optimizer"])
+    optimizer = _class_named(options.get("name"), _optimizers(), "optimizer")
+    check_keys(options, ["name", *_parameters(optimizer)], f"[optimizer] ({options['name']})")
+    rate = options.get("learning_rate")
+    if isinstance(rate, dict):
+        schedule = _class_named(rate.get("name"), _schedules(), "learning-rate schedule")
+        known = _parameters(schedule)
+        check_keys(rate, ["name", *known], f"[optimizer.learning_rate] ({rate['name']})")
+        if "decay_steps" in known and "decay_steps" not in rate:
+            # To the end of training. It stays what it is when a finished run is continued.
+            rate = {**rate, "decay_steps": max(1, total_steps - rate.get("warmup_steps", 0))}
+        options["learning_rate"] = rate
+    return options
+
+
+def _class_named(name, classes, kind):
+    by_name = {_snake(cls.__name__): cls for cls in classes}
+    found = by_name.get(_snake(str(name)))
+    if found is None:
+        raise ConfigError(f"Unknown {kind}: {name!r}.{did_you_mean(_snake(str(name)), by_name)} Known: {', '.join(sorted(by_name))}.")
+    return found
+
+
+def _optimizers():
+    module = keras.optimizers
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.Optimizer)]
+    return [cls for cls in classes if cls.__name__ not in ("Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")]
+
+
+def _schedules():
+    module = keras.optimizers.schedules
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.LearningRateSchedule)]
+    return [cls for cls in classes if cls is not module.LearningRateSchedule]
+
+
+def _snake(name):
+    """CosineDecayRestarts → cosine_decay_restarts; AdamW → adamw; SGD → sgd."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _parameters(cls):
+    return [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "kwargs", "name")]
+
+
+def _defaults_of(function):
+    """Arguments of a function or class that a file can hold, with their defaults."""
+    # Not the signature of the class itself: Keras's classes have a `__new__` that takes anything.
+    parameters = inspect.signature(function.__init__ if inspect.isclass(function) else function).parameters
+    return {name: p.default for name, p in parameters.items() if name not in _NOT_IN_FILES}
+
+
+def _absolute(source):
+    """A path that still works when the run is resumed from elsewhere."""
+    if isinstance(source, str) and source != "digits" and Path(source).expanduser().exists():
+        return str(Path(source).expanduser().resolve())
+    return source
+
+
+class _section:
+    """Names the section of the configuration in errors that come from the objects it makes."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (ValueError, TypeError, KeyError)) and not isinstance(error, ConfigError):
+            raise ConfigError(f"[{self.name}] {error}") from error
+        return False

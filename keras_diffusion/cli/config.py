@@ -1,0 +1,220 @@
+"""Training configurations: a file, what the command line sets over it, and the defaults under it.
+
+    data                             seed = 0          order of the data, first weights, noise
+    source = "digits"                dtype = "float32" or "mixed_bfloat16": what the network computes in
+    [network]                        [data] [network] [model] [optimizer] [train]   see `SECTIONS`
+    widths = [32, 64]
+
+Three lines are a whole configuration, because everything has a default; so a misspelt key would go unnoticed if it were not an error.
+Nothing here imports Keras: a typing error in a file is reported at once.
+"""
+
+import copy
+import difflib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+#: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
+SECTIONS = {
+    "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: a split, a table of arguments, or false",
+    "network": "`name` (default: unet for images and sequences, mlp for vectors) and the arguments of that network",
+    "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, time_distribution, ema …",
+    "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the `name` of a schedule) and other arguments",
+    "train": "epochs, steps_per_execution, jit_compile, save_every, and `samples`: the pictures drawn while training",
+    "seed": "integer",
+    "dtype": "dtype policy of the network",
+}
+
+SAMPLES = {
+    "every": 10,  # epochs; 0: no pictures
+    "labels": None,  # "0-9" or a list; None: the first ten classes
+    "per_label": 4,
+    "num_samples": 16,  # without labels
+    "num_steps": 30,
+    "sampler": "dpmpp_2m",
+    "guidance_scale": 1.0,
+    "seed": 0,
+}
+
+DEFAULTS = {
+    "seed": 0,
+    "dtype": "float32",
+    "data": {"batch_size": 64},
+    "network": {},
+    "model": {},
+    "optimizer": {"name": "adamw", "learning_rate": 5e-4, "weight_decay": 1e-4, "clipnorm": 1.0},
+    "train": {"epochs": 100, "steps_per_execution": 1, "jit_compile": "auto", "save_every": 1, "samples": SAMPLES},
+}
+
+
+class ConfigError(ValueError):
+    """What a user can put right in a configuration file or on the command line."""
+
+
+def read_config(path):
+    """A configuration file as a dict.
+
+    Args:
+        path: a .json, .toml, .yaml or .yml file.
+
+    Raises:
+        ConfigError: no such file, another kind of file, or one that does not parse.
+        ImportError: YAML without PyYAML.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}, which does not exist.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".toml":
+            config = tomllib.loads(text)
+        elif path.suffix == ".json":
+            config = json.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            config = _yaml(text)
+        else:
+            raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}.")
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(
+            f"A configuration holds the sections {', '.join(SECTIONS)}. Received: {str(path)!r} with a {type(config).__name__}"
+        )
+    return config
+
+
+def apply_sets(config, assignments):
+    """A copy of `config` with assignments `a.b=value` made. A value is JSON where it parses as such (numbers, true, lists), else text."""
+    config = copy.deepcopy(config)
+    for assignment in assignments:
+        keys, equals, text = assignment.partition("=")
+        path = [key.strip() for key in keys.split(".")]
+        if not equals or not all(path):
+            raise ConfigError(f"--set takes section.key=value, for example train.epochs=20. Received: {assignment!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        table = config
+        for i, key in enumerate(path[:-1]):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set cannot look into {'.'.join(path[: i + 1])}, which is {table!r}. Received: {assignment!r}")
+        table[path[-1]] = value
+    return config
+
+
+def with_defaults(config):
+    """`config` checked as far as that goes without Keras, over `DEFAULTS`.
+
+    Raises:
+        ConfigError: unknown sections or keys, sections that are no tables, numbers out of range.
+    """
+    check_keys(config, SECTIONS, "the configuration", "section")
+    for section, default in DEFAULTS.items():
+        if isinstance(default, dict) and not isinstance(config.get(section, {}), dict):
+            raise ConfigError(f"[{section}] is a table of options: {SECTIONS[section]}. Received: {section}={config[section]!r}")
+    check_keys(config.get("train", {}), DEFAULTS["train"], "[train]")
+    samples = config.get("train", {}).get("samples", {})
+    if not isinstance(samples, dict):
+        raise ConfigError(
+            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no pictures. Received: samples={samples!r}"
+        )
+    check_keys(samples, SAMPLES, "[train.samples]")
+    merged = merge(DEFAULTS, config)
+    if "source" not in merged["data"]:
+        raise ConfigError(
+            '[data] needs a `source`: "digits", the path of an image folder or of a .npz file, or the name of a TFDS data set. '
+            f"Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
+        )
+    train = merged["train"]
+    for name, least in (("epochs", 1), ("steps_per_execution", 1), ("save_every", 1)):
+        check_int(train[name], f"train.{name}", least)
+    for name, least in (("every", 0), ("per_label", 1), ("num_samples", 1), ("num_steps", 1)):
+        check_int(train["samples"][name], f"train.samples.{name}", least)
+    check_int(merged["seed"], "seed", 0)
+    return merged
+
+
+def merge(under, over):
+    """`over` laid over `under`, table by table; a table with another `name` replaces the whole one below it."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return copy.deepcopy(over)
+    if "name" in over and "name" in under and over["name"] != under["name"]:
+        return copy.deepcopy(over)
+    merged = copy.deepcopy(under)
+    for key, value in over.items():
+        merged[key] = merge(under[key], value) if key in under else copy.deepcopy(value)
+    return merged
+
+
+def differences(old, new, prefix=""):
+    """`{"section.key": (old, new)}` of two configurations; a key that is missing counts as None."""
+    found = {}
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found.update(differences(a, b, f"{prefix}{key}."))
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found
+
+
+def check_keys(table, known, where, kind="key"):
+    """Raises a ConfigError that names the first key of `table` not in `known`, and the likeliest one meant."""
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"Unknown {kind} {key!r} in {where}.{did_you_mean(key, known)} Known: {', '.join(known)}.")
+
+
+def did_you_mean(name, known):
+    """`" Did you mean 'epochs'?"`, or nothing where nothing is near."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_int(value, name, least):
+    """Raises a ConfigError unless `value` is an integer ≥ `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"`{name}` must be an integer ≥ {least}. Received: {name}={value!r}")
+
+
+def parse_labels(labels):
+    """Class ids from a list, an int, or text such as "0,1,2" and "0-9" and "0-3,7".
+
+    Raises:
+        ConfigError: text of another form, or ids below 0.
+    """
+    parts = labels.split(",") if isinstance(labels, str) else labels if isinstance(labels, (list, tuple)) else [labels]
+    ids = []
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(part))
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ConfigError(f"Labels are class ids such as 0,1,2 or a range such as 0-9. Received: labels={labels!r}")
+        ids.extend(range(first, last + 1))
+    return ids
+
+
+def _yaml(text):
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(
+            f"Reading YAML needs PyYAML: {error}. pip install pyyaml, or write the configuration as .toml or .json."
+        ) from error
+    try:
+        return _numbers(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Cannot read the YAML configuration: {error}") from error
+
+
+def _numbers(value):
+    """YAML 1.1 reads 3e-4 as text, for want of a dot; nobody means that."""
+    if isinstance(value, dict):
+        return {key: _numbers(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value

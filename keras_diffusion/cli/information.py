@@ -1,0 +1,92 @@
+"""`keras-diffusion info`: what is installed and known, or what a run, a preset or a file holds."""
+
+import json
+
+from rich.table import Table
+
+from keras_diffusion.cli.run_folder import RunFolder
+
+
+def info(console, path=None):
+    """Prints versions, devices and known names, or what is in `path`."""
+    if path is None:
+        _print_rows(console, _installation())
+        return
+    from keras_diffusion.cli.sampling import load_model
+
+    rows, run = {}, RunFolder(path)
+    if run.is_run:
+        rows = _run(run)
+    if not run.is_run or run.epochs_done:
+        model, source = load_model(path)
+        rows = {"holds": source, **_model(model), **rows}
+    _print_rows(console, rows)
+
+
+def _installation():
+    from keras_diffusion import networks, predictors, samplers, schedulers
+    from keras_diffusion.cli.building import _optimizers, _schedules, _snake
+    from keras_diffusion.cli.environment import describe_environment, package_version
+    from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
+    from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
+
+    environment = describe_environment()
+    others = {name: package_version(name) for name in ("jax", "tensorflow", "torch")}
+    registries = {
+        "networks": networks.networks,
+        "noise schedules": schedulers.SCHEDULES,
+        "predictors": predictors.PREDICTORS,
+        "loss weightings": LOSS_WEIGHTINGS,
+        "time distributions": TIME_DISTRIBUTIONS,
+        "samplers": samplers.SAMPLERS,
+        "spacings": schedulers.SPACINGS,
+    }
+    return {
+        **{name: version for name, version in environment["versions"].items()},
+        "backend": f"{environment['backend']} on {', '.join(environment['devices'])}",
+        "backends installed": ", ".join(f"{name} {version}" for name, version in others.items() if version),
+        "platform": environment["platform"],
+        **{kind: ", ".join(registry.names()) for kind, registry in registries.items()},
+        "optimizers": ", ".join(sorted(_snake(cls.__name__) for cls in _optimizers())),
+        "learning-rate schedules": ", ".join(sorted(_snake(cls.__name__) for cls in _schedules())),
+    }
+
+
+def _model(model):
+    network = model.network
+    conditions = {"classes": model.num_classes, "context_dim": getattr(network, "context_dim", None)}
+    return {
+        "network": f"{type(network).__name__}, {network.count_params():,} parameters",
+        "sample shape": str(model.sample_shape),
+        "conditions": ", ".join(f"{value} {key}" for key, value in conditions.items() if value) or "none",
+        "noise schedule": type(model.noise_schedule).__name__,
+        "predictor": type(model.predictor).__name__,
+        "average": "none" if model.ema is None else f"decay {model.ema}",
+    }
+
+
+def _run(run):
+    config, environment = run.config, run.environment
+    done, epochs = run.epochs_done, config["train"]["epochs"]
+    rows = {
+        "run": str(run.path),
+        "status": f"finished, {done} epochs" if run.finished else f"unfinished, {done} of {epochs} epochs",
+        "data": str(config["data"]["source"]),
+        "backend": f"{environment['backend']} on {', '.join(environment['devices'])}",
+        "started": environment["time"] + "".join(f", resumed {resumed['time']}" for resumed in environment["resumed"]),
+        "pictures": str(len(list(run.samples.glob("*.png")))) if run.samples.is_dir() else "none",
+    }
+    last = run.metrics.read_text(encoding="utf-8").splitlines()[-1:] if run.metrics.is_file() else []
+    if last:
+        metrics = json.loads(last[0])
+        rows[f"epoch {metrics['epoch']}"] = ", ".join(f"{key} {metrics[key]:.4g}" for key in ("loss", "val_loss") if metrics.get(key))
+    return rows
+
+
+def _print_rows(console, rows):
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in rows.items():
+        table.add_row(key, str(value))
+    console.print(table)

@@ -1,0 +1,127 @@
+"""The folder of one training run, complete in itself:
+
+config.json        the whole configuration, defaults and inferred sizes written out: `train config.json` repeats the run
+environment.json   versions, backend, devices and command lines, of the start and of every resumption
+metrics.jsonl      one line per epoch                  samples/epoch-0010.png   pictures while training
+state/             what resuming needs                 loss.png                 at the end
+model/             the trained model as a preset, at the end
+generated/         what `keras-diffusion sample` writes unless told otherwise
+"""
+
+import datetime
+import json
+import shutil
+from pathlib import Path
+
+from keras_diffusion.cli.config import ConfigError
+
+_ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
+_ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")
+_MARK = "keras_diffusion run"
+
+
+class RunFolder:
+    """Paths and state of a run.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.metrics, self.loss_curve = self.path / "metrics.jsonl", self.path / "loss.png"
+        self.samples, self.state, self.model = (self.path / name for name in ("samples", "state", "model"))
+        self.generated = self.path / "generated"
+
+    @property
+    def exists(self):
+        """Whether there is a folder with anything in it."""
+        return self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
+
+    @property
+    def is_run(self):
+        """Whether the folder was made by `train`."""
+        try:
+            environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(environment, dict) and environment.get("kind") == _MARK and (self.path / "config.json").is_file()
+
+    @property
+    def config(self):
+        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
+    @property
+    def environment(self):
+        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+
+    @property
+    def epochs_done(self):
+        """Epochs behind the saved state; 0 without one."""
+        try:
+            return json.loads((self.state / "state.json").read_text(encoding="utf-8"))["epoch"]
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def finished(self):
+        """Whether training came to its end."""
+        return (self.model / "config.json").is_file()
+
+    def require_run(self):
+        """Raises a ConfigError unless this is the folder of a run."""
+        if not self.is_run:
+            what = "which holds no config.json and environment.json of a run" if self.path.exists() else "which does not exist"
+            raise ConfigError(f"A run is a folder made by `keras-diffusion train`. Received: {str(self.path)!r}, {what}.")
+
+    def check_free(self, overwrite):
+        """Raises a ConfigError unless a new run may be put here: nothing there, or a run and `overwrite`."""
+        if not self.exists:
+            return
+        if not overwrite:
+            remedy = "--resume continues it, --overwrite deletes it first" if self.is_run else "choose another folder with --out"
+            raise ConfigError(f"A run starts in a new or empty folder. Received: {str(self.path)!r}, which is not empty; {remedy}.")
+        if not self.is_run:
+            raise ConfigError(
+                f"--overwrite only deletes folders made by `keras-diffusion train`. Received: {str(self.path)!r}, which is none. "
+                "Choose another folder with --out, or delete this one yourself."
+            )
+        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in (*_ENTRIES, *_ENTRIES_OF_DEMO))
+        if foreign:
+            raise ConfigError(
+                f"--overwrite does not delete what a run has not written. Received: {str(self.path)!r} with {', '.join(foreign)}. "
+                "Move these away, or choose another folder with --out."
+            )
+
+    def create(self, config, environment, overwrite=False):
+        """Starts a run here."""
+        self.check_free(overwrite)
+        if self.exists:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write("environment.json", {"kind": _MARK, **environment, "resumed": []})
+        self.write("config.json", config)
+
+    def continue_with(self, config, environment):
+        """Notes a resumption. A finished model is put away: its weights are in the state too, and it is written anew at the end."""
+        self.write("environment.json", {**self.environment, "resumed": [*self.environment["resumed"], environment]})
+        self.write("config.json", config)
+        shutil.rmtree(self.model, ignore_errors=True)
+        self.loss_curve.unlink(missing_ok=True)
+
+    def write(self, name, value):
+        from keras_diffusion.core.files import write_whole
+
+        write_whole(self.path / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def default_folder(config_path):
+    """`runs/<date>-<name of the configuration>`, with -2, -3 … behind it where that exists already."""
+    config_path = Path(config_path)
+    name = config_path.resolve().parent.name if config_path.name == "config.json" else config_path.stem
+    base = f"{datetime.date.today().isoformat()}-{name}"
+    number, path = 1, Path("runs") / base
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{base}-{number}"
+    return path

@@ -1,0 +1,169 @@
+"""`keras-diffusion sample`: from a trained model to a picture or an array file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.cli.config import ConfigError, check_int, parse_labels
+from keras_diffusion.cli.run_folder import RunFolder
+from keras_diffusion.core.files import atomic_path
+from keras_diffusion.core.noise import check_seed
+
+
+def load_model(path):
+    """A model from a run folder, a preset folder or a `.keras` file.
+
+    Returns:
+        (`DiffusionModel`, what it was read from, as text).
+
+    Raises:
+        ConfigError: `path` is none of these, or a run that has no finished epoch.
+    """
+    import keras
+
+    import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
+    from keras_diffusion.models import DiffusionModel
+
+    path, run = Path(path), RunFolder(path)
+    if run.is_run and run.finished:
+        return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
+    if run.is_run:
+        return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
+    if (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
+        return DiffusionModel.from_preset(path), "a preset"
+    if path.suffix == ".keras" and path.is_file():
+        model = keras.saving.load_model(path, compile=False)
+        if not isinstance(model, DiffusionModel):
+            raise ConfigError(f"The file must hold a DiffusionModel. Received: {str(path)!r} with a {type(model).__name__}")
+        return model, "a .keras file"
+    what = "which is none of these" if path.exists() else "which does not exist"
+    raise ConfigError(f"A model is a run folder, a preset folder or a .keras file. Received: {str(path)!r}, {what}.")
+
+
+def _unfinished(run):
+    from keras_diffusion.cli.building import build_model
+
+    if not run.epochs_done:
+        raise ConfigError(f"A run needs a finished epoch before it can be sampled. Received: {str(run.path)!r}, which has none yet.")
+    state = json.loads((run.state / "state.json").read_text(encoding="utf-8"))
+    model = build_model(run.config, compile=False)
+    model.load_weights(run.state / state["weights"])
+    return model
+
+
+def sample(
+    console,
+    path,
+    num_samples=None,
+    labels=None,
+    per_label=None,
+    num_steps=50,
+    sampler="dpmpp_2m",
+    spacing=None,
+    guidance_scale=1.0,
+    seed=None,
+    out=None,
+    weights="ema",
+    batch_size=None,
+    cols=None,
+    overwrite=False,
+):
+    """Draws samples and writes them; arguments as `DiffusionModel.generate` has them, where not said otherwise.
+
+    Args:
+        console: `rich.console.Console`.
+        path: run folder, preset folder or `.keras` file.
+        labels: text such as "0,1,2" or "0-9", "none" for no condition. Default: every class in turn.
+        per_label: samples of each label; the grid then has one row per label.
+        sampler, spacing: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'.
+        out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated` folder, or here.
+        cols: columns of the grid.
+        overwrite: whether an existing `out` is replaced.
+
+    Returns:
+        path of the file written.
+    """
+    if out is not None:
+        _check_out(Path(out), overwrite)
+    for name, value in (("--num-samples", num_samples), ("--per-label", per_label), ("--cols", cols), ("--batch-size", batch_size)):
+        if value is not None:
+            check_int(value, name, 1)
+    seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+    model, source = load_model(path)
+    labels, num_samples = _labels(labels, num_samples, per_label, model.num_classes)
+    picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
+    out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
+    if out.suffix == ".png" and not picture:
+        raise ConfigError(f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use .npz.")
+    console.print(f"Sampling {num_samples} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
+    samples = model.generate(
+        num_samples,
+        conditions=None if labels is None else {"labels": labels},
+        num_steps=num_steps,
+        sampler=_identifier(sampler),
+        spacing=_identifier(spacing),
+        guidance_scale=guidance_scale,
+        seed=seed,
+        weights=weights,
+        batch_size=batch_size,
+    )
+    if not np.isfinite(samples).all():
+        raise FloatingPointError("The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler.")
+    _write(out, samples, labels, per_label if cols is None else cols)
+    console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
+    return out
+
+
+def _labels(labels, num_samples, per_label, num_classes):
+    """(class ids or None, number of samples)."""
+    if labels == "none" or not num_classes:
+        if labels not in (None, "none") or per_label is not None:
+            raise ConfigError(f"--labels and --per-label are for models with classes. Received: labels={labels!r}, per_label={per_label!r}")
+        return None, num_samples or 16
+    if per_label is not None and num_samples is not None:
+        raise ConfigError(f"Give --num-samples or --per-label. Received both: {num_samples} and {per_label}")
+    ids = list(range(num_classes)) if labels is None else parse_labels(labels)
+    ids = [label for label in ids for _ in range(per_label or 1)]
+    if num_samples is not None:
+        ids = [ids[i % len(ids)] for i in range(num_samples)]
+    return ids, len(ids)
+
+
+def _identifier(text):
+    """A name, or the dict that the JSON text holds."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f'Options are given as JSON, for example \'{{"name": "ddim", "eta": 1.0}}\'. Received: {text!r}: {error}'
+        ) from error
+
+
+def _check_out(out, overwrite):
+    if out.suffix not in (".png", ".npz"):
+        raise ConfigError(f"Samples are written as .png or .npz. Received: --out {out}")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"An existing file is not replaced unless told so. Received: --out {out}. Add --overwrite, or name another file.")
+
+
+def _new_file(path, seed, suffix):
+    folder = RunFolder(path).generated if RunFolder(path).is_run else Path()
+    number, out = 1, folder / f"samples-{seed}{suffix}"
+    while out.exists():
+        number += 1
+        out = folder / f"samples-{seed}-{number}{suffix}"
+    return out
+
+
+def _write(out, samples, labels, cols):
+    if out.suffix == ".png":
+        from keras_diffusion.visualization import image_grid, save_png
+
+        save_png(out, image_grid(samples, cols=cols, scale="auto"))
+        return
+    arrays = {"images": samples} if labels is None else {"images": samples, "labels": np.asarray(labels, "int32")}
+    with atomic_path(out) as temporary:
+        np.savez(temporary, **arrays)

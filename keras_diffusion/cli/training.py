@@ -1,0 +1,188 @@
+"""`keras-diffusion train`: from a configuration to a run folder, in one go or in several."""
+
+import shlex
+
+from rich.table import Table
+
+from keras_diffusion import samplers
+from keras_diffusion.callbacks import MetricsJSONL, Resume, SampleGrid, TerminateOnNonFinite
+from keras_diffusion.cli import building
+from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config
+from keras_diffusion.cli.environment import describe_environment
+from keras_diffusion.cli.interrupts import Interrupts
+from keras_diffusion.cli.run_folder import RunFolder, default_folder
+from keras_diffusion.core.optional import import_optional
+from keras_diffusion.visualization import loss_curve
+
+
+def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=False, verbose="auto"):
+    """Trains what a configuration says.
+
+    Args:
+        console: `rich.console.Console`.
+        config_path: path of the configuration. With `resume`, it may be left out, or be the run folder itself.
+        sets: assignments "a.b=value" over it.
+        out: the run folder; default `runs/<date>-<name>`.
+        resume: whether to continue the run in that folder.
+        overwrite: whether to delete a run in that folder first.
+        verbose: of `fit`: 0, 1, 2 or "auto".
+
+    Returns:
+        the `RunFolder`.
+
+    Raises:
+        ConfigError: what the user can put right.
+        KeyboardInterrupt: stopped; the folder can be resumed.
+    """
+    run = RunFolder(out if out is not None else config_path if resume else default_folder(config_path))
+    if resume:
+        run.require_run()
+        config, batches, validation = _resolve_again(run, config_path, sets)
+        if config["train"]["epochs"] < run.epochs_done:
+            raise ConfigError(
+                f"The run in {str(run.path)!r} has {run.epochs_done} epochs behind it. Received: train.epochs={config['train']['epochs']}"
+            )
+        if run.finished and config["train"]["epochs"] == run.epochs_done:
+            _say_finished(console, run)
+            return run
+    else:
+        run.check_free(overwrite)
+        config, batches, validation = building.resolve(apply_sets(read_config(config_path), sets))
+    pictures = _sample_options(config)
+    if pictures:
+        import_optional("PIL.Image", extra="viz", purpose="the pictures of samples while training (train.samples.every=0 draws none)")
+    model = building.build_model(config)
+    callbacks = _callbacks(run, config, batches, pictures)
+    environment = describe_environment()
+    if resume:
+        _note_backend(console, run, environment)
+        run.continue_with(config, environment)
+    else:
+        run.create(config, environment, overwrite)
+    console.print(_header(run, config, model, batches, validation, environment, pictures))
+    with Interrupts() as interrupts:
+        try:
+            options = {"epochs": config["train"]["epochs"], "callbacks": [interrupts, *callbacks], "verbose": verbose}
+            model.fit(batches, validation_data=validation, **options)
+            _finish(console, run, model)
+        except KeyboardInterrupt:
+            _say_interrupted(console, run, config)
+            raise
+        except FloatingPointError as error:
+            saved = f"The state after epoch {run.epochs_done} is in {run.state}" if run.epochs_done else "No epoch was finished"
+            raise FloatingPointError(f"{error} Nothing was saved since it broke. {saved}.") from error
+    return run
+
+
+def resume_command(folder):
+    """The command that continues a run, to be pasted into a shell."""
+    return f"keras-diffusion train --resume --out {shlex.quote(str(folder))}"
+
+
+def _resolve_again(run, config_path, sets):
+    """What `building.resolve` returns, of the run's own configuration, or of the one given, which then has to be the same."""
+    own = config_path is None or RunFolder(config_path).path.resolve() == run.path.resolve()
+    config = apply_sets(run.config if own else read_config(config_path), sets)
+    if own:
+        _check_same(run, config)  # unresolved: options that a newer version has added are no change that the user made
+    config, batches, validation = building.resolve(config)
+    if not own:
+        _check_same(run, config)
+    return config, batches, validation
+
+
+def _check_same(run, config):
+    changed = differences(run.config, config)
+    changed.pop("train.epochs", None)
+    if changed:
+        listed = "; ".join(f"{key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
+        raise ConfigError(
+            f"A run is resumed as it was begun; only train.epochs may change. Received: {listed}. "
+            "Leave these as they are, or start a new run in another folder."
+        )
+
+
+def _sample_options(config):
+    """Arguments of `SampleGrid` without its folder, or None where there is nothing to draw."""
+    options, network = dict(config["train"]["samples"]), config["network"]
+    shape = network["input_shape"]
+    if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4) or None in shape:
+        return None
+    labels, per_label, num_samples = (options.pop(key) for key in ("labels", "per_label", "num_samples"))
+    classes = network["num_classes"]
+    if not classes:
+        return {**options, "num_samples": num_samples}
+    labels = list(range(min(classes, 10))) if labels is None else parse_labels(labels)
+    if not labels or max(labels) >= classes:
+        raise ConfigError(f"`train.samples.labels` are class ids from 0 to {classes - 1}. Received: labels={labels}")
+    return {**options, "conditions": {"labels": [label for label in labels for _ in range(per_label)]}, "cols": per_label}
+
+
+def _callbacks(run, config, batches, pictures):
+    # The state is saved last: a run killed before that repeats the whole epoch, pictures and line of metrics included.
+    callbacks = [TerminateOnNonFinite(raise_error=True), MetricsJSONL(run.metrics)]
+    if pictures:
+        samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
+        callbacks.append(SampleGrid(run.samples, **pictures))
+    return [*callbacks, Resume(run.state, data=batches, every=config["train"]["save_every"])]
+
+
+def _header(run, config, model, batches, validation, environment, pictures):
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    data = f"{config['data']['source']}: {len(batches.source):,} samples of {'×'.join(map(str, batches.image_shape))}"
+    if config["network"].get("num_classes"):
+        data += f" in {config['network']['num_classes']} classes"
+    if validation is not None:
+        data += f", {len(validation.source):,} held out"
+    resumed = f", {run.epochs_done} of them done" if run.epochs_done else ""
+    rows = {
+        "network": f"{config['network']['name']}, {model.network.count_params():,} parameters, {config['dtype']}",
+        "model": f"{_name(config['model']['predictor'])}-prediction, {_name(config['model']['noise_schedule'])} schedule",
+        "data": data,
+        "training": f"{config['train']['epochs']} epochs of {len(batches)} batches of {batches.batch_size}{resumed}",
+        "pictures": f"every {pictures['every']} epochs" if pictures else "none",
+        "backend": f"{environment['backend']} on {', '.join(environment['devices'])}",
+        "folder": str(run.path),
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    return table
+
+
+def _name(identifier):
+    return identifier.get("name", "?") if isinstance(identifier, dict) else identifier
+
+
+def _finish(console, run, model):
+    model.save_to_preset(run.model, overwrite=True)
+    try:
+        loss_curve(run.metrics, run.loss_curve)
+    except ImportError as error:
+        console.print(f"No {run.loss_curve.name}: {error}", markup=False, style="yellow")
+    _say_finished(console, run)
+
+
+def _say_finished(console, run):
+    folder = shlex.quote(str(run.path))
+    console.print(f"Finished after {run.epochs_done} epochs. The model is in {run.model}", markup=False, style="green", soft_wrap=True)
+    console.print(f"Sample from it:  keras-diffusion sample {folder}", markup=False, soft_wrap=True)
+    more = f"{resume_command(run.path)} --set train.epochs={2 * run.epochs_done}"
+    console.print(f"Train on:        {more}", markup=False, soft_wrap=True)
+
+
+def _say_interrupted(console, run, config):
+    done = run.epochs_done
+    state = f"{done} of {config['train']['epochs']} epochs are saved" if done else "no epoch was finished yet"
+    console.print(f"\nInterrupted: {state}. Continue with:", markup=False, style="yellow", soft_wrap=True)
+    console.print(f"  {resume_command(run.path)}", markup=False, soft_wrap=True)
+
+
+def _note_backend(console, run, environment):
+    began = run.environment["backend"]
+    if began != environment["backend"]:
+        console.print(
+            f"The run began on {began} and goes on on {environment['backend']}: a sound continuation, but not the same numbers.",
+            markup=False,
+            style="yellow",
+        )

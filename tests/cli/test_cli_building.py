@@ -1,0 +1,140 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_diffusion.cli.building import build_model, build_optimizer, default_widths, resolve
+from keras_diffusion.cli.config import ConfigError
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "images.npz"
+    np.savez(path, images=rng.uniform(-1, 1, (40, 8, 8, 1)).astype("float32"), labels=np.arange(40) % 4)
+    return str(path)
+
+
+def config(source, **sections):
+    return {"data": {"source": source, "batch_size": 8}, "network": {"widths": [8, 16]}, **sections}
+
+
+def test_sizes_come_from_the_data(images):
+    resolved, train, validation = resolve(config(images))
+    assert resolved["network"]["name"] == "unet" and resolved["network"]["input_shape"] == [8, 8, 1]
+    assert resolved["network"]["num_classes"] == 4 and validation is None and len(train) == 5
+    assert resolved["model"]["noise_schedule"] == "cosine" and resolved["network"]["dropout"] == 0.0, "defaults are written out"
+
+
+def test_resolving_again_changes_nothing(images):
+    resolved, _, _ = resolve(config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}}))
+    assert resolved == json.loads(json.dumps(resolved))
+    assert resolve(resolved)[0] == resolved
+
+
+def test_relative_paths_become_absolute(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve(config("images.npz"))[0]["data"]["source"] == images
+
+
+def test_vectors_get_an_mlp(tmp_path):
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(32, 2)).astype("float32"))
+    resolved, _, _ = resolve({"data": {"source": str(tmp_path / "points.npy"), "batch_size": 8}})
+    assert resolved["network"]["name"] == "mlp" and resolved["network"]["input_shape"] == [2]
+    assert build_model(resolved).sample_shape == (2,)
+
+
+def test_digits_hold_out_a_part_without_being_asked():
+    pytest.importorskip("sklearn")
+    resolved, train, validation = resolve({"data": {"source": "digits"}})
+    assert resolved["data"]["validation"] == {"split": "validation"} and resolved["network"]["widths"] == [32, 64]
+    assert len(train.source) + len(validation.source) == 1797 and not validation.shuffle and not validation.drop_remainder
+
+
+def test_validation_by_fraction_and_by_table(images):
+    base = config(images)
+    held_out = resolve({**base, "data": {**base["data"], "validation_fraction": 0.25}})[2]
+    assert len(held_out.source) == 8  # 2 of the 10 samples of each class
+    other = resolve({**base, "data": {**base["data"], "horizontal_flip": True, "validation": {"source": images}}})[2]
+    assert len(other.source) == 40 and not other.horizontal_flip
+    assert resolve({**base, "data": {**base["data"], "validation_fraction": 0.25, "validation": False}})[2] is None
+
+
+def test_labels_are_left_out_where_the_network_has_no_classes(images):
+    resolved, train, _ = resolve(config(images, network={"widths": [8, 16], "num_classes": 0}))
+    assert resolved["network"]["num_classes"] is None and set(train[0]) == {"images"}
+    assert build_model(resolved, compile=False).network.condition_keys == ()
+
+
+def test_first_weights_follow_the_seed(images):
+    resolved = resolve(config(images))[0]
+
+    def weights(seed):
+        return build_model({**resolved, "seed": seed}, compile=False).network.get_weights()
+
+    first, same, other = weights(3), weights(3), weights(4)
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_optimizer_with_schedule_to_the_end_of_training(images):
+    rate = {"name": "cosine_decay", "initial_learning_rate": 0.0, "warmup_target": 1e-3, "warmup_steps": 4}
+    resolved = resolve(config(images, optimizer={"name": "sgd", "learning_rate": rate, "momentum": 0.9}, train={"epochs": 6}))[0]
+    assert resolved["optimizer"]["learning_rate"]["decay_steps"] == 6 * 5 - 4
+    optimizer = build_optimizer(resolved["optimizer"])
+    assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum == 0.9
+    assert "weight_decay" not in resolved["optimizer"], "AdamW's defaults are not those of another optimizer"
+
+
+def test_gradient_accumulation_and_precision_reach_the_model(images):
+    resolved = resolve(
+        config(images, dtype="mixed_bfloat16", optimizer={"gradient_accumulation_steps": 2}, train={"steps_per_execution": 2})
+    )[0]
+    model = build_model(resolved)
+    assert model.network.dtype_policy.name == "mixed_bfloat16" and model.optimizer.gradient_accumulation_steps == 2
+    assert model.steps_per_execution == 2
+
+
+@pytest.mark.parametrize("size, widths", [((8, 8), [32, 64]), ((28, 28), [64, 128, 256]), ((64, 64), [64, 128, 256, 512]), ((9, 9), [32])])
+def test_default_widths_divide_the_size(size, widths):
+    assert default_widths(size) == widths
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"data": {"source": "?", "batchsize": 8}}, r"Unknown key 'batchsize' in \[data\]. Did you mean 'batch_size'"),
+        ({"data": {"source": "?", "batch_size": 0}}, r"\[data\] batch_size must be an integer ≥ 1"),
+        ({"data": {"source": "?", "batch_size": 8, "validation": True}}, "needs something held out"),
+        ({"data": {"source": "?", "batch_size": 8, "validation": 3}}, "`data.validation` is a split, a table of arguments, or false"),
+        ({"network": {"name": "unnet"}}, "Unknown network 'unnet' .* Did you mean 'unet'"),
+        ({"network": {"widht": [8]}}, r"Unknown key 'widht' in \[network\] \(unet\). Did you mean 'widths'"),
+        ({"network": {"input_shape": [16, 16, 1]}}, r"must take the samples of the data, of shape \[8, 8, 1\]"),
+        ({"model": {"noise_scedule": "cosine"}}, r"Unknown key 'noise_scedule' in \[model\]. Did you mean 'noise_schedule'"),
+        ({"optimizer": {"name": "adamx"}}, "Unknown optimizer: 'adamx'. Did you mean 'adam.*'"),
+        ({"optimizer": {"lr": 1}}, r"Unknown key 'lr' in \[optimizer\] \(adamw\)"),
+        ({"optimizer": {"learning_rate": {"name": "cosine"}}}, "Unknown learning-rate schedule: 'cosine'"),
+        ({"optimizer": {"learning_rate": {"name": "cosine_decay", "steps": 3}}}, r"Unknown key 'steps' in \[optimizer.learning_rate\]"),
+    ],
+)
+def test_mistakes_are_named(images, sections, message):
+    merged = {**config(images), **sections}
+    merged["data"] = {**merged["data"], "source": images}
+    with pytest.raises(ConfigError, match=message):
+        resolve(merged)
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"network": {"widths": [8, 16], "dropout": 2.0}}, r"^\[network\] "),
+        ({"model": {"predictor": "w"}}, r"^\[model\] Unknown predictor: 'w'"),
+        ({"optimizer": {"clipnorm": -1.0, "clipvalue": 1.0}}, r"^\[optimizer\] "),
+        ({"dtype": "mixed_float16"}, "float16 needs loss scaling"),
+    ],
+)
+def test_errors_of_the_objects_name_their_section(images, sections, message):
+    resolved = resolve(config(images, **sections))[0]
+    with pytest.raises(ConfigError, match=message):
+        build_model(resolved)
