@@ -9,6 +9,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Two processes: most of the time goes into compiling small programs, which uses one core.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=10
+
 .PHONY: demo test lint test-jax test-tensorflow test-torch bench clean help
 
 help:
@@ -39,14 +42,14 @@ lint: .venv/test-installed
 	$(BIN)/mypy
 
 test-jax: .venv/test-installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q --durations=10
+	KERAS_BACKEND=jax $(PYTEST)
 
 # The two other backends run everything that is not marked slow. One thread for torch: more than one fights with XLA's for two cores.
 test-tensorflow: .venv/test-installed
-	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -q -m "not slow"
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(PYTEST) -m "not slow"
 
 test-torch: .venv/test-installed
-	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
 bench: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/generate_overhead.py
