@@ -63,15 +63,25 @@ def reference_normals(seed, step, draw, shape, first_index=0):
     return np.array(rows).reshape(shape)
 
 
+PROGRAMS = {}
+
+
+def draw(seed, step, number, shape, first_index=0):
+    """`counter_normal`, compiled: one by one its integer operations take their time."""
+    if (number, shape) not in PROGRAMS:
+        PROGRAMS[number, shape] = Compiled(lambda words, step, first: noise.counter_normal(words, step, number, shape, first))
+    step, first = (ops.convert_to_tensor(np.int32(v)) for v in (step, first_index))
+    return array(PROGRAMS[number, shape](noise.seed_words(seed), step, first))
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (2, 2, 3, 1), (4,)])
 def test_counter_normal_is_what_its_definition_says_on_every_backend(shape):
     seed = 2**40 + 5
-    drawn = array(noise.counter_normal(noise.seed_words(seed), 3, 1, shape, first_index=7))
-    np.testing.assert_allclose(drawn, reference_normals(seed, 3, 1, shape, 7), atol=5e-6)
+    np.testing.assert_allclose(draw(seed, 3, 1, shape, first_index=7), reference_normals(seed, 3, 1, shape, 7), atol=5e-6)
 
 
 def test_counter_normal_statistics():
-    x = array(noise.counter_normal(noise.seed_words(0), 0, 0, (4000, 50))).astype("float64").reshape(-1)
+    x = draw(0, 0, 0, (4000, 50)).astype("float64").reshape(-1)
     n = x.size
     # mean, variance, skewness and kurtosis within 4 standard errors
     for moment, expected, std in ((x, 0, 1), (x**2, 1, 2**0.5), (x**3, 0, 15**0.5), (x**4, 3, 96**0.5)):
@@ -81,35 +91,31 @@ def test_counter_normal_statistics():
 
 @pytest.mark.parametrize("axis", ["samples", "elements"])
 def test_counter_normal_has_no_correlation_between_neighbours(axis):
-    x = array(noise.counter_normal(noise.seed_words(1), 0, 0, (2000, 50)))
+    x = draw(1, 0, 0, (2000, 50))
     a, b = (x[1:], x[:-1]) if axis == "samples" else (x[:, 1:], x[:, :-1])
     assert abs((a * b).mean()) < 4 / a.size**0.5
 
 
 def test_counter_normal_differs_between_seeds_steps_draws_and_samples():
-    first = array(noise.counter_normal(noise.seed_words(5), 1, 0, (2, 200)))
+    first = draw(5, 1, 0, (2, 200))
     others = [
-        array(noise.counter_normal(noise.seed_words(seed), step, draw, (2, 200)))
-        for seed, step, draw in ((6, 1, 0), (5, 2, 0), (5, 1, 1), (5 + 2**32, 1, 0), (1, 5, 0), (6, 0, 0))
+        draw(seed, step, number, (2, 200))
+        for seed, step, number in ((6, 1, 0), (5, 2, 0), (5, 1, 1), (5 + 2**32, 1, 0), (1, 5, 0), (6, 0, 0))
     ]
     for other in [first[::-1], *others]:
         assert abs((first * other).mean()) < 4 / 400**0.5
 
 
 def test_counter_normal_does_not_depend_on_batch_size_or_cut():
-    key = noise.seed_words(3)
-    whole = array(noise.counter_normal(key, 2, 0, (10, 7)))
-    parts = [array(noise.counter_normal(key, 2, 0, (stop - start, 7), first_index=start)) for start, stop in ((0, 1), (1, 6), (6, 10))]
+    whole = draw(3, 2, 0, (10, 7))
+    parts = [draw(3, 2, 0, (stop - start, 7), first_index=start) for start, stop in ((0, 1), (1, 6), (6, 10))]
     # The bits are equal; TensorFlow's logarithm and cosine round differently in vectors of other lengths.
     np.testing.assert_allclose(whole, np.concatenate(parts), atol=2e-6)
 
 
-def test_counter_normal_compiled_with_tensors_for_step_and_index():
-    compiled = Compiled(lambda key, step, first: noise.counter_normal(key, step, 0, (4, 3), first))
-    key = noise.seed_words(3)
-    for step, first in ((2, 6), (5, 0)):
-        drawn = compiled(key, ops.convert_to_tensor(np.int32(step)), ops.convert_to_tensor(np.int32(first)))
-        np.testing.assert_allclose(array(drawn), array(noise.counter_normal(key, step, 0, (4, 3), first)), atol=2e-6)
+def test_counter_normal_eager_with_plain_integers_equals_compiled():
+    eager = noise.counter_normal(noise.seed_words(3), 5, 0, (4, 3), 6)
+    np.testing.assert_allclose(array(eager), draw(3, 5, 0, (4, 3), 6), atol=2e-6)
 
 
 def test_initial_noise_is_named_by_seed_and_index():
