@@ -2,22 +2,33 @@
 
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
-from keras_diffusion.samplers.runge_kutta import EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
+from keras_diffusion.samplers.lcm import LCMSampler
+from keras_diffusion.samplers.lms import LMSSampler
+from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
+from keras_diffusion.samplers.unipc import UniPCSampler
 
 get = SAMPLERS.get
 
 __all__ = [
     "DDIMSampler",
     "DDPMSampler",
+    "DPM2AncestralSampler",
+    "DPM2Sampler",
+    "DPMpp2SAncestralSampler",
     "DPMppSDESampler",
+    "DPMppSDESingleStepSampler",
     "DPMppSampler",
     "EDMSampler",
     "EulerAncestralSampler",
     "EulerSampler",
     "HeunSampler",
+    "LCMSampler",
+    "LMSSampler",
     "RK4Sampler",
     "RungeKuttaSampler",
     "Sampler",
+    "UniPCSampler",
     "get",
 ]

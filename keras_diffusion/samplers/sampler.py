@@ -30,7 +30,7 @@ class Sampler(keras.layers.Layer):
 
     Call arguments:
         x: noisy samples `(B, ...)` at the first level.
-        denoise: a `Denoiser`.
+        denoise: a `Denoiser`. This and the next two by keyword, as Keras wants arguments that are no tensors.
         plan: table of tensors from `table`, leading axis = rows.
         noise: function (step, draw) → standard normal tensor shaped like x.
 

@@ -22,7 +22,7 @@ T = np.linspace(0.02, 0.98, 25).astype("float32")
 X, Y = (RNG.standard_normal((25, 4, 3)).astype("float32") for _ in range(2))
 MIXTURE = kd.denoisers.MixtureDenoiser([0.4, 0.6], [[-1.0, 0.5], [0.7, -0.2]], [0.3, 0.2])
 POINTS = RNG.standard_normal((6, 2)).astype("float32")
-NOISE = RNG.standard_normal((7, 1, 6, 2)).astype("float32")
+NOISE = RNG.standard_normal((7, 2, 6, 2)).astype("float32")
 
 
 def parts():

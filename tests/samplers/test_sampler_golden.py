@@ -91,7 +91,7 @@ def test_plans_evaluate_the_network_at_the_references_levels(name):
     assert relative_error(sigmas, case["eval_sigmas"]) < 1e-10
 
 
-@pytest.mark.parametrize("name", [n for n in COVERED if sampler_name(COVERED[n]).startswith("dpmpp") and n.endswith("gmm2")])
+@pytest.mark.parametrize("name", [n for n in COVERED if sampler_name(COVERED[n])[:8] in ("dpmpp_2m", "dpmpp_3m") and n.endswith("gmm2")])
 def test_multistep_tables_replayed_in_float64(name):
     """x ← A·x + Σ B_k·x0_{−k} + C·z with the reference's x, x0 and z of every step."""
     case = COVERED[name]
@@ -154,3 +154,30 @@ def test_posterior_variance_of_ddpm_agrees_with_diffusers():
     assert noise[-1] == 0
     large = samplers.get("ddpm", variance="fixed_large").table(levels)["noise"]
     assert relative_error(large[:-1][::-1] ** 2, golden["betas"][1:]) < 1e-8
+
+
+UNIPC = {
+    name: case
+    for name, case in load("diffusers_unipc").items()
+    # Of a predictor in ε, of a corrector that is switched off at some steps, there is none here.
+    if case.config["scheduler_config"].get("predict_x0", True) and not case.config["scheduler_config"].get("disable_corrector")
+}
+
+
+@pytest.mark.parametrize("name", UNIPC)
+def test_unipc_agrees_with_diffusers(name):
+    """The levels at which diffusers evaluated the model, and the one that its last step leads to."""
+    case, options = UNIPC[name], UNIPC[name].config["scheduler_config"]
+    alpha, sigma = case["eval_alpha"], case["eval_sigma"]
+    if options.get("final_sigmas_type") == "sigma_min":
+        ratio = case["sigmas"][-1]
+        end = (1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2))
+    else:
+        end = (1.0, 0.0)
+    levels = Levels(np.linspace(1, 0, len(alpha) + 1), np.append(alpha, end[0]), np.append(sigma, end[1]))
+    sampler = samplers.get(
+        "unipc", order=options["solver_order"], solver_type=options["solver_type"], lower_order_final=options["lower_order_final"]
+    )
+    problem = case.config["problem"]
+    x = sampler.sample(case["x"][0], mixture(problem), levels)
+    assert np.max(np.abs(keras.ops.convert_to_numpy(x) - case["x"][-1])) / np.abs(case["x"]).max() < tolerance(1e-5, 1e-9)

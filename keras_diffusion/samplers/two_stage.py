@@ -1,0 +1,147 @@
+"""Methods with one inner stage and ancestral noise: DPM-2, DPM-Solver++(2S), DPM-Solver++ SDE.
+
+A step goes down to less noise than wanted and adds the rest anew,
+
+    σ̂_up = η·σ̂_s·√(1 − (σ̂_s/σ̂_t)²),   σ̂_down = √(σ̂_s² − σ̂_up²),        σ̂ = σ/α
+
+and evaluates a second time between the two, in the middle in log-SNR. From x0, ε at the start and x0′, ε′ there:
+
+    stage                  x_m = α_m·x0 + σ_m·ε                                      the DDIM point
+    DPM-2                  x_s = α_s·x0 + α_s·σ̂_down·ε + α_s·(σ̂_down − σ̂_t)·(ε′ − ε)     midpoint rule in σ̂
+    DPM-Solver++(2S)       x_s = α_s·x0 + α_s·σ̂_down·ε + α_s·(1 − σ̂_down/σ̂_t)·(x0′ − x0)  midpoint rule in log-SNR
+
+each plus α_s·σ̂_up·z. The SDE method makes its stage ancestral as well. A step from pure noise (α = 0), which has no middle, is of first
+order. The step to a clean level is x ← x0.
+"""
+
+import numpy as np
+
+from keras_diffusion.samplers.between import level_at_ratio
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
+
+
+class TwoStageSampler(Sampler):
+    """Base class: two evaluations per step, ancestral noise.
+
+    Args:
+        eta: η in [0, 1], the share of ancestral noise; 0 is the ODE. Default 1.
+        s_noise: factor on the noise. Default 1.
+
+    Raises:
+        ValueError: `eta` outside [0, 1].
+    """
+
+    evaluations_per_step = 2
+    noises_per_step = 1
+    table_options: tuple[str, ...] = ("eta", "s_noise")
+    noisy_stage = False
+    r = 0.5  # where the stage lies between the levels, in log-SNR
+
+    def __init__(self, eta=1.0, s_noise=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"`eta` is the share of ancestral noise and must lie in [0, 1]. Received: eta={eta}")
+        self.eta, self.s_noise = eta, s_noise
+
+    def bends(self, start, down):
+        """Factors of (x0′ − x0, ε′ − ε) on the scale of x̂, for σ̂ from `start` to `down`: two arrays (n,)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement bends(start, down)")
+
+    def plan(self, levels, schedule=None):
+        alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
+        pure, closing = alpha_t == 0, sigma_s == 0
+        end = sigma_s / alpha_s
+        start = np.divide(sigma_t, alpha_t, out=2.0 * end + 1.0, where=~pure)  # of a pure level, any number: its bends are 0
+        down, up = self._ancestral(np.where(pure, np.inf, start), end)
+        # No middle where a step starts at pure noise or ends clean: any level on the grid will do, for nothing of it is used.
+        target = np.where(closing, 1.0, end if self.noisy_stage else down)
+        middle = np.where(pure | closing, start, start ** (1.0 - self.r) * target**self.r)
+        stage = level_at_ratio(middle, levels, schedule, unchanged=pure | closing)
+        stage_down, stage_up = self._ancestral(start, middle) if self.noisy_stage else (middle, np.zeros_like(middle))
+        on_x0, on_eps = (np.where(pure | closing, 0.0, bend) for bend in self.bends(start, down))
+        return {
+            "stages": (levels.map(lambda v: v[:-1]), stage),
+            "stage_eps": stage.alpha * np.where(pure, 0.0, stage_down) + np.where(pure, stage.sigma, 0.0),
+            "stage_noise": self.s_noise * stage.alpha * stage_up,
+            "x0": alpha_s,
+            "eps": alpha_s * down,
+            "bend_x0": alpha_s * on_x0,
+            "bend_eps": alpha_s * on_eps,
+            "noise": self.s_noise * alpha_s * up,
+        }
+
+    def _ancestral(self, start, end):
+        up = np.minimum(end, self.eta * end * np.sqrt(np.maximum(1.0 - (end / start) ** 2, 0.0)))
+        return np.sqrt(end**2 - up**2), up
+
+    def step(self, denoise, x, row, state, noise):
+        start, stage = row["stages"]
+        x0, eps = denoise(x, start)
+        x_m = stage.alpha * x0 + row["stage_eps"] * eps
+        if self.noisy_stage:
+            x_m = x_m + row["stage_noise"] * noise(0)
+        middle = denoise(x_m, stage)
+        x = row["x0"] * x0 + row["eps"] * eps + row["bend_x0"] * (middle.x0 - x0) + row["bend_eps"] * (middle.eps - eps)
+        return x + row["noise"] * noise(self.noises_per_step - 1), state
+
+    def get_config(self):
+        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
+
+
+@SAMPLERS.register("dpm_2_ancestral")
+class DPM2AncestralSampler(TwoStageSampler):
+    """DPM-Solver-2 with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see `TwoStageSampler`.
+
+    Reference:
+        Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule; ancestral form: k-diffusion.
+    """
+
+    def bends(self, start, down):
+        return np.zeros_like(start), down - start
+
+
+@SAMPLERS.register("dpmpp_2s_ancestral")
+class DPMpp2SAncestralSampler(TwoStageSampler):
+    """DPM-Solver++(2S) with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see `TwoStageSampler`.
+
+    Reference:
+        Lu et al. 2022, arXiv:2211.01095, algorithm 1; ancestral form: k-diffusion.
+    """
+
+    def bends(self, start, down):
+        return 1.0 - down / start, np.zeros_like(start)
+
+
+@SAMPLERS.register("dpmpp_sde")
+class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
+    """DPM-Solver++ SDE: 2S whose stage draws noise as well.
+
+    Two evaluations and two draws per step; order 2 for η = 0.
+
+    Args:
+        eta: η in [0, 1]; 0 is the ODE. Default 1.
+        s_noise: factor on the noise. Default 1.
+        r: where the stage lies between the levels, in log-SNR, in (0, 1). Default 0.5.
+
+    Raises:
+        ValueError: `eta` outside [0, 1], or `r` outside (0, 1).
+
+    Reference:
+        Lu et al. 2022, arXiv:2211.01095, algorithm 1; k-diffusion's `sample_dpmpp_sde`.
+    """
+
+    noises_per_step = 2
+    noisy_stage = True
+    table_options = ("eta", "s_noise", "r")
+
+    def __init__(self, eta=1.0, s_noise=1.0, r=0.5, **kwargs):
+        super().__init__(eta, s_noise, **kwargs)
+        if not 0 < r < 1:
+            raise ValueError(f"`r` places the stage between two levels and must lie in (0, 1). Received: r={r}")
+        self.r = r
+
+    def bends(self, start, down):
+        return super().bends(start, down)[0] / (2.0 * self.r), np.zeros_like(start)
+
+    def get_config(self):
+        return {**super().get_config(), "r": self.r}
