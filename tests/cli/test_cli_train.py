@@ -71,7 +71,7 @@ def test_run_folder_holds_everything(trained):
     assert resolved["network"]["input_shape"] == [8, 8, 1] and resolved["network"]["num_classes"] == 4 and resolved["seed"] == 0
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["backend"] == keras.backend.backend() and environment["versions"]["keras"] == keras.__version__
-    assert environment["devices"] and environment["command"].startswith("keras-diffusion ")
+    assert environment["devices"] and environment["command"].startswith("keras-diffusion")
     assert [line["epoch"] for line in lines(folder)] == [1, 2] and all("val_loss" in line for line in lines(folder))
     assert RunFolder(folder).finished and RunFolder(folder).epochs_done == 2
     for word in ("parameters", "24 samples of 8×8×1 in 4 classes, 8 held out", "2 epochs of 1 batches of 16", keras.backend.backend()):
