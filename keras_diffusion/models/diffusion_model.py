@@ -8,24 +8,24 @@ One training step:
     loss = mean w(λ)·|ŷ − y|²,   y = a·x0 + b·ε    loss weighting, predictor
 
 It happens in `call` and `compute_loss`, so Keras's own training step runs it on every backend: `fit`, callbacks, gradient accumulation,
-learning-rate schedules, mixed precision and `steps_per_execution` are Keras's.
+learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in `sampling.py`, what is saved besides weights
+in `state.py`.
 """
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion import predictors, samplers, schedulers
+from keras_diffusion import predictors, schedulers
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.denoisers import NetworkDenoiser
-from keras_diffusion.guidance import ClassifierFreeGuidance, ReplaceKnown
 from keras_diffusion.models import inputs as checked
-from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
+from keras_diffusion.models.generation import Generator
 from keras_diffusion.models.presets import load_preset, save_preset
+from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
@@ -33,7 +33,7 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(KeepsStateMixin, RandomStateMixin, keras.Model):
+class DiffusionModel(SamplingMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
     """Trains a denoising network and samples from it.
 
     Args:
@@ -201,179 +201,6 @@ class DiffusionModel(KeepsStateMixin, RandomStateMixin, keras.Model):
         with self._state_kept():
             return super().evaluate(checked.readable(x), y, **kwargs)
 
-    # Sampling -----------------------------------------------------------------------------------------------------------------------
-
-    def denoiser(self, conditions=None, guidance_scale=1.0, weights="ema"):
-        """The trained network as a `Denoiser`.
-
-        Args:
-            conditions: dict of conditions with one row per sample of the batch that will be denoised ("labels" `(B,)`, "context"
-                `(B, L, D)`); conditions left out are null.
-            guidance_scale: w of classifier-free guidance; 1 (default) is off.
-            weights: "ema" (default), the average, where there is one; or "raw".
-
-        Returns:
-            `Denoiser`: (x, level) → (x0, ε).
-        """
-        given, _ = checked.generation_conditions(conditions, None, self.network)
-        tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
-        return self._make_denoiser(self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
-
-    def generate(
-        self,
-        num_samples=None,
-        conditions=None,
-        num_steps=50,
-        sampler="dpmpp_2m",
-        guidance_scale=1.0,
-        seed=None,
-        init=None,
-        strength=1.0,
-        mask=None,
-        trajectory=False,
-        weights="ema",
-        verbose="auto",
-        spacing=None,
-        guidance=None,
-        batch_size=None,
-        clip="auto",
-        dtype="float32",
-    ):
-        """Samples from the model.
-
-        Args:
-            num_samples: number of samples N; default: as many as the conditions have rows, else 1.
-            conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`. Conditions left out are null.
-            num_steps: number of steps ≥ 1. Default 50.
-            sampler: `Sampler`, its name, or a dict with options. Default "dpmpp_2m".
-            guidance_scale: w of classifier-free guidance: uncond + w·(cond − uncond). 1 (default) is off.
-            seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
-            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8.
-            strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
-            mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in.
-            trajectory: also return x after every step.
-            weights: "ema" (default), the average, where there is one; or "raw".
-            verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
-            spacing: `Spacing`, its name, or a dict with options; None (default) takes the schedule's own.
-            guidance: function (denoiser) → denoiser, applied last, such as `StaticThreshold` or one with options bound by `partial`.
-                It becomes part of the compiled program.
-            batch_size: samples per batch; None (default): all at once. Does not change the samples.
-            clip: whether to clip to [−1, 1]; "auto" (default): images yes, vectors no.
-            dtype: "float32" (default), or "uint8" for pixels from 0 to 255.
-
-        Returns:
-            array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`.
-
-        Raises:
-            ValueError: arguments out of range, conditions that the network does not take, unknown names.
-        """
-        conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network)
-        if guidance_scale != 1.0 and not conditions:
-            raise ValueError(
-                "Guidance strengthens a condition, and none is given. "
-                f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
-            )
-        if not 0 <= strength <= 1:
-            raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
-        if init is None and (strength != 1.0 or mask is not None):
-            raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
-        sampler = samplers.get(sampler)
-        spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
-        seed = check_seed(seed)
-        size = batch_size or num_samples
-        shape = self._sizes_known(init)
-        if init is not None:
-            init = checked.start_images(init, num_samples, shape)
-        levels = sampling_levels(self.noise_schedule, spacing, num_steps, strength or 1.0)
-        values = self._weight_values(weights)
-        parts = []
-        bar = progress_bar(verbose, num_steps * -(-num_samples // size))
-        for k, first in enumerate(range(0, num_samples, size)):
-            rows = slice(first, min(first + size, num_samples))
-            start = None if init is None else init[rows]
-            if strength == 0:
-                parts.append((start, np.repeat(start[None], num_steps, axis=0)))
-                continue
-            x = initial_state(levels, seed, range(num_samples)[rows], shape, start)
-            extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
-            given = {key: value[rows] for key, value in conditions.items()}
-            scale = np.float32(guidance_scale)
-            progress = bar and (lambda done, k=k: bar(k * num_steps + done))
-            generator = self._generator if guidance is None else self._guided_generator(guidance)
-            parts.append(
-                generator.run(
-                    sampler,
-                    levels,
-                    self.noise_schedule,
-                    x,
-                    values,
-                    given,
-                    scale,
-                    extra,
-                    guidance_scale != 1.0,
-                    seed,
-                    first,
-                    trajectory,
-                    progress,
-                )
-            )
-        x = np.concatenate([part[0] for part in parts])
-        if self.autoencoder is not None:
-            x = np.concatenate([ops.convert_to_numpy(self.autoencoder.decode(x[i : i + size])) for i in range(0, num_samples, size)])
-        x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
-        return (x, np.concatenate([part[1] for part in parts], axis=1)) if trajectory else x
-
-    def _make_denoiser(self, values, conditions, scale, extra, guided):
-        """The denoiser that `generate` walks with, made of tensors; runs inside the compiled program."""
-        null = self._null_conditions(like=conditions)
-        denoiser = NetworkDenoiser(self.network, self.predictor, {**null, **conditions}, values)
-        if guided:
-            denoiser = ClassifierFreeGuidance(denoiser, NetworkDenoiser(self.network, self.predictor, null, values), scale)
-        return ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser
-
-    def _guided_generator(self, guidance):
-        if guidance not in self._guided_generators:
-            self._guided_generators[guidance] = Generator(lambda *given, guided: guidance(self._make_denoiser(*given, guided=guided)))
-        return self._guided_generators[guidance]
-
-    @property
-    def _condition_keys(self):
-        return checked.condition_keys_of(self.network)
-
-    @property
-    def num_classes(self):
-        """Number of classes of the network's labels, or None."""
-        return getattr(self.network, "num_classes", None)
-
-    def _null_conditions(self, like=()):
-        """One row of each of the network's conditions that means "no condition"; a context as long as the one in `like`."""
-        null = {}
-        if "labels" in self._condition_keys:
-            null["labels"] = ops.full((1,), self.network.null_labels, "int32")
-        if "context" in self._condition_keys:
-            context = np.zeros(self.network.context_dim, "float32") if self.null_context is None else self.null_context
-            context = ops.convert_to_tensor(context if context.ndim == 2 else context[None])[None]
-            length = like["context"].shape[1] if "context" in like else context.shape[1]
-            null["context"] = ops.broadcast_to(context, (1, length, context.shape[2]))
-        return null
-
-    def _weight_values(self, weights):
-        if weights not in ("ema", "raw"):
-            raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
-        network = self.network if weights == "raw" or self.average is None else self.average.network
-        return [variable.value for variable in network.variables]
-
-    def _sizes_known(self, init):
-        """The network's sample shape, free axes taken from `init`."""
-        shape = self.sample_shape
-        if None in shape and init is not None:
-            shape = tuple(np.shape(init)[-len(shape) :])
-        if None in shape:
-            raise ValueError(
-                f"The network takes samples of any size, so generation needs an `init` to know which. Its sample shape: {shape}"
-            )
-        return shape
-
     # Saving -------------------------------------------------------------------------------------------------------------------------
 
     def get_config(self):
@@ -427,10 +254,3 @@ class DiffusionModel(KeepsStateMixin, RandomStateMixin, keras.Model):
             FileNotFoundError: no preset there.
         """
         return load_preset(cls, directory, load_weights)
-
-
-def _rows_of_mask(mask, rows, num_samples):
-    mask = np.asarray(mask, "float32")
-    if not np.all(np.isfinite(mask)) or mask.min() < 0 or mask.max() > 1:
-        raise ValueError("A mask is 1 where `init` is kept and 0 where the model fills in. Received: values outside [0, 1]")
-    return mask[rows] if mask.ndim and len(mask) == num_samples else mask
