@@ -124,8 +124,7 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     """
     check_steps(num_steps)
     if schedule.levels(0.0).sigma == 0:
-        levels = schedule.levels(spacing(schedule, num_steps, start=start))
-        return levels
+        return schedule.levels(spacing(schedule, num_steps, start=start))
     # The curve itself stops at some noise: that is the last level the network sees, and the clean one is put behind it.
     t = spacing(schedule, num_steps - 1, start=start) if num_steps > 1 else np.array([start])
     levels = schedule.levels(t)

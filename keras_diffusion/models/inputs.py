@@ -7,6 +7,7 @@ import copy
 import sys
 import warnings
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -26,7 +27,7 @@ def unpack_batch(data, sample_shape, condition_keys):
         (samples, dict of conditions): uint8 samples scaled to [−1, 1].
 
     Raises:
-        ValueError: missing or unknown keys, or samples of another rank or shape.
+        ValueError: missing or unknown keys, samples of another rank or shape, or integers other than uint8.
     """
     if not isinstance(data, dict):
         data = {SAMPLE_KEY: data}
@@ -49,8 +50,14 @@ def unpack_batch(data, sample_shape, condition_keys):
                 f"Labels are one class id per sample, of shape (B,). Received: labels of shape {tuple(conditions['labels'].shape)}"
             )
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
-    if samples.dtype in ("uint8", ops.zeros((), "uint8").dtype):
+    dtype = keras.backend.standardize_dtype(samples.dtype)
+    if dtype == "uint8":
         samples = ops.cast(samples, "float32") / 127.5 - 1.0
+    elif not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            f"Samples are floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {SAMPLE_KEY} of dtype {dtype}. "
+            "Convert them: x.astype('uint8'), or x / 127.5 - 1"
+        )
     return ops.cast(samples, "float32"), conditions
 
 

@@ -62,7 +62,8 @@ class SamplingMixin:
             sampler: `Sampler`, its name, or a dict with options. Default "dpmpp_2m".
             guidance_scale: w of classifier-free guidance: uncond + w·(cond − uncond). 1 (default) is off.
             seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
-            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8.
+            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8; latents
+                where there is an autoencoder.
             strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
             mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in.
             trajectory: also return x after every step.

@@ -36,7 +36,7 @@ class DPMppSampler(Sampler):
         ValueError: unknown order or solver type.
 
     Reference:
-        Lu et al. 2022, arXiv:2211.01095, algorithm 2 and appendix; SDE: the same, eq. 13 ff.
+        Lu et al. 2022, arXiv:2211.01095, algorithm 2; the SDE forms and order 3 as in k-diffusion.
     """
 
     table_options = ("eta", "s_noise", "solver_type", "reference_compatible")

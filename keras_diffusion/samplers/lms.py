@@ -27,7 +27,8 @@ class LMSSampler(Sampler):
         ValueError: another order.
 
     Reference:
-        Karras et al. 2022, arXiv:2206.00364, appendix D (as "LMS" in Katherine Crowson's k-diffusion).
+        k-diffusion's `sample_lms`; Adams–Bashforth methods on uneven grids: Hairer, Nørsett & Wanner, "Solving ordinary differential
+        equations I", section III.5.
     """
 
     def __init__(self, order=4, **kwargs):

@@ -8,7 +8,7 @@ slopes,
 
     x_j = α_j·x0 + σ_j·ε + r_j·h·Σ_l a_jl·(k_l − k_1),      r_j = α_j in σ̂, α_j + σ_j in s,
 
-where x0, ε are the first stage's. Nothing is divided by α, and with one stage Euler's method is DDIM(0) to the last bit.
+where x0, ε are the first stage's. Nothing is divided by α, and with one stage it is DDIM(0), Euler's method.
 
 EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min(s_churn/n, √2 − 1), for σ̂ in [s_tmin, s_tmax].
 """
@@ -72,7 +72,7 @@ class RungeKuttaSampler(Sampler):
         if flow:
             start, end = 1.0 - 1.0 / (1.0 + start), 1.0 - 1.0 / (1.0 + end)
         length = end - start
-        stages, factors = [first], []
+        stages = [first]
         for node in self.c[1:]:
             if node == 1:
                 stages.append(levels.map(lambda v: v[1:]))

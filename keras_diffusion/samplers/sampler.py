@@ -124,7 +124,8 @@ class Sampler(keras.layers.Layer):
             x: noisy samples `(B, ...)` at the first level, on its scale: α·x0 + σ·ε.
             denoise: a `Denoiser`.
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
-            noise: array `(n, noises_per_step, B, ...)` of standard normals (a closing step may be left out), or None to draw them.
+            noise: array `(n, noises_per_step, B, ...)` of standard normals, or None to draw them. That of a closing step may
+                be left out; where churn would add noise before it, none is then added.
             schedule: see `plan`.
             trajectory: also return x after every step.
             seed: int, for `noise=None`; None takes a new one.

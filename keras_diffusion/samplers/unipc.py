@@ -23,7 +23,7 @@ from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
 class UniPCSampler(Sampler):
     """Unified predictor-corrector of order 1, 2 or 3, in x0.
 
-    One evaluation per step. Measured orders with bh2 and `lower_order_final=False`: 2, 3 and 4 for `order` 1, 2 and 3.
+    One evaluation per step. With bh2 and `lower_order_final=False` its order is one more than `order` (measured for 1 and 2).
 
     Args:
         order: of the predictor, 1 to 3. The corrector adds one. Default 2.

@@ -25,7 +25,7 @@ class CosineNoiseSchedule(NoiseSchedule):
 
     Reference:
         Nichol & Dhariwal 2021, arXiv:2102.09672; shift: Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1; limits: Salimans &
-        Ho 2022, arXiv:2202.00512, appendix.
+        Ho 2022, arXiv:2202.00512.
     """
 
     def __init__(self, shift=1.0, log_snr_min=None, log_snr_max=None, **kwargs):

@@ -81,7 +81,7 @@ class MinSNRWeighting(LossWeighting):
         gamma: γ > 0. Default 5.
 
     Reference:
-        Hang et al. 2023, arXiv:2303.09556, section 3.4.
+        Hang et al. 2023, arXiv:2303.09556.
     """
 
     def __init__(self, gamma=5.0):
@@ -117,7 +117,7 @@ class P2Weighting(LossWeighting):
         gamma: γ ≥ 0; 0 is the ε loss. Default 1.
 
     Reference:
-        Choi et al. 2022, arXiv:2204.00227, eq. 8.
+        Choi et al. 2022, arXiv:2204.00227.
     """
 
     def __init__(self, k=1.0, gamma=1.0):
@@ -141,7 +141,7 @@ class SigmoidWeighting(LossWeighting):
         bias: log-SNR up to which levels keep their ε weight. Default 2.
 
     Reference:
-        Kingma & Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024 (SiD2), arXiv:2410.19324, eq. 4.
+        Kingma & Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024 (SiD2), arXiv:2410.19324.
     """
 
     def __init__(self, bias=2.0):
@@ -187,7 +187,7 @@ class SoftMinSNRWeighting(_SigmaDataWeighting):
         sigma_data: σ_d > 0. Default 0.5.
 
     Reference:
-        Crowson et al. 2024 (HDiT), arXiv:2401.11605, section 3.4.
+        Crowson et al. 2024 (HDiT), arXiv:2401.11605.
     """
 
     def __call__(self, log_snr):

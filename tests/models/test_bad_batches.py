@@ -25,6 +25,7 @@ def batch(**changes):
         (batch(images=np.zeros((4, 8, 8), "float32")), "Add a channel axis"),
         (batch(images=np.zeros((4, 8, 8, 1), "float32")), "another channels"),
         (batch(images=np.zeros((4, 16, 8, 3), "float32")), "another size"),
+        (batch(images=np.zeros((4, 8, 8, 3), "int32")), "Received: images of dtype int32"),
         (batch(text=np.zeros(4)), "unknown: text"),
         ({"images": np.zeros((4, 8, 8, 3), "float32")}, "missing: labels"),
         (np.zeros((4, 8, 8, 3), "float32"), "missing: labels"),

@@ -145,3 +145,12 @@ def test_order_in_both_coordinates(name, order, coordinate):
         levels = grid(n)
         errors.append(np.abs(run(samplers.get(name, coordinate=coordinate), levels) - exact_path(levels)[-1]).max())
     assert slope(STEPS[order], errors) == pytest.approx(order, abs=0.5)
+
+
+def test_the_corrector_of_unipc_adds_an_order():
+    """`order=2`, which gives 3, is among the defaults above."""
+    errors = []
+    for n in STEPS[2]:
+        levels = grid(n)
+        errors.append(np.abs(run(samplers.get("unipc", order=1, lower_order_final=False), levels) - exact_path(levels)[-1]).max())
+    assert slope(STEPS[2], errors) == pytest.approx(2, abs=0.35)
