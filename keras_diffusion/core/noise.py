@@ -51,7 +51,7 @@ def check_seed(seed):
 def seed_words(seed):
     """The two 32-bit words of a seed, as a tensor `(2,)` of the type that `counter_normal` computes in."""
     seed = check_seed(seed)
-    return ops.convert_to_tensor(np.array([seed & _WORD, seed >> 32], _word_dtype()))
+    return ops.convert_to_tensor(np.array([seed & _WORD, seed >> 32], word_dtype()))
 
 
 def counter_normal(words, step, draw, shape, first_index=0):
@@ -68,7 +68,7 @@ def counter_normal(words, step, draw, shape, first_index=0):
     Returns:
         tensor of `shape`; float32, or float64 where that is Keras's default.
     """
-    dtype = _word_dtype()
+    dtype = word_dtype()
     batch, size = shape[0], math.prod(shape[1:])
     pairs = (size + 1) // 2
     zero = ops.zeros((), dtype)
@@ -95,7 +95,7 @@ def threefry_2x32(key, counter):
         two tensors of 32-bit words.
     """
     k0, k1 = key
-    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), ops.cast(_PARITY, _word_dtype())))
+    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), ops.cast(_PARITY, word_dtype())))
     x0, x1 = _wrap(counter[0] + k0), _wrap(counter[1] + k1)
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
@@ -106,19 +106,20 @@ def threefry_2x32(key, counter):
     return x0, x1
 
 
-def _word_dtype():
+def word_dtype():
+    """The integer type that 32-bit words are computed in."""
     # JAX has no 64-bit integers by default but full 32-bit arithmetic; TensorFlow and torch the other way round.
     return "uint32" if keras.backend.backend() == "jax" else "int64"
 
 
 def _wrap(word):
-    return word if _word_dtype() == "uint32" else ops.bitwise_and(word, _WORD)
+    return word if word_dtype() == "uint32" else ops.bitwise_and(word, _WORD)
 
 
 def _shift_right(word, bits):
-    return ops.right_shift(word, ops.cast(bits, _word_dtype()))
+    return ops.right_shift(word, ops.cast(bits, word_dtype()))
 
 
 def _rotate(word, bits):
-    left = ops.left_shift(word, ops.cast(bits, _word_dtype()))
+    left = ops.left_shift(word, ops.cast(bits, word_dtype()))
     return _wrap(ops.bitwise_or(left, _shift_right(word, 32 - bits)))

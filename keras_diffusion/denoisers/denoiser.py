@@ -20,7 +20,12 @@ class Denoiser:
 
     Returns:
         `Prediction`, both fields shaped like `x`.
+
+    Attributes:
+        memory: what a denoiser that remembers keeps from call to call within a walk, a pytree of tensors; None outside of walks.
     """
+
+    memory = None
 
     def __call__(self, x, level):
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(x, level)")
@@ -28,6 +33,15 @@ class Denoiser:
     def together(self, other, x, level):
         """(self(x, level), other(x, level)), in one evaluation where the two share a network."""
         return self(x, level), other(x, level)
+
+    def parts(self):
+        """This denoiser and all that it wraps."""
+        wrapped = [value for value in vars(self).values() if isinstance(value, Denoiser)]
+        return [self, *(part for denoiser in wrapped for part in denoiser.parts())]
+
+    def initial_memory(self, x):
+        """The memory at the beginning of a walk, see `core/memory.py`; None (default) for denoisers that remember nothing."""
+        return None
 
 
 def with_x0(x, x0, level):

@@ -10,6 +10,7 @@ kind of sampler and batch shape serves any η, spacing, number of steps, schedul
 
 import math
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -17,9 +18,9 @@ from keras import ops
 
 from keras_diffusion.core.compile import Compiled
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.core.noise import counter_normal, initial_noise, seed_words
+from keras_diffusion.core.noise import initial_noise, seed_words
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.samplers.sampler import to_tensors
+from keras_diffusion.samplers.sampler import Walk, check_noise_kind, noise_source, recorded, rows_of, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
 
 _ROWS = 1024  # rows that a table is padded to; longer ones to the next multiple
@@ -42,7 +43,22 @@ class Generator:
         return sum(function.traces for pair in self._programs.values() for function in pair)
 
     def run(
-        self, sampler, levels, schedule, x, values, conditions, scale, extra, guided, seed, first_index, trajectory=False, progress=None
+        self,
+        sampler,
+        levels,
+        schedule,
+        x,
+        values,
+        conditions,
+        scale,
+        extra,
+        guided,
+        seed,
+        first_index,
+        trajectory=False,
+        progress=None,
+        noise=None,
+        on_step=None,
     ):
         """Walks `x` down `levels`.
 
@@ -55,59 +71,91 @@ class Generator:
             guided: whether guidance is on (it doubles the batch, so it is part of the program).
             seed: int; of the noise within the loop.
             first_index: index of the first sample of `x`.
-            trajectory: also return x after every step.
-            progress: function of the number of steps done, or None.
+            trajectory: also return x, x0 or both of every step, as `Sampler.sample` has it.
+            progress: function of the number of rows done and of all rows, or None.
+            noise: "independent", "brownian", or None for the sampler's own way.
+            on_step: function of a `StepInfo`, called after every row, or None. An array that it returns replaces x.
 
         Returns:
-            x `(B, ...)` as a NumPy array, and the trajectory `(n, B, ...)` or None.
+            x `(B, ...)` as a NumPy array, a tuple of trajectories `(n, B, ...)`, and the sampler's report, a dict of numbers.
         """
-        table = sampler.table(levels, schedule)
-        rows = len(levels.t) - 1
+        noise, kept = check_noise_kind(noise or sampler.noise), recorded(trajectory)
+        wanted = kept if on_step is None or "x0" in kept else (*kept, "x0")
+        table = sampler.table(levels, schedule, noise)
+        rows = rows_of(table)
         in_loop = rows - 1 if sampler.closes_apart(levels) else rows
-        last = keras.tree.map_structure(lambda column: column[-1], table)
-        length = _padded(rows, trajectory)
+        length = _padded(rows, kept)
         plan = to_tensors(
             keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - rows, axis=0)]), table)
         )
-        loop, close = self._program(sampler, guided, trajectory)
+        loop, close = self._program(sampler, guided, wanted, noise)
         given = _as_tensors((values, conditions, scale, extra))
         words, first = seed_words(seed), ops.convert_to_tensor(np.int32(first_index))
         x = ops.convert_to_tensor(np.asarray(x, solver_dtype()))
-        state = sampler.initial_state(x)
-        buffer = ops.zeros((length, *x.shape), x.dtype) if trajectory else ()
-        chunk = max(1, math.ceil(in_loop / 20)) if progress else max(1, in_loop)
-        for start in range(0, in_loop, chunk):
-            stop = min(start + chunk, in_loop)
-            x, state, buffer = loop(given, x, state, buffer, plan, _bound(start), _bound(stop), words, first)
+        walk = sampler.start(x, self._make_denoiser(*given, guided=guided))
+        record = {key: ops.zeros((length if kept else 1, *x.shape), x.dtype) for key in wanted}
+        chunk = 1 if on_step else max(1, math.ceil(in_loop / 20)) if progress else max(1, in_loop)
+        for start in [*range(0, in_loop, chunk), *range(in_loop, rows)]:
+            stop = min(start + chunk, in_loop) if start < in_loop else rows
+            if start < in_loop:
+                walk, record = loop(given, walk, record, plan, _bound(start), _bound(stop), words, first)
+            else:
+                walk, record = close(given, walk, record, plan, _bound(start), words, first)
+            if on_step:
+                walk = _tell(on_step, walk, record["x0"], start, table, rows, first_index)
             if progress:
-                ops.convert_to_numpy(x[:1])  # wait for the chunk, or the bar would run ahead
-                progress(stop)
-        xs = ops.convert_to_numpy(buffer)[:in_loop] if trajectory else None
-        if in_loop < rows:
-            x = close(given, x, to_tensors(last), _bound(rows - 1), words, first)
-            xs = np.concatenate([xs, ops.convert_to_numpy(x)[None]]) if trajectory else None
-            if progress:
-                progress(rows)
-        return ops.convert_to_numpy(x), xs
+                ops.convert_to_numpy(walk.x[:1])  # wait for the chunk, or the bar would run ahead
+                progress(stop, rows)
+        ends = sampler.step_ends(levels)
+        report = {key: ops.convert_to_numpy(value).item() for key, value in sampler.report(walk.state).items()}
+        return ops.convert_to_numpy(walk.x), tuple(ops.convert_to_numpy(record[key])[ends] for key in kept), report
 
-    def _program(self, sampler, guided, trajectory):
-        key = (sampler.structure(), guided, trajectory)
+    def _program(self, sampler, guided, wanted, noise):
+        key = (sampler.structure(), guided, wanted, noise)
         if key not in self._programs:
 
-            def noise_source(words, first, x):
-                return lambda i, draw: counter_normal(words, i, draw, tuple(x.shape), first)
+            def loop(given, walk, record, plan, start, stop, words, first):
+                denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
+                return sampler.run(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), start, stop)
 
-            def loop(given, x, state, buffer, plan, start, stop, words, first):
-                denoise, noise = self._make_denoiser(*given, guided=guided), noise_source(words, first, x)
-                x, state, buffer = sampler.run(x, state, buffer if trajectory else None, denoise, plan, noise, start, stop)
-                return x, state, buffer if trajectory else ()
-
-            def close(given, x, row, step, words, first):
-                denoise, noise = self._make_denoiser(*given, guided=guided), noise_source(words, first, x)
-                return sampler.close(denoise, x, row, lambda draw: noise(step, draw))
+            def close(given, walk, record, plan, index, words, first):
+                denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
+                return sampler.finish(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), index)
 
             self._programs[key] = (Compiled(loop), Compiled(close))
         return self._programs[key]
+
+
+class StepInfo(NamedTuple):
+    """What a hook of `generate` is told after a step.
+
+    Fields:
+        step: number of the step, from 0. (Methods that take several rows of evaluations for a step count these.)
+        total: number of steps.
+        level: `Levels` of floats: where the network was evaluated.
+        x: samples after the step, float32 array `(B, ...)`.
+        x0: what the network took the clean samples for, float32 array `(B, ...)`.
+        first_sample: index of the first of these samples among all that are generated.
+    """
+
+    step: int
+    total: int
+    level: Levels
+    x: np.ndarray
+    x0: np.ndarray
+    first_sample: int
+
+
+def _tell(on_step, walk, x0, index, table, total, first_sample):
+    """Calls the hook; returns the walk, with the hook's x where it returned one."""
+    level = table["level"].map(lambda column: float(column[index]))
+    x, x0 = ops.convert_to_numpy(walk.x), ops.convert_to_numpy(x0[index % x0.shape[0]])
+    changed = on_step(StepInfo(index, total, level, x, x0, first_sample))
+    if changed is None:
+        return walk
+    if np.shape(changed) != x.shape:
+        raise ValueError(f"A hook returns None, or an array that replaces x, of shape {x.shape}. Received: shape {np.shape(changed)}")
+    return walk._replace(x=ops.convert_to_tensor(np.asarray(changed, x.dtype)))
 
 
 def sampling_levels(schedule, spacing, num_steps, start=1.0):
@@ -153,11 +201,11 @@ def progress_bar(verbose, total):
     if not verbose:
         return None
     bar = keras.utils.Progbar(total, unit_name="step")
-    return bar.update
+    return lambda done: bar.update(min(total, int(done)))
 
 
-def _padded(rows, trajectory):
-    unit = 16 if trajectory else _ROWS  # a trajectory's buffer has the table's length: do not pad it much
+def _padded(rows, kept):
+    unit = 16 if kept else _ROWS  # a trajectory's buffer has the table's length: do not pad it much
     return math.ceil(rows / unit) * unit
 
 

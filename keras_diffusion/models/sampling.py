@@ -12,6 +12,7 @@ from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ClassifierFreeGuidance, ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
+from keras_diffusion.samplers.sampler import recorded
 
 
 class SamplingMixin:
@@ -52,6 +53,8 @@ class SamplingMixin:
         batch_size=None,
         clip="auto",
         dtype="float32",
+        noise=None,
+        on_step=None,
     ):
         """Samples from the model.
 
@@ -66,7 +69,7 @@ class SamplingMixin:
                 where there is an autoencoder.
             strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
             mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in.
-            trajectory: also return x after every step.
+            trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in it, "both".
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
             spacing: `Spacing`, its name, or a dict with options; None (default) takes the schedule's own.
@@ -75,9 +78,16 @@ class SamplingMixin:
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
             clip: whether to clip to [−1, 1]; "auto" (default): images yes, vectors no.
             dtype: "float32" (default), or "uint8" for pixels from 0 to 255.
+            noise: of samplers that draw: "independent"; "brownian", of which samples change little with the number of steps; None
+                (default) is the sampler's own way.
+            on_step: function called after every step with a `StepInfo` (step, total, level, x, x0, first_sample), for looking on or,
+                by returning an array, for changing x. Runs on the host between calls of the compiled step: another function is not
+                another compilation.
 
         Returns:
-            array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`.
+            array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
+            (for "both", three arrays). What the sampler has to report (an adaptive one: evaluations, rejected steps, error) is in
+            `sampling_report`, a dict.
 
         Raises:
             ValueError: arguments out of range, conditions that the network does not take, unknown names.
@@ -101,42 +111,45 @@ class SamplingMixin:
             init = checked.start_images(init, num_samples, shape)
         levels = sampling_levels(self.noise_schedule, spacing, num_steps, strength or 1.0)
         values = self._weight_values(weights)
-        parts = []
+        kept = recorded(trajectory)
+        parts, self.sampling_report = [], {}
         bar = progress_bar(verbose, num_steps * -(-num_samples // size))
         for k, first in enumerate(range(0, num_samples, size)):
             rows = slice(first, min(first + size, num_samples))
             start = None if init is None else init[rows]
             if strength == 0:
-                parts.append((start, np.repeat(start[None], num_steps, axis=0)))
+                parts.append((start, *(np.repeat(start[None], num_steps, axis=0) for _ in kept)))
                 continue
             x = initial_state(levels, seed, range(num_samples)[rows], shape, start)
             extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
             given = {key: value[rows] for key, value in conditions.items()}
             scale = np.float32(guidance_scale)
-            progress = bar and (lambda done, k=k: bar(k * num_steps + done))
+            progress = bar and (lambda done, total, k=k: bar(num_steps * (k + done / total)))
             generator = self._generator if guidance is None else self._guided_generator(guidance)
-            parts.append(
-                generator.run(
-                    sampler,
-                    levels,
-                    self.noise_schedule,
-                    x,
-                    values,
-                    given,
-                    scale,
-                    extra,
-                    guidance_scale != 1.0,
-                    seed,
-                    first,
-                    trajectory,
-                    progress,
-                )
+            x, recordings, self.sampling_report = generator.run(
+                sampler,
+                levels,
+                self.noise_schedule,
+                x,
+                values,
+                given,
+                scale,
+                extra,
+                guidance_scale != 1.0,
+                seed,
+                first,
+                trajectory,
+                progress,
+                noise,
+                on_step,
             )
+            parts.append((x, *recordings))
         x = np.concatenate([part[0] for part in parts])
         if self.autoencoder is not None:
             x = np.concatenate([ops.convert_to_numpy(self.autoencoder.decode(x[i : i + size])) for i in range(0, num_samples, size)])
         x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
-        return (x, np.concatenate([part[1] for part in parts], axis=1)) if trajectory else x
+        recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
+        return (x, *recordings) if kept else x
 
     def _make_denoiser(self, values, conditions, scale, extra, guided):
         """The denoiser that `generate` walks with, made of tensors; runs inside the compiled program."""

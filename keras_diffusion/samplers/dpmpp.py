@@ -103,7 +103,7 @@ class DPMppSampler(Sampler):
 class DPMppSDESampler(DPMppSampler):
     """Multistep DPM-Solver++ on the reverse SDE.
 
-    One evaluation and one draw per step.
+    One evaluation and one draw per step. The noise is Brownian unless told otherwise.
 
     Args:
         order: 1, 2 or 3. Default 2.
@@ -114,6 +114,7 @@ class DPMppSDESampler(DPMppSampler):
     """
 
     noises_per_step = 1
+    noise = "brownian"
 
     def __init__(self, order=2, eta=1.0, s_noise=1.0, solver_type="midpoint", reference_compatible=False, **kwargs):
         super().__init__(order, solver_type, reference_compatible, **kwargs)

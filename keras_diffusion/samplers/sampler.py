@@ -8,18 +8,39 @@ schedule is another table for the same program. What a multistep method does not
 
 Where level n is clean (σ = 0) the last step is x ← x0 for every method. Methods with one evaluation per step write that into their
 last row. Those with inner stages cannot (a stage would be evaluated at σ = 0): their last step is `close`, after the loop.
+
+A method may need several rows for a step (a row is then one evaluation), or walk up and down again: `step_ends` says after which rows
+x stands at the levels of the grid.
 """
+
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.core import noise as noise_sources
+from keras_diffusion.core.brownian import brownian_normal, brownian_table
 from keras_diffusion.core.levels import Levels
+from keras_diffusion.core.memory import initial_memories, remembering
 from keras_diffusion.core.precision import solver_dtype, solver_layer_options
 from keras_diffusion.core.registry import Registry
 
 SAMPLERS = Registry("sampler")
+
+
+class Walk(NamedTuple):
+    """What is carried from row to row.
+
+    Fields:
+        x: samples `(B, ...)`.
+        state: what the sampler remembers, as `Sampler.initial_state` makes it.
+        memory: what the denoiser remembers, as `core.memory.initial_memories` makes it.
+    """
+
+    x: Any
+    state: Any
+    memory: Any
 
 
 @SAMPLERS.base
@@ -32,7 +53,7 @@ class Sampler(keras.layers.Layer):
         x: noisy samples `(B, ...)` at the first level.
         denoise: a `Denoiser`. This and the next two by keyword, as Keras wants arguments that are no tensors.
         plan: table of tensors from `table`, leading axis = rows.
-        noise: function (step, draw) → standard normal tensor shaped like x.
+        noise: function (row, draw) → standard normal tensor shaped like x.
 
     Returns:
         x after the last row (before `close`), shaped like `x`.
@@ -40,6 +61,7 @@ class Sampler(keras.layers.Layer):
 
     evaluations_per_step = 1
     noises_per_step = 0
+    noise = "independent"  # or "brownian": what is drawn unless the caller says otherwise
     table_options: tuple[str, ...] = ()  # options that act through the table alone: changing them needs no new program
 
     def __init__(self, **kwargs):
@@ -55,7 +77,8 @@ class Sampler(keras.layers.Layer):
                 variance preserving, variance exploding or a straight flow is recognized.
 
         Returns:
-            dict of float64 arrays (or tuples and `Levels` of such) with leading axis n.
+            dict of float64 arrays (or tuples and `Levels` of such) with leading axis n. A column "level" is added unless there is one:
+            the levels that the steps start from.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement plan(levels, schedule)")
 
@@ -71,10 +94,26 @@ class Sampler(keras.layers.Layer):
         """The step to a clean level, for methods with inner stages."""
         return denoise(x, row["level"]).x0
 
-    def table(self, levels, schedule=None):
-        """`plan` with the column "level": the levels that the steps start from. Checks the levels."""
-        levels = check_levels(levels)
-        return {"level": levels.map(lambda v: v[:-1]), **self.plan(levels, schedule)}
+    def check(self, levels):
+        """`levels` as float64 arrays; raises unless this sampler can walk along them."""
+        return check_levels(levels)
+
+    def table(self, levels, schedule=None, noise="independent"):
+        """`plan` with the columns "level" and, for Brownian noise, "brownian". Checks the levels."""
+        levels = self.check(levels)
+        table = {"level": levels.map(lambda v: v[:-1]), **self.plan(levels, schedule)}
+        if noise == "brownian" and self.noises_per_step:
+            table["brownian"] = brownian_table(self.noise_spans(levels))
+        return table
+
+    def noise_spans(self, levels):
+        """The span of each draw on the clock of Brownian noise: η·log-SNR at its start and end, `(rows, noises_per_step, 2)`."""
+        clock = (getattr(self, "eta", 1.0) or 1.0) * levels.log_snr
+        return np.repeat(np.stack([clock[:-1], clock[1:]], axis=1)[:, None], self.noises_per_step, axis=1)
+
+    def step_ends(self, levels):
+        """Rows after which x stands at levels 1 … n, int array (n,)."""
+        return np.arange(len(levels.t) - 1)
 
     def structure(self):
         """What the compiled step depends on besides the table, hashable: samplers with equal structures share a program."""
@@ -85,37 +124,51 @@ class Sampler(keras.layers.Layer):
         """Whether the last step is `close`, after the loop, rather than the last row of the table."""
         return self.evaluations_per_step > 1 and levels.sigma[-1] == 0
 
-    def call(self, x, denoise, plan, noise):
-        rows = keras.tree.flatten(plan)[0].shape[0]
-        x, _, _ = self.run(x, self.initial_state(x), None, denoise, plan, noise, 0, rows)
-        return x
+    def report(self, state):
+        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say."""
+        return {}
 
-    def run(self, x, state, trajectory, denoise, plan, noise, start, stop):
+    def start(self, x, denoise):
+        """The `Walk` at the first level."""
+        return Walk(x, self.initial_state(x), initial_memories(denoise, x))
+
+    def call(self, x, denoise, plan, noise):
+        walk, _ = self.run(self.start(x, denoise), {}, denoise, plan, noise, 0, rows_of(plan))
+        return walk.x
+
+    def run(self, walk, record, denoise, plan, noise, start, stop):
         """Rows `start` to `stop` of the table in one loop.
 
         Args:
-            x, state: as `step` takes them.
-            trajectory: buffer `(rows, *x.shape)` that x after each row is written into, or None.
+            walk: `Walk` before row `start`.
+            record: dict of buffers `(m, *x.shape)` to be written: "x" receives x after each row, "x0" the denoiser's first x0 of each
+                row. Row i goes to place i modulo m.
             denoise, plan, noise: as in the call.
             start, stop: ints or integer scalar tensors; which rows run does not change the compiled program.
 
         Returns:
-            (x, state, trajectory) after the rows.
+            (walk, record) after the rows.
         """
-        recorded = trajectory is not None
 
         def body(i, carry):
-            x, state, trajectory = carry
+            walk, record = Walk(*carry[0]), carry[1]
             row = keras.tree.map_structure(lambda column: ops.take(column, i, axis=0), plan)
-            x, state = self.step(denoise, x, row, state, lambda draw: noise(i, draw))
-            if recorded:
-                # 0·i has the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types enabled.
-                trajectory = ops.slice_update(trajectory, (i,) + (0 * i,) * len(x.shape), x[None])
-            return x, state, trajectory
+            watched = _Watched(denoise) if "x0" in record else denoise
+            with remembering(denoise, walk.memory, walk.x) as memory:
+                x, state = self.step(watched, walk.x, row, walk.state, lambda draw: noise(i, draw))
+                memory = memory()
+            seen = {"x": x, "x0": watched.x0 if "x0" in record else None}
+            return (x, state, memory), {key: _write(buffer, i, seen[key]) for key, buffer in record.items()}
 
-        carry = (x, state, trajectory if recorded else ops.zeros((), x.dtype))
-        x, state, trajectory = ops.fori_loop(start, stop, body, carry)
-        return x, state, trajectory if recorded else None
+        carry, record = ops.fori_loop(start, stop, body, (tuple(walk), record))
+        return Walk(*carry), record
+
+    def finish(self, walk, record, denoise, plan, noise, index):
+        """The closing step, which is row `index` of the table: as `run` for that row."""
+        row = keras.tree.map_structure(lambda column: ops.take(column, index, axis=0), plan)
+        with remembering(denoise, walk.memory, walk.x):
+            x = self.close(denoise, walk.x, row, lambda draw: noise(index, draw))
+        return walk._replace(x=x), {key: _write(buffer, index, x) for key, buffer in record.items()}
 
     def sample(self, x, denoise, levels, noise=None, schedule=None, trajectory=False, seed=None):
         """Walks down a grid of levels.
@@ -124,36 +177,40 @@ class Sampler(keras.layers.Layer):
             x: noisy samples `(B, ...)` at the first level, on its scale: α·x0 + σ·ε.
             denoise: a `Denoiser`.
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
-            noise: array `(n, noises_per_step, B, ...)` of standard normals, or None to draw them. That of a closing step may
-                be left out; where churn would add noise before it, none is then added.
+            noise: array `(n, noises_per_step, B, ...)` of standard normals; "independent" or "brownian" to draw them; or None (default)
+                for the sampler's own way. Of an array, that of a closing step may be left out; where churn would add noise before it,
+                none is then added.
             schedule: see `plan`.
-            trajectory: also return x after every step.
-            seed: int, for `noise=None`; None takes a new one.
+            trajectory: also return something of every step: True or "x" for x after it, "x0" for the denoiser's first x0 in it, "both".
+            seed: int, for drawn noise; None takes a new one.
 
         Returns:
-            x `(B, ...)` at the last level, or (x, xs) with xs `(n, B, ...)`.
+            x `(B, ...)` at the last level, or (x, xs) with xs `(n, B, ...)`; for "both" (x, xs, x0s).
 
         Raises:
             ValueError: levels out of order, or noise of the wrong shape.
         """
-        levels = check_levels(levels)
-        plan = to_tensors(self.table(levels, schedule))
+        levels = self.check(levels)
+        drawn = check_noise_kind(self.noise if noise is None else noise) if noise is None or isinstance(noise, str) else None
+        kept = recorded(trajectory)
+        plan = to_tensors(self.table(levels, schedule, drawn or "independent"))
         x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        rows = len(levels.t) - 1
+        rows = rows_of(plan)
         in_loop = rows - 1 if self.closes_apart(levels) else rows
-        noise = self._noise_source(noise, rows, x, seed, closing=levels.sigma[-1] == 0)
-        buffer = ops.zeros((in_loop, *x.shape), x.dtype) if trajectory else None
-        x, _, buffer = self.run(x, self.initial_state(x), buffer, denoise, plan, noise, 0, in_loop)
+        if drawn:
+            source = noise_source(plan, noise_sources.seed_words(seed), x.shape)
+        else:
+            source = self._given(noise, rows, x, closing=levels.sigma[-1] == 0)
+        record = {key: ops.zeros((rows, *x.shape), x.dtype) for key in kept}
+        walk, record = self.run(self.start(x, denoise), record, denoise, plan, source, 0, in_loop)
         if in_loop < rows:
-            last = keras.tree.map_structure(lambda column: column[-1], plan)
-            x = self.close(denoise, x, last, lambda draw: noise(rows - 1, draw))
-            buffer = ops.concatenate([buffer, x[None]]) if trajectory else None
-        return (x, buffer) if trajectory else x
+            walk, record = self.finish(walk, record, denoise, plan, source, rows - 1)
+        if not kept:
+            return walk.x
+        ends = ops.convert_to_tensor(self.step_ends(levels).astype("int32"))
+        return (walk.x, *(ops.take(record[key], ends, axis=0) for key in kept))
 
-    def _noise_source(self, noise, rows, x, seed, closing):
-        if noise is None:
-            words = noise_sources.seed_words(seed)
-            return lambda i, draw: noise_sources.counter_normal(words, i, draw, tuple(x.shape))
+    def _given(self, noise, rows, x, closing):
         needed = self.noises_per_step
         shape = tuple(np.shape(noise))
         if needed and (len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)):
@@ -165,6 +222,53 @@ class Sampler(keras.layers.Layer):
         if needed and shape[0] < rows:  # a step to a clean level multiplies its draw by 0
             noise = ops.concatenate([noise, ops.zeros((1, *shape[1:]), noise.dtype)])
         return lambda i, draw: ops.take(noise, i, axis=0)[draw]
+
+
+class _Watched:
+    """A denoiser that keeps its first x0."""
+
+    def __init__(self, denoise):
+        self.denoise, self.x0 = denoise, None
+
+    def __call__(self, x, level):
+        prediction = self.denoise(x, level)
+        if self.x0 is None:
+            self.x0 = prediction.x0
+        return prediction
+
+
+def _write(buffer, i, value):
+    # All indices with the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types enabled.
+    return ops.slice_update(buffer, (i % buffer.shape[0],) + (0 * i,) * (len(buffer.shape) - 1), value[None])
+
+
+def noise_source(plan, words, shape, first_index=0):
+    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else independent."""
+    shape = tuple(shape)
+    if "brownian" not in plan:
+        return lambda i, draw: noise_sources.counter_normal(words, i, draw, shape, first_index)
+    column = plan["brownian"]
+    return lambda i, draw: brownian_normal(words, {k: ops.take(v, i, axis=0)[draw] for k, v in column.items()}, shape, first_index)
+
+
+def rows_of(plan):
+    """Number of rows of a table."""
+    return keras.tree.flatten(plan)[0].shape[0]
+
+
+def recorded(trajectory):
+    """What a `trajectory` argument asks for: a tuple of "x" and "x0"."""
+    known = {False: (), True: ("x",), "x": ("x",), "x0": ("x0",), "both": ("x", "x0")}
+    if not isinstance(trajectory, (bool, str)) or trajectory not in known:
+        raise ValueError(f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={trajectory!r}")
+    return known[trajectory]
+
+
+def check_noise_kind(kind):
+    """`kind` if it is "independent" or "brownian"."""
+    if kind not in ("independent", "brownian"):
+        raise ValueError(f"Noise is an array, 'independent', 'brownian', or None for the sampler's own way. Received: noise={kind!r}")
+    return kind
 
 
 def to_tensors(plan):

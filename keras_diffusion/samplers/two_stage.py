@@ -116,7 +116,8 @@ class DPMpp2SAncestralSampler(TwoStageSampler):
 class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
     """DPM-Solver++ SDE: 2S whose stage draws noise as well.
 
-    Two evaluations and two draws per step; order 2 for η = 0.
+    Two evaluations and two draws per step, of Brownian noise unless told otherwise: the first draw is a part of the second. Order 2 for
+    η = 0.
 
     Args:
         eta: η in [0, 1]; 0 is the ODE. Default 1.
@@ -131,6 +132,7 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
     """
 
     noises_per_step = 2
+    noise = "brownian"
     noisy_stage = True
     table_options = ("eta", "s_noise", "r")
 
@@ -142,6 +144,13 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
 
     def bends(self, start, down):
         return super().bends(start, down)[0] / (2.0 * self.r), np.zeros_like(start)
+
+    def noise_spans(self, levels):
+        start, end = levels.log_snr[:-1], levels.log_snr[1:]
+        inside = np.isfinite(start) & np.isfinite(end)  # elsewhere there is no middle, and the stage's noise is not used
+        with np.errstate(invalid="ignore"):
+            middle = np.where(inside, start + self.r * (end - start), end)
+        return np.stack([np.stack([start, middle], axis=1), np.stack([start, end], axis=1)], axis=1)
 
     def get_config(self):
         return {**super().get_config(), "r": self.r}

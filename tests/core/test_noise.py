@@ -12,7 +12,7 @@ from keras_diffusion.core.compile import Compiled
 
 
 def words(*values):
-    return tuple(ops.convert_to_tensor(np.array(v, noise._word_dtype())) for v in values)
+    return tuple(ops.convert_to_tensor(np.array(v, noise.word_dtype())) for v in values)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_without_a_seed_every_call_is_new(model):
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "dpmpp_2m_sde"])
 def test_compiled_equals_walking_by_hand(model, sampler):
     labels = [0, 1, 2]
-    samples, steps = model.generate(conditions={"labels": labels}, num_steps=6, seed=5, sampler=sampler, trajectory=True)
+    options = {"num_steps": 6, "seed": 5, "sampler": sampler, "noise": "independent"}
+    samples, steps = model.generate(conditions={"labels": labels}, trajectory=True, **options)
     walker = kd.samplers.get(sampler)
     levels = sampling_levels(model.noise_schedule, kd.schedulers.get_spacing("linspace"), 6)
     x = levels.sigma[0] * initial_noise(5, range(3), (2,))

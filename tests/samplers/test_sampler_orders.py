@@ -13,7 +13,7 @@ from golden_data import array, tensor, tolerance
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.denoisers import MixtureDenoiser
-from keras_diffusion.samplers.sampler import SAMPLERS, to_tensors
+from keras_diffusion.samplers.sampler import SAMPLERS, Walk, to_tensors
 
 WEIGHTS, MEANS, STDS = np.array([0.6, 0.4]), np.array([[0.8, -0.3], [-0.5, 0.6]]), np.array([0.5, 0.4])
 SCHEDULE = schedulers.get("vp")
@@ -121,8 +121,9 @@ def test_third_order_when_started_exactly():
             path = exact_path(levels)
             x0 = [exact_x0(path[i], levels.alpha[i], levels.sigma[i]) for i in (0, 1)]
             plan = to_tensors(sampler.table(levels, SCHEDULE))
-            x, _, _ = sampler.run(tensor(path[2]), (tensor(x0[1]), tensor(x0[0])), None, DENOISE, plan, None, 2, n)
-            errors.append(np.abs(array(x) - path[-1]).max())
+            start = Walk(tensor(path[2]), (tensor(x0[1]), tensor(x0[0])), ())
+            walk, _ = sampler.run(start, {}, DENOISE, plan, None, 2, n)
+            errors.append(np.abs(array(walk.x) - path[-1]).max())
         slopes[compatible] = slope(counts, errors)
     assert slopes[False] == pytest.approx(3, abs=0.35)
     assert slopes[True] == pytest.approx(2, abs=0.35)
