@@ -7,14 +7,12 @@ from keras_diffusion.schedulers.flow import FlowNoiseSchedule
 from keras_diffusion.schedulers.laplace import LaplaceNoiseSchedule
 from keras_diffusion.schedulers.linear import LinearNoiseSchedule, ScaledLinearNoiseSchedule, SigmoidBetaNoiseSchedule
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
+from keras_diffusion.schedulers.ratio_spacing import ExponentialSpacing, KarrasSpacing, PolyexponentialSpacing
 from keras_diffusion.schedulers.sigmoid import SigmoidNoiseSchedule
 from keras_diffusion.schedulers.spacing import (
     SPACINGS,
-    ExponentialSpacing,
-    KarrasSpacing,
     LeadingSpacing,
     LinspaceSpacing,
-    PolyexponentialSpacing,
     QuadraticSpacing,
     Spacing,
     TrailingSpacing,
