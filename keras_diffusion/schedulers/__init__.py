@@ -3,11 +3,18 @@
 from keras_diffusion.schedulers.alpha_bar import CosineBetaNoiseSchedule, ExpNoiseSchedule, LaplaceBetaNoiseSchedule
 from keras_diffusion.schedulers.cosine import CosineNoiseSchedule, OffsetCosineNoiseSchedule
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule
-from keras_diffusion.schedulers.flow import FlowNoiseSchedule
+from keras_diffusion.schedulers.flow import FlowNoiseSchedule, flow_shift
 from keras_diffusion.schedulers.laplace import LaplaceNoiseSchedule
 from keras_diffusion.schedulers.linear import LinearNoiseSchedule, ScaledLinearNoiseSchedule, SigmoidBetaNoiseSchedule
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
-from keras_diffusion.schedulers.ratio_spacing import ExponentialSpacing, KarrasSpacing, PolyexponentialSpacing
+from keras_diffusion.schedulers.ratio_spacing import (
+    AlignYourStepsSpacing,
+    BetaSpacing,
+    ExponentialSpacing,
+    KarrasSpacing,
+    KLOptimalSpacing,
+    PolyexponentialSpacing,
+)
 from keras_diffusion.schedulers.sigmoid import SigmoidNoiseSchedule
 from keras_diffusion.schedulers.spacing import (
     SPACINGS,
@@ -25,12 +32,15 @@ get = SCHEDULES.get
 get_spacing = SPACINGS.get
 
 __all__ = [
+    "AlignYourStepsSpacing",
+    "BetaSpacing",
     "CosineBetaNoiseSchedule",
     "CosineNoiseSchedule",
     "DiscreteNoiseSchedule",
     "ExpNoiseSchedule",
     "ExponentialSpacing",
     "FlowNoiseSchedule",
+    "KLOptimalSpacing",
     "KarrasSpacing",
     "LaplaceBetaNoiseSchedule",
     "LaplaceNoiseSchedule",
@@ -49,6 +59,7 @@ __all__ = [
     "TrailingSpacing",
     "VarianceExplodingNoiseSchedule",
     "VariancePreservingNoiseSchedule",
+    "flow_shift",
     "get",
     "get_spacing",
 ]

@@ -16,34 +16,43 @@ class RatioSpacing(Spacing):
         sigma_min: smallest σ/α visited. `None` (default): that of the schedule at `end`; where it is 0 there, that of the cleanest
             timestep of a discrete schedule, else 0.002.
         sigma_max: largest σ/α visited. `None` (default): that of the schedule at `start`; where that is infinite, 80.
+        coordinate: what is spaced: "sigma" (default), σ/α; or "flow", σ/(α + σ), which is 1 at pure noise: the σ of flow matching. The
+            limits are then in that coordinate.
+
+    Raises:
+        ValueError: limits out of order or range, or an unknown coordinate.
     """
 
-    def __init__(self, sigma_min=None, sigma_max=None):
+    def __init__(self, sigma_min=None, sigma_max=None, coordinate="sigma"):
         low, high = 0.0 if sigma_min is None else sigma_min, np.inf if sigma_max is None else sigma_max
         if not low < high or not (sigma_min is None or sigma_min > 0):
             raise ValueError(f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        if coordinate not in ("sigma", "flow"):
+            raise ValueError(f"`coordinate` must be 'sigma' or 'flow'. Received: coordinate={coordinate!r}")
+        self.sigma_min, self.sigma_max, self.coordinate = sigma_min, sigma_max, coordinate
 
     def times(self, schedule, num_steps, start, end):
         low, high, leaves_start, reaches_end = self._range(schedule, start, end)
         # One node per evaluation. Where the last node is not the end itself, the end follows it.
-        ratios = self.ratios(high, low, num_steps + 1 if reaches_end else num_steps)
-        times = schedule.time(-2.0 * np.log(ratios))
+        nodes = self.ratios(high, low, num_steps + 1 if reaches_end else num_steps)
+        with np.errstate(divide="ignore"):
+            log_ratios = np.log(nodes) - (np.log1p(-nodes) if self.coordinate == "flow" else 0.0)
+        times = schedule.time(-2.0 * log_ratios)
         if leaves_start:
             times[0] = start
         return np.append(times[:-1] if reaches_end else times, end)
 
     def ratios(self, high, low, count):
-        """`count` falling values of σ/α from `high` to `low`."""
+        """`count` falling values of the coordinate from `high` to `low`."""
         raise NotImplementedError(f"{type(self).__name__} must implement ratios(high, low, count)")
 
     def _range(self, schedule, start, end):
-        first, last = np.exp(-0.5 * schedule.log_snr(np.array([start, end])))
+        first, last = self._position(schedule.levels(np.array([start, end])))
         # Never above the start: a walk that begins half way (img2img) keeps to it.
         high = min(first, self.sigma_max or (first if np.isfinite(first) else 80.0))
         reaches_end = last > 0 and self.sigma_min is None
-        floor = schedule.levels(1 / schedule.timesteps) if schedule.timesteps else None
-        low = last if reaches_end else self.sigma_min or (float(floor.sigma / floor.alpha) if floor else 0.002)
+        floor = float(self._position(schedule.levels(1 / schedule.timesteps))) if schedule.timesteps else 0.002
+        low = last if reaches_end else self.sigma_min or floor
         if not low < high:
             raise ValueError(
                 f"The noise of a sampler must fall, but the spacing would go from σ/α = {high:.4g} to {low:.4g}. "
@@ -51,8 +60,12 @@ class RatioSpacing(Spacing):
             )
         return low, high, high == first, reaches_end
 
+    def _position(self, levels):
+        with np.errstate(divide="ignore"):
+            return levels.sigma / (levels.alpha + levels.sigma if self.coordinate == "flow" else levels.alpha)
+
     def get_config(self):
-        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
+        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "coordinate": self.coordinate}
 
 
 @SPACINGS.register("karras")
@@ -61,15 +74,14 @@ class KarrasSpacing(RatioSpacing):
 
     Args:
         rho: ρ ≥ 1; 1 is even in σ/α, ∞ even in its logarithm. Default 7.
-        sigma_min: see `RatioSpacing`.
-        sigma_max: see `RatioSpacing`.
+        sigma_min, sigma_max, coordinate: see `RatioSpacing`.
 
     Reference:
         Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
 
-    def __init__(self, rho=7.0, sigma_min=None, sigma_max=None):
-        super().__init__(sigma_min, sigma_max)
+    def __init__(self, rho=7.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
+        super().__init__(sigma_min, sigma_max, coordinate)
         if not rho > 0:
             raise ValueError(f"`rho` is a root and must be positive. Received: rho={rho}")
         self.rho = rho
@@ -87,12 +99,11 @@ class PolyexponentialSpacing(RatioSpacing):
 
     Args:
         rho: ρ > 0; above 1 it spends more steps at low noise. Default 1 (exponential).
-        sigma_min: see `RatioSpacing`.
-        sigma_max: see `RatioSpacing`.
+        sigma_min, sigma_max, coordinate: see `RatioSpacing`.
     """
 
-    def __init__(self, rho=1.0, sigma_min=None, sigma_max=None):
-        super().__init__(sigma_min, sigma_max)
+    def __init__(self, rho=1.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
+        super().__init__(sigma_min, sigma_max, coordinate)
         if not rho > 0:
             raise ValueError(f"`rho` is a power and must be positive. Received: rho={rho}")
         self.rho = rho
@@ -110,3 +121,96 @@ class ExponentialSpacing(RatioSpacing):
 
     def ratios(self, high, low, count):
         return np.exp(np.linspace(np.log(high), np.log(low), count))
+
+
+@SPACINGS.register("kl_optimal")
+class KLOptimalSpacing(RatioSpacing):
+    """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal. Arguments: see `RatioSpacing`.
+
+    Reference:
+        Sabour et al. 2024, arXiv:2404.14507, section 3.1 (theorem on isotropic Gaussians).
+    """
+
+    def ratios(self, high, low, count):
+        return np.tan(np.linspace(np.arctan(high), np.arctan(low), count))
+
+
+@SPACINGS.register("beta")
+class BetaSpacing(RatioSpacing):
+    """Quantiles of a beta distribution: below 1, both parameters crowd the steps at both ends.
+
+    σ/α = low + (high − low)·F⁻¹(u; a, b), u even from 1 to 0: diffusers' `use_beta_sigmas`. The paper takes such quantiles in t.
+
+    Args:
+        a, b: parameters of the beta distribution, > 0. Default 0.6 each.
+        sigma_min, sigma_max, coordinate: see `RatioSpacing`.
+
+    Raises:
+        ValueError: a parameter that is not positive.
+
+    Reference:
+        Lee et al. 2024, "Beta sampling is all you need", arXiv:2407.12173.
+    """
+
+    def __init__(self, a=0.6, b=0.6, sigma_min=None, sigma_max=None, coordinate="sigma"):
+        super().__init__(sigma_min, sigma_max, coordinate)
+        if not (a > 0 and b > 0):
+            raise ValueError(f"The parameters of a beta distribution are positive. Received: a={a}, b={b}")
+        self.a, self.b = a, b
+
+    def ratios(self, high, low, count):
+        from scipy.special import betaincinv
+
+        return low + (high - low) * betaincinv(self.a, self.b, np.linspace(1.0, 0.0, count))
+
+    def get_config(self):
+        return {"a": self.a, "b": self.b, **super().get_config()}
+
+
+# σ/α of ten optimized steps and of the last one's end: Sabour et al. 2024, arXiv:2404.14507, table 3.
+_ALIGNED = {
+    "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+    "deepfloyd": (160.41, 8.081, 3.315, 1.885, 1.207, 0.785, 0.553, 0.293, 0.186, 0.030, 0.006),
+    "svd": (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
+
+
+@SPACINGS.register("align_your_steps", "ays")
+class AlignYourStepsSpacing(Spacing):
+    """Steps that were optimized for a network, tabulated for ten and interpolated in log(σ/α) for other numbers.
+
+    Where the walk begins below the table's first entry, or ends above its last one, the table is squeezed to fit.
+
+    Args:
+        table: "sd15" (Stable Diffusion 1.5, default), "sdxl", "deepfloyd" or "svd" (Stable Video Diffusion); or falling values of σ/α, one
+            more than steps.
+
+    Raises:
+        ValueError: an unknown name, or values that do not fall or are not positive.
+
+    Reference:
+        Sabour et al. 2024, "Align your steps", arXiv:2404.14507, table 3.
+    """
+
+    def __init__(self, table="sd15"):
+        values = np.asarray(_ALIGNED.get(table, ()) if isinstance(table, str) else table, "float64")
+        if values.ndim != 1 or len(values) < 2 or not np.all(np.diff(values) < 0) or not values[-1] > 0:
+            raise ValueError(
+                f"`table` is one of {', '.join(_ALIGNED)}, or at least two falling, positive values of σ/α. Received: table={table!r}"
+            )
+        self.table = table if isinstance(table, str) else values.tolist()
+        self._log_ratios = np.log(values)
+
+    def times(self, schedule, num_steps, start, end):
+        places = np.linspace(0.0, 1.0, num_steps + 1)
+        shape = np.interp(places, np.linspace(0.0, 1.0, len(self._log_ratios)), self._log_ratios)
+        first, last = -0.5 * schedule.log_snr(np.array([start, end]))
+        high, low = min(shape[0], first), max(shape[-1], last)
+        squeezed = low + (shape - shape[-1]) * (high - low) / (shape[0] - shape[-1])
+        times = schedule.time(-2.0 * squeezed)
+        times[0] = start if high == first else times[0]
+        return np.append(times[:-1], end)
+
+    def get_config(self):
+        return {"table": self.table}

@@ -94,6 +94,73 @@ def test_polyexponential_with_rho_one_is_exponential():
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("table", "first", "last"), [("sd15", 14.615, 0.152), ("sdxl", 14.615, 0.113), ("deepfloyd", 160.41, 0.03)])
+def test_ten_aligned_steps_are_the_table_and_more_are_between(table, first, last):
+    """Ten steps evaluate at the table's first ten entries; its eleventh is where the tenth step would end on an infinite grid."""
+    schedule = schedulers.get("ve", sigma_min=0.001, sigma_max=200.0)
+    spacing = schedulers.get_spacing("ays", table=table)
+    nodes = ratios(schedule, spacing(schedule, 10))
+    np.testing.assert_allclose([nodes[0], nodes[9]], [first, last], rtol=1e-9)
+    twenty = ratios(schedule, spacing(schedule, 20))
+    np.testing.assert_allclose(twenty[:19:2], nodes[:10], rtol=1e-9)
+    np.testing.assert_allclose(twenty[1:18:2] ** 2, nodes[:9] * nodes[1:10], rtol=1e-9)
+
+
+def test_an_aligned_table_on_the_schedule_it_was_made_for():
+    """Stable Diffusion's noisiest timestep has σ/α = 14.615, and the paper's steps are near timesteps 999, 850, 736, …, 24."""
+    schedule = schedulers.get("scaled_linear")
+    index = schedule.timestep(schedulers.get_spacing("ays")(schedule, 10))
+    assert index[0] == 999
+    np.testing.assert_allclose(index[:-1], [999, 850, 736, 645, 545, 455, 343, 233, 124, 24], atol=1.5)
+
+
+def test_a_table_of_ones_own():
+    schedule = schedulers.get("ve", sigma_min=0.001, sigma_max=200.0)
+    np.testing.assert_allclose(
+        ratios(schedule, schedulers.get_spacing("ays", table=[8.0, 2.0, 1.0])(schedule, 2)), [8, 2, 0.001], rtol=1e-9
+    )
+    with pytest.raises(
+        ValueError, match="`table` is one of sd15, sdxl, deepfloyd, svd, or at least two falling, positive .*Received: table='sd3'"
+    ):
+        schedulers.get_spacing("ays", table="sd3")
+    with pytest.raises(ValueError, match=r"falling, positive values of σ/α. Received: table=\[1.0, 2.0\]"):
+        schedulers.get_spacing("ays", table=[1.0, 2.0])
+
+
+def test_kl_optimal_is_even_in_the_angle():
+    schedule = schedulers.get("ve")
+    angles = np.arctan(ratios(schedule, schedulers.get_spacing("kl_optimal")(schedule, 8)))
+    np.testing.assert_allclose(np.diff(angles), np.diff(angles)[0], rtol=1e-7)
+
+
+def test_beta_spacing_has_the_quantiles_of_its_distribution():
+    """Beta(1, 1) is uniform; Beta(2, 1) has F(x) = x², so F⁻¹(u) = √u."""
+    schedule = schedulers.get("ve", sigma_min=1.0, sigma_max=5.0)
+    even = ratios(schedule, schedulers.get_spacing("beta", a=1.0, b=1.0)(schedule, 4))
+    np.testing.assert_allclose(even, [5, 4, 3, 2, 1], rtol=1e-9)
+    root = ratios(schedule, schedulers.get_spacing("beta", a=2.0, b=1.0)(schedule, 4))
+    np.testing.assert_allclose(root, 1 + 4 * np.sqrt([1, 0.75, 0.5, 0.25, 0]), rtol=1e-9)
+    with pytest.raises(ValueError, match="parameters of a beta distribution are positive. Received: a=0, b=0.6"):
+        schedulers.get_spacing("beta", a=0)
+
+
+def test_spacing_in_the_coordinate_of_flow_matching_begins_at_pure_noise():
+    schedule = schedulers.get("flow")
+    levels = schedule.levels(schedulers.get_spacing("exponential", coordinate="flow", sigma_min=0.01)(schedule, 3))
+    np.testing.assert_allclose(levels.sigma, [1, 0.1, 0.01, 0], atol=1e-12)
+    with pytest.raises(ValueError, match="`coordinate` must be 'sigma' or 'flow'. Received: coordinate='t'"):
+        schedulers.get_spacing("karras", coordinate="t")
+
+
+def test_shift_of_a_resolution():
+    golden = load("schedules")["flow_mu_of_seq_len"]
+    shifts = np.array([schedulers.flow_shift(n) for n in golden["seq_len"]])
+    np.testing.assert_allclose(np.log(shifts), golden["mu"], rtol=1e-12)
+    np.testing.assert_allclose([schedulers.flow_shift(n, kind="linear") for n in golden["seq_len"]], golden["mu"], rtol=1e-12)
+    with pytest.raises(ValueError, match="`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens=0"):
+        schedulers.flow_shift(0)
+
+
 @pytest.mark.parametrize("spacing", ["karras", "exponential", "polyexponential"])
 def test_infinite_ends_are_replaced_by_finite_ones_and_the_clean_step_is_last(spacing):
     schedule = schedulers.get("flow")
@@ -113,7 +180,13 @@ def test_ratio_spacings_begin_at_the_start_even_below_their_largest_ratio(spacin
 
 @pytest.mark.parametrize("name", SPACINGS.names())
 def test_config_round_trip(name):
-    options = {"karras": {"rho": 3.0, "sigma_min": 0.1}, "polyexponential": {"rho": 2.0}, "leading": {"offset": 1}}.get(name, {})
+    options = {
+        "karras": {"rho": 3.0, "sigma_min": 0.1},
+        "polyexponential": {"rho": 2.0},
+        "leading": {"offset": 1},
+        "beta": {"a": 0.7, "coordinate": "flow"},
+        "align_your_steps": {"table": [9.0, 3.0, 0.5]},
+    }.get(name, {})
     spacing = schedulers.get_spacing(name, **options)
     copy = round_trip(spacing)
     assert type(copy) is type(spacing)
