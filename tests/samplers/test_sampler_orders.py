@@ -39,6 +39,8 @@ ORDERS = {
     "edm": 2,  # without churn
     "euler": 1,
     "euler_ancestral": None,
+    "flow_euler": 1,
+    "flow_heun": 2,
     "heun": 2,
     "rk4": 4,
 }
