@@ -6,7 +6,7 @@ W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock 
 exponential integrator adds over a step is the sum of what it would add over the step's parts, carried along by the SDE. A sample then
 changes little when the number of steps does, since all grids see the same path.
 
-The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 20 times: given both ends of an interval, the middle is normal around the
+The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 16 times: given both ends of an interval, the middle is normal around the
 interpolated value, with variance (τ_m − τ_a)·(τ_b − τ_m)/(τ_b − τ_a). So every value of W is a sum of a few named normals, one for each
 ancestor of a leaf, and so is every increment. The weights are scalars: they go into the table of a plan, in float64 on the host; the
 device only adds up `counter_normal`s.
@@ -22,7 +22,7 @@ from keras import ops
 from keras_diffusion.core.noise import counter_normal, word_dtype
 
 _RANGE = 40.0
-_DEPTH = 20
+_DEPTH = 16
 _CELLS = 2**_DEPTH
 _TERMS = 2 * (_DEPTH + 2)
 _DRAW = 1 << 20  # keeps the nodes' normals apart from those of steps and draws
@@ -32,32 +32,26 @@ def brownian_table(spans):
     """Weights and names of the normals that make up the increments over given spans.
 
     Args:
-        spans: float array `(rows, draws, 2)`: u = log τ at the start and at the end of each draw. −∞ and ∞ are cut to ±40.
+        spans: float array `(rows, draws, 2)`: u = log τ at the start and at the end of each draw. −∞ and ∞ are cut to ±40, and ends are
+            rounded to a cell of the tree, 0.0012. What is shorter than a cell is drawn by itself.
 
     Returns:
         dict of float64 arrays `(rows, draws, terms)`: "weight", whose squares add up to 1, and "node".
-
-    Raises:
-        ValueError: a span too short for the tree.
     """
     spans = np.clip(np.asarray(spans, "float64"), -_RANGE, _RANGE)
     cells = np.rint((spans + _RANGE) / (2 * _RANGE) * _CELLS).astype("int64")
-    if np.any(cells[..., 0] == cells[..., 1]):
-        short = np.abs(spans[..., 1] - spans[..., 0])[cells[..., 0] == cells[..., 1]].min()
-        raise ValueError(
-            f"Brownian noise tells levels apart that differ by {2 * _RANGE / _CELLS:.1g} in η·log-SNR. Received: two that differ by "
-            f"{short:.1g}. Take fewer steps, or noise='independent'."
-        )
     weights, nodes = np.zeros((*spans.shape[:-1], _TERMS)), np.zeros((*spans.shape[:-1], _TERMS))
-    for index in np.ndindex(*spans.shape[:-1]):
+    for number, index in enumerate(np.ndindex(*spans.shape[:-1])):
         start, end = (int(cell) for cell in cells[index])
+        if start == end:
+            weights[index][0], nodes[index][0] = 1.0, 2 * _CELLS + number
+            continue
         terms = dict(_value(end))
         for node, weight in _value(start).items():
             terms[node] = terms.get(node, 0.0) - weight
         scale = np.sqrt(abs(_clock(end) - _clock(start)))
-        names = list(terms)
-        weights[index][: len(names)] = [terms[name] / scale for name in names]
-        nodes[index][: len(names)] = names
+        weights[index][: len(terms)] = [weight / scale for weight in terms.values()]
+        nodes[index][: len(terms)] = list(terms)
     return {"weight": weights, "node": nodes}
 
 
@@ -77,9 +71,27 @@ def brownian_normal(words, row, shape, first_index=0):
 
     def add(k, total):
         normal = counter_normal(words, ops.take(nodes, k, axis=0), _DRAW, shape, first_index)
-        return total + ops.cast(ops.take(weights, k, axis=0), normal.dtype) * normal
+        return total + ops.take(weights, k, axis=0) * normal
 
     return ops.fori_loop(0, _TERMS, add, ops.zeros(shape, weights.dtype))
+
+
+def coupling_table(spans):
+    """How the draws of one row hang together: two draws whose spans overlap share a part of their noise.
+
+    Args:
+        spans: as in `brownian_table`.
+
+    Returns:
+        float64 array `(rows, draws, draws)`, lower triangular: rows of independent normals become correlated standard normals.
+    """
+    low, high = np.moveaxis(np.exp(np.clip(np.asarray(spans, "float64"), -_RANGE, _RANGE)), -1, 0)
+    shared = np.minimum(high[:, :, None], high[:, None, :]) - np.maximum(low[:, :, None], low[:, None, :])
+    length = np.maximum(high - low, 1e-300)
+    correlation = np.maximum(shared, 0.0) / np.sqrt(length[:, :, None] * length[:, None, :])
+    identity = np.eye(spans.shape[1])
+    correlation = np.where(identity, 1.0, np.clip(correlation, 0.0, 1.0 - 1e-12))
+    return np.linalg.cholesky(correlation)
 
 
 def _clock(cell):

@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core import noise as noise_sources
-from keras_diffusion.core.brownian import brownian_normal, brownian_table
+from keras_diffusion.core.brownian import brownian_normal, brownian_table, coupling_table
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.memory import initial_memories, remembering
 from keras_diffusion.core.precision import solver_dtype, solver_layer_options
@@ -98,12 +98,19 @@ class Sampler(keras.layers.Layer):
         """`levels` as float64 arrays; raises unless this sampler can walk along them."""
         return check_levels(levels)
 
-    def table(self, levels, schedule=None, noise="independent"):
-        """`plan` with the columns "level" and, for Brownian noise, "brownian". Checks the levels."""
+    def table(self, levels, schedule=None, noise="given"):
+        """`plan` with the columns "level" and what drawn noise needs: "brownian", or "coupling" for several draws. Checks the levels.
+
+        Args:
+            levels, schedule: as in `plan`.
+            noise: "given" (default) as an array, or to be drawn: "independent" or "brownian".
+        """
         levels = self.check(levels)
         table = {"level": levels.map(lambda v: v[:-1]), **self.plan(levels, schedule)}
         if noise == "brownian" and self.noises_per_step:
             table["brownian"] = brownian_table(self.noise_spans(levels))
+        elif noise == "independent" and self.noises_per_step > 1:
+            table["coupling"] = coupling_table(self.noise_spans(levels))
         return table
 
     def noise_spans(self, levels):
@@ -177,9 +184,9 @@ class Sampler(keras.layers.Layer):
             x: noisy samples `(B, ...)` at the first level, on its scale: α·x0 + σ·ε.
             denoise: a `Denoiser`.
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
-            noise: array `(n, noises_per_step, B, ...)` of standard normals; "independent" or "brownian" to draw them; or None (default)
-                for the sampler's own way. Of an array, that of a closing step may be left out; where churn would add noise before it,
-                none is then added.
+            noise: array `(n, noises_per_step, B, ...)` of standard normals; to draw them, "independent" from step to step or "brownian",
+                of which grids with other numbers of steps receive the same; or None (default) for the sampler's own way. Of an array,
+                that of a closing step may be left out; where churn would add noise before it, none is then added.
             schedule: see `plan`.
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the denoiser's first x0 in it, "both".
             seed: int, for drawn noise; None takes a new one.
@@ -193,7 +200,7 @@ class Sampler(keras.layers.Layer):
         levels = self.check(levels)
         drawn = check_noise_kind(self.noise if noise is None else noise) if noise is None or isinstance(noise, str) else None
         kept = recorded(trajectory)
-        plan = to_tensors(self.table(levels, schedule, drawn or "independent"))
+        plan = to_tensors(self.table(levels, schedule, drawn or "given"))
         x = ops.convert_to_tensor(x, dtype=solver_dtype())
         rows = rows_of(plan)
         in_loop = rows - 1 if self.closes_apart(levels) else rows
@@ -243,12 +250,21 @@ def _write(buffer, i, value):
 
 
 def noise_source(plan, words, shape, first_index=0):
-    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else independent."""
+    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else counter noise."""
     shape = tuple(shape)
-    if "brownian" not in plan:
-        return lambda i, draw: noise_sources.counter_normal(words, i, draw, shape, first_index)
-    column = plan["brownian"]
-    return lambda i, draw: brownian_normal(words, {k: ops.take(v, i, axis=0)[draw] for k, v in column.items()}, shape, first_index)
+
+    def independent(i, draw):
+        return noise_sources.counter_normal(words, i, draw, shape, first_index)
+
+    def coupled(i, draw):
+        share = ops.take(plan["coupling"], i, axis=0)[draw]
+        return sum(share[k] * independent(i, k) for k in range(draw + 1))
+
+    def brownian(i, draw):
+        row = {key: ops.take(column, i, axis=0)[draw] for key, column in plan["brownian"].items()}
+        return brownian_normal(words, row, shape, first_index)
+
+    return brownian if "brownian" in plan else coupled if "coupling" in plan else independent
 
 
 def rows_of(plan):

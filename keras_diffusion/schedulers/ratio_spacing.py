@@ -50,7 +50,7 @@ class RatioSpacing(Spacing):
         first, last = self._position(schedule.levels(np.array([start, end])))
         # Never above the start: a walk that begins half way (img2img) keeps to it.
         high = min(first, self.sigma_max or (first if np.isfinite(first) else 80.0))
-        reaches_end = last > 0 and self.sigma_min is None
+        reaches_end = last > 0 and (self.sigma_min is None or self.sigma_min <= last * (1 + 1e-9))
         floor = float(self._position(schedule.levels(1 / schedule.timesteps))) if schedule.timesteps else 0.002
         low = last if reaches_end else self.sigma_min or floor
         if not low < high:
