@@ -3,7 +3,7 @@
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
 #
-# make bench measures what generation costs beside the network itself.
+# make bench measures what generation costs beside the network itself; make solvers writes docs/solvers.md anew (about 5 minutes).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Two processes: most of the time goes into compiling small programs, which uses one core.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=10
 
-.PHONY: demo test lint test-jax test-tensorflow test-torch bench clean help
+.PHONY: demo test lint test-jax test-tensorflow test-torch bench solvers clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -53,6 +53,9 @@ test-torch: .venv/test-installed
 
 bench: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/generate_overhead.py
+
+solvers: .venv/test-installed
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs
 
 clean:
 	rm -rf .venv build *.egg-info runs

@@ -1,0 +1,383 @@
+"""Writes docs/solvers.md: every sampler with its measured order, its cost, its error per network evaluation, and its peers.
+
+The problem is a mixture of three Gaussians in the plane, whose denoiser is known exactly, so that all error is the solver's. Everything is
+computed in float64 on the JAX backend; it takes a few minutes.
+
+    KERAS_BACKEND=jax python benchmarks/solvers.py [--out docs]
+"""
+
+import argparse
+import functools
+import math
+from pathlib import Path
+
+import jax
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion import samplers, schedulers
+from keras_diffusion.core.compile import Compiled
+from keras_diffusion.core.files import write_whole
+from keras_diffusion.core.levels import Levels
+from keras_diffusion.core.noise import seed_words
+from keras_diffusion.denoisers import MixtureDenoiser
+from keras_diffusion.samplers.sampler import SAMPLERS, noise_source, rows_of, to_tensors
+
+jax.config.update("jax_enable_x64", True)
+keras.config.set_floatx("float64")
+
+DENOISE = MixtureDenoiser([0.5, 0.3, 0.2], [[1.2, -0.4], [-0.9, 0.8], [-0.3, -1.3]], [0.35, 0.25, 0.3])
+SCHEDULE = schedulers.get("ve", sigma_min=0.02, sigma_max=10.0)
+SPACING = schedulers.get_spacing("karras")
+BUDGETS = (5, 10, 20, 50)
+PATHS = 256  # samples for the error against the exact path of the ODE
+POINTS = 20_000  # samples for the distance of distributions
+
+# name: (k-diffusion's, diffusers', others') name of it. "–": not there.
+PEERS = {
+    "ddim": ("–", "DDIMScheduler", "FlaxDiff DDIMSampler"),
+    "ddim_inversion": ("–", "DDIMInverseScheduler", "–"),
+    "ddpm": ("–", "DDPMScheduler", "FlaxDiff DDPMSampler"),
+    "euler": ("sample_euler", "EulerDiscreteScheduler, EDMEulerScheduler", "FlaxDiff EulerSampler"),
+    "flow_euler": ("–", "FlowMatchEulerDiscreteScheduler", "–"),
+    "flow_heun": ("–", "FlowMatchHeunDiscreteScheduler", "–"),
+    "euler_ancestral": ("sample_euler_ancestral", "EulerAncestralDiscreteScheduler", "FlaxDiff EulerAncestralSampler"),
+    "heun": ("sample_heun", "HeunDiscreteScheduler", "EDM, FlaxDiff HeunSampler"),
+    "edm": ("sample_heun(s_churn)", "–", "EDM edm_sampler"),
+    "rk4": ("–", "–", "FlaxDiff RK4Sampler"),
+    "dpm_2": ("sample_dpm_2", "KDPM2DiscreteScheduler", "–"),
+    "dpm_2_ancestral": ("sample_dpm_2_ancestral", "KDPM2AncestralDiscreteScheduler", "–"),
+    "lms": ("sample_lms", "LMSDiscreteScheduler", "–"),
+    "dpm_solver": ("–", "DPMSolverMultistepScheduler(dpmsolver)", "–"),
+    "dpm_2m": ("–", "DPMSolverMultistepScheduler(dpmsolver)", "–"),
+    "dpm_3m": ("–", "DPMSolverMultistepScheduler(dpmsolver)", "–"),
+    "dpm_2m_sde": ("–", "DPMSolverMultistepScheduler(sde-dpmsolver)", "–"),
+    "dpmpp_1": ("–", "DPMSolverMultistepScheduler", "–"),
+    "dpmpp_2m": ("sample_dpmpp_2m", "DPMSolverMultistepScheduler", "–"),
+    "dpmpp_3m": ("–", "DPMSolverMultistepScheduler", "–"),
+    "dpmpp_2m_sde": ("sample_dpmpp_2m_sde", "DPMSolverMultistepScheduler(sde-dpmsolver++)", "–"),
+    "dpmpp_3m_sde": ("sample_dpmpp_3m_sde", "DPMSolverMultistepScheduler(sde-dpmsolver++)", "–"),
+    "dpmpp_2s_ancestral": ("sample_dpmpp_2s_ancestral", "–", "–"),
+    "dpmpp_sde": ("sample_dpmpp_sde", "DPMSolverSDEScheduler", "–"),
+    "dpm_2s": ("–", "DPMSolverSinglestepScheduler(dpmsolver)", "–"),
+    "dpm_3s": ("–", "DPMSolverSinglestepScheduler(dpmsolver)", "–"),
+    "dpmpp_2s": ("–", "DPMSolverSinglestepScheduler", "–"),
+    "dpmpp_3s": ("–", "DPMSolverSinglestepScheduler", "–"),
+    "dpm_fast": ("sample_dpm_fast", "–", "–"),
+    "dpm_adaptive": ("sample_dpm_adaptive", "–", "–"),
+    "unipc": ("–", "UniPCMultistepScheduler", "–"),
+    "deis": ("–", "DEISMultistepScheduler", "–"),
+    "pndm": ("–", "PNDMScheduler", "–"),
+    "ipndm": ("–", "IPNDMScheduler", "–"),
+    "sa_solver": ("–", "SASolverScheduler", "–"),
+    "lcm": ("–", "LCMScheduler", "–"),
+    "tcd": ("–", "TCDScheduler", "–"),
+    "consistency": ("–", "CMStochasticIterativeScheduler", "–"),
+    "restart": ("–", "–", "the paper's code"),
+    "repaint": ("–", "RePaintScheduler", "–"),
+}
+# They walk up, or are for another kind of denoiser or task: no error to measure here.
+APART = {
+    "ddim_inversion": "walks up, from data to noise",
+    "lcm": "for consistency models",
+    "tcd": "for consistency models",
+    "consistency": "for consistency models",
+    "repaint": "for inpainting",
+}
+DEPARTURES = [  # what, peers, here, why
+    (
+        "third-order multistep (`dpmpp_3m`, `dpmpp_3m_sde`, `dpm_3m`)",
+        "k-diffusion and diffusers give the second difference half its Taylor weight",
+        "the whole weight; `reference_compatible=True` gives theirs",
+        "with half of it the method is of order 2",
+    ),
+    (
+        "its SDE form",
+        "diffusers has the constant of the second difference with the wrong sign",
+        "as k-diffusion, with the whole weight",
+        "the error does not fall as it should",
+    ),
+    (
+        "churn with Euler steps",
+        "diffusers evaluates the network before it adds the noise",
+        "the noise first, as EDM's algorithm 2 and k-diffusion",
+        "the network would be told another level than x is at",
+    ),
+    (
+        "noise of SDE solvers",
+        "k-diffusion draws from a Brownian tree over σ",
+        "increments of one Brownian path over the signal-to-noise ratio",
+        "the noise of a step is then exactly the sum of the noise of its parts",
+    ),
+    (
+        "previous timestep of DDIM and PNDM",
+        'diffusers takes t − T // n, which its grid does not hold under "linspace" or where n does not divide T',
+        "the next level of the grid",
+        "x would be at another level than the network is told",
+    ),
+    ("shift of flow matching", "diffusers shifts the smallest σ twice", "once", "the grid would end at another σ than asked for"),
+    (
+        "last step of DEIS and SA-Solver with Karras and other grids",
+        "diffusers repeats the last σ: the step has no length",
+        "it goes to σ = 0",
+        "noise would be left in the sample",
+    ),
+    ("first step of iPNDM", "diffusers takes x0 = 0", "the denoiser's x0", "α = 0 there, and x0 is not 0"),
+    (
+        "start at α = 0 (zero terminal SNR, flow)",
+        "not finite, or clipped",
+        "steps are α_s·x0 + σ_s·ε plus differences",
+        "nothing is divided by α",
+    ),
+    (
+        "Euler-ancestral and Heun where α is not 1",
+        "FlaxDiff mixes scales",
+        "invariant under (α, σ) → (1, σ/α)",
+        "a factor on x is no other process",
+    ),
+]
+
+
+def grid(steps):
+    """`steps` levels from σ = 10 to 0.02, and a clean one."""
+    t = SPACING(SCHEDULE, steps - 1) if steps > 1 else np.array([1.0])
+    levels = SCHEDULE.levels(t)
+    return Levels(*(np.append(field, end) for field, end in zip(levels, (0.0, 1.0, 0.0), strict=True)))
+
+
+def evaluations(sampler, levels):
+    """Network evaluations of a walk."""
+    rows = rows_of(sampler.table(levels, SCHEDULE))
+    return int(rows * sampler.evaluations_per_step - (sampler.evaluations_per_step - 1) * sampler.closes_apart(levels))
+
+
+def steps_for(sampler, budget):
+    """The largest number of steps that costs at most `budget` evaluations, or None."""
+    fitting = [n for n in range(2, budget + 1) if evaluations(sampler, grid(n)) <= budget]
+    return max(fitting, default=None)
+
+
+PROGRAMS = {}
+
+
+def walk(sampler, x, levels, seed=0):
+    """x at the last level and the sampler's report."""
+    table = sampler.table(levels, SCHEDULE, "independent")
+    rows = rows_of(table)
+    in_loop = rows - 1 if sampler.closes_apart(levels) else rows
+    length = 64 * math.ceil(rows / 64)
+    plan = to_tensors(
+        keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - rows, axis=0)]), table)
+    )
+    key = sampler.structure()
+    if key not in PROGRAMS:
+
+        def run(x, plan, words, stop):
+            walk, _ = sampler.run(sampler.start(x, DENOISE), {}, DENOISE, plan, noise_source(plan, words, x.shape), 0, stop)
+            return walk
+
+        def close(walk, plan, words, index):
+            return sampler.finish(walk, {}, DENOISE, plan, noise_source(plan, words, walk.x.shape), index)[0]
+
+        PROGRAMS[key] = Compiled(run), Compiled(close)
+    run, close = PROGRAMS[key]
+    result = run(ops.convert_to_tensor(x), plan, seed_words(seed), np.int32(in_loop))
+    if in_loop < rows:
+        result = close(result, plan, seed_words(seed), np.int32(in_loop))
+    return np.asarray(result.x), {key: float(value) for key, value in sampler.report(result.state).items()}
+
+
+def start(count, seed=0):
+    """Samples of the noisy mixture at the first level."""
+    level = SCHEDULE.levels(1.0)
+    return DENOISE.sample(count, level, seed=seed)
+
+
+@functools.cache
+def exact(sigma_end=0.0, substeps=4000):
+    """Ends of the probability-flow ODE's paths from `start(PATHS)`: classical Runge–Kutta in log σ, far below the errors shown."""
+    first, last = np.log(10.0), np.log(sigma_end or 1e-6)
+    h = (last - first) / substeps
+
+    def slope(x, u):
+        sigma = ops.exp(u)
+        return sigma * DENOISE(x, Levels(0.5, 1.0, sigma)).eps
+
+    def step(i, x):
+        u = first + h * ops.cast(i, "float64")
+        k1 = slope(x, u)
+        k2 = slope(x + 0.5 * h * k1, u + 0.5 * h)
+        k3 = slope(x + 0.5 * h * k2, u + 0.5 * h)
+        return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + slope(x + h * k3, u + h))
+
+    x = Compiled(lambda x: ops.fori_loop(0, substeps, step, x))(ops.convert_to_tensor(start(PATHS)))
+    return np.asarray(x if sigma_end else DENOISE(x, Levels(0.5, 1.0, 1e-6)).x0)
+
+
+def rms(x, y):
+    """Root of the mean squared distance."""
+    return float(np.sqrt(np.mean(np.sum((x - y) ** 2, axis=-1))))
+
+
+def distance(x, y, directions=64):
+    """Sliced 2-Wasserstein distance of two point sets of one size."""
+    angles = np.pi * np.arange(directions) / directions
+    axes = np.stack([np.cos(angles), np.sin(angles)])
+    return float(np.sqrt(np.mean((np.sort(x @ axes, axis=0) - np.sort(y @ axes, axis=0)) ** 2)))
+
+
+def is_deterministic(name):
+    """Whether the method draws nothing, or nothing by default."""
+    sampler = samplers.get(name)
+    return sampler.noises_per_step == 0 or getattr(sampler, "eta", None) == 0.0
+
+
+def order(name):
+    """Slope of the error at σ = 0.2 against the number of steps, 32 to 128, even in log σ from σ = 10; None for stochastic methods."""
+    if not is_deterministic(name) or name in APART or name == "dpm_adaptive":
+        return None
+    options = {"lower_order_final": False}
+    sampler = samplers.get(name, **{k: v for k, v in options.items() if k in samplers.get(name).get_config()})
+    x, counts, errors = start(PATHS), (32, 64, 128), []
+    for n in counts:
+        sigma = np.exp(np.linspace(np.log(10.0), np.log(0.2), n + 1))
+        levels = Levels(SCHEDULE.time(-2 * np.log(sigma)), np.ones(n + 1), sigma)
+        errors.append(rms(walk(sampler, x, levels)[0], exact(0.2)))
+    return float(-np.polyfit(np.log(counts), np.log(errors), 1)[0])
+
+
+def measure(name, clean, points):
+    """{budget: (evaluations, error)}: distance from the exact end for the ODE's methods, of the distributions for the others."""
+    if name in APART:
+        return {}
+    if name == "dpm_adaptive":
+        results = {}
+        for rtol in (0.5, 0.1, 0.02, 0.004, 0.0008):
+            x, report = walk(samplers.get(name, rtol=rtol, atol=0.156 * rtol), start(PATHS), grid(50))
+            results[rtol] = (int(report["nfe"]) + 1, rms(x, clean))
+        return results
+    sampler, results = samplers.get(name, **({"s_noise": 1.0} if name == "edm" else {})), {}
+    for budget in BUDGETS:
+        n = steps_for(sampler, budget)
+        if n is None:
+            continue
+        x = start(PATHS) if is_deterministic(name) else start(POINTS, seed=2)
+        x, _ = walk(sampler, x, grid(n))
+        results[budget] = evaluations(sampler, grid(n)), rms(x, clean) if is_deterministic(name) else distance(x, points)
+    return results
+
+
+def page(orders, results, floor):
+    """The text of docs/solvers.md."""
+
+    def row(name):
+        sampler = samplers.get(name)
+        cells = [f"{results[name][b][1]:.2g}" if b in results[name] else "–" for b in BUDGETS]
+        if name == "dpm_adaptive":
+            cells = ["see below"] + ["–"] * 3
+        measured = "–" if orders[name] is None else f"{orders[name]:.1f}"
+        return f"| `{name}` | {measured} | {sampler.evaluations_per_step} | {sampler.noises_per_step} | {' | '.join(cells)} |"
+
+    names = [name for name in SAMPLERS.names() if name not in APART]
+    ode, sde = ([name for name in names if is_deterministic(name) is flag] for flag in (True, False))
+    head = "| name | order | evaluations per step | draws per step | " + " | ".join(f"error at {b}" for b in BUDGETS) + " |"
+    rule = "|---|---:|---:|---:|" + "---:|" * len(BUDGETS)
+    adaptive = ", ".join(f"{error:.1g} after {count}" for count, error in results["dpm_adaptive"].values())
+    peers = "\n".join(f"| `{name}` | {' | '.join(PEERS[name])} |" for name in SAMPLERS.names())
+    departures = "\n".join(f"| {' | '.join(cells)} |" for cells in DEPARTURES)
+    apart = "; ".join(f"`{name}` ({why})" for name, why in APART.items())
+    return f"""\
+# Solvers
+
+This page is written by `make solvers` (`benchmarks/solvers.py`). The problem is a mixture of three Gaussians in the plane, whose denoiser
+is known exactly: all error is the solver's. The grid has Karras spacing from σ = 10 to 0.02, α = 1, and a closing step to σ = 0.
+Budgets are network evaluations, the closing one included; methods with inner stages take fewer steps for the same budget.
+
+![Error against network evaluations](images/solvers-error.png)
+
+## Methods for the probability-flow ODE
+
+*order*: slope of the error against the number of steps (32 to 128, even in log σ, from σ = 10 to 0.2; no closing step). Methods with a
+history start without one, which holds some of them back: `dpmpp_3m` and `dpm_3m` are of order 3 when started exactly (see
+`tests/samplers`). *error*: root mean squared distance from the exact end of the path.
+
+{head}
+{rule}
+{chr(10).join(row(name) for name in ode)}
+
+`dpm_adaptive` chooses its steps itself; with tolerances rtol = 0.5, 0.1, 0.02, 0.004, 0.0008 its errors were {adaptive} evaluations.
+
+## Stochastic methods
+
+*error*: sliced 2-Wasserstein distance of {POINTS:,} samples from as many of the mixture. Two sets of samples of the mixture itself are
+{floor:.2g} apart: nothing below that can be told.
+
+{head}
+{rule}
+{chr(10).join(row(name) for name in sde)}
+
+Not measured here: {apart}.
+
+## Who else has them
+
+| name | k-diffusion | diffusers | others |
+|---|---|---|---|
+{peers}
+
+## Where the peers differ
+
+| what | peers | here | why |
+|---|---|---|---|
+{departures}
+"""
+
+
+def plot(results, floor, path):
+    """Error against evaluations, one picture of two panels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(15, 6.5), constrained_layout=True)
+    colours = plt.get_cmap("tab20").colors
+    for axis, flag, title in ((axes[0], True, "probability-flow ODE: distance from the exact end"), (axes[1], False, "stochastic")):
+        chosen = [name for name in results if results[name] and is_deterministic(name) is flag]
+        for i, name in enumerate(chosen):
+            points = sorted(results[name].values())
+            style = {"color": colours[i % 20], "linestyle": ("-", "--")[i // 20], "marker": "os^vD"[i % 5], "markersize": 4}
+            axis.loglog(*zip(*points), label=name, **style)
+        axis.set_title(title)
+        axis.set_xlabel("network evaluations")
+        axis.grid(True, which="major", alpha=0.3)
+        axis.set_xticks(BUDGETS, [str(b) for b in BUDGETS])
+        axis.legend(fontsize=8, ncol=2, loc="lower left")
+    axes[0].set_ylabel("root mean squared distance")
+    axes[1].set_ylabel("sliced 2-Wasserstein distance")
+    axes[1].axhline(floor, color="grey", linestyle=":")
+    axes[1].annotate("two sets of exact samples", (BUDGETS[0], floor), textcoords="offset points", xytext=(0, 4), fontsize=8, color="grey")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main():
+    """Measures, and writes the page and its picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    out = parser.parse_args().out
+    clean, points = exact(), DENOISE.sample(POINTS, seed=4)
+    floor = distance(DENOISE.sample(POINTS, seed=5), points)
+    orders, results = {}, {}
+    for i, name in enumerate(SAMPLERS.names()):
+        orders[name], results[name] = order(name), measure(name, clean, points)
+        shown = "  ".join(f"{count}: {error:.2g}" for count, error in results[name].values())
+        print(f"[{i + 1}/{len(SAMPLERS.names())}] {name:20s} order {orders[name] or math.nan:.2f}  {shown}", flush=True)
+    plot(results, floor, out / "images" / "solvers-error.png")
+    write_whole(out / "solvers.md", page(orders, results, floor).encode())
+    print(f"Wrote {out / 'solvers.md'}")
+
+
+if __name__ == "__main__":
+    main()
