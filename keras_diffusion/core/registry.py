@@ -1,6 +1,7 @@
 """Names for classes: `get("ddim", eta=0.5)`, `get({"name": "ddim", "eta": 0.5})`, `get(sampler)` all give a sampler.
 
-Every registered class is also registered with Keras under the package `keras_diffusion`, so that it survives `.keras` files.
+Every registered class is also registered with Keras under the package `keras_diffusion`, so that it survives `.keras` files, unless its
+table is of things that are not saved.
 """
 
 import inspect
@@ -20,6 +21,7 @@ class Registry:
 
     Args:
         kind: what the table holds, in the singular ("sampler"); used in error messages.
+        saved: whether Keras saves such objects, which then need a `get_config`. Default True.
 
     Example:
 
@@ -29,8 +31,8 @@ class Registry:
     >>> samplers.get("ddim", eta=0.5)
     """
 
-    def __init__(self, kind):
-        self.kind = kind
+    def __init__(self, kind, saved=True):
+        self.kind, self.saved = kind, saved
         self._base = object
         self._entries = {}
         self._aliases = {}
@@ -44,7 +46,7 @@ class Registry:
         """Class decorator: the first of `names` is the one that lists show; the class's own name works as well."""
 
         def decorate(cls):
-            cls = serializable(cls)
+            cls = serializable(cls) if self.saved else cls
             self._entries[names[0]] = (cls, {})
             for alias in (*names[1:], cls.__name__):
                 self._aliases[_normalize(alias)] = names[0]

@@ -103,3 +103,14 @@ def test_options_with_a_keras_config():
 def test_objects_of_another_kind(value):
     with pytest.raises(ValueError, match="Expected a pet: a name, a dict or an object. Received:"):
         PETS.get(value)
+
+
+def test_things_that_are_not_saved_need_no_config():
+    toys = Registry("toy", saved=False)
+
+    @toys.register("test_ball")
+    class Ball:
+        pass
+
+    assert isinstance(toys.get("test_ball"), Ball)
+    assert keras.saving.get_registered_object("keras_diffusion>Ball") is None

@@ -3,26 +3,15 @@
 import compiled_sampling
 import numpy as np
 import pytest
+from constant import Constant
 from golden_data import array, error, exploding_levels, load, mixture, tensor, tolerance
 
 from keras_diffusion import samplers
-from keras_diffusion.core.levels import Levels, Prediction
-from keras_diffusion.denoisers import Denoiser
+from keras_diffusion.core.levels import Levels
 from keras_diffusion.guidance import ClassifierFreeGuidance
 
 GOLDEN = load("guidance")
 LEVEL = Levels(0.5, 0.6, 0.8)
-
-
-class Constant(Denoiser):
-    """Predicts what it is told, and counts its calls."""
-
-    def __init__(self, x0, eps=None):
-        self.prediction, self.levels = Prediction(tensor(x0), tensor(x0 if eps is None else eps)), []
-
-    def __call__(self, x, level):
-        self.levels.append(level)
-        return self.prediction
 
 
 @pytest.mark.parametrize("scale", [3.0, 7.5])

@@ -1,0 +1,30 @@
+"""Autoguidance: away from a weaker version of the same network.
+
+    y = y_weak + w·(y − y_weak)
+
+The weak network makes the errors of the good one, only larger: smaller, less trained, or both, with the same data and condition. Going
+away from it removes errors and keeps the variety that classifier-free guidance gives up. A network that is weak in another way (other
+data, another degradation) points in some other direction.
+"""
+
+from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+
+
+class Autoguidance(ClassifierFreeGuidance):
+    """Extrapolates from a weak to a good denoiser.
+
+    Args:
+        denoiser: `Denoiser`, the good one.
+        weak: `Denoiser`, the weak one, on the same scale of noise levels.
+        scale: guidance scale w, a number or a scalar tensor; 1 is off.
+        interval: (low, high): guide only where low < σ/α ≤ high. Default: everywhere.
+
+    Raises:
+        ValueError: an interval that is empty.
+
+    Reference:
+        Karras et al. 2024, arXiv:2406.02507, eq. 3.
+    """
+
+    def __init__(self, denoiser, weak, scale, interval=None):
+        super().__init__(denoiser, weak, scale, interval)
