@@ -98,6 +98,7 @@ def sample(
     sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
     spacing: Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the noise schedule's own]")] = None,
     guidance_scale: Annotated[float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")] = 1.0,
+    guidance: Annotated[str | None, typer.Option(help="Kind of guidance: name or JSON. [default: classifier_free]")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")] = None,
     out: Annotated[Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")] = None,
     weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",
@@ -115,7 +116,8 @@ def sample(
         _choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
-        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
+        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing}
+        options |= {"guidance_scale": guidance_scale, "guidance": guidance}
         files = {"out": out, "cols": cols, "overwrite": overwrite}
         sample(_console(), model, num_samples, num_steps=steps, seed=seed, weights=weights, batch_size=batch_size, **options, **files)
 

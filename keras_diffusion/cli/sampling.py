@@ -62,6 +62,7 @@ def sample(
     sampler="dpmpp_2m",
     spacing=None,
     guidance_scale=1.0,
+    guidance=None,
     seed=None,
     out=None,
     weights="ema",
@@ -76,7 +77,7 @@ def sample(
         path: run folder, preset folder or `.keras` file.
         labels: text such as "0,1,2" or "0-9", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
-        sampler, spacing: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'.
+        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'.
         out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated` folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
@@ -104,6 +105,7 @@ def sample(
         sampler=_identifier(sampler),
         spacing=_identifier(spacing),
         guidance_scale=guidance_scale,
+        guidance=_identifier(guidance),
         seed=seed,
         weights=weights,
         batch_size=batch_size,

@@ -23,7 +23,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.models import inputs as checked
-from keras_diffusion.models.generation import Generator
+from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.presets import load_preset, save_preset
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, reset_seed, seed_generator
@@ -107,7 +107,8 @@ class DiffusionModel(SamplingMixin, KeepsStateMixin, RandomStateMixin, keras.Mod
         self.null_context = None if null_context is None else np.asarray(null_context, "float32")
         self.noise_bands = noise_bands
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
-        self._generator, self._guided_generators = Generator(self._make_denoiser), {}
+        self._guided_generators = {}
+        self._generator = self._guided_generator(read_guidance(None, 1.0))
         self.built = True
 
     # Training -----------------------------------------------------------------------------------------------------------------------

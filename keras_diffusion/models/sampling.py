@@ -3,36 +3,41 @@
 The walking itself, compiled, is in `generation.py`; here arguments are checked, conditions completed, and batches put together.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.denoisers import NetworkDenoiser
-from keras_diffusion.guidance import ClassifierFreeGuidance, ReplaceKnown
+from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
+from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.samplers.sampler import recorded
 
 
 class SamplingMixin:
     """`denoiser` and `generate`, for a model with `network`, `average`, `predictor`, `noise_schedule`, `autoencoder` and `null_context`."""
 
-    def denoiser(self, conditions=None, guidance_scale=1.0, weights="ema"):
+    def denoiser(self, conditions=None, guidance_scale=1.0, weights="ema", guidance=None):
         """The trained network as a `Denoiser`.
 
         Args:
             conditions: dict of conditions with one row per sample of the batch that will be denoised ("labels" `(B,)`, "context"
                 `(B, L, D)`); conditions left out are null.
-            guidance_scale: w of classifier-free guidance; 1 (default) is off.
+            guidance_scale: w of guidance; 1 (default) is off.
             weights: "ema" (default), the average, where there is one; or "raw".
+            guidance: as in `generate`.
 
         Returns:
             `Denoiser`: (x, level) → (x0, ε).
         """
+        guiding = read_guidance(guidance, guidance_scale)
         given, _ = checked.generation_conditions(conditions, None, self.network)
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
-        return self._make_denoiser(self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
+        return self._make_denoiser(guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
 
     def generate(
         self,
@@ -63,7 +68,7 @@ class SamplingMixin:
             conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`. Conditions left out are null.
             num_steps: number of steps ≥ 1. Default 50.
             sampler: `Sampler`, its name, or a dict with options. Default "dpmpp_2m".
-            guidance_scale: w of classifier-free guidance: uncond + w·(cond − uncond). 1 (default) is off.
+            guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off.
             seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
             init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8; latents
                 where there is an autoencoder.
@@ -73,8 +78,9 @@ class SamplingMixin:
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
             spacing: `Spacing`, its name, or a dict with options; None (default) takes the schedule's own.
-            guidance: function (denoiser) → denoiser, applied last, such as `StaticThreshold` or one with options bound by `partial`.
-                It becomes part of the compiled program.
+            guidance: how the two predictions are combined: "classifier_free" (default), "rescale", "adaptive_projected", "zero_star",
+                or a dict with options; a function denoiser → denoiser that is applied after that, such as `StaticThreshold` or one with
+                options bound by `partial`; or a list of these in order. Functions become part of the compiled program.
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
             clip: whether to clip to [−1, 1]; "auto" (default): images yes, vectors no.
             dtype: "float32" (default), or "uint8" for pixels from 0 to 255.
@@ -102,6 +108,7 @@ class SamplingMixin:
             raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
         if init is None and (strength != 1.0 or mask is not None):
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
+        guiding = read_guidance(guidance, guidance_scale)
         sampler = samplers.get(sampler)
         spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
         seed = check_seed(seed)
@@ -122,11 +129,12 @@ class SamplingMixin:
                 continue
             x = initial_state(levels, seed, range(num_samples)[rows], shape, start)
             extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
+            if guiding.numbers:
+                extra["guidance"] = {key: np.float32(value) for key, value in guiding.numbers.items()}
             given = {key: value[rows] for key, value in conditions.items()}
             scale = np.float32(guidance_scale)
             progress = bar and (lambda done, total, k=k: bar(num_steps * (k + done / total)))
-            generator = self._generator if guidance is None else self._guided_generator(guidance)
-            x, recordings, self.sampling_report = generator.run(
+            x, recordings, self.sampling_report = self._guided_generator(guiding).run(
                 sampler,
                 levels,
                 self.noise_schedule,
@@ -151,18 +159,19 @@ class SamplingMixin:
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
 
-    def _make_denoiser(self, values, conditions, scale, extra, guided):
+    def _make_denoiser(self, guiding, values, conditions, scale, extra, guided):
         """The denoiser that `generate` walks with, made of tensors; runs inside the compiled program."""
         null = self._null_conditions(like=conditions)
         denoiser = NetworkDenoiser(self.network, self.predictor, {**null, **conditions}, values)
         if guided:
-            denoiser = ClassifierFreeGuidance(denoiser, NetworkDenoiser(self.network, self.predictor, null, values), scale)
-        return ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser
+            unconditional = NetworkDenoiser(self.network, self.predictor, null, values)
+            denoiser = guiding.combine(denoiser, unconditional, scale, extra.get("guidance", {}))
+        return guiding.wrap(ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser)
 
-    def _guided_generator(self, guidance):
-        if guidance not in self._guided_generators:
-            self._guided_generators[guidance] = Generator(lambda *given, guided: guidance(self._make_denoiser(*given, guided=guided)))
-        return self._guided_generators[guidance]
+    def _guided_generator(self, guiding):
+        if guiding.structure not in self._guided_generators:
+            self._guided_generators[guiding.structure] = Generator(functools.partial(self._make_denoiser, guiding))
+        return self._guided_generators[guiding.structure]
 
     @property
     def _condition_keys(self):

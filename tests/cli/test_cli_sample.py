@@ -58,6 +58,18 @@ def test_options_reach_generate(trained, tmp_path):
     np.testing.assert_allclose(arrays(tmp_path / "a.npz")["images"], expected, atol=1e-5)
 
 
+def test_guidance_as_json(trained, tmp_path):
+    kind = {"name": "adaptive_projected", "eta": 0.2}
+    # A large scale, since a network of two epochs says much the same of every label.
+    options = ["--steps", 2, "--seed", 5, "--guidance-scale", 1000.0, "--guidance", json.dumps(kind), "--labels", "1,2"]
+    result = run("sample", trained, *options, "--out", tmp_path / "a.npz")
+    assert result.exit_code == 0, result.output
+    model = kd.DiffusionModel.from_preset(trained / "model")
+    expected = model.generate(conditions={"labels": [1, 2]}, num_steps=2, seed=5, guidance_scale=1000.0, guidance=kind)
+    np.testing.assert_allclose(arrays(tmp_path / "a.npz")["images"], expected, atol=1e-5)
+    assert np.abs(model.generate(conditions={"labels": [1, 2]}, num_steps=2, seed=5, guidance_scale=1000.0) - expected).max() > 1e-4
+
+
 def test_a_picture_with_one_row_per_label(trained, tmp_path):
     result = run("sample", trained, "--labels", "0-2", "--per-label", 5, "--steps", 2, "--out", tmp_path / "grid.png")
     assert result.exit_code == 0 and f"Wrote {tmp_path / 'grid.png'}" in result.output
