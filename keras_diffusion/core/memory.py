@@ -38,6 +38,18 @@ def remembering(denoise, memories, x):
             part.memory = None
 
 
+def remembered(denoise):
+    """What the parts of `denoise` have in memory now, a tuple with one entry per part, None for those that remember nothing."""
+    return tuple(part.memory for part in _parts(denoise))
+
+
+def recall(denoise, memories):
+    """Puts back what `remembered` returned."""
+    for part, memory in zip(_parts(denoise), memories, strict=True):
+        if memory is not None:
+            part.memory = memory
+
+
 def _parts(denoise):
     found = denoise.parts() if hasattr(denoise, "parts") else []
     return list({id(part): part for part in found}.values())

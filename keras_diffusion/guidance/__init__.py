@@ -2,9 +2,14 @@
 
 from keras_diffusion.guidance.adaptive_projected import AdaptiveProjectedGuidance
 from keras_diffusion.guidance.autoguidance import Autoguidance
+from keras_diffusion.guidance.classifier import ClassifierGuidance
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from keras_diffusion.guidance.diff_pir import DiffPIR
+from keras_diffusion.guidance.dps import DPS
 from keras_diffusion.guidance.inpainting import ReplaceKnown
+from keras_diffusion.guidance.operators import AveragePoolOperator, LinearOperator, MaskOperator, MatrixOperator
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
+from keras_diffusion.guidance.pi_gdm import PiGDM
 from keras_diffusion.guidance.rescaled import RescaledGuidance
 from keras_diffusion.guidance.threshold import DynamicThreshold, StaticThreshold
 from keras_diffusion.guidance.zero_star import CFGZeroStarGuidance
@@ -12,12 +17,20 @@ from keras_diffusion.guidance.zero_star import CFGZeroStarGuidance
 get = GUIDANCES.get
 
 __all__ = [
+    "DPS",
     "AdaptiveProjectedGuidance",
     "Autoguidance",
+    "AveragePoolOperator",
     "CFGZeroStarGuidance",
     "ClassifierFreeGuidance",
+    "ClassifierGuidance",
+    "DiffPIR",
     "DynamicThreshold",
+    "LinearOperator",
+    "MaskOperator",
+    "MatrixOperator",
     "PairGuidance",
+    "PiGDM",
     "ReplaceKnown",
     "RescaledGuidance",
     "StaticThreshold",

@@ -1,0 +1,50 @@
+"""DiffPIR: each x0 is moved to where it agrees with a linear measurement y = A·x0 + σ_y·n, and no further than needed.
+
+    x0 ← argmin_z |y − A·z|²/σ_y² + λ·α²/σ²·|z − x0|²
+       = x0 + Aᵀ·(A·Aᵀ + ρ·I)⁻¹·(y − A·x0),    ρ = λ·σ_y²·α²/σ²
+
+ε follows from x = α·x0 + σ·ε. No derivative of the network is taken. The weight takes σ/α for the uncertainty of x0, which is too much
+where the noise is larger than the data's spread. Without noise, x0 agrees with y exactly at every step, and a mask is `ReplaceKnown`.
+"""
+
+from keras import ops
+
+from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+from keras_diffusion.guidance.gradient import as_tensors
+from keras_diffusion.guidance.pi_gdm import check_problem
+
+
+class DiffPIR(Denoiser):
+    """Replaces x0 by the proximal point of a linear measurement.
+
+    Args:
+        denoiser: the `Denoiser` to wrap.
+        measurement: y, an array that broadcasts to what `operator` returns.
+        operator: `LinearOperator`.
+        noise_std: σ_y ≥ 0. Default 0.
+        prior_weight: λ > 0; a larger one trusts the denoiser more. Default 1.
+
+    Raises:
+        ValueError: an operator that is not a `LinearOperator`, negative noise, or a weight that is not positive.
+
+    Example: the paper's sampler is DDIM, whose η plays the part of its ζ.
+
+    >>> samplers.get("ddim", eta=0.5).sample(x, DiffPIR(denoise, y, AveragePoolOperator(4), noise_std=0.05), levels)
+
+    Reference:
+        Zhu et al. 2023, arXiv:2305.08995, eq. 13 and algorithm 1.
+    """
+
+    def __init__(self, denoiser, measurement, operator, noise_std=0.0, prior_weight=1.0):
+        check_problem(operator, noise_std)
+        if not prior_weight > 0:
+            raise ValueError(f"`prior_weight` weighs the denoiser's x0 and must be positive. Received: prior_weight={prior_weight}")
+        self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
+        self.noise_std, self.prior_weight = noise_std, prior_weight
+
+    def __call__(self, x, level):
+        x, level = as_tensors(x, level)
+        x0 = self.denoiser(x, level).x0
+        residual = ops.convert_to_tensor(self.measurement, dtype=x.dtype) - self.operator(x0)
+        ridge = self.prior_weight * (self.noise_std * level.alpha / level.sigma) ** 2
+        return with_x0(x, x0 + self.operator.transpose(self.operator.solve(residual, ridge)), level)
