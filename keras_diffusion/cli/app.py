@@ -116,10 +116,9 @@ def sample(
         _choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
-        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing}
-        options |= {"guidance_scale": guidance_scale, "guidance": guidance}
-        files = {"out": out, "cols": cols, "overwrite": overwrite}
-        sample(_console(), model, num_samples, num_steps=steps, seed=seed, weights=weights, batch_size=batch_size, **options, **files)
+        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
+        options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size}
+        sample(_console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
 
 
 @app.command()

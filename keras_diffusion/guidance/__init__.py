@@ -9,6 +9,7 @@ from keras_diffusion.guidance.dps import DPS
 from keras_diffusion.guidance.inpainting import ReplaceKnown
 from keras_diffusion.guidance.operators import AveragePoolOperator, LinearOperator, MaskOperator, MatrixOperator
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
+from keras_diffusion.guidance.perturbed_attention import PerturbedAttention
 from keras_diffusion.guidance.pi_gdm import PiGDM
 from keras_diffusion.guidance.rescaled import RescaledGuidance
 from keras_diffusion.guidance.threshold import DynamicThreshold, StaticThreshold
@@ -30,6 +31,7 @@ __all__ = [
     "MaskOperator",
     "MatrixOperator",
     "PairGuidance",
+    "PerturbedAttention",
     "PiGDM",
     "ReplaceKnown",
     "RescaledGuidance",

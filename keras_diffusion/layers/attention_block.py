@@ -6,6 +6,8 @@
 
     attention(q, k, v) = softmax(q·kᵀ/√d)·v                         per head of d channels
 
+(`layers.perturbation` can replace the softmax of self-attention by the identity, for guidance.)
+
 Each step adds to x itself, not to its normalized copy: the identity path through the block stays whole. Cost grows with the square of
 the number of positions, so U-Nets attend at low resolutions only.
 
@@ -17,6 +19,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import check_norm, get_activation, normalization
+from keras_diffusion.layers.perturbation import is_perturbed
 
 
 @serializable
@@ -97,11 +100,12 @@ class AttentionBlock(keras.layers.Layer):
         tokens = ops.reshape(x, (shape[0], -1, shape[-1]))
         # One product makes queries, keys and values together.
         query, key, value = self._split(self.qkv(self.norm1(tokens)), 3)
-        tokens = tokens + self.out(self._attend(query, key, value))
+        attended = value if is_perturbed(self.name) else dot_product_attention(query, key, value, self.flash_attention)
+        tokens = tokens + self.out(self._merge(attended))
         if self.cross_attention:
             (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
             key, value = self._split(self.cross_kv(context), 2)
-            tokens = tokens + self.cross_out(self._attend(query, key, value))
+            tokens = tokens + self.cross_out(self._merge(dot_product_attention(query, key, value, self.flash_attention)))
         if self.feed_forward:
             tokens = tokens + self.feed_forward2(self.activation(self.feed_forward1(self.norm3(tokens))))
         return ops.reshape(tokens, shape)
@@ -112,8 +116,8 @@ class AttentionBlock(keras.layers.Layer):
         tokens = ops.reshape(tokens, (shape[0], shape[1], parts, self.heads, self.channels_per_head))
         return [tokens[:, :, i] for i in range(parts)]
 
-    def _attend(self, query, key, value):
-        attended = dot_product_attention(query, key, value, self.flash_attention)
+    def _merge(self, attended):
+        """`(B, N, heads, d)` as `(B, N, C)`."""
         shape = ops.shape(attended)
         return ops.reshape(attended, (shape[0], shape[1], self.heads * self.channels_per_head))
 
