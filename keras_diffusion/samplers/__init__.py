@@ -1,6 +1,8 @@
 """Samplers: from noise to data along a grid of levels."""
 
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
+from keras_diffusion.samplers.deis import DEISSampler
+from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
 from keras_diffusion.samplers.lcm import LCMSampler
 from keras_diffusion.samplers.lms import LMSSampler
@@ -14,8 +16,11 @@ get = SAMPLERS.get
 __all__ = [
     "DDIMSampler",
     "DDPMSampler",
+    "DEISSampler",
     "DPM2AncestralSampler",
     "DPM2Sampler",
+    "DPMSolverSDESampler",
+    "DPMSolverSampler",
     "DPMpp2SAncestralSampler",
     "DPMppSDESampler",
     "DPMppSDESingleStepSampler",

@@ -2,23 +2,23 @@
 
 In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. The polynomial through the last ε's, integrated over the step, gives
 
-    x̂_s = x̂_t + Σ_j B_j·ε_{−j},     B_j = ∫ ℓ_j(σ̂) dσ̂ from σ̂_t to σ̂_s,     ΣB = σ̂_s − σ̂_t
+    x̂_s = x̂_t + Σ_k B_k·ε_{−k},     B_k = ∫ ℓ_k(σ̂) dσ̂ from σ̂_t to σ̂_s,     ΣB = σ̂_s − σ̂_t
 
-and, since x̂_t = x0 + σ̂_t·ε, the same without dividing by α:   x_s = α_s·x0 + σ_s·ε + α_s·Σ_{j ≥ 1} B_j·(ε_{−j} − ε).
+and, since x̂_t = x0 + σ̂_t·ε, the same without dividing by α:   x_s = α_s·x0 + σ_s·ε + α_s·Σ_{k ≥ 1} B_k·(ε_{−k} − ε).
 """
 
 import numpy as np
-from keras import ops
 
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
+from keras_diffusion.samplers.multistep import MultistepSampler, check_order
+from keras_diffusion.samplers.sampler import SAMPLERS, pairs
 
 
 @SAMPLERS.register("lms")
-class LMSSampler(Sampler):
+class LMSSampler(MultistepSampler):
     """Linear multistep method of order 1 to 4.
 
-    One evaluation per step. The first steps have less history and are of lower order. Unlike the other samplers it takes the closing
-    step with its own coefficients, as k-diffusion does.
+    One evaluation per step. The first steps have less history and are of lower order. Unlike most samplers it takes the closing step with
+    its own coefficients, as k-diffusion does.
 
     Args:
         order: 1 (Euler) to 4. Default 4.
@@ -33,30 +33,19 @@ class LMSSampler(Sampler):
 
     def __init__(self, order=4, **kwargs):
         super().__init__(**kwargs)
-        if order not in (1, 2, 3, 4):
-            raise ValueError(f"`order` must be 1, 2, 3 or 4. Received: order={order!r}")
-        self.order = order
+        self.order = check_order(order, 4)
+        self.remembered = self.order - 1
 
     def plan(self, levels, schedule=None):
         _, _, alpha_s, sigma_s = pairs(levels)
         with np.errstate(divide="ignore"):
             ratio = levels.sigma / levels.alpha
-        bend = np.zeros((len(alpha_s), self.order - 1))
+        bend = np.zeros((len(alpha_s), self.remembered))
         for i in range(len(alpha_s)):
             known = [k for k in range(i, max(i - self.order, -1), -1) if np.isfinite(ratio[k])]  # pure noise is no node
             for j in range(1, len(known)):
                 bend[i, j - 1] = _lagrange_integral(ratio[known], j, ratio[i], ratio[i + 1])
         return {"x0": alpha_s, "eps": sigma_s, "bend": alpha_s[:, None] * bend}
-
-    def initial_state(self, x):
-        return tuple(ops.zeros_like(x) for _ in range(self.order - 1))
-
-    def step(self, denoise, x, row, state, noise):
-        x0, eps = denoise(x, row["level"])
-        x = row["x0"] * x0 + row["eps"] * eps
-        for j, past in enumerate(state):
-            x = x + row["bend"][j] * (past - eps)
-        return x, (eps, *state)[: self.order - 1]
 
     def get_config(self):
         return {**super().get_config(), "order": self.order}

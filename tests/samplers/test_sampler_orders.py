@@ -24,10 +24,16 @@ START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 ORDERS = {
     "ddim": 1,
     "ddpm": None,
+    "deis": 2,
     "dpm_2": 2,
+    "dpm_2m": 2,
+    "dpm_2m_sde": None,
     "dpm_2_ancestral": 2,  # without ancestral noise, as the next one
+    "dpm_3m": 2,  # its first steps hold it back, see test_multistep
+    "dpm_solver": 2,
     "dpmpp_2s_ancestral": 2,
     "dpmpp_sde": 2,
+    "ipndm": 2,  # its coefficients are an even grid's
     "lcm": None,
     "lms": 3,  # of order 4 by its formula; its first steps, without a history, hold it back
     "unipc": 3,  # a second-order predictor, and the corrector
@@ -42,7 +48,9 @@ ORDERS = {
     "flow_euler": 1,
     "flow_heun": 2,
     "heun": 2,
+    "pndm": 2,  # the same
     "rk4": 4,
+    "sa_solver": None,
 }
 STEPS = {1: (8, 16, 32), 2: (16, 32, 64), 3: (12, 24, 48), 4: (4, 8, 16)}  # where float32 still shows the error
 
