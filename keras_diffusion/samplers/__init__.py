@@ -4,8 +4,10 @@ from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestr
 from keras_diffusion.samplers.deis import DEISSampler
 from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
+from keras_diffusion.samplers.ipndm import IPNDMSampler
 from keras_diffusion.samplers.lcm import LCMSampler
 from keras_diffusion.samplers.lms import LMSSampler
+from keras_diffusion.samplers.pndm import PNDMSampler
 from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
@@ -29,8 +31,10 @@ __all__ = [
     "EulerAncestralSampler",
     "EulerSampler",
     "HeunSampler",
+    "IPNDMSampler",
     "LCMSampler",
     "LMSSampler",
+    "PNDMSampler",
     "RK4Sampler",
     "RungeKuttaSampler",
     "Sampler",
