@@ -19,6 +19,10 @@ ROOMS = [
     "training/test_loss_weighting.py",
     "denoisers",
     "guidance",
+    "samplers/test_multistep.py",
+    "samplers/test_multistep_golden.py",
+    "samplers/test_pndm_golden.py",
+    "samplers/test_sa_solver.py",
     "samplers/test_sampler_golden.py",
     "samplers/test_sampler_orders.py",
 ]

@@ -9,6 +9,7 @@ from keras_diffusion.samplers.lcm import LCMSampler
 from keras_diffusion.samplers.lms import LMSSampler
 from keras_diffusion.samplers.pndm import PNDMSampler
 from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
+from keras_diffusion.samplers.sa_solver import SASolverSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
 from keras_diffusion.samplers.unipc import UniPCSampler
@@ -37,6 +38,7 @@ __all__ = [
     "PNDMSampler",
     "RK4Sampler",
     "RungeKuttaSampler",
+    "SASolverSampler",
     "Sampler",
     "UniPCSampler",
     "get",
