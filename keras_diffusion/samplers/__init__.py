@@ -2,6 +2,8 @@
 
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
 from keras_diffusion.samplers.deis import DEISSampler
+from keras_diffusion.samplers.dpm_fast import DPMFastSampler
+from keras_diffusion.samplers.dpm_singlestep import DPMSingleStepSampler
 from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
 from keras_diffusion.samplers.ipndm import IPNDMSampler
@@ -22,6 +24,8 @@ __all__ = [
     "DEISSampler",
     "DPM2AncestralSampler",
     "DPM2Sampler",
+    "DPMFastSampler",
+    "DPMSingleStepSampler",
     "DPMSolverSDESampler",
     "DPMSolverSampler",
     "DPMpp2SAncestralSampler",

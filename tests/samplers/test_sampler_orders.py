@@ -28,12 +28,18 @@ ORDERS = {
     "dpm_2": 2,
     "dpm_2m": 2,
     "dpm_2m_sde": None,
+    "dpm_2s": 2,
+    "dpm_3s": 3,
     "dpm_2_ancestral": 2,  # without ancestral noise, as the next one
     "dpm_3m": 2,  # its first steps hold it back, see test_multistep
     "dpm_solver": 2,
     "dpmpp_2s_ancestral": 2,
     "dpmpp_sde": 2,
     "ipndm": 2,  # its coefficients are an even grid's
+    "dpm_fast": 2,  # of order 3 but for its last step, see below
+    "dpm_singlestep": 2,
+    "dpmpp_2s": 2,
+    "dpmpp_3s": 3,
     "lcm": None,
     "lms": 3,  # of order 4 by its formula; its first steps, without a history, hold it back
     "unipc": 3,  # a second-order predictor, and the corrector
@@ -156,6 +162,53 @@ def test_order_in_both_coordinates(name, order, coordinate):
         levels = grid(n)
         errors.append(np.abs(run(samplers.get(name, coordinate=coordinate), levels) - exact_path(levels)[-1]).max())
     assert slope(STEPS[order], errors) == pytest.approx(order, abs=0.5)
+
+
+def test_dpm_fast_is_of_third_order_where_no_step_is_of_first():
+    """n = 3m + 2 evaluations: third-order steps, and a second-order one whose error is a step's alone."""
+    errors = []
+    for n in (17, 35, 71):
+        levels = grid(n)
+        errors.append(np.abs(run(samplers.get("dpm_fast"), levels) - exact_path(levels)[-1]).max())
+    assert errors[-1] > tolerance(2e-6, 1e-13)
+    assert slope((17, 35, 71), errors) == pytest.approx(3, abs=0.35)
+
+
+def single_step_slope(counts, levels_of, **options):
+    errors = []
+    for n in counts:
+        levels, sampler = levels_of(n), samplers.get("dpm_singlestep", lower_order_final=False, **options)
+        errors.append(np.abs(run(sampler, levels) - exact_path(levels)[-1]).max())
+    assert errors[-1] > tolerance(2e-6, 1e-13)
+    return slope(counts, errors)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "order", "solver_type", "counts"),
+    [
+        ("dpmpp", 2, "heun", (24, 48, 96)),
+        ("dpm", 2, "heun", (24, 48, 96)),
+        ("dpmpp", 3, "heun", (12, 24, 36)),
+        ("dpmpp", 3, "midpoint", (12, 24, 48)),
+        ("dpm", 3, "midpoint", (12, 24, 48)),
+    ],
+)
+def test_orders_of_single_steps_on_smoothly_uneven_levels(algorithm, order, solver_type, counts):
+    def karras(n):
+        return SCHEDULE.levels(schedulers.get_spacing("karras")(SCHEDULE, n, start=0.55, end=0.05))
+
+    measured = single_step_slope(counts, karras, order=order, solver_type=solver_type, algorithm=algorithm)
+    assert measured == pytest.approx(order, abs=0.35)
+
+
+@pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
+def test_third_order_wants_its_second_stage_at_two_thirds_of_the_step(solver_type):
+    def irregular(n):
+        ends = np.linspace(*SCHEDULE.log_snr(np.array([0.55, 0.05])), n // 3 + 1)
+        inside = ends[:-1, None] + np.diff(ends)[:, None] * np.array([0.0, 0.3, 0.5])
+        return SCHEDULE.levels(SCHEDULE.time(np.append(inside.reshape(-1), ends[-1])))
+
+    assert single_step_slope((24, 48, 96), irregular, order=3, solver_type=solver_type) == pytest.approx(2, abs=0.35)
 
 
 def test_the_corrector_of_unipc_adds_an_order():

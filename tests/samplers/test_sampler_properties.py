@@ -33,11 +33,15 @@ OPTIONS = {  # other than the defaults, for the round trips
     "tau": 0.6,
     "tau_start": 20.0,
     "tau_end": 0.2,
+    "algorithm": "dpm",
 }
 
 
 def options_of(name):
-    return {**OPTIONS, "solver_type": "bh1"} if name == "unipc" else OPTIONS
+    if name == "unipc":
+        return {**OPTIONS, "solver_type": "bh1"}
+    # The SDE is solved in x0: noise and the other algorithm exclude each other.
+    return {**OPTIONS, "algorithm": "dpmpp"} if samplers.get(name).get_config().get("algorithm") else OPTIONS
 
 
 def levels_of(schedule="cosine", steps=6, spacing="linspace", **options):
@@ -143,6 +147,10 @@ TWINS = [
     (("dpmpp_2m", {"solver_type": "heun"}), ("dpmpp_2m_sde", {"eta": 0.0, "solver_type": "heun"})),
     (("dpmpp_3m", {}), ("dpmpp_3m_sde", {"eta": 0.0})),
     (("dpmpp_3m", {}), ("dpmpp_2m", {"order": 3})),
+    (("ddim", {}), ("dpm_singlestep", {"order": 1})),
+    (("ddim", {}), ("dpm_singlestep", {"order": 1, "algorithm": "dpm"})),
+    (("ddim", {"eta": 1.0}), ("dpm_singlestep", {"order": 1, "eta": 1.0})),
+    (("dpmpp_2s", {}), ("dpm_singlestep", {})),
     (("heun", {}), ("edm", {"s_churn": 0.0})),
     (("heun", {"s_churn": 4.0}), ("edm", {"s_churn": 4.0, "s_tmin": 0.0, "s_tmax": float("inf"), "s_noise": 1.0})),
     (("euler", {"coordinate": "sigma"}), ("euler", {"coordinate": "flow"})),
@@ -227,8 +235,8 @@ def test_options_of_the_table_do_not_change_the_program(name):
     sampler = samplers.get(name)
     for option in sampler.table_options:
         config = sampler.get_config()
-        if option not in config or (option == "s_churn" and not config["s_churn"]):
-            continue  # without churn no noise is drawn: that is another program
+        if option not in config or (option in ("s_churn", "eta") and not sampler.noises_per_step):
+            continue  # no noise is drawn without it: that is another program
         other = type(sampler).from_config({**config, option: options_of(name)[option]})
         assert other.structure() == sampler.structure(), option
         one, two = (s.table(levels_of("vp")) for s in (sampler, other))
