@@ -7,18 +7,20 @@ from keras_diffusion.samplers.dpm_singlestep import DPMSingleStepSampler
 from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
 from keras_diffusion.samplers.ipndm import IPNDMSampler
-from keras_diffusion.samplers.lcm import LCMSampler
+from keras_diffusion.samplers.lcm import ConsistencySampler, LCMSampler
 from keras_diffusion.samplers.lms import LMSSampler
 from keras_diffusion.samplers.pndm import PNDMSampler
 from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
 from keras_diffusion.samplers.sa_solver import SASolverSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.tcd import TCDSampler
 from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
 from keras_diffusion.samplers.unipc import UniPCSampler
 
 get = SAMPLERS.get
 
 __all__ = [
+    "ConsistencySampler",
     "DDIMSampler",
     "DDPMSampler",
     "DEISSampler",
@@ -44,6 +46,7 @@ __all__ = [
     "RungeKuttaSampler",
     "SASolverSampler",
     "Sampler",
+    "TCDSampler",
     "UniPCSampler",
     "get",
 ]

@@ -22,6 +22,7 @@ START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 
 # The order of every deterministic method; None: stochastic by default, nothing to measure. A new sampler needs its line here.
 ORDERS = {
+    "consistency": None,
     "ddim": 1,
     "ddpm": None,
     "deis": 2,
@@ -42,6 +43,7 @@ ORDERS = {
     "dpmpp_3s": 3,
     "lcm": None,
     "lms": 3,  # of order 4 by its formula; its first steps, without a history, hold it back
+    "tcd": None,
     "unipc": 3,  # a second-order predictor, and the corrector
     "dpmpp_1": 1,
     "dpmpp_2m": 2,
