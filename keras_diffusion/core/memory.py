@@ -39,15 +39,15 @@ def remembering(denoise, memories, x):
 
 
 def remembered(denoise):
-    """What the parts of `denoise` have in memory now, a tuple with one entry per part, None for those that remember nothing."""
-    return tuple(part.memory for part in _parts(denoise))
+    """The memories as they are now within `remembering`, a tuple: what a loop inside a step carries, and puts back with `recall`."""
+    return tuple(part.memory for part in _parts(denoise) if part.memory is not None)
 
 
 def recall(denoise, memories):
-    """Puts back what `remembered` returned."""
-    for part, memory in zip(_parts(denoise), memories, strict=True):
-        if memory is not None:
-            part.memory = memory
+    """Puts `memories`, as `remembered` returned them, into the parts of `denoise` that remember."""
+    parts = [part for part in _parts(denoise) if part.memory is not None]
+    for part, memory in zip(parts, memories, strict=True):
+        part.memory = memory
 
 
 def _parts(denoise):

@@ -1,5 +1,6 @@
 """Samplers: from noise to data along a grid of levels."""
 
+from keras_diffusion.samplers.adaptive import AdaptiveSampler, DPMAdaptiveSampler
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
 from keras_diffusion.samplers.deis import DEISSampler
 from keras_diffusion.samplers.dpm_fast import DPMFastSampler
@@ -20,12 +21,14 @@ from keras_diffusion.samplers.unipc import UniPCSampler
 get = SAMPLERS.get
 
 __all__ = [
+    "AdaptiveSampler",
     "ConsistencySampler",
     "DDIMSampler",
     "DDPMSampler",
     "DEISSampler",
     "DPM2AncestralSampler",
     "DPM2Sampler",
+    "DPMAdaptiveSampler",
     "DPMFastSampler",
     "DPMSingleStepSampler",
     "DPMSolverSDESampler",

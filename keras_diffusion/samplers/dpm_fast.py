@@ -34,7 +34,7 @@ class DPMFastSampler(SingleStepSampler):
         ValueError: `eta` outside [0, 1].
 
     Reference:
-        Lu et al. 2022, arXiv:2206.00927, section 3.4 and algorithm 2; ancestral form: k-diffusion's `sample_dpm_fast`.
+        Lu et al. 2022, arXiv:2206.00927, algorithm 2 and DPM-Solver-fast; ancestral form: k-diffusion's `sample_dpm_fast`.
     """
 
     table_options = ("eta", "s_noise")

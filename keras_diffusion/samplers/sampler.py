@@ -132,7 +132,7 @@ class Sampler(keras.layers.Layer):
         return self.evaluations_per_step > 1 and levels.sigma[-1] == 0
 
     def report(self, state):
-        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say."""
+        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say. Runs on the host."""
         return {}
 
     def start(self, x, denoise):
@@ -212,6 +212,7 @@ class Sampler(keras.layers.Layer):
         walk, record = self.run(self.start(x, denoise), record, denoise, plan, source, 0, in_loop)
         if in_loop < rows:
             walk, record = self.finish(walk, record, denoise, plan, source, rows - 1)
+        self.report(walk.state)  # which warns where the method has reason to
         if not kept:
             return walk.x
         ends = ops.convert_to_tensor(self.step_ends(levels).astype("int32"))

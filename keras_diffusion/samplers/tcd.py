@@ -3,8 +3,8 @@
     s = (1 − γ)·t_next           x_s = α_s·x0 + σ_s·ε                          what a distilled network does well in one step
     x_next = α_next·(x0 + σ̂_s·ε + √(σ̂_next² − σ̂_s²)·z)                         σ̂ = σ/α
 
-γ = 0 is DDIM(0); γ = 1 jumps to t = 0 and, where that is clean, draws all noise anew as LCM does. The jump does not shrink with the number of steps, so
-with an ordinary denoiser this is a poor sampler.
+γ = 0 is DDIM(0); γ = 1 jumps to t = 0 and, where that is clean, draws all noise anew as LCM does. The jump does not shrink with the
+number of steps, so with an ordinary denoiser this is a poor sampler.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ class TCDSampler(DDIMSampler):
         ValueError: `eta` outside [0, 1].
 
     Reference:
-        Zheng et al. 2024, arXiv:2402.19159, algorithm 4 and section 4.2; diffusers' `TCDScheduler`.
+        Zheng et al. 2024, arXiv:2402.19159, strategic stochastic sampling; diffusers' `TCDScheduler`.
     """
 
     def __init__(self, eta=0.3, s_noise=1.0, **kwargs):

@@ -20,7 +20,7 @@ SCHEDULE = schedulers.get("vp")
 DENOISE = MixtureDenoiser(WEIGHTS, MEANS, STDS)
 START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 
-# The order of every deterministic method; None: stochastic by default, nothing to measure. A new sampler needs its line here.
+# The order of every deterministic method; None: stochastic by default or adaptive, nothing to measure. A new sampler needs its line here.
 ORDERS = {
     "consistency": None,
     "ddim": 1,
@@ -37,6 +37,7 @@ ORDERS = {
     "dpmpp_2s_ancestral": 2,
     "dpmpp_sde": 2,
     "ipndm": 2,  # its coefficients are an even grid's
+    "dpm_adaptive": None,  # as long a step as a tolerance allows: test_adaptive.py
     "dpm_fast": 2,  # of order 3 but for its last step, see below
     "dpm_singlestep": 2,
     "dpmpp_2s": 2,
@@ -117,7 +118,7 @@ def deterministic(name):
 def test_order(name):
     assert name in ORDERS, f"state the measured order of {name!r} (None for a stochastic sampler) in ORDERS"
     if ORDERS[name] is None:
-        pytest.skip("stochastic")
+        pytest.skip("stochastic or adaptive")
     expected, counts = ORDERS[name], STEPS[ORDERS[name]]
     errors = []
     for n in counts:
