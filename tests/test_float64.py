@@ -25,6 +25,9 @@ ROOMS = [
     "samplers/test_sa_solver.py",
     "samplers/test_sampler_golden.py",
     "samplers/test_sampler_orders.py",
+    "samplers/test_singlestep_golden.py",
+    "samplers/test_consistency.py",
+    "samplers/test_adaptive.py",
 ]
 
 

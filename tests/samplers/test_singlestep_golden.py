@@ -3,10 +3,11 @@
 import compiled_sampling
 import numpy as np
 import pytest
-from golden_data import load, mixture, tolerance
+from golden_data import array, load, mixture, tolerance
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels
+from keras_diffusion.denoisers import MixtureDenoiser
 
 SINGLE_STEP = load("diffusers_dpmsolver_singlestep")
 FAST = {name: case for name, case in load("kdiff_dpm_fast_adaptive").items() if name.startswith("dpm_fast")}
@@ -81,6 +82,27 @@ def test_dpm_fast_agrees_with_k_diffusion(name, scale):
     steps = compiled_sampling.sample(sampler, levels.alpha[0] * case["x"][0], problem, mixture(problem), levels, noise)
     alpha = np.append(table["level"].alpha[1:], levels.alpha[-1])
     assert scaled_error(steps, alpha, case, ends) < tolerance(2e-5, 1e-9)
+
+
+@pytest.mark.parametrize(("name", "options"), [("dpmpp_2s", {"eta": 1.0}), ("dpmpp_3s", {"eta": 0.5}), ("dpm_fast", {"eta": 1.0})])
+def test_statistics_with_noise(name, options):
+    """Exact denoiser of N(0.4, 0.6²), each sampler's own noise: mean and standard deviation within 3 standard errors."""
+    steps, n = 120, 4000
+    levels = curve(np.append(np.geomspace(20.0, 0.02, steps), 0.0), "preserving")
+    x = levels.alpha[0] * (0.4 + np.hypot(0.6, 20.0) * np.random.default_rng(0).standard_normal((n, 1)))
+    x = array(samplers.get(name, **options).sample(x, MixtureDenoiser([1.0], [[0.4]], [0.6]), levels, seed=3))
+    assert abs(x.mean() - 0.4) < 3 * 0.6 / n**0.5
+    assert abs(x.std() - 0.6) < 3 * 0.6 / (2 * n) ** 0.5
+
+
+def test_brownian_noise_of_a_step_is_that_of_its_parts():
+    """The draw of a row spans its whole step: stages and the step see one path."""
+    levels = curve(np.geomspace(10.0, 0.1, 7), "exploding")
+    spans = samplers.get("dpmpp_3s", eta=1.0, lower_order_final=False).noise_spans(levels)
+    np.testing.assert_allclose(spans[:, 0, 0], np.repeat(levels.log_snr[[0, 3]], 3))
+    np.testing.assert_allclose(spans[:, 0, 1], levels.log_snr[1:])
+    x = samplers.get("dpmpp_3s", eta=1.0).sample(10 * np.ones((2, 2)), mixture("gmm2"), levels, seed=1)
+    assert np.all(np.isfinite(array(x)))
 
 
 def test_dpm_fast_closes_with_the_last_of_its_evaluations():
