@@ -1,8 +1,9 @@
 """Samplers: from noise to data along a grid of levels."""
 
-from keras_diffusion.samplers.adaptive import AdaptiveSampler, DPMAdaptiveSampler
+from keras_diffusion.samplers.adaptive import AdaptiveSampler
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
 from keras_diffusion.samplers.deis import DEISSampler
+from keras_diffusion.samplers.dpm_adaptive import DPMAdaptiveSampler
 from keras_diffusion.samplers.dpm_fast import DPMFastSampler
 from keras_diffusion.samplers.dpm_singlestep import DPMSingleStepSampler
 from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler

@@ -4,7 +4,7 @@ Two solvers of neighbouring orders share their evaluations; their difference is 
 
     error = √mean((x_low − x_high)²/δ²),     δ = max(atol, rtol·max(|x_low|, |x_prev|))          in x/α, over the whole batch
 
-A PID controller makes the next step's length of it, and says whether this one counts; a rejected one is tried again from where it began.
+A `PIDController` makes the next step's length of it, and says whether this one counts; a rejected one is tried again from where it began.
 One grid is one row of the table, and one `while_loop` on the device; of the grid only the first and the last noisy level count. All
 samples of a batch take the same steps, so a sample depends, within the tolerance, on those that it is generated with.
 
@@ -27,43 +27,12 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.memory import initial_memories, recall, remembered, remembering
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.between import level_at_ratio
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk, noise_source, to_tensors
+from keras_diffusion.samplers.pid_controller import PIDController
+from keras_diffusion.samplers.sampler import Sampler, Walk, noise_source, to_tensors
 
 _NODES = 1025
 _PURE_RATIO = 1e3
 _ARRIVED = 1e-5  # in λ, as in k-diffusion
-
-
-class PIDController:
-    """Step lengths from errors:  h ← h·(1 + atan(e₀^β₀·e₁^β₁·e₂^β₂ − 1)),  e = 1/error of this trial and of the last two that counted.
-
-    A trial counts if that factor is at least `accept_safety`.
-
-    Args:
-        pcoeff, icoeff, dcoeff: P, I and D coefficients. Default 0, 1, 0: the error of this trial alone.
-        accept_safety: Default 0.81.
-
-    Reference:
-        Söderlind 2003, "Digital filters in adaptive time-stepping"; coefficients and limiter as in k-diffusion.
-    """
-
-    def __init__(self, pcoeff=0.0, icoeff=1.0, dcoeff=0.0, accept_safety=0.81):
-        self.pcoeff, self.icoeff, self.dcoeff, self.accept_safety = pcoeff, icoeff, dcoeff, accept_safety
-
-    def exponents(self, order):
-        """β₀, β₁, β₂ for a method of the given order: array (3,)."""
-        p, i, d = self.pcoeff, self.icoeff, self.dcoeff
-        return np.array([p + i + d, -(p + 2.0 * d), d]) / order
-
-    @staticmethod
-    def update(error, h, past, exponents, accept_safety):
-        """After a trial of length `h`: (whether it counts, the next length, the new `past`). All tensors; `past` (2,) begins as zeros."""
-        inverse = 1.0 / (error + 1e-8)
-        past = ops.where(past > 0, past, inverse)
-        factor = inverse ** exponents[0] * past[0] ** exponents[1] * past[1] ** exponents[2]
-        factor = 1.0 + _arctan(factor - 1.0)
-        accepted = factor >= accept_safety
-        return accepted, h * factor, ops.where(accepted, ops.stack([inverse, past[0]]), past)
 
 
 class AdaptiveSampler(Sampler):
@@ -309,55 +278,6 @@ class AdaptiveSampler(Sampler):
     def get_config(self):
         own = {key: getattr(self, key) for key in ("order", "rtol", "atol", "h_init", "eta", "s_noise", "max_steps")}
         return {**super().get_config(), **own, **vars(self.controller)}
-
-
-@SAMPLERS.register("dpm_adaptive")
-class DPMAdaptiveSampler(AdaptiveSampler):
-    """Adaptive DPM-Solver: orders 1 and 2, or 2 and 3, in ε.
-
-    `order` evaluations per trial. Arguments: see `AdaptiveSampler`; `order` is 2 or 3 (default).
-
-    Raises:
-        ValueError: another order, or an option out of range.
-
-    Reference:
-        Lu et al. 2022, arXiv:2206.00927, DPM-Solver-12 and -23; controller and ancestral form: k-diffusion's `sample_dpm_adaptive`.
-    """
-
-    orders = (2, 3)
-
-    def attempt(self, denoise, x, start, end, down, level):
-        h = down - start
-        x0, eps = denoise(x, level(start))
-
-        def point(alpha, sigma, weight=0.0, bend=0.0):
-            """The DDIM point, less a difference of ε."""
-            return alpha * x0 + sigma * (eps - weight * bend)
-
-        def stage(r, weight=0.0, bend=0.0):
-            at = level(start + r * h)
-            return denoise(point(at.alpha, at.sigma, weight, bend), at).eps - eps
-
-        alpha = level(end).alpha
-        sigma = alpha * ops.exp(-down)
-        if self.order == 2:
-            middle = stage(0.5)
-            return point(alpha, sigma), point(alpha, sigma, ops.expm1(h), middle)
-        first = stage(1 / 3)
-        second = stage(2 / 3, 2.0 * _growth(h * (2 / 3)), first)
-        return point(alpha, sigma, 1.5 * ops.expm1(h), first), point(alpha, sigma, 1.5 * _growth(h), second)
-
-
-def _arctan(x):
-    """arctan in the type of `x`; `ops.arctan` of float64 is a float32."""
-    for _ in range(3):
-        x = x / (1.0 + ops.sqrt(1.0 + x**2))  # the tangent of half the angle
-    return 8.0 * sum((-1) ** k / (2 * k + 1) * x ** (2 * k + 1) for k in range(10))
-
-
-def _growth(h):
-    """(eʰ − 1)/h − 1."""
-    return ops.expm1(h) / h - 1.0
 
 
 def _level(half, row):

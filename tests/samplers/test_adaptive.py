@@ -12,7 +12,8 @@ import keras_diffusion as kd
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels, Prediction
 from keras_diffusion.denoisers import Denoiser
-from keras_diffusion.samplers.adaptive import AdaptiveSampler, PIDController
+from keras_diffusion.samplers.adaptive import AdaptiveSampler
+from keras_diffusion.samplers.pid_controller import PIDController
 
 CASES = {name: case for name, case in load("kdiff_dpm_fast_adaptive").items() if name.startswith("dpm_adaptive")}
 X = np.random.default_rng(0).standard_normal((4, 2))
