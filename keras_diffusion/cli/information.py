@@ -24,7 +24,7 @@ def info(console, path=None):
 
 
 def _installation():
-    from keras_diffusion import networks, predictors, samplers, schedulers
+    from keras_diffusion import guidance, networks, predictors, samplers, schedulers
     from keras_diffusion.cli.building import _optimizers, _schedules, _snake
     from keras_diffusion.cli.environment import describe_environment, package_version
     from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
@@ -40,6 +40,7 @@ def _installation():
         "time distributions": TIME_DISTRIBUTIONS,
         "samplers": samplers.SAMPLERS,
         "spacings": schedulers.SPACINGS,
+        "guidance": guidance.GUIDANCES,
     }
     return {
         **{name: version for name, version in environment["versions"].items()},

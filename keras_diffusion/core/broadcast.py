@@ -19,6 +19,11 @@ def expand_to_rank(value, like):
     return ops.reshape(value, (-1,) + (1,) * (len(like.shape) - 1))
 
 
+def sample_axes(x):
+    """All axes of `x` but the batch, a tuple."""
+    return tuple(range(1, len(x.shape)))
+
+
 def per_sample(value, like):
     """A scalar or `(B,)` value as a `(B,)` tensor, B being the batch size of `like`."""
     if len(value.shape) == 1:

@@ -10,8 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 
 
 class DatasetDenoiser(Denoiser):
@@ -30,8 +29,7 @@ class DatasetDenoiser(Denoiser):
             raise ValueError(f"The denoiser of a data set needs at least one sample. Received: an array of shape {self.data.shape}")
 
     def __call__(self, x, level):
-        x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        level = level.map(lambda v: ops.convert_to_tensor(v, dtype=x.dtype))
+        x, level = as_tensors(x, level)
         data = ops.convert_to_tensor(self.data.reshape(len(self.data), -1), dtype=x.dtype)
         flat = ops.reshape(x, (-1, data.shape[1]))
         alpha, sigma = expand_to_rank(level.alpha, flat), expand_to_rank(level.sigma, flat)

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank, per_sample
-from keras_diffusion.core.levels import Levels, Prediction
+from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.precision import solver_dtype
 
 
@@ -44,6 +44,12 @@ class Denoiser:
         return None
 
 
+def as_tensors(x, level):
+    """x and the level as tensors of the solver's type."""
+    x = ops.convert_to_tensor(x, dtype=solver_dtype())
+    return x, level.map(lambda v: ops.convert_to_tensor(v, dtype=x.dtype))
+
+
 def with_x0(x, x0, level):
     """The prediction whose x0 is `x0`; ε follows from x = α·x0 + σ·ε."""
     alpha, sigma = expand_to_rank(level.alpha, x), expand_to_rank(level.sigma, x)
@@ -69,8 +75,7 @@ class NetworkDenoiser(Denoiser):
         self.network, self.predictor, self.conditions, self.values = network, predictor, dict(conditions or {}), values
 
     def __call__(self, x, level):
-        x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        level = Levels(*(ops.convert_to_tensor(v, dtype=solver_dtype()) for v in level))
+        x, level = as_tensors(x, level)
         scale = expand_to_rank(self.predictor.input_scale(level.alpha, level.sigma), x)
         inputs = {"x": scale * x, "noise_level": per_sample(self.predictor.noise_condition(level), x), **self._rows(x)}
         return self.predictor.split(self._run(inputs), x, level.alpha, level.sigma)

@@ -11,7 +11,8 @@ of y_c says nothing about saturation where zero is not the middle of the data, a
 
 from keras import ops
 
-from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance, sample_axes
+from keras_diffusion.core.broadcast import sample_axes
+from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 
 @GUIDANCES.register("adaptive_projected", "apg")

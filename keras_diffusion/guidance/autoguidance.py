@@ -23,7 +23,7 @@ class Autoguidance(ClassifierFreeGuidance):
         ValueError: an interval that is empty.
 
     Reference:
-        Karras et al. 2024, arXiv:2406.02507, eq. 3.
+        Karras et al. 2024, arXiv:2406.02507, section 4.
     """
 
     def __init__(self, denoiser, weak, scale, interval=None):

@@ -9,8 +9,8 @@ clean images sees nothing in x_t.
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.denoisers.denoiser import Denoiser
-from keras_diffusion.guidance.gradient import as_tensors, with_likelihood
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.guidance.gradient import with_likelihood
 
 
 class ClassifierGuidance(Denoiser):

@@ -9,9 +9,8 @@ where the noise is larger than the data's spread. Without noise, x0 agrees with 
 
 from keras import ops
 
-from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
-from keras_diffusion.guidance.gradient import as_tensors
-from keras_diffusion.guidance.pi_gdm import check_problem
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
+from keras_diffusion.guidance.operators import check_problem
 
 
 class DiffPIR(Denoiser):
@@ -32,7 +31,7 @@ class DiffPIR(Denoiser):
     >>> samplers.get("ddim", eta=0.5).sample(x, DiffPIR(denoise, y, AveragePoolOperator(4), noise_std=0.05), levels)
 
     Reference:
-        Zhu et al. 2023, arXiv:2305.08995, eq. 13 and algorithm 1.
+        Zhu et al. 2023, arXiv:2305.08995, algorithm 1.
     """
 
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, prior_weight=1.0):

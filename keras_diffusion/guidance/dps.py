@@ -10,9 +10,9 @@ from x after each of a thousand steps; here it is part of the score, so that its
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.denoisers.denoiser import Denoiser
-from keras_diffusion.guidance.gradient import as_tensors, differentiable, with_likelihood
-from keras_diffusion.guidance.pair import sample_axes
+from keras_diffusion.core.broadcast import sample_axes
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 
 
 class DPS(Denoiser):

@@ -13,13 +13,6 @@ from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.memory import recall, remembered
-from keras_diffusion.core.precision import solver_dtype
-
-
-def as_tensors(x, level):
-    """x and the level as tensors of the solver's type."""
-    x = ops.convert_to_tensor(x, dtype=solver_dtype())
-    return x, level.map(lambda v: ops.convert_to_tensor(v, dtype=x.dtype))
 
 
 def with_likelihood(prediction, gradient, level):

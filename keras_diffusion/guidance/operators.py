@@ -142,3 +142,14 @@ class MatrixOperator(LinearOperator):
         left, squares = (ops.convert_to_tensor(v, dtype=residual.dtype) for v in (self.left, self.squares))
         # Outside of the range of A a ridge would leave something, which Aᵀ makes 0 in any case.
         return ops.matmul(ops.matmul(residual, left) / (squares + expand_to_rank(ridge, residual)), ops.transpose(left))
+
+
+def check_problem(operator, noise_std):
+    """Raises ValueError unless the operator is linear and the noise not negative."""
+    if not isinstance(operator, LinearOperator):
+        raise ValueError(
+            "This method solves with the measurement's operator, which must be a `LinearOperator`. "
+            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or DPS for any function"
+        )
+    if not noise_std >= 0:
+        raise ValueError(f"`noise_std` is a standard deviation and must not be negative. Received: noise_std={noise_std}")

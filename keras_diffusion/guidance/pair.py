@@ -12,11 +12,10 @@ import math
 from keras import ops
 
 from keras_diffusion import predictors
-from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
 from keras_diffusion.core.levels import Prediction
-from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.core.registry import Registry
-from keras_diffusion.denoisers.denoiser import Denoiser
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 
 GUIDANCES = Registry("guidance", saved=False)
 
@@ -53,8 +52,7 @@ class PairGuidance(Denoiser):
         self.rescale, self.predictor = rescale, predictors.get(predictor)
 
     def __call__(self, x, level):
-        x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        level = level.map(lambda v: ops.convert_to_tensor(v, dtype=x.dtype))
+        x, level = as_tensors(x, level)
         conditional, unconditional = self.conditional.together(self.unconditional, x, level)
         guided = self.guide(conditional, unconditional, x, level)
         inside = self.inside(x, level)
@@ -89,8 +87,3 @@ def rescaled(guided, conditional, share):
     # A sample without contrast has no scale: it stays as it is.
     factor = ops.where(std > 0, wanted / ops.where(std > 0, std, 1.0), 1.0)
     return share * factor * guided + (1.0 - share) * guided
-
-
-def sample_axes(x):
-    """All axes but the batch."""
-    return tuple(range(1, len(x.shape)))

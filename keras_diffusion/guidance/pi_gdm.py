@@ -10,9 +10,9 @@ the same for all x_t.
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.denoisers.denoiser import Denoiser
-from keras_diffusion.guidance.gradient import as_tensors, differentiable, with_likelihood
-from keras_diffusion.guidance.operators import LinearOperator
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.guidance.gradient import differentiable, with_likelihood
+from keras_diffusion.guidance.operators import check_problem
 
 
 class PiGDM(Denoiser):
@@ -30,7 +30,7 @@ class PiGDM(Denoiser):
         ValueError: an operator that is not a `LinearOperator`, negative noise, or a standard deviation that is not positive.
 
     Reference:
-        Song, Vahdat, Mardani & Kautz 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR, eq. 7 and 8.
+        Song, Vahdat, Mardani & Kautz 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR, section 3.
     """
 
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, data_std=1.0, scale=1.0):
@@ -47,14 +47,3 @@ class PiGDM(Denoiser):
         residual = ops.convert_to_tensor(self.measurement, dtype=x.dtype) - self.operator(prediction.x0)
         back = self.operator.transpose(self.operator.solve(residual, self.noise_std**2 / variance))
         return with_likelihood(prediction, self.scale * to_x(back / expand_to_rank(variance, x)), level)
-
-
-def check_problem(operator, noise_std):
-    """Raises ValueError unless the operator is linear and the noise not negative."""
-    if not isinstance(operator, LinearOperator):
-        raise ValueError(
-            "This method solves with the measurement's operator, which must be a `LinearOperator`. "
-            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or DPS for any function"
-        )
-    if not noise_std >= 0:
-        raise ValueError(f"`noise_std` is a standard deviation and must not be negative. Received: noise_std={noise_std}")

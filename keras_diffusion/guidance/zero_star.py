@@ -10,8 +10,8 @@ perfect network has no use for s.
 
 from keras import ops
 
-from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance, sample_axes
+from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
+from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 
 @GUIDANCES.register("zero_star", "cfg_zero_star")

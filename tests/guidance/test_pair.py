@@ -244,3 +244,11 @@ def test_autoguidance_extrapolates_from_the_weak_one():
 def test_options_out_of_range(name, options, message):
     with pytest.raises(ValueError, match=message):
         pair(name, **options)
+
+
+def test_a_guidance_of_your_own_says_what_it_lacks():
+    class Half(guidance.PairGuidance):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Half must implement combine"):
+        Half(Constant(X), Constant(X), 2.0)(X, LEVEL)
