@@ -190,7 +190,7 @@ def samples(name, guided, n=2000):
 
 def test_posterior_samples():
     """ΠGDM has the posterior's mean and covariance within 3 standard errors. The two approximations are biased: DiffPIR, which
-    takes x0 for uncertain by σ/α, by at most 0.2 posterior standard deviations here; DPS, which takes it for certain, by more than that
+    takes x0 for uncertain by σ/α, by less than 0.25 posterior standard deviations here; DPS, which takes it for certain, by more than that
     but not more than 1.5, with too little spread along the measurement. Without guidance it is 2.2."""
     prior = MixtureDenoiser([1.0], [PRIOR_MEAN], [STD])
     operator, std = MatrixOperator(MATRIX), np.sqrt(np.diag(COVARIANCE))
