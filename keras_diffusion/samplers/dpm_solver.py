@@ -14,7 +14,7 @@ noise (h = ∞) is of first order, and with η > 0 DPM-Solver++'s.
 
 import numpy as np
 
-from keras_diffusion.samplers.dpmpp import DPMppSampler
+from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
 from keras_diffusion.samplers.sampler import SAMPLERS
 
 
@@ -32,7 +32,7 @@ class DPMSolverSampler(DPMppSampler):
         ValueError: unknown order or solver type.
 
     Reference:
-        Lu et al. 2022, arXiv:2206.00927, eq. 3.4 (the integral); its multistep form: arXiv:2211.01095, and diffusers' "dpmsolver".
+        Lu et al. 2022, arXiv:2206.00927; its multistep form: diffusers' "dpmsolver".
     """
 
     predict_x0 = False
@@ -44,35 +44,14 @@ class DPMSolverSampler(DPMppSampler):
 
 
 @SAMPLERS.register("dpm_2m_sde")
-class DPMSolverSDESampler(DPMSolverSampler):
-    """Multistep DPM-Solver on the reverse SDE.
+class DPMSolverSDESampler(DPMSolverSampler, DPMppSDESampler):
+    """Multistep DPM-Solver on the reverse SDE. Arguments: see `DPMppSDESampler`.
 
     One evaluation and one draw per step. The noise is Brownian unless told otherwise.
-
-    Args:
-        order: 1, 2 or 3. Default 2.
-        eta: η ≥ 0, the share of the SDE's noise; 0 is the ODE, 1 the reverse SDE. Default 1.
-        s_noise: factor on the noise. Default 1.
-        solver_type, reference_compatible, lower_order_final: see `DPMppSampler`.
-
-    Raises:
-        ValueError: unknown order or solver type, or negative `eta`.
 
     Reference:
         diffusers' "sde-dpmsolver".
     """
-
-    noises_per_step = 1
-    noise = "brownian"
-
-    def __init__(self, order=2, eta=1.0, s_noise=1.0, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
-        super().__init__(order, solver_type, reference_compatible, lower_order_final, **kwargs)
-        if not eta >= 0:
-            raise ValueError(f"`eta` is a share of fresh noise and must not be negative. Received: eta={eta}")
-        self.eta, self.s_noise = eta, s_noise
-
-    def get_config(self):
-        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
 
 
 SAMPLERS.variant("dpm_2m", DPMSolverSampler, order=2)

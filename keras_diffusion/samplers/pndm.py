@@ -6,8 +6,8 @@ DDIM is exact where ε does not change; with φ for its step from level t to s, 
 
 The first form is the paper's eq. 9, the second does not divide by α where ε̄ = ε. After three steps with the fourth-order Runge–Kutta
 average (ε₁ + 2ε₂ + 2ε₃ + ε₄)/6, half way meaning half of a step's time, ε̄ is Adams–Bashforth's (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24. A step from
-pure noise (α = 0) is DDIM's. At next to pure noise (α below 1e-3, say) σ/α falls so far in one step that averages over it mean nothing, and
-few steps diverge.
+pure noise (α = 0) is DDIM's. From next to pure noise (α below 1e-3, say) σ/α falls so far in one step that an average over it means
+nothing: with few steps the samples diverge.
 
 The first steps take several evaluations, so a row of the table is one evaluation: "begin" is 1 where it is a step's first one.
 """
@@ -21,8 +21,8 @@ from keras_diffusion.samplers.ipndm import transfer
 from keras_diffusion.samplers.multistep import ADAMS_BASHFORTH
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
-# One tuple per evaluation of a starting step: how far it leads (½ or 1), and of the differences d_j = ε_j − ε₁ of the evaluations the
-# weight of its own, whether the sum so far is used, and with which weight its own goes into that sum.
+# One tuple per evaluation ε_j of a starting step: how far it leads (½ or 1) and, of the differences ε_j − ε₁, the weight of its own,
+# whether the sum of the earlier ones is used, and the weight with which its own enters that sum.
 _RUNGE_KUTTA = ((0.5, 0.0, 0.0, 0.0), (0.5, 1.0, 0.0, 1 / 3), (1, 1.0, 0.0, 1 / 3), (1, 1 / 6, 1.0, 0.0))
 _TRAPEZOID = ((1, 0.0, 0.0, 0.0), (1, 0.5, 0.0, 0.0))
 _SINGLE = ((1, 0.0, 0.0, 0.0),)
@@ -32,9 +32,8 @@ _SINGLE = ((1, 0.0, 0.0, 0.0),)
 class PNDMSampler(Sampler):
     """Pseudo numerical method: Runge–Kutta for three steps, then linear multistep.
 
-    One evaluation per step, and nine more for the start, or one more with `skip_prk_steps`. Measured order: 2,
-    and 4 where the levels are even in σ/α, for which the averages are made. As `lms` it takes the
-    closing step with its own coefficients.
+    One evaluation per step, and nine more for the start, or one more with `skip_prk_steps`. Measured order: 2, and 4 where the levels are
+    even in σ/α, for which the averages are made. As `lms` it takes the closing step with its own coefficients.
 
     Half way of a starting step is half of its time on the schedule (for a discrete one the timestep in the middle). Without a schedule it
     is the middle in log-SNR.
@@ -44,7 +43,7 @@ class PNDMSampler(Sampler):
             does. Default False.
 
     Reference:
-        Liu et al. 2022, arXiv:2202.09778, eq. 9 (φ) and algorithm 2; diffusers' PNDMScheduler.
+        Liu et al. 2022, arXiv:2202.09778, eq. 9 (φ); diffusers' PNDMScheduler.
     """
 
     def __init__(self, skip_prk_steps=False, **kwargs):

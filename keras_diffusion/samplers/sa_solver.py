@@ -43,8 +43,8 @@ class SASolverSampler(MultistepSampler):
         ValueError: unknown order, negative `tau`, or an empty range.
 
     Reference:
-        Xue et al. 2023, arXiv:2309.05019, section 5 and algorithm 1. For two values of x0 the authors' code, and this, puts ∫ u du in place
-        of the weighted integral, a change of order h³.
+        Xue et al. 2023, arXiv:2309.05019, and the authors' code in diffusers. For two values of x0 that code, and this, puts ∫ u du in the
+        place of the weighted integral, a change of order h³.
     """
 
     noises_per_step = 1
@@ -77,7 +77,8 @@ class SASolverSampler(MultistepSampler):
         alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
         with np.errstate(divide="ignore"):
             ratio = sigma_t / alpha_t
-        eta = np.where((ratio >= self.tau_end) & (ratio <= self.tau_start), self.eta, 0.0)
+        slack = 1.0 + 1e-9  # for the ends, which may be levels of the grid
+        eta = np.where((ratio * slack >= self.tau_end) & (ratio <= self.tau_start * slack), self.eta, 0.0)
         eps, fresh = noisy_scales(levels, eta, self.predict_x0)
         half = 0.5 * levels.log_snr
         n = len(eta)

@@ -1,6 +1,7 @@
 """The multistep solvers among themselves: twins, orders, other scales, steps from pure noise, Brownian noise, quadrature, errors."""
 
 import compiled_sampling
+import keras
 import numpy as np
 import pytest
 from golden_data import array, mixture, tensor, tolerance
@@ -121,7 +122,7 @@ def error_from_exact_history(name, levels, **options):
     ],
 )
 def test_order_with_an_exact_history(name, options, order):
-    counts = (12, 24, 36) if order == 4 else (24, 48, 96)  # where float32 still shows the error
+    counts = {2: (24, 48, 96), 3: (12, 24, 48), 4: (12, 24, 36)}[order]  # where float32 still shows the error
     errors = [error_from_exact_history(name, grid(n), **options) for n in counts]
     assert slope(counts, errors) == pytest.approx(order, abs=0.5)
 
@@ -202,6 +203,7 @@ def test_steps_from_pure_noise_are_of_first_order(name, options):
     np.testing.assert_allclose(first, levels.alpha[1] * x0 + levels.sigma[1] * (noise[0, 0] if expected else eps), atol=1e-5)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="slow in eager loops; the table is the same on every backend")
 @pytest.mark.parametrize(
     ("name", "options"), [("dpm_2m_sde", {}), ("sa_solver", {}), ("sa_solver", {"tau": 0.7}), ("sa_solver", {"predict_x0": False})]
 )
