@@ -8,7 +8,7 @@ from keras import ops
 from keras_diffusion.core.compile import Compiled
 from keras_diffusion.samplers.sampler import Walk, rows_of, to_tensors
 
-ROWS = 272  # rows that every table is padded to
+ROWS = 512  # rows that every table is padded to
 PROGRAMS = {}
 
 

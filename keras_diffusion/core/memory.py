@@ -15,7 +15,7 @@ def initial_memories(denoise, x):
         denoise: a denoiser, or any function of (x, level), which remembers nothing.
         x: samples `(B, ...)`.
     """
-    memories = (part.initial_memory(x) for part in _parts(denoise))
+    memories = (part.initial_memory(x) for part in parts_of(denoise))
     return tuple(memory for memory in memories if memory is not None)
 
 
@@ -28,7 +28,7 @@ def remembering(denoise, memories, x):
         memories: as `initial_memories` makes them.
         x: samples `(B, ...)`.
     """
-    parts = [part for part in _parts(denoise) if part.initial_memory(x) is not None]
+    parts = [part for part in parts_of(denoise) if part.initial_memory(x) is not None]
     try:
         for part, memory in zip(parts, memories, strict=True):
             part.memory = memory
@@ -40,16 +40,17 @@ def remembering(denoise, memories, x):
 
 def remembered(denoise):
     """The memories as they are now within `remembering`, a tuple: what a loop inside a step carries, and puts back with `recall`."""
-    return tuple(part.memory for part in _parts(denoise) if part.memory is not None)
+    return tuple(part.memory for part in parts_of(denoise) if part.memory is not None)
 
 
 def recall(denoise, memories):
     """Puts `memories`, as `remembered` returned them, into the parts of `denoise` that remember."""
-    parts = [part for part in _parts(denoise) if part.memory is not None]
+    parts = [part for part in parts_of(denoise) if part.memory is not None]
     for part, memory in zip(parts, memories, strict=True):
         part.memory = memory
 
 
-def _parts(denoise):
+def parts_of(denoise):
+    """A denoiser and all that it wraps, each once; nothing for a function that is no `Denoiser`."""
     found = denoise.parts() if hasattr(denoise, "parts") else []
     return list({id(part): part for part in found}.values())

@@ -1,6 +1,6 @@
 """Thresholding: predicted images belong in [−limit, limit]; strong guidance drives them out of it.
 
-Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε.
+Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε, or keep the denoiser's ε, as diffusers' DDIM does.
 """
 
 from keras import ops
@@ -14,15 +14,17 @@ class StaticThreshold(Denoiser):
     Args:
         denoiser: the `Denoiser` to wrap.
         limit: largest magnitude, > 0. Default 1.
+        keep_eps: whether ε stays as it was. Default False: it follows from x and the new x0.
     """
 
-    def __init__(self, denoiser, limit=1.0):
+    def __init__(self, denoiser, limit=1.0, keep_eps=False):
         if not limit > 0:
             raise ValueError(f"`limit` is the largest magnitude of a sample and must be positive. Received: limit={limit}")
-        self.denoiser, self.limit = denoiser, limit
+        self.denoiser, self.limit, self.keep_eps = denoiser, limit, keep_eps
 
     def __call__(self, x, level):
-        return with_x0(x, ops.clip(self.denoiser(x, level).x0, -self.limit, self.limit), level)
+        prediction = self.denoiser(x, level)
+        return _replaced(x, ops.clip(prediction.x0, -self.limit, self.limit), level, prediction, self.keep_eps)
 
 
 class DynamicThreshold(Denoiser):
@@ -35,22 +37,28 @@ class DynamicThreshold(Denoiser):
         quantile: in (0, 1]; linear interpolation over all elements of a sample. Default 0.995.
         limit: half width of the data's range, > 0. Default 1.
         ceiling: largest s. Default none.
+        keep_eps: see `StaticThreshold`.
 
     Reference:
         Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3.
     """
 
-    def __init__(self, denoiser, quantile=0.995, limit=1.0, ceiling=None):
+    def __init__(self, denoiser, quantile=0.995, limit=1.0, ceiling=None, keep_eps=False):
         if not 0 < quantile <= 1 or not limit > 0 or (ceiling is not None and not ceiling >= limit):
             raise ValueError(
                 "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "
                 f"Received: quantile={quantile}, limit={limit}, ceiling={ceiling}"
             )
-        self.denoiser, self.quantile, self.limit, self.ceiling = denoiser, quantile, limit, ceiling
+        self.denoiser, self.quantile, self.limit, self.ceiling, self.keep_eps = denoiser, quantile, limit, ceiling, keep_eps
 
     def __call__(self, x, level):
-        x0 = self.denoiser(x, level).x0
+        prediction = self.denoiser(x, level)
+        x0 = prediction.x0
         s = ops.quantile(ops.reshape(ops.abs(x0), (ops.shape(x0)[0], -1)), self.quantile, axis=1)
         s = ops.clip(s, self.limit, float("inf") if self.ceiling is None else self.ceiling)
         s = ops.reshape(s, (-1,) + (1,) * (len(x0.shape) - 1))
-        return with_x0(x, ops.clip(x0, -s, s) * (self.limit / s), level)
+        return _replaced(x, ops.clip(x0, -s, s) * (self.limit / s), level, prediction, self.keep_eps)
+
+
+def _replaced(x, x0, level, prediction, keep_eps):
+    return prediction._replace(x0=x0) if keep_eps else with_x0(x, x0, level)

@@ -2,6 +2,7 @@
 
 from keras_diffusion.samplers.adaptive import AdaptiveSampler
 from keras_diffusion.samplers.ddim import DDIMSampler, DDPMSampler, EulerAncestralSampler
+from keras_diffusion.samplers.ddim_inversion import DDIMInversionSampler
 from keras_diffusion.samplers.deis import DEISSampler
 from keras_diffusion.samplers.dpm_adaptive import DPMAdaptiveSampler
 from keras_diffusion.samplers.dpm_fast import DPMFastSampler
@@ -12,6 +13,8 @@ from keras_diffusion.samplers.ipndm import IPNDMSampler
 from keras_diffusion.samplers.lcm import ConsistencySampler, LCMSampler
 from keras_diffusion.samplers.lms import LMSSampler
 from keras_diffusion.samplers.pndm import PNDMSampler
+from keras_diffusion.samplers.repaint import RePaintSampler
+from keras_diffusion.samplers.restart import RestartSampler
 from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
 from keras_diffusion.samplers.sa_solver import SASolverSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
@@ -24,6 +27,7 @@ get = SAMPLERS.get
 __all__ = [
     "AdaptiveSampler",
     "ConsistencySampler",
+    "DDIMInversionSampler",
     "DDIMSampler",
     "DDPMSampler",
     "DEISSampler",
@@ -47,6 +51,8 @@ __all__ = [
     "LMSSampler",
     "PNDMSampler",
     "RK4Sampler",
+    "RePaintSampler",
+    "RestartSampler",
     "RungeKuttaSampler",
     "SASolverSampler",
     "Sampler",

@@ -22,7 +22,7 @@ from keras import ops
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_normal, brownian_table, coupling_table
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.core.memory import initial_memories, remembering
+from keras_diffusion.core.memory import initial_memories, parts_of, remembering
 from keras_diffusion.core.precision import solver_dtype, solver_layer_options
 from keras_diffusion.core.registry import Registry
 
@@ -61,6 +61,7 @@ class Sampler(keras.layers.Layer):
 
     evaluations_per_step = 1
     noises_per_step = 0
+    ascends = False  # whether it walks from samples to noise: takes falling levels all the same, from their end
     noise = "independent"  # or "brownian": what is drawn unless the caller says otherwise
     table_options: tuple[str, ...] = ()  # options that act through the table alone: changing them needs no new program
 
@@ -237,6 +238,9 @@ class _Watched:
 
     def __init__(self, denoise):
         self.denoise, self.x0 = denoise, None
+
+    def parts(self):
+        return parts_of(self.denoise)
 
     def __call__(self, x, level):
         prediction = self.denoise(x, level)

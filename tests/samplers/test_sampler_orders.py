@@ -24,6 +24,7 @@ START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 ORDERS = {
     "consistency": None,
     "ddim": 1,
+    "ddim_inversion": None,  # deterministic, but from the other end: test_ddim_golden.py measures how exactly DDIM brings a sample back
     "ddpm": None,
     "deis": 2,
     "dpm_2": 2,
@@ -58,6 +59,8 @@ ORDERS = {
     "flow_heun": 2,
     "heun": 2,
     "pndm": 2,  # the same
+    "repaint": None,
+    "restart": None,
     "rk4": 4,
     "sa_solver": None,
 }

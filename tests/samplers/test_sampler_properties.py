@@ -45,7 +45,14 @@ OPTIONS = {  # other than the defaults, for the round trips
     "dcoeff": 0.02,
     "accept_safety": 0.7,
     "max_steps": 500,
+    "prediction": "v",
+    "iterations": 3,
+    "sampler": "dpmpp_2m_sde",
+    "restarts": [[0.05, 0.25, 2, 2]],
+    "jump_length": 12,
+    "resamplings": 3,
 }
+DOWN = [name for name in SAMPLERS.names() if not samplers.get(name).ascends]
 
 
 def options_of(name):
@@ -62,8 +69,9 @@ def levels_of(schedule="cosine", steps=6, spacing="linspace", **options):
     return schedule.levels(schedulers.get_spacing(spacing)(schedule, steps, **options))
 
 
-def noise_for(sampler, steps, shape=X.shape, seed=1):
-    return np.random.default_rng(seed).standard_normal((steps, max(sampler.noises_per_step, 1), *shape))
+def noise_for(sampler, levels, shape=X.shape, seed=1):
+    rows = sampler.step_ends(sampler.check(levels))[-1] + 1
+    return np.random.default_rng(seed).standard_normal((rows, max(sampler.noises_per_step, 1), *shape))
 
 
 def with_other_options(name):
@@ -78,22 +86,23 @@ def with_other_options(name):
 @pytest.mark.parametrize("name", [name for name in SAMPLERS.names() if name not in ADAPTIVE])
 def test_trajectory_shape_and_last_entry(name):
     sampler, shape = samplers.get(name), (2, 4, 4, 3)
-    x, noise = np.random.default_rng(0).standard_normal(shape), noise_for(sampler, 3, shape)
-    last, steps = sampler.sample(x, mixture("gmmimg"), levels_of(steps=3), noise=noise, trajectory=True)
+    x, levels = np.random.default_rng(0).standard_normal(shape), levels_of(steps=3)
+    noise = noise_for(sampler, levels, shape)
+    last, steps = sampler.sample(x, mixture("gmmimg"), levels, noise=noise, trajectory=True)
     assert tuple(steps.shape) == (3, *shape) and tuple(last.shape) == shape
     np.testing.assert_array_equal(array(last), array(steps)[-1])
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS.names() if name not in ("lms", "ipndm", "pndm")])  # theirs is their own
+@pytest.mark.parametrize("name", [name for name in DOWN if name not in ("lms", "ipndm", "pndm")])  # theirs is their own
 def test_closing_step_is_the_denoisers_x0(name):
     sampler = samplers.get(name, **({"s_churn": 0.0} if name == "edm" else {}))
     levels = levels_of(steps=4)
-    steps = compiled_sampling.sample(sampler, X, "gmm2", mixture("gmm2"), levels, noise_for(sampler, 4))
+    steps = compiled_sampling.sample(sampler, X, "gmm2", mixture("gmm2"), levels, noise_for(sampler, levels))
     expected = mixture("gmm2")(steps[-2], levels.map(lambda v: v[-2])).x0
     np.testing.assert_allclose(steps[-1], array(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SAMPLERS.names())
+@pytest.mark.parametrize("name", DOWN)
 @pytest.mark.parametrize(
     "schedule",
     [schedulers.get("flow"), schedulers.get("cosine"), schedulers.get("linear", timesteps=100, zero_terminal_snr=True)],
@@ -105,12 +114,12 @@ def test_starts_from_pure_noise(name, schedule):
     levels = schedule.levels(schedulers.get_spacing("linspace")(schedule, 20))
     assert levels.alpha[0] == 0
     x = np.random.default_rng(3).standard_normal((16, 2))
-    steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels, noise_for(sampler, 20, x.shape), schedule)
+    steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels, noise_for(sampler, levels, x.shape), schedule)
     assert np.all(np.isfinite(steps))
     assert np.abs(steps[-1]).max() < 4.0 and 0.3 < steps[-1].std() < 1.6
 
 
-@pytest.mark.parametrize("name", SAMPLERS.names())
+@pytest.mark.parametrize("name", DOWN)
 def test_single_step_is_the_denoisers_x0(name):
     sampler = samplers.get(name, **({"s_churn": 0.0} if name == "edm" else {}))
     levels = levels_of("vp", steps=1)
@@ -118,13 +127,14 @@ def test_single_step_is_the_denoisers_x0(name):
     np.testing.assert_allclose(x, array(mixture("gmm2")(X, levels.map(lambda v: v[0])).x0), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS.names() if name not in CONSISTENCY])
+@pytest.mark.parametrize("name", [name for name in DOWN if name not in CONSISTENCY])
 def test_a_grid_may_end_before_the_data(name):
     """Levels that stop at σ > 0: the sample is left at the last level."""
     sampler = samplers.get(name)
     levels = levels_of("vp", steps=20, end=0.3)
     x = np.random.default_rng(3).standard_normal((400, 2))
-    steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels, noise_for(sampler, 20, x.shape), schedulers.get("vp"))
+    noise = noise_for(sampler, levels, x.shape)
+    steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels, noise, schedulers.get("vp"))
     assert steps.shape == (1 if name in ADAPTIVE else 20, 400, 2)
     expected = mixture("gmm2").sample(20000, levels.map(lambda v: v[-1])).std(0)
     np.testing.assert_allclose(steps[-1].std(0), expected, rtol=0.15)
@@ -202,18 +212,19 @@ def test_ancestral_step_is_the_posterior_of_ddpm():
 # Statistics ----------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS.names() if name not in CONSISTENCY])
+@pytest.mark.parametrize("name", [name for name in DOWN if name not in CONSISTENCY])
 def test_samples_of_a_gaussian_have_its_mean_and_std(name):
     """Exact denoiser of N(μ, s²), many steps, 4000 numbers: mean and standard deviation within 3 standard errors."""
     mean, std, n, steps = 0.4, 0.6, 2000, 256
     schedule = schedulers.get("vp")
-    sampler = samplers.get(name, **({"s_noise": 1.0} if name == "edm" else {"rtol": 1e-3, "atol": 1e-4} if name in ADAPTIVE else {}))
+    given = {"edm": {"s_noise": 1.0}, "repaint": {"resamplings": 2}, "dpm_adaptive": {"rtol": 1e-3, "atol": 1e-4}}
+    sampler = samplers.get(name, **given.get(name, {}))
     levels = schedule.levels(schedulers.get_spacing("exponential", sigma_min=0.01)(schedule, steps))
     x = np.random.default_rng(1).standard_normal((n, 2))
     # The start exactly as the noisy density has it, so that nothing but the sampler is tested.
     x = levels.alpha[0] * mean + np.hypot(levels.alpha[0] * std, levels.sigma[0]) * x
     denoise = MixtureDenoiser([1.0], [[mean, mean]], [std])
-    noise = noise_for(sampler, steps, x.shape, seed=7)
+    noise = noise_for(sampler, levels, x.shape, seed=7)
     x = compiled_sampling.sample(sampler, x, "gaussian", denoise, levels, noise, schedule)[-1].reshape(-1)
     assert abs(x.mean() - mean) < 3 * std / x.size**0.5
     assert abs(x.std() - std) < 3 * std / (2 * x.size) ** 0.5
@@ -229,15 +240,15 @@ def test_config_round_trip(name):
     assert type(copy) is type(sampler) and copy.get_config() == sampler.get_config()
     assert (copy.evaluations_per_step, copy.noises_per_step) == (sampler.evaluations_per_step, sampler.noises_per_step)
     levels = levels_of("vp", steps=3)
-    noise = noise_for(sampler, 3)
+    noise = noise_for(sampler, levels)
     one, other = (compiled_sampling.sample(s, X, "gmm2", mixture("gmm2"), levels, noise) for s in (sampler, copy))
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", SAMPLERS.names())
+@pytest.mark.parametrize("name", DOWN)
 def test_call_is_the_loop_over_the_table(name):
     sampler, levels = samplers.get(name), levels_of("vp", steps=4, end=0.2)
-    noise = noise_for(sampler, 4)
+    noise = noise_for(sampler, levels)
 
     plan = keras.tree.map_structure(tensor, sampler.table(levels, schedulers.get("vp")))
     called = sampler(tensor(X), denoise=mixture("gmm2"), plan=plan, noise=lambda i, draw: keras.ops.take(tensor(noise), i, axis=0)[draw])
@@ -301,6 +312,10 @@ def test_tables_are_float64_with_one_row_per_step():
         table = samplers.get(name).table(levels_of("vp", steps=5), schedulers.get("vp"))
         for column in keras.tree.flatten(table):
             assert column.dtype == np.float64 and column.shape[0] == (2 if name in ADAPTIVE else 5), name
+
+
+def test_tables_are_float64_and_end_with_the_last_step():
+    rows = sampler.step_ends(sampler.check(levels))[-1] + 1
 
 
 def test_stages_between_levels_lie_on_the_schedule():
