@@ -25,6 +25,7 @@ ROOMS = [
     "samplers/test_sa_solver.py",
     "samplers/test_ddim_golden.py",
     "samplers/test_ddpm_golden.py",
+    "samplers/test_likelihood.py",
     "samplers/test_restart.py",
     "samplers/test_sampler_golden.py",
     "samplers/test_sampler_orders.py",

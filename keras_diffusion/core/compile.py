@@ -1,6 +1,8 @@
 """Compiling a function of tensors on any backend."""
 
 import keras
+import numpy as np
+from keras import ops
 
 
 class Compiled:
@@ -37,6 +39,16 @@ class Compiled:
 
     def __call__(self, *args):
         return self._call(*args)
+
+
+def loop_bound(i):
+    """An int as an argument of a compiled function that a loop in it ends at."""
+    return i if keras.backend.backend() == "torch" else ops.convert_to_tensor(np.int32(i))
+
+
+def as_tensors(tree):
+    """A pytree of tensors, arrays and numbers as one of tensors."""
+    return keras.tree.map_structure(lambda v: v if ops.is_tensor(v) else ops.convert_to_tensor(v), tree)
 
 
 def _graphs(function):

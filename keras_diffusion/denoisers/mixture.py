@@ -13,7 +13,7 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.levels import Prediction
+from keras_diffusion.core.levels import Levels, Prediction
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.denoisers.denoiser import Denoiser
@@ -52,18 +52,42 @@ class MixtureDenoiser(Denoiser):
 
     def __call__(self, x, level):
         x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        dims = math.prod(self.means.shape[1:])
-        means = self._tensor(self.means.reshape(1, len(self.weights), dims))
-        stds, log_weights = self._tensor(self.stds[None]), self._tensor(np.log(self.weights)[None])
-        # (B, 1) or (1, 1) against the components' (1, K)
-        alpha, sigma = (ops.reshape(ops.convert_to_tensor(v, dtype=x.dtype), (-1, 1)) for v in (level.alpha, level.sigma))
-        variance = alpha**2 * stds**2 + sigma**2
-        offset = ops.reshape(x, (-1, 1, dims)) - alpha[..., None] * means  # (B, K, D)
-        logits = log_weights - 0.5 * dims * ops.log(variance) - 0.5 * ops.sum(offset**2, axis=-1) / variance
+        logits, offset, variance = self._components(x, level)
+        means, stds = self._tensor(self.means.reshape(1, len(self.weights), -1)), self._tensor(self.stds[None])
+        alpha, sigma = _columns(level, x)
         share = ops.softmax(logits, axis=-1)[..., None]
         x0 = ops.sum(share * (means + (alpha * stds**2 / variance)[..., None] * offset), axis=1)
         eps = ops.sum(share * (sigma / variance)[..., None] * offset, axis=1)
         return Prediction(ops.reshape(x0, ops.shape(x)), ops.reshape(eps, ops.shape(x)))
+
+    def log_prob(self, x, level=None):
+        """Log-density of the mixture itself, or of its noisy density at a level.
+
+        Args:
+            x: points `(B, ...)`.
+            level: `Levels` of one level or of one per point; None (default) for clean samples.
+
+        Returns:
+            tensor `(B,)`, in nats.
+
+        Raises:
+            ValueError: a clean level and a component that is a point, which has no density.
+        """
+        if level is None and not np.all(self.stds > 0):
+            raise ValueError(f"A point has no density; take a level with noise. Received: level=None, stds={self.stds}")
+        x = ops.convert_to_tensor(x, dtype=solver_dtype())
+        logits, _, _ = self._components(x, Levels(0.0, 1.0, 0.0) if level is None else level)
+        return ops.logsumexp(logits, axis=-1) - 0.5 * math.prod(self.means.shape[1:]) * math.log(2 * math.pi)
+
+    def _components(self, x, level):
+        """log(w_k·N(x; α·μ_k, v_k)) without its constant (B, K), x − α·μ_k (B, K, D), and v_k (B or 1, K)."""
+        dims = math.prod(self.means.shape[1:])
+        means = self._tensor(self.means.reshape(1, len(self.weights), dims))
+        stds, log_weights = self._tensor(self.stds[None]), self._tensor(np.log(self.weights)[None])
+        alpha, sigma = _columns(level, x)
+        variance = alpha**2 * stds**2 + sigma**2
+        offset = ops.reshape(x, (-1, 1, dims)) - alpha[..., None] * means
+        return log_weights - 0.5 * dims * ops.log(variance) - 0.5 * ops.sum(offset**2, axis=-1) / variance, offset, variance
 
     def sample(self, num_samples, level=None, seed=0):
         """Draws from the mixture itself, or from its noisy density at a level.
@@ -94,3 +118,8 @@ class MixtureDenoiser(Denoiser):
     def from_config(cls, config):
         """The inverse of `get_config`."""
         return cls(**config)
+
+
+def _columns(level, x):
+    """α and σ as (B, 1) or (1, 1), against the components' (1, K)."""
+    return tuple(ops.reshape(ops.convert_to_tensor(v, dtype=x.dtype), (-1, 1)) for v in (level.alpha, level.sigma))

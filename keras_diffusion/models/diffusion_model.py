@@ -24,6 +24,8 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.inversion import InversionMixin
+from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.presets import load_preset, save_preset
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, reset_seed, seed_generator
@@ -33,7 +35,7 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
+class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
     """Trains a denoising network and samples from it.
 
     Args:
@@ -109,6 +111,7 @@ class DiffusionModel(SamplingMixin, KeepsStateMixin, RandomStateMixin, keras.Mod
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
         self._guided_generators = {}
         self._generator = self._guided_generator(read_guidance(None, 1.0))
+        self._likelihood_programs = {}
         self.built = True
 
     # Training -----------------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.compile import Compiled
+from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise, seed_words
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.samplers.sampler import Walk, check_noise_kind, noise_source, recorded, rows_of, to_tensors
+from keras_diffusion.samplers.sampler import Walk, check_noise_kind, noise_source, padded, recorded, rows_of, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
 
 _ROWS = 1024  # rows that a table is padded to; longer ones to the next multiple
@@ -85,11 +85,9 @@ class Generator:
         rows = rows_of(table)
         in_loop = rows - 1 if sampler.closes_apart(levels) else rows
         length = _padded(rows, kept)
-        plan = to_tensors(
-            keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - rows, axis=0)]), table)
-        )
+        plan = to_tensors(padded(table, length))
         loop, close = self._program(sampler, guided, wanted, noise)
-        given = _as_tensors((values, conditions, scale, extra))
+        given = as_tensors((values, conditions, scale, extra))
         words, first = seed_words(seed), ops.convert_to_tensor(np.int32(first_index))
         x = ops.convert_to_tensor(np.asarray(x, solver_dtype()))
         walk = sampler.start(x, self._make_denoiser(*given, guided=guided))
@@ -98,9 +96,9 @@ class Generator:
         for start in [*range(0, in_loop, chunk), *range(in_loop, rows)]:
             stop = min(start + chunk, in_loop) if start < in_loop else rows
             if start < in_loop:
-                walk, record = loop(given, walk, record, plan, _bound(start), _bound(stop), words, first)
+                walk, record = loop(given, walk, record, plan, loop_bound(start), loop_bound(stop), words, first)
             else:
-                walk, record = close(given, walk, record, plan, _bound(start), words, first)
+                walk, record = close(given, walk, record, plan, loop_bound(start), words, first)
             if on_step:
                 walk = _tell(on_step, walk, record["x0"], start, table, rows, first_index)
             if progress:
@@ -182,9 +180,9 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     return Levels(*(np.append(field, end) for field, end in zip(levels, (0.0, 1.0, 0.0), strict=True)))
 
 
-def initial_state(levels, seed, indices, sample_shape, init=None):
-    """x at the first level: σ·z, or α·init + σ·z."""
-    z = initial_noise(seed, indices, sample_shape)
+def initial_state(levels, seed, indices, sample_shape, init=None, latents=None):
+    """x at the first level: σ·z, or α·init + σ·z; z is drawn unless it is given as `latents`."""
+    z = initial_noise(seed, indices, sample_shape) if latents is None else latents
     alpha, sigma = levels.alpha[0], levels.sigma[0]
     return sigma * z if init is None else alpha * init + sigma * z
 
@@ -210,11 +208,3 @@ def progress_bar(verbose, total):
 def _padded(rows, kept):
     unit = 16 if kept else _ROWS  # a trajectory's buffer has the table's length: do not pad it much
     return math.ceil(rows / unit) * unit
-
-
-def _bound(i):
-    return i if keras.backend.backend() == "torch" else ops.convert_to_tensor(np.int32(i))
-
-
-def _as_tensors(tree):
-    return keras.tree.map_structure(lambda v: v if ops.is_tensor(v) else ops.convert_to_tensor(v), tree)

@@ -60,6 +60,7 @@ class SamplingMixin:
         dtype="float32",
         noise=None,
         on_step=None,
+        latents=None,
     ):
         """Samples from the model.
 
@@ -89,6 +90,8 @@ class SamplingMixin:
             on_step: function called after every step with a `StepInfo` (step, total, level, x, x0, first_sample), for looking on or,
                 by returning an array, for changing x. Runs on the host between calls of the compiled step: another function is not
                 another compilation.
+            latents: noise to start from in place of the seed's, `(N, ...)` or one for all, standard normal: x starts as σ·latents at the
+                first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
 
         Returns:
             array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
@@ -98,6 +101,8 @@ class SamplingMixin:
         Raises:
             ValueError: arguments out of range, conditions that the network does not take, unknown names.
         """
+        if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
+            num_samples = len(latents)
         conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network)
         if guidance_scale != 1.0 and not conditions:
             raise ValueError(
@@ -110,12 +115,16 @@ class SamplingMixin:
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
         guiding = read_guidance(guidance, guidance_scale)
         sampler = samplers.get(sampler)
+        if sampler.ascends:
+            raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
         spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
         seed = check_seed(seed)
         size = batch_size or num_samples
-        shape = self._sizes_known(init)
+        shape = self._sizes_known(latents if init is None else init)
         if init is not None:
             init = checked.start_images(init, num_samples, shape)
+        if latents is not None:
+            latents = checked.start_images(latents, num_samples, shape, "latents")
         levels = sampling_levels(self.noise_schedule, spacing, num_steps, strength or 1.0)
         values = self._weight_values(weights)
         kept = recorded(trajectory)
@@ -127,7 +136,7 @@ class SamplingMixin:
             if strength == 0:
                 parts.append((start, *(np.repeat(start[None], num_steps, axis=0) for _ in kept)))
                 continue
-            x = initial_state(levels, seed, range(num_samples)[rows], shape, start)
+            x = initial_state(levels, seed, range(num_samples)[rows], shape, start, None if latents is None else latents[rows])
             extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
             if guiding.numbers:
                 extra["guidance"] = {key: np.float32(value) for key, value in guiding.numbers.items()}

@@ -11,6 +11,7 @@ from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESa
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
 from keras_diffusion.samplers.ipndm import IPNDMSampler
 from keras_diffusion.samplers.lcm import ConsistencySampler, LCMSampler
+from keras_diffusion.samplers.likelihood import ProbabilityFlow, log_likelihood
 from keras_diffusion.samplers.lms import LMSSampler
 from keras_diffusion.samplers.pndm import PNDMSampler
 from keras_diffusion.samplers.repaint import RePaintSampler
@@ -50,6 +51,7 @@ __all__ = [
     "LCMSampler",
     "LMSSampler",
     "PNDMSampler",
+    "ProbabilityFlow",
     "RK4Sampler",
     "RePaintSampler",
     "RestartSampler",
@@ -59,4 +61,5 @@ __all__ = [
     "TCDSampler",
     "UniPCSampler",
     "get",
+    "log_likelihood",
 ]

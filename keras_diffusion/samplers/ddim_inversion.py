@@ -14,8 +14,7 @@ where the noise is low.)
 
 import numpy as np
 
-from keras_diffusion.core.levels import Levels
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, check_levels, pairs
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs, upwards
 
 # Rows (a, b) of what is taken to change little; those of `predictors`, which samplers do not import.
 _ROWS = {
@@ -60,9 +59,7 @@ class DDIMInversionSampler(Sampler):
         self.evaluations_per_step = iterations
 
     def check(self, levels):
-        first, last = (Levels(*(np.ravel(np.asarray(v, "float64"))[i] for v in levels)).log_snr for i in (0, -1))
-        falling = levels.map(lambda v: np.asarray(v)[::-1]) if first > last else levels
-        return check_levels(falling).map(lambda v: v[::-1])
+        return upwards(levels)
 
     def closes_apart(self, levels):
         return False  # the clean level is where this walk starts

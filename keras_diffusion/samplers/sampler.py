@@ -292,6 +292,11 @@ def check_noise_kind(kind):
     return kind
 
 
+def padded(table, length):
+    """A table made longer by repeating its last row."""
+    return keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - len(column), axis=0)]), table)
+
+
 def to_tensors(plan):
     """A table's float64 columns as tensors of the solver's type."""
     return keras.tree.map_structure(lambda column: ops.convert_to_tensor(np.asarray(column, solver_dtype())), plan)
@@ -313,6 +318,13 @@ def check_levels(levels):
     if rule:
         raise ValueError(f"A sampler walks down a grid of levels: {rule}. Received: alpha={alpha}, sigma={sigma}")
     return levels
+
+
+def upwards(levels):
+    """A grid that falls, or rises, as one that rises from clean to noisy, in float64 arrays; raises unless it does either."""
+    levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
+    falls = levels.log_snr[0] < levels.log_snr[-1]
+    return check_levels(levels if falls else levels.map(lambda v: v[::-1])).map(lambda v: v[::-1])
 
 
 def pairs(levels):

@@ -16,6 +16,21 @@ def test_posterior_means_agree_with_the_reference(problem):
     np.testing.assert_allclose(array(eps), check["eps"], atol=tolerance(2e-5, 1e-12))
 
 
+@pytest.mark.parametrize("problem", ["gmm2", "gmmimg"])
+def test_log_density_agrees_with_the_reference(problem):
+    check = {key: PROBLEM[f"{problem}/check_{key}"] for key in ("x", "alpha", "sigma", "logp")}
+    denoise = mixture(problem)
+    log_prob = denoise.log_prob(check["x"], Levels(np.zeros(12), check["alpha"], check["sigma"]))
+    np.testing.assert_allclose(array(log_prob), check["logp"], rtol=tolerance(2e-5, 1e-11))
+    clean = denoise.log_prob(check["x"], Levels(0.0, 1.0, 0.0))
+    np.testing.assert_array_equal(array(denoise.log_prob(check["x"])), array(clean))
+
+
+def test_a_point_has_no_density():
+    with pytest.raises(ValueError, match="A point has no density; take a level with noise. Received: level=None"):
+        MixtureDenoiser([1.0], [[0.0]], [0.0]).log_prob([[0.0]])
+
+
 def test_one_level_for_all_equals_the_same_level_for_each():
     x = np.random.default_rng(0).standard_normal((5, 2))
     denoise = mixture("gmm2")

@@ -1,0 +1,141 @@
+"""Log-likelihood under a trained model, compiled: the part of `DiffusionModel` that measures. The maths is in `samplers/likelihood.py`.
+
+The network is evaluated from σ/α = `sigma_min` up to the end of the schedule, and the density is that of the data with this little noise.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
+from keras_diffusion.core.levels import Levels
+from keras_diffusion.core.noise import check_seed
+from keras_diffusion.core.precision import solver_dtype
+from keras_diffusion.models import inputs as checked
+from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
+from keras_diffusion.samplers.sampler import Walk, padded, to_tensors
+from keras_diffusion.schedulers.spacing import check_steps
+
+_ROWS = 256  # rows that a table is padded to; longer ones to the next multiple
+
+
+class LikelihoodMixin:
+    """`log_likelihood` and `bits_per_dim`, for a model that can `generate`."""
+
+    def log_likelihood(
+        self,
+        data,
+        conditions=None,
+        num_steps=100,
+        method="rk4",
+        divergence="auto",
+        num_probes=1,
+        seed=None,
+        prior="gaussian",
+        data_mean=0.0,
+        data_std=0.5,
+        sigma_min=0.002,
+        weights="ema",
+        batch_size=None,
+    ):
+        """Log-densities of samples under the model.
+
+        Args:
+            data: samples `(N, ...)`, float in [−1, 1]; uint8 is scaled as for training; latents where there is an autoencoder.
+            conditions: dict, as in `generate`; conditions left out are null.
+            num_steps: steps ≥ 1 of the integration. Default 100.
+            method: "euler", "heun", "rk4" (default), or another Runge–Kutta sampler; "rk4" evaluates the network 4 times per step.
+            divergence: "exact", "hutchinson", or "auto" (default): exact for samples of up to 64 elements.
+            num_probes: probes of Hutchinson's estimate ≥ 1. Default 1.
+            seed: int, of the probes; sample i's depend on (seed, i) alone. None (default) takes a new one.
+            prior: "gaussian" (default), or a function of (x, level): see `samplers.log_likelihood`.
+            data_mean, data_std: moments of the data for the prior. Without effect where the schedule ends at pure noise. Default 0, 0.5.
+            sigma_min: σ/α of the cleanest level, > 0; a schedule's own, where that is higher. Default 0.002.
+            weights: "ema" (default), the average, where there is one; or "raw".
+            batch_size: samples per batch; None (default): all at once.
+
+        Returns:
+            float64 array `(N,)`, in nats: densities over the space of the samples, with values in [−1, 1].
+
+        Raises:
+            ValueError: arguments out of range, samples of another shape than the network's, unknown names.
+        """
+        shape = self._sizes_known(data)
+        data = checked.start_images(data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data")
+        conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network)
+        flow, seed = ProbabilityFlow(method), check_seed(seed)
+        levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
+        plan = to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS)))
+        values, size, parts = self._weight_values(weights), batch_size or num_samples, []
+        for first in range(0, num_samples, size):
+            rows = slice(first, min(first + size, num_samples))
+            x = ops.convert_to_tensor(levels.alpha[0] * data[rows], dtype=solver_dtype())
+            probes = make_probes(x.shape, divergence, num_probes, seed, first)
+            given = as_tensors((values, {key: value[rows] for key, value in conditions.items()}))
+            x, integral = self._likelihood_program(flow)(given, x, probes, plan, loop_bound(0), loop_bound(num_steps))
+            parts.append(flow.log_density(Walk(x, {"integral": integral}, ()), levels, prior, data_mean, data_std))
+        # From the density of α·data to that of the data.
+        return np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])
+
+    def bits_per_dim(self, data, conditions=None, seed=None, **options):
+        """Bits per element that an ideal code based on the model needs for images of 256 levels.
+
+        uint8 images are dequantized: noise uniform within a level, drawn from `seed`, makes densities of probabilities, and the mean of
+        the result over the noise is an upper bound on the bits of a lossless code. Float data in [−1, 1] is taken as it is, its density
+        expressed per level of 1/127.5: it is comparable with others only if it was dequantized before.
+
+        Args:
+            data: images `(N, ...)`, uint8, or float in [−1, 1].
+            conditions: dict, as in `generate`.
+            seed: int, of dequantization and probes; None (default) takes a new one.
+            options: as in `log_likelihood`.
+
+        Returns:
+            float64 array `(N,)`: −log₂ p(image in [0, 255])/d.
+
+        Reference:
+            Theis, van den Oord & Bethge 2016, arXiv:1511.01844, section 3.1 (dequantization).
+        """
+        seed, data = check_seed(seed), np.asarray(data)
+        if data.dtype == np.uint8:
+            data = data if data.ndim > len(self.sample_shape) else data[None]
+            noise = [np.random.Generator(np.random.Philox(key=[seed, i])).random(image.shape) for i, image in enumerate(data)]
+            data = ((data + np.stack(noise) - 0.5) / 127.5 - 1.0).astype("float32")
+        nats = self.log_likelihood(data, conditions, seed=seed, **options)
+        dims = math.prod(self._sizes_known(data))
+        return -nats / (dims * math.log(2.0)) + math.log2(127.5)
+
+    def _likelihood_program(self, flow):
+        key = flow.name_of_method
+        if key not in self._likelihood_programs:
+
+            def walk_up(given, x, probes, plan, start, stop):
+                denoise = self._make_denoiser(*given, np.float32(1.0), {}, guided=False)
+                walk, _ = flow.run(flow.start(x, denoise, probes), {}, denoise, plan, None, start, stop)
+                return walk.x, walk.state["integral"]
+
+            self._likelihood_programs[key] = Compiled(walk_up)
+        return self._likelihood_programs[key]
+
+
+def likelihood_levels(schedule, num_steps, sigma_min):
+    """A grid from noise down to σ/α = `sigma_min`, geometric in σ/(α+σ): even in log σ near the data, and finite at pure noise.
+
+    Args:
+        schedule: `NoiseSchedule`; of a discrete one, the first level is the lowest that there can be.
+        num_steps: n ≥ 1.
+        sigma_min: σ/α > 0 of the cleanest level.
+
+    Returns:
+        host `Levels`, n + 1, falling.
+    """
+    check_steps(num_steps)
+    ends = schedule.levels([1.0, 1.0 / schedule.timesteps if schedule.timesteps else 0.0])
+    top, lowest = ends.sigma / (ends.alpha + ends.sigma)
+    low = max(lowest, sigma_min / (1.0 + sigma_min)) if sigma_min > 0 else 0.0
+    if not 0 < low < top:
+        raise ValueError(f"`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: sigma_min={sigma_min}")
+    position = np.geomspace(top, low, num_steps + 1)
+    t = np.append(1.0, schedule.time(-2.0 * np.log(position[1:] / (1.0 - position[1:]))))
+    return Levels(*schedule.levels(np.clip(t, 0.0, 1.0)))
