@@ -2,14 +2,14 @@
 
 DDIM's step from a noisy level s down to t is x_t = α_t·x0 + σ_t·ε, with x0 and ε predicted at (x_s, s). Upwards x_t is known and x_s is
 not. The network is told level s all the same and given the best guess of x_s there is, at first x_t itself. Its output y = a·x0 + b·ε and
-x_t are two equations for x0 and ε, and so
+x_t are two equations for x0 and ε:
 
     x_s = α_s·x0 + σ_s·ε = ((α_s·b − σ_s·a)·x_t + (α_t·σ_s − α_s·σ_t)·y) / (α_t·b − σ_t·a)
 
-for ε-prediction (a = 0, b = 1) the well-known x_s = α_s/α_t·(x_t − σ_t·ε) + σ_s·ε. The first iteration trusts that y changes little over a
-step, and so reads it with the lower level's a, b. Further ones evaluate the network at the x_s found and read v with those of level s:
-their fixed point undoes DDIM's step to rounding, whatever the network predicts. (Held v contracts fastest, ε at half the pace, x0 not
-where the noise is low.)
+For ε-prediction (a = 0, b = 1) this is the well-known x_s = α_s/α_t·(x_t − σ_t·ε) + σ_s·ε. The first iteration trusts that y changes
+little over a step, and so reads it with the lower level's a, b. Further ones evaluate the network at the x_s found and read v with those of
+level s: their fixed point undoes DDIM's step to rounding, whatever the network predicts. (Held v contracts fastest, ε at half the pace, x0
+not where the noise is low.)
 """
 
 import numpy as np
@@ -66,22 +66,20 @@ class DDIMInversionSampler(Sampler):
 
     def plan(self, levels, schedule=None):
         alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
-        a, b = _ROWS[self.prediction](alpha_t, sigma_t)
-        held_v, v = _ROWS["v"](alpha_t, sigma_t), _ROWS["v"](alpha_s, sigma_s)
-        silent = (alpha_s == 0) | (alpha_t * b == sigma_t * a)
-        # What the output is made of at level s, and what it is taken for, in the first iteration and in the others.
-        made = [np.where(silent, v_s, own) for v_s, own in zip(v, _ROWS[self.prediction](alpha_s, sigma_s), strict=True)], v
-        taken = [np.where(silent, v_t, own) for v_t, own in zip(held_v, (a, b), strict=True)], v
+        rows = _ROWS[self.prediction], _ROWS["v"]
+        (own_t, v_t), (own_s, v_s) = ([np.stack(row(*level)) for row in rows] for level in ((alpha_t, sigma_t), (alpha_s, sigma_s)))
+        silent = (alpha_s == 0) | (alpha_t * own_t[1] == sigma_t * own_t[0])
+        # What the output is made of at level s, and what it is read as: in the first iteration, and in the others.
+        first, others = (np.where(silent, v_s, own_s), np.where(silent, v_t, own_t)), (v_s, v_s)
         columns = {"x": [], "x0": [], "eps": []}
-        for (a_s, b_s), (a, b) in zip(made, taken, strict=True):
+        for made, (a, b) in (first, others):
             det = alpha_t * b - sigma_t * a
             det = np.where(det == 0, np.inf, det)  # from clean to pure noise in one step: a sample leaves no trace there
-            factor = (alpha_t * sigma_s - alpha_s * sigma_t) / det
+            on_y = (alpha_t * sigma_s - alpha_s * sigma_t) / det
             columns["x"].append((alpha_s * b - sigma_s * a) / det)
-            columns["x0"].append(factor * a_s)
-            columns["eps"].append(factor * b_s)
-        columns = {key: np.stack(column, axis=1) for key, column in columns.items()}
-        return {"level": levels.map(lambda v: v[1:]), **columns}
+            columns["x0"].append(on_y * made[0])
+            columns["eps"].append(on_y * made[1])
+        return {"level": levels.map(lambda v: v[1:]), **{key: np.stack(column, axis=1) for key, column in columns.items()}}
 
     def step(self, denoise, x, row, state, noise):
         guess = x

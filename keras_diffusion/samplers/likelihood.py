@@ -25,6 +25,7 @@ from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.memory import initial_memories
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
+from keras_diffusion.core.registry import serializable
 from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk, rows_of, to_tensors, upwards
 
@@ -77,6 +78,7 @@ def log_likelihood(
     return flow.log_density(walk, levels, prior, data_mean, data_std)
 
 
+@serializable
 class ProbabilityFlow(Sampler):
     """Carries samples and their log-density from the cleanest level up to the noisiest.
 
@@ -91,10 +93,12 @@ class ProbabilityFlow(Sampler):
 
     def __init__(self, method="rk4", **kwargs):
         super().__init__(**kwargs)
-        known = [name for name in SAMPLERS.names() if isinstance(SAMPLERS.get(name), RungeKuttaSampler) and name != "edm"]
-        if method not in known:
-            raise ValueError(f"`method` must be one of the Runge–Kutta samplers: {', '.join(known)}. Received: method={method!r}")
-        self.name_of_method, self.method = method, SAMPLERS.get(method, coordinate="flow")
+        self.name_of_method, self.method = method, SAMPLERS.get(method)
+        if not isinstance(self.method, RungeKuttaSampler) or self.method.noises_per_step:
+            raise ValueError(
+                f"`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method={method!r}"
+            )
+        self.method.coordinate = "flow"
         self.evaluations_per_step = self.method.evaluations_per_step
 
     def check(self, levels):

@@ -46,6 +46,13 @@ def test_dynamic_threshold_leaves_samples_within_the_limit_alone():
     np.testing.assert_allclose(array(prediction.x0)[0], X0[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("threshold", [StaticThreshold, DynamicThreshold])
+def test_epsilon_may_be_kept(threshold):
+    kept, derived = (threshold(Given(), keep_eps=keep)(tensor(X), LEVEL) for keep in (True, False))
+    np.testing.assert_array_equal(array(kept.eps), 0 * X0)
+    np.testing.assert_array_equal(array(kept.x0), array(derived.x0))
+
+
 def test_replace_known():
     mask = np.zeros((1, 5, 5, 1))
     mask[:, :2] = 1.0

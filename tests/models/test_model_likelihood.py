@@ -105,7 +105,7 @@ def test_levels_of_a_likelihood(schedule):
         ({"sigma_min": 1e9}, "below the noisiest. Received: sigma_min=1000000000.0"),
         ({"num_steps": 0}, "at least one step"),
         ({"data": np.zeros((2, 3), "float32")}, "Received: data of shape"),
-        ({"method": "ddim"}, "Runge–Kutta samplers"),
+        ({"method": "ddim"}, "deterministic Runge–Kutta sampler"),
         ({"weights": "best"}, "'ema' or 'raw'"),
     ],
 )

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from golden_data import array, exploding_levels, load, mixture, tensor, tolerance
+from golden_data import array, exploding_levels, load, mixture, round_trip, tensor, tolerance
 
 from keras_diffusion.core.compile import Compiled, loop_bound
 from keras_diffusion.core.levels import Levels
@@ -140,9 +140,7 @@ def test_probes():
 
 
 def test_config_round_trip():
-    flow = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(ProbabilityFlow("heun")), custom_objects={"ProbabilityFlow": ProbabilityFlow}
-    )
+    flow = round_trip(ProbabilityFlow("heun"))
     assert flow.name_of_method == "heun" and flow.evaluations_per_step == 2
 
 
@@ -159,7 +157,8 @@ class Remembering(Denoiser):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "ddim"}, "`method` must be one of the Runge–Kutta samplers: .*rk4. Received: method='ddim'"),
+        ({"method": "ddim"}, "`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method='ddim'"),
+        ({"method": "edm"}, "deterministic Runge–Kutta sampler, such as 'rk4'. Received: method='edm'"),
         ({"divergence": "none"}, "`divergence` must be 'auto', 'exact' or 'hutchinson'. Received: divergence='none'"),
         ({"num_probes": 0}, "`num_probes` counts probes and must be an integer of at least 1. Received: num_probes=0"),
         ({"prior": "flat"}, r"`prior` must be 'gaussian' or a function \(x, level\) → log-densities. Received: prior='flat'"),

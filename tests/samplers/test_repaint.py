@@ -86,7 +86,7 @@ def test_one_resampling_never_jumps():
 
 @pytest.mark.parametrize("trajectory", [False, "both"])
 def test_what_is_known_is_found_inside_further_wrappers(trajectory):
-    mask, known = np.array([[1.0, 0.0]]), np.full((1, 2), 0.5)
+    mask, known = tensor([[1.0, 0.0]]), tensor([[0.5, 0.5]])
     denoise = StaticThreshold(ReplaceKnown(mixture("gmm2"), known, mask), 2.0)
     sampler = samplers.get("repaint", jump_length=2, resamplings=2)
     drawn, level = [], grid(4).map(lambda v: tensor(v[2]))
