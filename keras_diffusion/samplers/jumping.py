@@ -18,15 +18,15 @@ from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, rows_of
 class JumpingSampler(Sampler):
     """Base class of samplers that walk with another one and jump.
 
-    A subclass writes `pieces`. The last draw of a row is the jump's, those before are the wrapped sampler's. Noise is independent unless
-    the wrapped sampler's is given: one Brownian path would repeat its noise at every visit of a level, and is refused.
+    A subclass writes `pieces`. The last draw of a row is the jump's, those before are the wrapped sampler's. All noise is independent: one
+    Brownian path would repeat its noise at every visit of a level.
 
     Args:
         sampler: `Sampler`, its name, or a dict with options: any that walks down by a table.
         s_noise: factor on the jumps' noise. Default 1.
 
     Raises:
-        ValueError: a sampler that walks upwards, jumps itself, or chooses its own steps.
+        ValueError: a sampler that walks upwards, jumps itself, or chooses its own steps; Brownian noise (at plan time).
     """
 
     table_options: tuple[str, ...] = ("s_noise",)

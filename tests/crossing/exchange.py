@@ -22,7 +22,7 @@ T = np.linspace(0.02, 0.98, 25).astype("float32")
 X, Y = (RNG.standard_normal((25, 4, 3)).astype("float32") for _ in range(2))
 MIXTURE = kd.denoisers.MixtureDenoiser([0.4, 0.6], [[-1.0, 0.5], [0.7, -0.2]], [0.3, 0.2])
 POINTS = RNG.standard_normal((6, 2)).astype("float32")
-NOISE = RNG.standard_normal((7, 2, 6, 2)).astype("float32")
+NOISE = RNG.standard_normal((16, 3, 6, 2)).astype("float32")
 
 
 def parts():
@@ -46,10 +46,15 @@ def parts():
     for name in kd.samplers.SAMPLERS.names():
         made[f"sampler {name}"] = (
             kd.samplers.get(name),
-            lambda s: list(s.sample(levels.sigma[0] * POINTS, MIXTURE, levels, noise=NOISE, schedule=cosine, trajectory=True)),
+            lambda s: list(s.sample(levels.sigma[0] * POINTS, MIXTURE, levels, noise_for(s, levels), cosine, trajectory=True)),
         )
     made["denoiser mixture"] = (MIXTURE, lambda d: list(d(POINTS, cosine.levels(0.5))))
     return made
+
+
+def noise_for(sampler, levels):
+    """As many rows of noise as the sampler's table has."""
+    return NOISE[: sampler.step_ends(sampler.check(levels))[-1] + 1]
 
 
 def networks():
