@@ -1,22 +1,11 @@
 """What the cases of diffusers' DDIM and DDPM have in common: levels from a table of ᾱ, and how they clip x0."""
 
 import numpy as np
+from diffusers_cases import Amplified
 from golden_data import mixture
 
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.denoisers import Denoiser
-from keras_diffusion.denoisers.denoiser import with_x0
 from keras_diffusion.guidance import DynamicThreshold, StaticThreshold
-
-
-class Gain(Denoiser):
-    """A denoiser whose x0 is too large by a factor."""
-
-    def __init__(self, denoiser, gain):
-        self.denoiser, self.gain = denoiser, gain
-
-    def __call__(self, x, level):
-        return with_x0(x, self.gain * self.denoiser(x, level).x0, level)
 
 
 def alphas_of(case):
@@ -35,7 +24,7 @@ def denoiser_of(case, keep_eps):
     keep_eps = keep_eps and not case.config["step_kwargs"].get("use_clipped_model_output")
     denoise, name = mixture(problem), f"{problem}, gain {case.config['x0_gain']}, {keep_eps}"
     if case.config.get("x0_gain", 1.0) != 1:
-        denoise = Gain(denoise, case.config.get("x0_gain", 1.0))
+        denoise = Amplified(denoise, case.config.get("x0_gain", 1.0))
     if options.get("thresholding"):
         quantile, ceiling = options["dynamic_thresholding_ratio"], options["sample_max_value"]
         return DynamicThreshold(denoise, quantile, ceiling=ceiling, keep_eps=keep_eps), f"{name}, quantile {quantile}, {ceiling}"

@@ -60,7 +60,7 @@ def test_cosine_general_has_flaxdiffs_range():
         (schedulers.get, "noise schedule", "cosine, .*flow, .*linear"),
         (schedulers.get_spacing, "spacing", "exponential, karras, .*trailing"),
         (predictors.get, "predictor", "edm, epsilon, v, velocity, x0"),
-        (samplers.get, "sampler", ".*ddim, ddpm, .*euler, .*rk4"),
+        (samplers.get, "sampler", ".*ddim, .*ddpm, .*euler, .*rk4"),
         (training.get_time_distribution, "time distribution", "discrete, log_normal_sigma, logit_normal, uniform"),
         (training.get_loss_weighting, "loss weighting", "edm, min_snr, .*none, .*snr"),
     ],
