@@ -60,6 +60,7 @@ PEERS = {
     "dpmpp_3m_sde": ("sample_dpmpp_3m_sde", "DPMSolverMultistepScheduler(sde-dpmsolver++)", "–"),
     "dpmpp_2s_ancestral": ("sample_dpmpp_2s_ancestral", "–", "–"),
     "dpmpp_sde": ("sample_dpmpp_sde", "DPMSolverSDEScheduler", "–"),
+    "dpm_singlestep": ("–", "DPMSolverSinglestepScheduler", "–"),
     "dpm_2s": ("–", "DPMSolverSinglestepScheduler(dpmsolver)", "–"),
     "dpm_3s": ("–", "DPMSolverSinglestepScheduler(dpmsolver)", "–"),
     "dpmpp_2s": ("–", "DPMSolverSinglestepScheduler", "–"),

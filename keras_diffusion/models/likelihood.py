@@ -13,6 +13,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
 from keras_diffusion.samplers.sampler import Walk, padded, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
@@ -111,7 +112,7 @@ class LikelihoodMixin:
         if key not in self._likelihood_programs:
 
             def walk_up(given, x, probes, plan, start, stop):
-                denoise = self._make_denoiser(*given, np.float32(1.0), {}, guided=False)
+                denoise = self._make_denoiser(read_guidance(None, 1.0), *given, np.float32(1.0), {}, guided=False)
                 walk, _ = flow.run(flow.start(x, denoise, probes), {}, denoise, plan, None, start, stop)
                 return walk.x, walk.state["integral"]
 
