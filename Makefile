@@ -3,7 +3,7 @@
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
 #
-# make bench measures what generation costs beside the network itself; make solvers writes docs/solvers.md anew (about 5 minutes).
+# make bench measures what generation costs beside the network itself; make solvers writes docs/solvers.md anew (about a minute).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
