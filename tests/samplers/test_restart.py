@@ -74,8 +74,16 @@ def test_table_and_ends_of_steps():
 def test_multistep_methods_start_every_piece_without_history():
     table = samplers.get("restart", sampler="dpmpp_2m", restarts=[(0.1, 1.0, 2, 3)]).table(karras(12, sigma_min=0.02), SCHEDULE)
     starts = np.flatnonzero(table["gain"] != 1)
-    weights = table["inner"]["B"]
-    assert len(starts) == 2 and np.all(weights[starts, 1] == 0) and np.all(weights[starts + 1, 1] != 0)
+    past = table["inner"]["bend"][:, 0]
+    assert len(starts) == 2 and np.all(past[starts] == 0) and np.all(past[starts + 1] != 0)
+
+
+def test_draws_of_the_wrapped_sampler_keep_their_common_part_and_jumps_are_independent():
+    levels = karras(12, sigma_min=0.02)
+    coupling = samplers.get("restart", sampler="dpmpp_sde", restarts=[(0.1, 1.0, 2, 3)]).table(levels, SCHEDULE, "independent")["coupling"]
+    inner = samplers.get("dpmpp_sde").table(levels, SCHEDULE, "independent")["coupling"]
+    np.testing.assert_allclose(coupling[0, :2, :2], inner[0], atol=1e-9)
+    assert coupling.shape[1:] == (3, 3) and np.all(coupling[:, 2] == [0, 0, 1]) and np.all(coupling[:, :2, 2] == 0)
 
 
 @pytest.mark.parametrize("restarts", [(), [(0.0001, 0.001, 2, 2)], [(30.0, 40.0, 2, 2)]], ids=["none", "below the grid", "above it"])
