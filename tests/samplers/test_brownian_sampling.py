@@ -49,6 +49,7 @@ def test_unknown_kind_of_noise():
         walk("ddpm", [0.9, 0.3], "pink")
 
 
+@pytest.mark.slow  # sums of many normals take long in TensorFlow's eager mode; `generate` is compiled, see test_watching.py
 @pytest.mark.parametrize("name", ["dpmpp_2m_sde", "dpmpp_sde"])
 def test_more_steps_refine_the_same_sample(name):
     """On a mixture: the samples of 40 and of 80 steps are near each other, for independent noise they are not."""

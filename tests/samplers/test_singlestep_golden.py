@@ -84,6 +84,7 @@ def test_dpm_fast_agrees_with_k_diffusion(name, scale):
     assert scaled_error(steps, alpha, case, ends) < tolerance(2e-5, 1e-9)
 
 
+@pytest.mark.slow  # Brownian sums take long in TensorFlow's eager mode
 @pytest.mark.parametrize(("name", "options"), [("dpmpp_2s", {"eta": 1.0}), ("dpmpp_3s", {"eta": 0.5}), ("dpm_fast", {"eta": 1.0})])
 def test_statistics_with_noise(name, options):
     """Exact denoiser of N(0.4, 0.6²), each sampler's own noise: mean and standard deviation within 3 standard errors."""
