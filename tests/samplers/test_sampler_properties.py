@@ -195,6 +195,24 @@ def test_twins_are_equal(one, other, schedule):
     np.testing.assert_allclose(results[0], results[1], atol=1e-5 * np.abs(x).max())
 
 
+@pytest.mark.parametrize("name", DOWN)
+@pytest.mark.parametrize("scale", ["vp", "flow"])
+def test_only_the_ratio_of_noise_to_signal_counts(name, scale):
+    """Invariance under (α, σ) → (1, σ/α): x/α is the same whatever α is."""
+    sampler = samplers.get(name)
+    ratio = np.append(10.0 * (0.03 / 10.0) ** np.linspace(0, 1, 12), 0.0)
+    t, alpha = np.linspace(1, 0, 13), {"vp": 1 / np.sqrt(1 + ratio**2), "flow": 1 / (1 + ratio)}[scale]
+    exploding, other = Levels(t, np.ones(13), ratio), Levels(t, alpha, alpha * ratio)
+    noise, x = noise_for(sampler, exploding), ratio[0] * X
+    expected = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), exploding, noise)
+    steps = compiled_sampling.sample(sampler, alpha[0] * x, "gmm2", mixture("gmm2"), other, noise)
+    factor = (np.array([alpha[-2], 1.0]) if name in ADAPTIVE else alpha[1:])[:, None, None]
+    if name == "dpm_fast":  # x is at levels of its own before the end
+        steps, factor, expected = steps[-1], factor[-1], expected[-1]
+    # An adaptive sampler's step lengths amplify rounding.
+    np.testing.assert_allclose(steps / factor, expected, atol=(1e-3 if name in ADAPTIVE else 2e-5) * np.abs(expected).max())
+
+
 def test_ancestral_step_is_the_posterior_of_ddpm():
     """q(x_s | x_t, x0) of Ho et al. 2020, eq. 6 and 7, written with ᾱ and β of a table."""
     schedule = schedulers.get("linear", timesteps=50)
