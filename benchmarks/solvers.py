@@ -22,7 +22,8 @@ from keras_diffusion.core.files import write_whole
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import seed_words
 from keras_diffusion.denoisers import MixtureDenoiser
-from keras_diffusion.samplers.sampler import SAMPLERS, noise_source, rows_of, to_tensors
+from keras_diffusion.samplers.sampler import SAMPLERS
+from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
 
 jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")

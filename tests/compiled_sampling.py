@@ -6,7 +6,8 @@ from golden_data import array, tensor
 from keras import ops
 
 from keras_diffusion.core.compile import Compiled
-from keras_diffusion.samplers.sampler import Walk, rows_of, to_tensors
+from keras_diffusion.samplers.sampler import Walk
+from keras_diffusion.samplers.tables import rows_of, to_tensors
 
 ROWS = 512  # rows that every table is padded to
 PROGRAMS = {}

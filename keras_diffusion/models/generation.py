@@ -20,7 +20,8 @@ from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise, seed_words
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.samplers.sampler import Walk, check_noise_kind, noise_source, padded, recorded, rows_of, to_tensors
+from keras_diffusion.samplers.sampler import Walk
+from keras_diffusion.samplers.tables import check_noise_kind, noise_source, padded, recorded, rows_of, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
 
 _ROWS = 1024  # rows that a table is padded to; longer ones to the next multiple

@@ -15,7 +15,8 @@ from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
-from keras_diffusion.samplers.sampler import Walk, padded, to_tensors
+from keras_diffusion.samplers.sampler import Walk
+from keras_diffusion.samplers.tables import padded, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
 
 _ROWS = 256  # rows that a table is padded to; longer ones to the next multiple

@@ -15,7 +15,7 @@ from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.guiding import read_guidance
-from keras_diffusion.samplers.sampler import recorded
+from keras_diffusion.samplers.tables import recorded
 
 
 class SamplingMixin:

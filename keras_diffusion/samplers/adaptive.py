@@ -28,7 +28,8 @@ from keras_diffusion.core.memory import initial_memories, recall, remembered, re
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.pid_controller import PIDController
-from keras_diffusion.samplers.sampler import Sampler, Walk, noise_source, to_tensors
+from keras_diffusion.samplers.sampler import Sampler, Walk
+from keras_diffusion.samplers.tables import noise_source, to_tensors
 
 _NODES = 1025
 _PURE_RATIO = 1e3

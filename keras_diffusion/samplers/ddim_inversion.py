@@ -14,7 +14,8 @@ not where the noise is low.)
 
 import numpy as np
 
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs, upwards
+from keras_diffusion.samplers.grids import pairs, upwards
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 # Rows (a, b) of what is taken to change little; those of `predictors`, which samplers do not import.
 _ROWS = {

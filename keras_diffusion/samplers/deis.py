@@ -10,8 +10,9 @@ A step from pure noise (α = 0) is of first order, and ε there, infinitely far 
 
 import numpy as np
 
+from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order, exponential_moments, known_nodes, quadrature_weights
-from keras_diffusion.samplers.sampler import SAMPLERS, pairs
+from keras_diffusion.samplers.sampler import SAMPLERS
 
 _FEW_STEPS = 15
 

@@ -11,8 +11,9 @@ order, and `lms`, which computes them for the grid, is the one of its own order.
 
 import numpy as np
 
+from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import ADAMS_BASHFORTH, MultistepSampler, check_order
-from keras_diffusion.samplers.sampler import SAMPLERS, pairs
+from keras_diffusion.samplers.sampler import SAMPLERS
 
 
 @SAMPLERS.register("ipndm")

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, rows_of
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.tables import rows_of
 
 
 class JumpingSampler(Sampler):

@@ -26,8 +26,10 @@ from keras_diffusion.core.memory import initial_memories
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.core.registry import serializable
+from keras_diffusion.samplers.grids import upwards
 from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk, rows_of, to_tensors, upwards
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
+from keras_diffusion.samplers.tables import rows_of, to_tensors
 
 _EXACT_UP_TO = 64  # elements of a sample; beyond, "auto" estimates the trace
 

@@ -9,8 +9,9 @@ and, since x̂_t = x0 + σ̂_t·ε, the same without dividing by α:   x_s = α_
 
 import numpy as np
 
+from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order
-from keras_diffusion.samplers.sampler import SAMPLERS, pairs
+from keras_diffusion.samplers.sampler import SAMPLERS
 
 
 @SAMPLERS.register("lms")

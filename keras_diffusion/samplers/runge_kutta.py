@@ -16,7 +16,8 @@ EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min
 import numpy as np
 
 from keras_diffusion.samplers.between import level_at_ratio
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
+from keras_diffusion.samplers.grids import pairs
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 
 class RungeKuttaSampler(Sampler):

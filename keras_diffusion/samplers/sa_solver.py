@@ -13,6 +13,7 @@ which row i adds, carried on, to its weights of the past (see `unipc`).
 
 import numpy as np
 
+from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import (
     MultistepSampler,
     check_order,
@@ -21,7 +22,7 @@ from keras_diffusion.samplers.multistep import (
     noisy_scales,
     quadrature_weights,
 )
-from keras_diffusion.samplers.sampler import SAMPLERS, pairs
+from keras_diffusion.samplers.sampler import SAMPLERS
 
 
 @SAMPLERS.register("sa_solver")

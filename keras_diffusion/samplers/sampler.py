@@ -20,11 +20,12 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core import noise as noise_sources
-from keras_diffusion.core.brownian import brownian_normal, brownian_table, coupling_table
-from keras_diffusion.core.levels import Levels
+from keras_diffusion.core.brownian import brownian_table, coupling_table
 from keras_diffusion.core.memory import initial_memories, parts_of, remembering
 from keras_diffusion.core.precision import solver_dtype, solver_layer_options
 from keras_diffusion.core.registry import Registry
+from keras_diffusion.samplers.grids import check_levels
+from keras_diffusion.samplers.tables import check_noise_kind, noise_source, recorded, rows_of, to_tensors
 
 SAMPLERS = Registry("sampler")
 
@@ -256,81 +257,3 @@ class _Watched:
 def _write(buffer, i, value):
     # All indices with the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types enabled.
     return ops.slice_update(buffer, (i % buffer.shape[0],) + (0 * i,) * (len(buffer.shape) - 1), value[None])
-
-
-def noise_source(plan, words, shape, first_index=0):
-    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else counter noise."""
-    shape = tuple(shape)
-
-    def independent(i, draw):
-        return noise_sources.counter_normal(words, i, draw, shape, first_index)
-
-    def coupled(i, draw):
-        share = ops.take(plan["coupling"], i, axis=0)[draw]
-        return sum(share[k] * independent(i, k) for k in range(draw + 1))
-
-    def brownian(i, draw):
-        row = {key: ops.take(column, i, axis=0)[draw] for key, column in plan["brownian"].items()}
-        return brownian_normal(words, row, shape, first_index)
-
-    return brownian if "brownian" in plan else coupled if "coupling" in plan else independent
-
-
-def rows_of(plan):
-    """Number of rows of a table."""
-    return keras.tree.flatten(plan)[0].shape[0]
-
-
-def recorded(trajectory):
-    """What a `trajectory` argument asks for: a tuple of "x" and "x0"."""
-    known = {False: (), True: ("x",), "x": ("x",), "x0": ("x0",), "both": ("x", "x0")}
-    if not isinstance(trajectory, (bool, str)) or trajectory not in known:
-        raise ValueError(f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={trajectory!r}")
-    return known[trajectory]
-
-
-def check_noise_kind(kind):
-    """`kind` if it is "independent" or "brownian"."""
-    if kind not in ("independent", "brownian"):
-        raise ValueError(f"Noise is an array, 'independent', 'brownian', or None for the sampler's own way. Received: noise={kind!r}")
-    return kind
-
-
-def padded(table, length):
-    """A table made longer by repeating its last row."""
-    return keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - len(column), axis=0)]), table)
-
-
-def to_tensors(plan):
-    """A table's float64 columns as tensors of the solver's type."""
-    return keras.tree.map_structure(lambda column: ops.convert_to_tensor(np.asarray(column, solver_dtype())), plan)
-
-
-def check_levels(levels):
-    """`levels` as float64 arrays; raises unless they are a grid that a sampler can walk down."""
-    levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
-    t, alpha, sigma = levels
-    rule = None
-    with np.errstate(invalid="ignore"):  # ∞ − ∞ of two clean levels is not > 0 either
-        falls = t.shape == alpha.shape == sigma.shape and np.all(np.diff(levels.log_snr) > 0)
-    if not t.shape == alpha.shape == sigma.shape or t.ndim != 1 or len(t) < 2:
-        rule = "t, alpha and sigma must be vectors of one length n + 1, n ≥ 1 being the number of steps"
-    elif not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(sigma)) and np.all(alpha >= 0) and np.all(sigma >= 0)):
-        rule = "alpha and sigma must be finite and not negative"
-    elif not falls:
-        rule = "the noise must fall strictly from each level to the next (σ/α decreasing), and only the last level may be clean"
-    if rule:
-        raise ValueError(f"A sampler walks down a grid of levels: {rule}. Received: alpha={alpha}, sigma={sigma}")
-    return levels
-
-
-def upwards(levels):
-    """A grid that falls, or rises, as one that rises from clean to noisy, in float64 arrays; raises unless it does either."""
-    levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
-    falls = levels.log_snr[0] < levels.log_snr[-1]
-    return check_levels(levels if falls else levels.map(lambda v: v[::-1])).map(lambda v: v[::-1])
-
-
-def pairs(levels):
-    """(α, σ) at the start and at the end of every step: four arrays (n,)."""
-    return levels.alpha[:-1], levels.sigma[:-1], levels.alpha[1:], levels.sigma[1:]

@@ -17,7 +17,8 @@ order. The step to a clean level is x ← x0.
 import numpy as np
 
 from keras_diffusion.samplers.between import level_at_ratio
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, pairs
+from keras_diffusion.samplers.grids import pairs
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 
 class TwoStageSampler(Sampler):

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_diffusion.core.brownian import brownian_normal, brownian_table, coupling_table
 from keras_diffusion.core.noise import seed_words
-from keras_diffusion.samplers.sampler import to_tensors
+from keras_diffusion.samplers.tables import to_tensors
 
 SHAPE = (3, 5000)
 

@@ -10,7 +10,8 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.denoisers import Denoiser
 from keras_diffusion.samplers import ProbabilityFlow, log_likelihood
 from keras_diffusion.samplers.likelihood import make_probes
-from keras_diffusion.samplers.sampler import Walk, padded, to_tensors
+from keras_diffusion.samplers.sampler import Walk
+from keras_diffusion.samplers.tables import padded, to_tensors
 
 CASES = load("kdiff_log_likelihood")
 X = mixture("gmm2").sample(6, seed=4)

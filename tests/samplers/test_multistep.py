@@ -10,7 +10,8 @@ from test_sampler_orders import DENOISE, SCHEDULE, START, exact_path, exact_x0, 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.multistep import exponential_moments, quadrature_weights
-from keras_diffusion.samplers.sampler import Walk, to_tensors
+from keras_diffusion.samplers.sampler import Walk
+from keras_diffusion.samplers.tables import to_tensors
 
 FULL = {"lower_order_final": False}
 X = np.random.default_rng(0).standard_normal((4, 2))

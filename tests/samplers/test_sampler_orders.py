@@ -13,7 +13,8 @@ from golden_data import array, tensor, tolerance
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.denoisers import MixtureDenoiser
-from keras_diffusion.samplers.sampler import SAMPLERS, Walk, to_tensors
+from keras_diffusion.samplers.sampler import SAMPLERS, Walk
+from keras_diffusion.samplers.tables import to_tensors
 
 WEIGHTS, MEANS, STDS = np.array([0.6, 0.4]), np.array([[0.8, -0.3], [-0.5, 0.6]]), np.array([0.5, 0.4])
 SCHEDULE = schedulers.get("vp")

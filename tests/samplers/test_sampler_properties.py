@@ -10,7 +10,8 @@ from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.denoisers import MixtureDenoiser
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, check_levels
+from keras_diffusion.samplers.grids import check_levels
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 CONSISTENCY = ("consistency", "lcm", "tcd")  # for consistency models: with an exact denoiser they do not converge
 ADAPTIVE = ("dpm_adaptive",)  # whose grid is one row, however many levels it has: see test_adaptive.py

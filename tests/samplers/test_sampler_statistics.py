@@ -9,7 +9,8 @@ from golden_data import PROBLEM, array, mixture, tensor
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.compile import Compiled
 from keras_diffusion.core.noise import seed_words
-from keras_diffusion.samplers.sampler import SAMPLERS, noise_source, rows_of, to_tensors
+from keras_diffusion.samplers.sampler import SAMPLERS
+from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
 
 N = 100_000
 SCHEDULE = schedulers.get("cosine")
