@@ -13,6 +13,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.generation import progress_bar
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
 from keras_diffusion.samplers.sampler import Walk
@@ -40,6 +41,7 @@ class LikelihoodMixin:
         sigma_min=0.002,
         weights="ema",
         batch_size=None,
+        verbose="auto",
     ):
         """Log-densities of samples under the model.
 
@@ -48,7 +50,8 @@ class LikelihoodMixin:
             conditions: dict, as in `generate`; conditions left out are null.
             num_steps: steps ≥ 1 of the integration. Default 100.
             method: "euler", "heun", "rk4" (default), or another Runge–Kutta sampler; "rk4" evaluates the network 4 times per step.
-            divergence: "exact", "hutchinson", or "auto" (default): exact for samples of up to 64 elements.
+            divergence: "exact", one derivative per element and evaluation; "hutchinson", one per probe; or "auto" (default): exact for
+                samples of up to 16 elements.
             num_probes: probes of Hutchinson's estimate ≥ 1. Default 1.
             seed: int, of the probes; sample i's depend on (seed, i) alone. None (default) takes a new one.
             prior: "gaussian" (default), or a function of (x, level): see `samplers.log_likelihood`.
@@ -56,6 +59,7 @@ class LikelihoodMixin:
             sigma_min: σ/α of the cleanest level, > 0; a schedule's own, where that is higher. Default 0.002.
             weights: "ema" (default), the average, where there is one; or "raw".
             batch_size: samples per batch; None (default): all at once.
+            verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
 
         Returns:
             float64 array `(N,)`, in nats: densities over the space of the samples, with values in [−1, 1].
@@ -70,12 +74,20 @@ class LikelihoodMixin:
         levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
         plan = to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS)))
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
-        for first in range(0, num_samples, size):
+        bar = progress_bar(verbose, num_steps * -(-num_samples // size))
+        chunk = math.ceil(num_steps / 20) if bar else num_steps
+        for batch, first in enumerate(range(0, num_samples, size)):
             rows = slice(first, min(first + size, num_samples))
             x = ops.convert_to_tensor(levels.alpha[0] * data[rows], dtype=solver_dtype())
             probes = make_probes(x.shape, divergence, num_probes, seed, first)
             given = as_tensors((values, {key: value[rows] for key, value in conditions.items()}))
-            x, integral = self._likelihood_program(flow)(given, x, probes, plan, loop_bound(0), loop_bound(num_steps))
+            integral = ops.zeros((x.shape[0],), x.dtype)
+            for start in range(0, num_steps, chunk):
+                stop = min(start + chunk, num_steps)
+                x, integral = self._likelihood_program(flow)(given, x, integral, probes, plan, loop_bound(start), loop_bound(stop))
+                if bar:
+                    ops.convert_to_numpy(integral)  # wait for the chunk, or the bar would run ahead
+                    bar(batch * num_steps + stop)
             parts.append(flow.log_density(Walk(x, {"integral": integral}, ()), levels, prior, data_mean, data_std))
         # From the density of α·data to that of the data.
         return np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])
@@ -112,9 +124,10 @@ class LikelihoodMixin:
         key = flow.name_of_method
         if key not in self._likelihood_programs:
 
-            def walk_up(given, x, probes, plan, start, stop):
+            def walk_up(given, x, integral, probes, plan, start, stop):
                 denoise = self._make_denoiser(read_guidance(None, 1.0), *given, np.float32(1.0), {}, guided=False)
-                walk, _ = flow.run(flow.start(x, denoise, probes), {}, denoise, plan, None, start, stop)
+                walk = Walk(x, {"integral": integral, "probes": probes}, ())
+                walk, _ = flow.run(walk, {}, denoise, plan, None, start, stop)
                 return walk.x, walk.state["integral"]
 
             self._likelihood_programs[key] = Compiled(walk_up)

@@ -31,7 +31,7 @@ from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
 from keras_diffusion.samplers.tables import rows_of, to_tensors
 
-_EXACT_UP_TO = 64  # elements of a sample; beyond, "auto" estimates the trace
+_EXACT_UP_TO = 16  # elements of a sample; beyond, "auto" estimates the trace
 
 
 def log_likelihood(
@@ -56,7 +56,7 @@ def log_likelihood(
         levels: `Levels` of n + 1 entries, falling or rising, none of them clean. The last, noisiest one is where the prior holds.
         schedule: `NoiseSchedule` of the levels; see `Sampler.plan`.
         method: Runge–Kutta sampler's name: "euler", "heun", "rk4" (default), …. The error falls with its order.
-        divergence: "exact", "hutchinson", or "auto" (default): exact for up to 64 elements.
+        divergence: "exact", "hutchinson", or "auto" (default): exact for up to 16 elements.
         num_probes: probes of Hutchinson's estimate ≥ 1; its standard deviation falls with their root. Default 1.
         probes: array `(num_probes, B, ...)` of ±1 in place of drawn ones.
         seed: int, of the probes; None (default) takes a new one. Sample i's probes depend on (seed, i) alone.

@@ -52,6 +52,18 @@ def test_log_likelihood_of_a_gaussian_model_is_exact(schedule):
     np.testing.assert_allclose(result, exact(data, np.hypot(0.5, 0.01)), atol=2e-4)
 
 
+def test_a_progress_bar_changes_nothing_and_traces_nothing_again(capsys):
+    model = gaussian_model()
+    data = np.random.default_rng(0).standard_normal((5, 2)).astype("float32")
+    quiet = model.log_likelihood(data, num_steps=45, batch_size=3, verbose=0)
+    traces = sum(program.traces for program in model._likelihood_programs.values())
+    assert capsys.readouterr().out == ""
+    shown = model.log_likelihood(data, num_steps=45, batch_size=3, verbose=1)
+    np.testing.assert_allclose(shown, quiet, atol=1e-5)
+    assert "90/90" in capsys.readouterr().out
+    assert sum(program.traces for program in model._likelihood_programs.values()) == traces or keras.backend.backend() == "torch"
+
+
 def test_compiled_equals_the_function(make_model, blobs):
     model = make_model(ema=0.9)
     model.fit(blobs, batch_size=32, epochs=5, verbose=0)
