@@ -23,7 +23,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import seed_words
 from keras_diffusion.denoisers import MixtureDenoiser
 from keras_diffusion.samplers.sampler import SAMPLERS
-from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
+from keras_diffusion.samplers.tables import noise_source, padded, rows_of, to_tensors
 
 jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")
@@ -168,10 +168,7 @@ def walk(sampler, x, levels, seed=0):
     table = sampler.table(levels, SCHEDULE, "independent")
     rows = rows_of(table)
     in_loop = rows - 1 if sampler.closes_apart(levels) else rows
-    length = 64 * math.ceil(rows / 64)
-    plan = to_tensors(
-        keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - rows, axis=0)]), table)
-    )
+    plan = to_tensors(padded(table, 64 * math.ceil(rows / 64)))
     key = sampler.structure()
     if key not in PROGRAMS:
 

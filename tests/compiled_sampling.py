@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_diffusion.core.compile import Compiled
 from keras_diffusion.samplers.sampler import Walk
-from keras_diffusion.samplers.tables import rows_of, to_tensors
+from keras_diffusion.samplers.tables import padded, rows_of, to_tensors
 
 ROWS = 512  # rows that every table is padded to
 PROGRAMS = {}
@@ -23,12 +23,11 @@ def sample(sampler, x, problem, denoise, levels, noise=None, schedule=None):
     table = sampler.table(levels, schedule)
     rows = rows_of(table)
     in_loop = rows - 1 if sampler.closes_apart(levels) else rows
-    padded = keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], ROWS - rows, axis=0)]), table)
     normals = np.zeros((ROWS, max(sampler.noises_per_step, 1), *x.shape))
     if noise is not None:
         normals[: len(noise)] = noise
     loop, close = _program(sampler, problem, denoise)
-    plan, normals, x = to_tensors(padded), tensor(normals), tensor(x)
+    plan, normals, x = to_tensors(padded(table, ROWS)), tensor(normals), tensor(x)
     walk, record = sampler.start(x, denoise), {"x": ops.zeros((ROWS, *x.shape), x.dtype)}
     walk, record = loop(walk, record, plan, normals, _bound(0), _bound(in_loop))
     if in_loop < rows:

@@ -85,7 +85,7 @@ class Generator:
         table = sampler.table(levels, schedule, noise)
         rows = rows_of(table)
         in_loop = rows - 1 if sampler.closes_apart(levels) else rows
-        length = _padded(rows, kept)
+        length = _table_length(rows, kept)
         plan = to_tensors(padded(table, length))
         loop, close = self._program(sampler, guided, wanted, noise)
         given = as_tensors((values, conditions, scale, extra))
@@ -206,6 +206,6 @@ def progress_bar(verbose, total):
     return lambda done: bar.update(min(total, int(done)))
 
 
-def _padded(rows, kept):
+def _table_length(rows, kept):
     unit = 16 if kept else _ROWS  # a trajectory's buffer has the table's length: do not pad it much
     return math.ceil(rows / unit) * unit
