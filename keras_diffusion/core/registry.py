@@ -114,7 +114,7 @@ class Registry:
 
     def _check_options(self, cls, name, options):
         known = list(_parameters(cls))
-        unknown = sorted(set(options) - set(known) - {"name", "dtype", "trainable"})
+        unknown = sorted(set(options) - set(known) - set(_parameters(self._base)) - {"name", "dtype", "trainable"})
         if unknown:
             raise ValueError(
                 f"The {self.kind} {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {', '.join(known) or 'none'}."

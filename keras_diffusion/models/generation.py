@@ -173,7 +173,11 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     if schedule.levels(0.0).sigma == 0:
         return schedule.levels(spacing(schedule, num_steps, start=start))
     # The curve itself stops at some noise: that, or the spacing's own least noise, is the last level the network sees, and the clean one
-    # is put behind it.
+    # is put behind it. Trailing spacing has the clean one in its place.
+    if not spacing.visits_end:
+        t = spacing(schedule, num_steps, start=start)
+        levels = schedule.levels(t[:-1])
+        return Levels(*(np.append(field, end) for field, end in zip(levels, (0.0, 1.0, 0.0), strict=True)))
     least = getattr(spacing, "sigma_min", None)
     end = 0.0 if least is None else float(np.clip(schedule.time(-2.0 * np.log(least)), 0.0, 1.0))
     t = spacing(schedule, num_steps - 1, start=start, end=end) if num_steps > 1 else np.array([start])

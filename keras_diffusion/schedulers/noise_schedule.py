@@ -27,6 +27,9 @@ class NoiseSchedule(keras.layers.Layer):
     Subclasses write the formula once, in `alpha_sigma`, for NumPy (host, float64) and for `keras.ops` (device, float32), and the
     inverse `time` where it has a closed form.
 
+    Args:
+        spacing: the spacing that `generate` uses unless told otherwise: a name, or a dict with options. None (default): the class's own.
+
     Call arguments:
         t: times in [0, 1], a tensor of any shape.
 
@@ -34,11 +37,13 @@ class NoiseSchedule(keras.layers.Layer):
         (alpha, sigma), tensors shaped like `t`.
     """
 
-    spacing = "linspace"  # the spacing that `generate` uses unless told otherwise
+    spacing = "linspace"
     timesteps = None  # number of noise levels of a discretely trained network
 
-    def __init__(self, **kwargs):
+    def __init__(self, spacing=None, **kwargs):
         super().__init__(**solver_layer_options(kwargs))
+        if spacing is not None:
+            self.spacing = spacing
         self.built = True
 
     def alpha_sigma(self, t, xp):
@@ -97,3 +102,7 @@ class NoiseSchedule(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape, input_shape
+
+    def get_config(self):
+        own = {} if self.spacing == type(self).spacing else {"spacing": self.spacing}
+        return {**super().get_config(), **own}

@@ -28,7 +28,12 @@ class Spacing:
 
     Raises:
         ValueError: n < 1, times out of order, or more steps than a discrete schedule has timesteps.
+
+    Attributes:
+        visits_end: whether a network is asked at `end` too where the schedule's curve stops at some noise, before x ← x0.
     """
+
+    visits_end = True
 
     def __call__(self, schedule, num_steps, start=1.0, end=0.0):
         check_steps(num_steps)
@@ -103,6 +108,8 @@ class TrailingSpacing(Spacing):
     Reference:
         Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", arXiv:2305.08891, section 3.3.
     """
+
+    visits_end = False
 
     def times(self, schedule, num_steps, start, end):
         times = np.linspace(start, end, num_steps + 1)

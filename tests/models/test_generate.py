@@ -207,3 +207,15 @@ def test_the_grid_ends_clean_and_has_one_evaluation_per_step():
 def test_bad_arguments_are_explained(make_model, options, message):
     with pytest.raises(ValueError, match=message):
         make_model().generate(**options)
+
+
+def test_trailing_spacing_puts_the_clean_level_in_the_place_of_the_least_noisy_one():
+    schedule = kd.schedulers.get("cosine", log_snr_max=4.0, spacing="trailing")  # the curve stops at some noise
+    assert schedule.get_config()["spacing"] == "trailing"
+    assert "spacing" not in kd.schedulers.get("cosine").get_config()
+    levels = sampling_levels(schedule, kd.schedulers.get_spacing(schedule.spacing), 4)
+    np.testing.assert_allclose(levels.t, [1.0, 0.75, 0.5, 0.25, 0.0])
+    assert levels.sigma[-1] == 0 and levels.alpha[-1] == 1
+    np.testing.assert_allclose(levels.sigma[:-1], schedule.levels(levels.t[:-1]).sigma)
+    linspace = sampling_levels(schedule, kd.schedulers.get_spacing("linspace"), 4)
+    assert linspace.t[-2] == 0.0 and linspace.sigma[-2] > 0  # this one looks at the end of the curve too
