@@ -33,7 +33,7 @@ if not _started_as_command():
     from keras_diffusion.core.levels import Levels, Prediction
     from keras_diffusion.models import DiffusionModel
 
-_LAZY = ("callbacks", "cli", "data", "metrics", "visualization")
+_LAZY = ("callbacks", "checkpoints", "cli", "data", "metrics", "text", "visualization")
 _HOMES = {"DiffusionModel": "models", "Levels": "core.levels", "Prediction": "core.levels"}
 
 
@@ -56,6 +56,7 @@ __all__ = [
     "Prediction",
     "__version__",
     "callbacks",
+    "checkpoints",
     "data",
     "denoisers",
     "guidance",
@@ -66,6 +67,7 @@ __all__ = [
     "predictors",
     "samplers",
     "schedulers",
+    "text",
     "training",
     "visualization",
 ]

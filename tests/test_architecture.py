@@ -29,8 +29,8 @@ FLOORS = {
     "data": 5,
     "text": 5,
     "metrics": 5,
-    "checkpoints": 5,
     "visualization": 5,
+    "checkpoints": 6,
     "callbacks": 6,
     "cli": 7,
 }

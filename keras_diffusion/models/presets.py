@@ -18,8 +18,8 @@ from keras_diffusion.version import __version__
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 
-def save_preset(model, directory, overwrite=False):
-    """Writes `model` to a new folder: first under a temporary name beside it, then renamed."""
+def save_preset(model, directory, overwrite=False, extra=None):
+    """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then renamed."""
     directory = Path(directory)
     if directory.exists() and not overwrite:
         raise FileExistsError(
@@ -31,6 +31,8 @@ def save_preset(model, directory, overwrite=False):
         write_json(temporary / _CONFIG, keras.saving.serialize_keras_object(model))
         model.save_weights(temporary / _WEIGHTS)
         write_json(temporary / _METADATA, {"keras_diffusion": __version__, "keras": keras.__version__, "backend": keras.backend.backend()})
+        for name, value in (extra or {}).items():
+            write_json(temporary / name, value)
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
         if directory.exists():
             shutil.rmtree(directory)

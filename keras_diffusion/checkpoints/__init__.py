@@ -1,0 +1,17 @@
+"""Checkpoints of older systems: look into them, load them, convert them.
+
+    inspect(path)            what is in it
+    load(path)               network, noise schedule, predictor, normalizer
+    convert(path, folder)    as a preset of this library
+
+Containers (how tensors lie in a file) and families (whose network it is) are apart; docs/legacy.md lists both.
+"""
+
+from keras_diffusion.checkpoints.containers import open_container
+from keras_diffusion.checkpoints.conversion import convert
+from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.families import families
+from keras_diffusion.checkpoints.inspection import Inspection, inspect
+from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
+
+__all__ = ["CheckpointError", "Inspection", "LoadedCheckpoint", "convert", "families", "inspect", "load", "open_container"]

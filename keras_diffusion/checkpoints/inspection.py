@@ -1,0 +1,91 @@
+"""`inspect`: what a file holds, without loading it."""
+
+from dataclasses import dataclass
+from math import prod
+
+from keras_diffusion.checkpoints.containers import open_container
+from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.families.family import family_of
+
+
+@dataclass
+class Inspection:
+    """What `inspect` found; `print` shows it.
+
+    Attributes:
+        path: the checkpoint.
+        format: its container.
+        family: name of the family, or None where it is not known.
+        title: the family in words.
+        weights: sets of weights that it holds: "ema", "raw".
+        config: the network's arguments as the file tells them, or None.
+        tensors: dict from name to (shape, dtype), in the file's order.
+        metadata: what the file says of itself: versions, dates.
+        problem: why the config could not be read, or None.
+    """
+
+    path: str
+    format: str
+    family: str | None
+    title: str
+    weights: tuple[str, ...]
+    config: dict | None
+    tensors: dict
+    metadata: dict
+    problem: str | None = None
+
+    @property
+    def parameters(self):
+        """Number of values in all tensors."""
+        return sum(prod(info.shape) for info in self.tensors.values())
+
+    def facts(self):
+        """Everything but the tensors, as a dict from words to text."""
+        facts = {
+            "file": self.path,
+            "format": self.format,
+            "family": f"{self.family}: {self.title}" if self.family else "not known",
+            "weights": ", ".join(self.weights) or "not known",
+            "config": ", ".join(f"{key}={value}" for key, value in (self.config or {}).items()) or "not known",
+            **{key: str(value) for key, value in self.metadata.items()},
+            "tensors": f"{len(self.tensors)}, {self.parameters:,} values",
+        }
+        return facts | ({"problem": self.problem} if self.problem else {})
+
+    def __str__(self):
+        width = max((len(name) for name in self.tensors), default=0)
+        lines = [f"{key + ':':<15}{value}" for key, value in self.facts().items()]
+        return "\n".join([*lines, *(f"  {name:<{width}}  {info.dtype:<9} {info.shape}" for name, info in self.tensors.items())])
+
+
+def inspect(path, config=None):
+    """Recognizes a checkpoint by its content and lists its tensors.
+
+    Args:
+        path: file, folder, or prefix of a TensorFlow checkpoint.
+        config: dict of the old model's constructor arguments, as `load` takes it, or None.
+
+    Returns:
+        `Inspection`.
+
+    Raises:
+        CheckpointError: a damaged file, or an unknown kind of file. (A network of an unknown family is no error.)
+        FileNotFoundError: nothing there.
+
+    Example:
+
+    >>> print(keras_diffusion.checkpoints.inspect("checkpoints/diffusion_model"))
+    """
+    with open_container(path) as container:
+        family, found, weights, problem = family_of(container), None, (), None
+        if family is not None:
+            weights = tuple(family.weights(container))
+            try:
+                found = family.read_config(container, family.choose(container, "ema", "best")[1], dict(config or {}))
+            except CheckpointError as error:
+                problem = str(error)
+        title = "" if family is None else family.title
+        name = None if family is None else family.name
+        return Inspection(
+            str(path), container.format, name, title, weights, found, dict(container.tensors), dict(container.metadata), problem
+        )

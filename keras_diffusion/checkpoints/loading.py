@@ -1,0 +1,99 @@
+"""`load`: from a file of an older system to a network that runs here.
+
+file ── container ──▶ tensors ── family ──▶ config ──▶ network, schedule, predictor, normalizer
+                         └──────────────── sources ──▶ weights
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras.utils import io_utils
+
+from keras_diffusion.checkpoints.containers import open_container
+from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.families.family import required_family
+from keras_diffusion.checkpoints.transfer import Report, transfer
+from keras_diffusion.models.diffusion_model import DiffusionModel
+
+_CHOICES = {"weights": ("ema", "raw"), "state": ("best", "last")}
+
+
+@dataclass
+class LoadedCheckpoint:
+    """What `load` returns.
+
+    Attributes:
+        network: Keras model with the weights of the file, on a dict `{"x": (B, H, W, C), "noise_level": (B,), …}`; `noise_level` is what
+            the old network took (timestep index, noise variance, …).
+        noise_schedule: the schedule it was trained with, or None for what is no denoising network.
+        predictor: what its output means, or None.
+        normalizer: layer between images in [−1, 1] and what the network saw, or None where these are the same.
+        report: what was matched, missing, unused and assumed; `print(report)`.
+        config: the network's arguments, in the words of its family.
+        options: further arguments of `DiffusionModel`.
+    """
+
+    network: Any
+    noise_schedule: Any
+    predictor: Any
+    normalizer: Any
+    report: Report
+    config: dict
+    options: dict = field(default_factory=dict)
+
+    def diffusion_model(self, **options):
+        """A `DiffusionModel` to generate with, or to train on; its average starts at the loaded weights.
+
+        Args:
+            options: arguments of `DiffusionModel`, over those that the checkpoint implies.
+
+        Raises:
+            CheckpointError: the file holds no denoising network (a text encoder, an autoencoder).
+        """
+        if self.predictor is None:
+            raise CheckpointError(
+                f"A diffusion model needs a denoising network. Received: a checkpoint of the family {self.report.family}, which holds a "
+                f"{type(self.network).__name__}. It is in the attribute `network`.",
+                self.report.path,
+            )
+        parts = {"noise_schedule": self.noise_schedule, "predictor": self.predictor, "autoencoder": self.normalizer}
+        return DiffusionModel(self.network, **{**parts, **self.options, **options})
+
+
+def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto"):
+    """Loads a checkpoint of an older system. Neither TensorFlow nor any code of the file is needed or run.
+
+    Args:
+        path: file, folder, or prefix of a TensorFlow checkpoint.
+        weights: "ema" (default: the average of the weights) or "raw", where a file holds both.
+        state: "best" (default) or "last", where a file holds both.
+        config: dict of the old model's constructor arguments, for what shapes cannot tell; it stands above what the file says.
+        strict: whether anything missing or unused is an error (default) or only in the report.
+        verbose: 0 says nothing; 1 says what was loaded and shows a bar; "auto" (default): the bar on a terminal only.
+
+    Returns:
+        `LoadedCheckpoint`.
+
+    Raises:
+        CheckpointError: a damaged file, an unknown kind of file or network, or weights that do not fit.
+        FileNotFoundError: nothing there.
+
+    Example:
+
+    >>> loaded = keras_diffusion.checkpoints.load("checkpoints/diffusion_model")
+    >>> images = loaded.diffusion_model().generate(16, num_steps=20, sampler="ddim")
+    """
+    for name, value in (("weights", weights), ("state", state)):
+        if value not in _CHOICES[name]:
+            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")
+    with open_container(path) as container:
+        family = required_family(container)
+        name, root, notes = family.choose(container, weights, state)
+        config = family.read_config(container, root, dict(config or {}))
+        parts = family.build(container, config)
+        report = Report(str(path), container.format, family.name, name, notes=[*notes, *parts.notes])
+        sources = family.sources(container, root, parts.network, config)
+        transfer(container, sources, parts.network, report, family.ignores(container, root), strict, verbose)
+    if verbose:
+        io_utils.print_msg("\n".join([report.summary(), *report.notes]))
+    return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options))
