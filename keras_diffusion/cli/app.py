@@ -135,6 +135,53 @@ def info(
         info(_console(), model)
 
 
+Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw, where the file holds both.")]
+OldConfig = Annotated[str | None, typer.Option("--config", help="The old model's arguments, for what shapes cannot tell: JSON or a file.")]
+
+
+@app.command()
+def inspect(
+    checkpoint: Annotated[str, typer.Argument(help="File, folder, or prefix of a TensorFlow checkpoint.")],
+    config: OldConfig = None,
+    match: Annotated[str | None, typer.Option(help="Only tensors with this in their names.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Show what a checkpoint of an older system holds, and whose network it seems to be.
+
+    Example: keras-diffusion inspect legacy_tf/checkpoints/ddim/tf_checkpoint
+    """
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.checkpoints import inspect
+
+        inspect(_console(), checkpoint, config, match, json)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(help="File, folder, or prefix of a TensorFlow checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Preset folder to make.")],
+    weights: Weights = "ema",
+    state: Annotated[str, typer.Option(help="best or last, where the file holds both.")] = "best",
+    config: OldConfig = None,
+    strict: Annotated[bool, typer.Option("--strict/--loose", help="Whether anything missing or unused is an error.")] = True,
+    overwrite: Overwrite = False,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Turn a checkpoint of an older system into a preset, which `sample` and `from_preset` read.
+
+    Example: keras-diffusion convert legacy_tf/checkpoints/ddim/tf_checkpoint presets/ddim
+    """
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.checkpoints import convert
+
+        convert(_console(), checkpoint, out, weights, state, config, strict, overwrite)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the pictures.")] = Path("runs/demo"),

@@ -10,7 +10,7 @@ from keras_diffusion.cli.run_folder import RunFolder
 def info(console, path=None):
     """Prints versions, devices and known names, or what is in `path`."""
     if path is None:
-        _print_rows(console, _installation())
+        print_rows(console, _installation())
         return
     from keras_diffusion.cli.sampling import load_model
 
@@ -20,7 +20,7 @@ def info(console, path=None):
     if not run.is_run or run.epochs_done:
         model, source = load_model(path)
         rows = {"holds": source, **_model(model), **rows}
-    _print_rows(console, rows)
+    print_rows(console, rows)
 
 
 def _installation():
@@ -84,7 +84,8 @@ def _run(run):
     return rows
 
 
-def _print_rows(console, rows):
+def print_rows(console, rows):
+    """Prints a dict as two columns."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

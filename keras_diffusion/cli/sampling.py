@@ -1,6 +1,8 @@
 """`keras-diffusion sample`: from a trained model to a picture or an array file."""
 
+import contextlib
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from keras_diffusion.core.noise import check_seed
 
 
 def load_model(path):
-    """A model from a run folder, a preset folder or a `.keras` file.
+    """A model from a run folder, a preset folder, a `.keras` file, or a checkpoint of an older system.
 
     Returns:
         (`DiffusionModel`, what it was read from, as text).
@@ -32,13 +34,28 @@ def load_model(path):
         return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
     if (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
         return DiffusionModel.from_preset(path), "a preset"
-    if path.suffix == ".keras" and path.is_file():
+    if path.suffix == ".keras" and path.is_file() and _is_ours(path):
         model = keras.saving.load_model(path, compile=False)
         if not isinstance(model, DiffusionModel):
             raise ConfigError(f"The file must hold a DiffusionModel. Received: {str(path)!r} with a {type(model).__name__}")
         return model, "a .keras file"
-    what = "which is none of these" if path.exists() else "which does not exist"
-    raise ConfigError(f"A model is a run folder, a preset folder or a .keras file. Received: {str(path)!r}, {what}.")
+    from keras_diffusion import checkpoints
+
+    try:
+        loaded = checkpoints.load(path, verbose=0)
+    except FileNotFoundError:
+        raise ConfigError(
+            "A model is a run folder, a preset folder, a .keras file or a checkpoint of an older system. "
+            f"Received: {str(path)!r}, which does not exist."
+        ) from None
+    return loaded.diffusion_model(), loaded.report.summary()
+
+
+def _is_ours(path):
+    """Whether a `.keras` file holds a class of this library (and not the network of an older one)."""
+    with contextlib.suppress(zipfile.BadZipFile, KeyError, ValueError), zipfile.ZipFile(path) as archive:
+        return str(json.loads(archive.read("config.json")).get("registered_name")).startswith("keras_diffusion>")
+    return False
 
 
 def _unfinished(run):

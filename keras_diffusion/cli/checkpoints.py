@@ -1,0 +1,65 @@
+"""`keras-diffusion inspect` and `convert`: checkpoints of older systems."""
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.information import print_rows
+
+
+def read_old_config(text):
+    """`--config` as a dict: JSON, or the path of a JSON file. A file may have the arguments under the key "config"."""
+    if text is None:
+        return None
+    content = text if text.lstrip().startswith("{") else _read(text)
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {text}: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"--config is a dict of the old model's arguments. Received: --config {text}")
+    return value["config"] if isinstance(value.get("config"), dict) else value
+
+
+def _read(path):
+    if not Path(path).is_file():
+        raise ConfigError(f"--config is JSON, or a file with JSON. Received: --config {path}, which does not exist")
+    return Path(path).read_text(encoding="utf-8")
+
+
+def inspect(console, path, config=None, match=None, as_json=False):
+    """Prints what a checkpoint holds.
+
+    Args:
+        console: `rich.console.Console`.
+        path: what `checkpoints.load` takes.
+        config: text, see `read_old_config`.
+        match: shows only tensors whose names contain this. Default: all.
+        as_json: whether to print JSON in place of tables.
+    """
+    from keras_diffusion import checkpoints
+
+    inspection = checkpoints.inspect(path, read_old_config(config))
+    tensors = {name: info for name, info in inspection.tensors.items() if match is None or match in name}
+    if as_json:
+        listed = {name: {"shape": list(info.shape), "dtype": info.dtype} for name, info in tensors.items()}
+        facts = {key: getattr(inspection, key) for key in ("path", "format", "family", "weights", "config", "metadata", "problem")}
+        console.print_json(data={**facts, "parameters": inspection.parameters, "tensors": listed}, default=str)
+        return
+    print_rows(console, inspection.facts())
+    table = Table("tensor", "shape", "type", box=None, padding=(0, 2, 0, 0))
+    for name, info in tensors.items():
+        table.add_row(name, " × ".join(map(str, info.shape)) or "–", info.dtype)
+    console.print()
+    console.print(table)
+
+
+def convert(console, source, out, weights="ema", state="best", config=None, strict=True, overwrite=False):
+    """Writes a checkpoint as a preset and prints the report; arguments as `checkpoints.convert` has them, `config` as text."""
+    from keras_diffusion import checkpoints
+
+    report = checkpoints.convert(source, out, weights, state, read_old_config(config), strict, overwrite, verbose=0)
+    console.print(str(report), markup=False, soft_wrap=True)
+    console.print(f"Wrote {out}. Next: keras-diffusion sample {out}", markup=False, soft_wrap=True)
