@@ -25,9 +25,11 @@ help:
 	$(PIP) --editable ".[demo]"
 	@touch $@
 
+# tf_keras by itself: it asks for the package tensorflow, where tensorflow-cpu will do.
 .venv/test-installed: pyproject.toml | .venv/bin/python
 	@echo "Installing JAX, TensorFlow, PyTorch (CPU) and the test tools into .venv ..."
 	$(PIP) --editable ".[test]"
+	$(PIP) --no-deps tf_keras
 	@touch $@ .venv/demo-installed
 
 demo: .venv/demo-installed
