@@ -4,10 +4,9 @@ file ── container ──▶ tensors ── family ──▶ config ──▶
                          └──────────────── sources ──▶ weights
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
-
-from keras.utils import io_utils
 
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -95,5 +94,5 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
         sources = family.sources(container, root, parts.network, config)
         transfer(container, sources, parts.network, report, family.ignores(container, root), strict, verbose)
     if verbose:
-        io_utils.print_msg("\n".join([report.summary(), *report.notes]))
+        sys.stdout.write("\n".join([report.summary(), *report.notes, ""]))
     return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options))
