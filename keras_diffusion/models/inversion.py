@@ -28,7 +28,7 @@ class InversionMixin:
         gives them changed: that is editing by inversion. Inversion under guidance is less exact, as guidance makes the path bend.
 
         Args:
-            samples: `(N, ...)`, float in [−1, 1] or uint8; latents where there is an autoencoder.
+            samples: `(N, ...)`, float in [−1, 1] or uint8. Where there is an autoencoder, it encodes them.
             conditions: dict, as in `generate`: what the samples show.
             num_steps: number of steps ≥ 1. Default 50.
             sampler: `Sampler` that walks upwards, its name, or a dict with options. Default "ddim_inversion".
@@ -47,6 +47,7 @@ class InversionMixin:
         sampler = samplers.get(sampler)
         if not sampler.ascends:
             raise ValueError(f"Inversion needs a sampler that walks upwards: 'ddim_inversion'. Received: sampler={type(sampler).__name__}")
+        samples = self._encoded(samples, "samples")
         shape = self._sizes_known(samples)
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1
         samples = checked.start_images(samples, num_samples, shape, "samples")

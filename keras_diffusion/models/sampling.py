@@ -71,10 +71,11 @@ class SamplingMixin:
             sampler: `Sampler`, its name, or a dict with options. Default "dpmpp_2m".
             guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off.
             seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
-            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8; latents
-                where there is an autoencoder.
+            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8. Where there is an
+                autoencoder, it encodes them.
             strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
-            mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in.
+            mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in. Of the latents' size
+                where there is an autoencoder.
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in it, "both".
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
@@ -120,6 +121,7 @@ class SamplingMixin:
         spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
         seed = check_seed(seed)
         size = batch_size or num_samples
+        init = self._encoded(init, "init")
         shape = self._sizes_known(latents if init is None else init)
         if init is not None:
             init = checked.start_images(init, num_samples, shape)
@@ -208,6 +210,15 @@ class SamplingMixin:
             raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
         network = self.network if weights == "raw" or self.average is None else self.average.network
         return [variable.value for variable in network.variables]
+
+    def _encoded(self, images, name):
+        """What the network sees of images: they themselves, or their latents."""
+        if images is None or self.autoencoder is None:
+            return images
+        images = np.asarray(images)
+        images = images[None] if images.ndim == len(self.sample_shape) else images
+        images = checked.start_images(images, len(images), (None,) * len(self.sample_shape), name)
+        return ops.convert_to_numpy(self.autoencoder.encode(ops.convert_to_tensor(images)))
 
     def _sizes_known(self, init):
         """The network's sample shape, free axes taken from `init`."""

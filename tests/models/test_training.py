@@ -274,3 +274,8 @@ def test_an_autoencoder_puts_the_diffusion_on_its_latents():
     assert model(images)["output"].shape == (16, 4, 4, 1)
     model.fit(images, verbose=0)
     assert model.generate(3, num_steps=2, seed=0).shape == (3, 8, 8, 1)
+    # Images to start from are encoded; untouched, they come back as the autoencoder has them.
+    kept = model.generate(init=images[:3], strength=0.0, num_samples=3, num_steps=2)
+    np.testing.assert_allclose(kept, np.repeat(np.repeat(images[:3, ::2, ::2], 2, axis=1), 2, axis=2), atol=1e-6)
+    assert model.generate(init=images[0], strength=0.5, num_samples=2, num_steps=2, seed=0).shape == (2, 8, 8, 1)
+    assert model.invert(images[:3], num_steps=2).shape == (3, 4, 4, 1)
