@@ -1,0 +1,138 @@
+"""`.keras` files of Keras 2 and Keras 3: a zip with three members.
+
+    config.json         the model's config
+    metadata.json       version and date
+    model.weights.h5    the weights, laid out as keras_weights.py says
+
+Every member has a CRC-32 in the zip, which is verified when the file is opened. The config is read as data. Keras 2 stores a Lambda
+layer's function in it as marshalled bytecode; it is not looked at.
+
+Reference: PKWARE, APPNOTE.TXT, section 4.3.
+"""
+
+import io
+import json
+import tempfile
+import zipfile
+
+from keras_diffusion.checkpoints.containers.container import Container, register
+from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File
+from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
+from keras_diffusion.checkpoints.containers.source_file import SourceFile
+from keras_diffusion.checkpoints.errors import CheckpointError
+
+_SIGNATURE = b"PK\x03\x04"
+_WEIGHTS = "model.weights.h5"
+_DEFLATE_RATIO = 1032  # zlib never makes less than 1/1032 of its input
+_PIECE = 1 << 20
+
+
+@register
+class KerasArchive(KerasWeights):
+    """A `.keras` file.
+
+    Args:
+        path: the file.
+    """
+
+    kind = "Keras .keras"
+
+    def __init__(self, path):
+        Container.__init__(self, path)
+        self._source = SourceFile(self.path)
+        try:
+            self.config, self.metadata = self._json("config.json"), self._json("metadata.json")
+            version = str(self.metadata.get("keras_version", "?")).split(".")[0]
+            self.format = f"Keras {version} .keras"
+            file = self._weights()
+            self._use(HDF5File(file, self.path, file.seek(0, io.SEEK_END)))
+        except CheckpointError:
+            self._source.close()
+            raise
+
+    @classmethod
+    def matches(cls, path):
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+    def close(self):
+        super().close()
+        self._source.close()
+
+    def _json(self, member):
+        target = io.BytesIO()
+        self._extract(member, target)
+        try:
+            value = json.loads(target.getvalue())
+        except ValueError as error:
+            raise CheckpointError(f"The member {member!r} is no JSON: {error}.", self.path) from error
+        if not isinstance(value, dict):
+            raise CheckpointError(f"The member {member!r} should be a JSON object.", self.path)
+        return value
+
+    def _weights(self):
+        """The member with the weights as a file: where it lies, if it is not compressed (Keras does not), otherwise unpacked."""
+        info = self._extract(_WEIGHTS, None)
+        if info.compress_type == zipfile.ZIP_STORED:
+            header = self._source.read(info.header_offset, 30)
+            lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+            start = info.header_offset + 30 + lengths
+            return _Window(self._source, start, self._source.check(start, info.file_size))
+        target = tempfile.TemporaryFile()
+        self._extract(_WEIGHTS, target)
+        return target
+
+    def _extract(self, member, target):
+        """Reads a member to its end, which verifies its checksum, and copies it to `target` if there is one."""
+        offset = None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = archive.namelist()
+                if names.count(member) != 1:
+                    raise CheckpointError(f"A .keras file has one member {member!r}. Found: {', '.join(names) or 'none'}.", self.path)
+                info = archive.getinfo(member)
+                offset = info.header_offset
+                if info.file_size > max(info.compress_size, 1) * _DEFLATE_RATIO or info.compress_size > self._source.size:
+                    raise CheckpointError(f"The member {member!r} claims a size that cannot be.", self.path, offset)
+                with archive.open(info) as file:
+                    size = 0
+                    while piece := file.read(_PIECE):
+                        size += len(piece)
+                        if target is not None:
+                            target.write(piece)
+                if size != info.file_size:
+                    raise CheckpointError(f"The member {member!r} is shorter than it should be.", self.path, offset)
+                return info
+        except CheckpointError:
+            raise
+        # zipfile reports damage as BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError, …
+        except Exception as error:
+            raise CheckpointError(f"The archive is cut off or damaged: {type(error).__name__}: {error}.", self.path, offset) from error
+
+
+class _Window(io.RawIOBase):
+    """A range of a file, as a file of its own that can be read and sought."""
+
+    def __init__(self, source, start, size):
+        self._source, self._start, self._size, self._position = source, start, size, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence])
+        return self._position
+
+    def tell(self):
+        return self._position
+
+    def readinto(self, buffer):
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
+        self._source.read_into(view, self._start + self._position)
+        self._position += len(view)
+        return len(view)

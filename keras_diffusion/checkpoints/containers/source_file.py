@@ -1,0 +1,85 @@
+"""A file that is read by ranges: never beyond its end, never more than is asked for, and checked against its SHA-256 where there is one.
+
+    model.h5
+    model.h5.sha256      what `sha256sum model.h5 > model.h5.sha256` writes
+
+HDF5 has no checksums of its own. A bit that flips inside the data of an H5 file and leaves a finite number cannot be noticed without
+this second file. With it, every change is.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from keras_diffusion.checkpoints.errors import CheckpointError
+
+
+class SourceFile:
+    """A file open for reading.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        size: its length in bytes.
+
+    Raises:
+        CheckpointError: it is missing, or is not what its `.sha256` says.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("rb", buffering=0)
+            self.size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise CheckpointError(f"A file of the checkpoint cannot be opened: {error.strerror}.", self.path) from error
+        self._verify()
+
+    def read(self, offset, size):
+        """`size` bytes from `offset` on.
+
+        Raises:
+            CheckpointError: the file ends before.
+        """
+        data = bytearray(self.check(offset, size))
+        self.read_into(data, offset)
+        return bytes(data)
+
+    def read_into(self, buffer, offset):
+        """Fills a writable buffer (an array of bytes) with what lies at `offset`."""
+        view = memoryview(buffer)
+        done = 0
+        while done < len(view):
+            # os.preadv, not seek and read: a file may be read by several threads. One call gives at most 2 GiB.
+            count = os.preadv(self._file.fileno(), [view[done : done + (1 << 30)]], offset + done)
+            if count == 0:
+                raise CheckpointError("The file ended while it was read.", self.path, offset + done)
+            done += count
+
+    def check(self, offset, size):
+        """Returns `size` if so many bytes lie at `offset`; otherwise the file was cut off, and an error says so."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise CheckpointError(
+                f"The file is cut off or damaged: {size} bytes are wanted at {offset}, but it has {self.size}.", self.path, offset
+            )
+        return size
+
+    def close(self):
+        """Closes the file."""
+        self._file.close()
+
+    def _verify(self):
+        beside = self.path.with_name(self.path.name + ".sha256")
+        if not beside.is_file():
+            return
+        expected = beside.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)
+        with self.path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if not expected or expected[0].lower() != actual:
+            self.close()
+            raise CheckpointError(
+                f"The file is not the one that {beside.name} describes: SHA-256 {actual}, expected {expected[0] if expected else 'nothing'}. "
+                "Fetch it again, or delete the .sha256 if the file was changed on purpose.",
+                self.path,
+            )
