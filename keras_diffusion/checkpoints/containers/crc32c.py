@@ -6,9 +6,9 @@ A message is a polynomial over bits, its first bit the highest power of x. The c
 
 R is linear, (M ⊕ N) ↦ R(M) ⊕ R(N), so the bytes of a block need not wait for one another. Three steps use that:
 
-1. **Folding.** P divides Q = x⁵⁶⁸⁵ + x¹³⁶² + x⁴²⁶ + 1, and squaring over bits is Q(x)² = Q(x²), so P divides Q(x³²) as well. Hence a word of 32
-   bits may be erased if it is XORed into the words 4323, 5259 and 5685 places further on: the remainder stays. Whole blocks of words
-   fold at once, at the speed of XOR, until some 22 KB are left.
+1. **Folding.** P divides Q = x⁵⁶⁸⁵ + x¹³⁶² + x⁴²⁶ + 1, and squaring over bits is Q(x)² = Q(x²), so P divides Q(x³²) as well. Hence a
+   word of 32 bits may be erased if it is XORed into the words 4323, 5259 and 5685 places further on: the remainder stays. Whole blocks of
+   words fold at once, at the speed of XOR, until some 40 KB are left.
 2. **Tables.** T[p][b] is the remainder of byte b at place p of a block of 256. A block's remainder is the XOR of 256 such entries.
 3. **Chaining.** A remainder is carried on by XORing it into the first four bytes of what follows.
 

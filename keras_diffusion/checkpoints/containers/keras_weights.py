@@ -51,7 +51,11 @@ class KerasWeights(Container):
                 found.setdefault(group, {})["/".join(part for part in rest.split("/") if part != "vars")] = tensor
         config = self.config_of(root)
         if config is None:
-            return [SavedLayer(group, None, weights) for group, weights in found.items()]
+            # Keras 3 notes the layer's own name beside its variables.
+            names = {
+                group: self._file.text("name", f"{parent}{group}/vars") for group in found if f"{parent}{group}/vars" in self._file.groups
+            }
+            return [SavedLayer(names.get(group) or group, None, weights) for group, weights in found.items()]
         groups = list(_groups(config["layers"], self.path))
         strangers = sorted(set(found).difference(_key_of(found, key) for key, _, _ in groups))
         if strangers:

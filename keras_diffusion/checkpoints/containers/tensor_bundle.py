@@ -86,6 +86,8 @@ class TensorBundle:
         self._entries = {}
         try:
             for key, value, where in entries[1:]:
+                if key[:1] == b"\0":  # a slice of a partitioned variable
+                    continue
                 self._entries[self._name(key, where)] = self._entry(value, where)
         except CheckpointError:
             self.close()
@@ -155,9 +157,7 @@ class TensorBundle:
         try:
             return key.decode()
         except UnicodeDecodeError as error:
-            raise CheckpointError(
-                "A name in the index is not UTF-8: partitioned variables are not supported.", self._index, where
-            ) from error
+            raise CheckpointError("A name in the index is not UTF-8: it is damaged.", self._index, where) from error
 
     def _entry(self, value, where):
         message = Message(value, self._index, where)
