@@ -11,6 +11,7 @@ What this cannot notice is a changed bit inside the numbers or the names; `NAME.
 """
 
 import contextlib
+import itertools
 from math import prod
 
 import h5py
@@ -176,7 +177,7 @@ class HDF5File:
 
     def _check_overlap(self):
         ranges = sorted(self._ranges)
-        for (_, end, name), (start, _, other) in zip(ranges, ranges[1:]):
+        for (_, end, name), (start, _, other) in itertools.pairwise(ranges):
             if start < end:
                 raise CheckpointError(f"The arrays {name!r} and {other!r} overlap.", self.path, start)
 

@@ -79,7 +79,7 @@ class SourceFile:
         if not expected or expected[0].lower() != actual:
             self.close()
             raise CheckpointError(
-                f"The file is not the one that {beside.name} describes: SHA-256 {actual}, expected {expected[0] if expected else 'nothing'}. "
+                f"The file is not what {beside.name} describes: SHA-256 {actual}, expected {expected[0] if expected else 'nothing'}. "
                 "Fetch it again, or delete the .sha256 if the file was changed on purpose.",
                 self.path,
             )
