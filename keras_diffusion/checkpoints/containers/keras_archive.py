@@ -12,11 +12,10 @@ Reference: PKWARE, APPNOTE.TXT, section 4.3.
 
 import io
 import json
-import tempfile
+import struct
 import zipfile
 
 from keras_diffusion.checkpoints.containers.container import Container, register
-from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -44,11 +43,11 @@ class KerasArchive(KerasWeights):
             self.config, self.metadata = self._json("config.json"), self._json("metadata.json")
             version = str(self.metadata.get("keras_version", "?")).split(".")[0]
             self.format = f"Keras {version} .keras"
-            file = self._weights()
-            self._use(HDF5File(file, self.path, file.seek(0, io.SEEK_END)))
+            weights = self._weights()
         except CheckpointError:
-            self._source.close()
+            self.close()
             raise
+        self._open(weights)
 
     @classmethod
     def matches(cls, path):
@@ -56,10 +55,6 @@ class KerasArchive(KerasWeights):
             return False
         with path.open("rb") as file:
             return file.read(len(_SIGNATURE)) == _SIGNATURE
-
-    def close(self):
-        super().close()
-        self._source.close()
 
     def _json(self, member):
         target = io.BytesIO()
@@ -73,16 +68,17 @@ class KerasArchive(KerasWeights):
         return value
 
     def _weights(self):
-        """The member with the weights as a file: where it lies, if it is not compressed (Keras does not), otherwise unpacked."""
+        """The range of the file that is the member with the weights."""
         info = self._extract(_WEIGHTS, None)
-        if info.compress_type == zipfile.ZIP_STORED:
-            header = self._source.read(info.header_offset, 30)
-            lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-            start = info.header_offset + 30 + lengths
-            return _Window(self._source, start, self._source.check(start, info.file_size))
-        target = tempfile.TemporaryFile()
-        self._extract(_WEIGHTS, target)
-        return target
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(
+                f"The member {_WEIGHTS!r} is compressed, which Keras does not do. Unpack the archive and pack it with `zip -0`.",
+                self.path,
+                info.header_offset,
+            )
+        # The local header, whose two last fields are the lengths of the name and the extra field that follow.
+        lengths = struct.unpack("<HH", self._source.read(info.header_offset + 26, 4))
+        return self._source.part(info.header_offset + 30 + sum(lengths), info.file_size)
 
     def _extract(self, member, target):
         """Reads a member to its end, which verifies its checksum, and copies it to `target` if there is one."""
@@ -110,29 +106,3 @@ class KerasArchive(KerasWeights):
         # zipfile reports damage as BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError, …
         except Exception as error:
             raise CheckpointError(f"The archive is cut off or damaged: {type(error).__name__}: {error}.", self.path, offset) from error
-
-
-class _Window(io.RawIOBase):
-    """A range of a file, as a file of its own that can be read and sought."""
-
-    def __init__(self, source, start, size):
-        self._source, self._start, self._size, self._position = source, start, size, 0
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return True
-
-    def seek(self, offset, whence=io.SEEK_SET):
-        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence])
-        return self._position
-
-    def tell(self):
-        return self._position
-
-    def readinto(self, buffer):
-        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
-        self._source.read_into(view, self._start + self._position)
-        self._position += len(view)
-        return len(view)

@@ -11,7 +11,8 @@ A group's name is the class in snake case and a count, not the layer's name; the
 import re
 
 from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, register
-from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5, is_legacy
+from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5
+from keras_diffusion.checkpoints.containers.legacy_h5 import is_legacy
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
 
@@ -32,9 +33,8 @@ class KerasWeights(Container):
 
     def __init__(self, path):
         super().__init__(path)
-        source = SourceFile(self.path)
-        source.close()
-        self._use(HDF5File(self.path, self.path, source.size))
+        self._source = SourceFile(self.path)
+        self._open(self._source)
 
     @classmethod
     def matches(cls, path):
@@ -64,14 +64,17 @@ class KerasWeights(Container):
         return [SavedLayer(name, class_name, found[group]) for group, name, class_name in named if group is not None]
 
     def close(self):
-        self._file.close()
+        self._source.close()
 
-    def _use(self, file):
-        self._file = file
-        self.tensors = dict(file.tensors)
-        if not any("vars" in name.split("/") for name in file.groups):
+    def _open(self, source):
+        try:
+            self._file = HDF5File(source)
+            if not any("vars" in name.split("/") for name in self._file.groups):
+                raise CheckpointError("This HDF5 file is not of Keras: neither `layer_names` nor groups called `vars`.", self.path)
+        except CheckpointError:
             self.close()
-            raise CheckpointError("This HDF5 file is not of Keras: neither `layer_names` nor groups called `vars`.", self.path)
+            raise
+        self.tensors = dict(self._file.tensors)
         holders = {re.sub(r"(^|/)(layers|_layer_checkpoint_dependencies)/.*", "", name) for name in self.tensors if _in_list(name)}
         self.roots = tuple(sorted(holders)) or ("",)
 

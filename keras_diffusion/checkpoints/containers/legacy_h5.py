@@ -10,7 +10,7 @@ The order of `layer_names` and of `weight_names` is the model's; the order of gr
 import json
 
 from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, register
-from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5, is_legacy
+from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
 
@@ -30,10 +30,9 @@ class LegacyH5(Container):
 
     def __init__(self, path):
         super().__init__(path)
-        source = SourceFile(self.path)
-        source.close()
-        self._file = HDF5File(self.path, self.path, source.size)
+        self._source = SourceFile(self.path)
         try:
+            self._file = HDF5File(self._source)
             self._open()
         except CheckpointError:
             self.close()
@@ -48,7 +47,7 @@ class LegacyH5(Container):
         return list(self._layers)
 
     def close(self):
-        self._file.close()
+        self._source.close()
 
     def _open(self):
         file = self._file
@@ -72,7 +71,9 @@ class LegacyH5(Container):
         self.tensors = {name: file.tensors[name] for name in dict.fromkeys([*ordered, *file.tensors])}
 
     def _layer(self, name, classes):
-        weights = {}
+        if self._path(name) not in self._file.groups:
+            raise CheckpointError(f"The layer {name!r} is listed, but it has no group.", self.path)
+        weights: dict[str, str] = {}
         for weight in self._file.names("weight_names", self._path(name)) or []:
             tensor = self._path(f"{name}/{weight}")
             leaf = weight.removesuffix(":0").removeprefix(f"{name}/")
@@ -101,3 +102,13 @@ class LegacyH5(Container):
 
     def _read(self, name):
         return self._file.read(name)
+
+
+def is_legacy(path):
+    """Whether an HDF5 file is laid out as Keras 2 does it."""
+    source = SourceFile(path, verify=False)
+    try:
+        groups = HDF5File(source).groups
+        return _MODEL in groups or not {"layer_names", "layer_names0"}.isdisjoint(groups[""])
+    finally:
+        source.close()

@@ -7,6 +7,7 @@ HDF5 has no checksums of its own. A bit that flips inside the data of an H5 file
 this second file. With it, every change is.
 """
 
+import copy
 import hashlib
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ class SourceFile:
 
     Args:
         path: the file.
+        verify: whether to look for a `.sha256`. Default True.
 
     Attributes:
         size: its length in bytes.
@@ -27,14 +29,15 @@ class SourceFile:
         CheckpointError: it is missing, or is not what its `.sha256` says.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, verify=True):
         self.path = Path(path)
         try:
             self._file = self.path.open("rb", buffering=0)
-            self.size = os.fstat(self._file.fileno()).st_size
+            self.size, self._start = os.fstat(self._file.fileno()).st_size, 0
         except OSError as error:
             raise CheckpointError(f"A file of the checkpoint cannot be opened: {error.strerror}.", self.path) from error
-        self._verify()
+        if verify:
+            self._verify()
 
     def read(self, offset, size):
         """`size` bytes from `offset` on.
@@ -49,7 +52,8 @@ class SourceFile:
     def read_into(self, buffer, offset):
         """Fills a writable buffer (an array of bytes) with what lies at `offset`."""
         view = memoryview(buffer)
-        done = 0
+        self.check(offset, len(view))
+        done, offset = 0, offset + self._start
         while done < len(view):
             # os.preadv, not seek and read: a file may be read by several threads. One call gives at most 2 GiB.
             count = os.preadv(self._file.fileno(), [view[done : done + (1 << 30)]], offset + done)
@@ -61,9 +65,22 @@ class SourceFile:
         """Returns `size` if so many bytes lie at `offset`; otherwise the file was cut off, and an error says so."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise CheckpointError(
-                f"The file is cut off or damaged: {size} bytes are wanted at {offset}, but it has {self.size}.", self.path, offset
+                f"The file is cut off or damaged: {size} bytes are wanted at {offset}, but there are {self.size}.",
+                self.path,
+                self._start + offset,
             )
         return size
+
+    def part(self, start, size):
+        """A range of the file that is read as if it were a file of its own.
+
+        Returns:
+            object with `path`, `size`, `read`, `read_into`, `check`; it closes with this file.
+        """
+        self.check(start, size)
+        part = copy.copy(self)
+        part._start, part.size = self._start + start, size
+        return part
 
     def close(self):
         """Closes the file."""
