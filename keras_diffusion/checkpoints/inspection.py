@@ -1,8 +1,11 @@
 """`inspect`: what a file holds, without loading it."""
 
+import json
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
+from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import family_of
@@ -76,6 +79,8 @@ def inspect(path, config=None):
 
     >>> print(keras_diffusion.checkpoints.inspect("checkpoints/diffusion_model"))
     """
+    if own.is_own(path):
+        return _inspect_own(path)
     with open_container(path) as container:
         family, found, weights, problem = family_of(container), None, (), None
         if family is not None:
@@ -88,4 +93,24 @@ def inspect(path, config=None):
         name = None if family is None else family.name
         return Inspection(
             str(path), container.format, name, title, weights, found, dict(container.tensors), dict(container.metadata), problem
+        )
+
+
+def _inspect_own(path):
+    path = Path(path)
+    with open_container(own.weights_file(path)) as container:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8")) if path.is_dir() else container.config
+        metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8")) if path.is_dir() else container.metadata
+        network = config["config"]["network"]
+        weights = ("ema", "raw") if config["config"].get("ema") is not None else ("raw",)
+        title = f"a DiffusionModel of this library, with a {network['class_name']}"
+        return Inspection(
+            str(path),
+            "preset" if path.is_dir() else container.format,
+            own.FAMILY,
+            title,
+            weights,
+            network["config"],
+            dict(container.tensors),
+            dict(metadata),
         )

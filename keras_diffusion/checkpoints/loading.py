@@ -6,8 +6,10 @@ file ── container ──▶ tensors ── family ──▶ config ──▶
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import required_family
@@ -60,7 +62,7 @@ class LoadedCheckpoint:
 
 
 def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto"):
-    """Loads a checkpoint of an older system. Neither TensorFlow nor any code of the file is needed or run.
+    """Loads a checkpoint: of an older system, or of this one. Neither TensorFlow nor any code of the file is needed or run.
 
     Args:
         path: file, folder, or prefix of a TensorFlow checkpoint.
@@ -85,6 +87,8 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     for name, value in (("weights", weights), ("state", state)):
         if value not in _CHOICES[name]:
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")
+    if own.is_own(path):
+        return _own(path, weights, verbose)
     with open_container(path) as container:
         family = required_family(container)
         name, root, notes = family.choose(container, weights, state)
@@ -93,6 +97,25 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
         report = Report(str(path), container.format, family.name, name, notes=[*notes, *parts.notes])
         sources = family.sources(container, root, parts.network, config)
         transfer(container, sources, parts.network, report, family.ignores(container, root), strict, verbose)
+    _say(report, verbose)
+    return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options))
+
+
+def _own(path, weights, verbose):
+    """What `load` returns for a file of this library."""
+    model = own.load_own(path)
+    name = "ema" if weights == "ema" and model.average is not None else "raw"
+    network = model.average.network if name == "ema" else model.network
+    notes = [] if name == weights else ["The model keeps no average of its weights; these are its raw weights."]
+    matched = {variable.path: (variable.path,) for variable in network.weights}
+    report = Report(str(path), "preset" if Path(path).is_dir() else "Keras 3 .keras", own.FAMILY, name, matched, notes=notes)
+    _say(report, verbose)
+    kept = ("loss_weighting", "time_distribution", "condition_dropout", "ema", "null_context", "noise_bands", "seed")
+    options = {key: getattr(model, key) for key in kept}
+    network.trainable = True
+    return LoadedCheckpoint(network, model.noise_schedule, model.predictor, model.autoencoder, report, network.get_config(), options)
+
+
+def _say(report, verbose):
     if verbose:
         sys.stdout.write("\n".join([report.summary(), *report.notes, ""]))
-    return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options))

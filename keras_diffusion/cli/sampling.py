@@ -1,8 +1,6 @@
 """`keras-diffusion sample`: from a trained model to a picture or an array file."""
 
-import contextlib
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +20,17 @@ def load_model(path):
     Raises:
         ConfigError: `path` is none of these, or a run that has no finished epoch.
     """
-    import keras
-
     import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
     from keras_diffusion.models import DiffusionModel
+    from keras_diffusion.models.presets import is_preset
 
     path, run = Path(path), RunFolder(path)
     if run.is_run and run.finished:
         return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
     if run.is_run:
         return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
-    if (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
+    if is_preset(path):
         return DiffusionModel.from_preset(path), "a preset"
-    if path.suffix == ".keras" and path.is_file() and _is_ours(path):
-        model = keras.saving.load_model(path, compile=False)
-        if not isinstance(model, DiffusionModel):
-            raise ConfigError(f"The file must hold a DiffusionModel. Received: {str(path)!r} with a {type(model).__name__}")
-        return model, "a .keras file"
     from keras_diffusion import checkpoints
 
     try:
@@ -49,13 +41,6 @@ def load_model(path):
             f"Received: {str(path)!r}, which does not exist."
         ) from None
     return loaded.diffusion_model(), loaded.report.summary()
-
-
-def _is_ours(path):
-    """Whether a `.keras` file holds a class of this library (and not the network of an older one)."""
-    with contextlib.suppress(zipfile.BadZipFile, KeyError, ValueError), zipfile.ZipFile(path) as archive:
-        return str(json.loads(archive.read("config.json")).get("registered_name")).startswith("keras_diffusion>")
-    return False
 
 
 def _unfinished(run):

@@ -41,6 +41,11 @@ def save_preset(model, directory, overwrite=False, extra=None):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_preset(path):
+    """Whether `path` is a folder with the files of a preset."""
+    return all((Path(path) / name).is_file() for name in (_CONFIG, _WEIGHTS))
+
+
 def load_preset(cls, directory, load_weights=True):
     """Reads a folder of `save_preset` as an instance of `cls`."""
     directory = Path(directory)
