@@ -2,6 +2,9 @@
 
 from keras_diffusion.layers.attention_block import AttentionBlock
 from keras_diffusion.layers.label_embedding import LabelEmbedding
+from keras_diffusion.layers.noise_map import NoiseMap
+from keras_diffusion.layers.normalized_attention import NormalizedAttention
+from keras_diffusion.layers.normalizer import Normalizer
 from keras_diffusion.layers.resampling import Downsample, Upsample
 from keras_diffusion.layers.residual_block import ResidualBlock
 from keras_diffusion.layers.time_embedding import FourierEmbedding, SinusoidalEmbedding, TimeProjection
@@ -11,6 +14,9 @@ __all__ = [
     "Downsample",
     "FourierEmbedding",
     "LabelEmbedding",
+    "NoiseMap",
+    "NormalizedAttention",
+    "Normalizer",
     "ResidualBlock",
     "SinusoidalEmbedding",
     "TimeProjection",

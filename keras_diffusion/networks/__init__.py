@@ -1,9 +1,11 @@
 """Networks: from a noisy sample, its noise level and its conditions to an output of the same size."""
 
+from keras_diffusion.networks.ddpm_unet import DDPMUNet
 from keras_diffusion.networks.mlp import MLP
 from keras_diffusion.networks.network import Network, networks
+from keras_diffusion.networks.residual_unet import ResidualUNet
 from keras_diffusion.networks.unet import UNet
 
 get = networks.get
 
-__all__ = ["MLP", "Network", "UNet", "get"]
+__all__ = ["MLP", "DDPMUNet", "Network", "ResidualUNet", "UNet", "get"]

@@ -57,8 +57,8 @@ class Network(keras.Model):
         self.dtype_policy = dtype
         self._arguments = arguments
         self.sample_shape = tuple(arguments["input_shape"])
-        self.num_classes = self.null_labels = arguments["num_classes"]
-        self.context_dim = arguments["context_dim"]
+        self.num_classes = self.null_labels = arguments.get("num_classes")
+        self.context_dim = arguments.get("context_dim")
         self.condition_keys = tuple(key for key in ("labels", "context") if key in inputs)
 
     def call(self, inputs, training=None, mask=None):
