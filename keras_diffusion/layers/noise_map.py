@@ -53,8 +53,10 @@ class NoiseMap(keras.layers.Layer):
         self.dim, self.max_frequency = dim, float(max_frequency)
 
     def call(self, noise_level, image):
-        frequencies = np.exp(np.linspace(0.0, math.log(self.max_frequency), self.dim // 2))
-        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(2.0 * math.pi * frequencies, self.compute_dtype)
+        # Rounded to float32 where the example rounds: with angles of 2π·1000 the seventh digit of a frequency can be seen in the output.
+        exponents = np.linspace(0.0, math.log(self.max_frequency), self.dim // 2, dtype="float32")
+        frequencies = np.exp(exponents, dtype="float64").astype("float32") * np.float32(2.0 * math.pi)
+        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(frequencies, self.compute_dtype)
         embedding = ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
         batch, height, width = ops.shape(image)[:3]
         return ops.broadcast_to(embedding[:, None, None, :], (batch, height, width, self.dim))
