@@ -9,22 +9,14 @@
 R is a residual block that adds the embedded timestep, A attention after every block of a level that has it. What sets it apart from
 `UNet`: attention that adds to its normalized input (`NormalizedAttention`), resampling that keeps the number of channels, one more
 skip per level, group normalization with Keras's epsilon 1e-3, and timesteps 0 … T−1 as the noise level, in sines and cosines whose
-frequencies fall from 1 to 1/10000, both included.
+frequencies fall from 1 to 1/10000, both included. A label's vector is added to the embedded timestep before the last activation.
 
 Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabilistic model", keras.io/examples/generative/ddpm (2022).
 """
 
 import keras
 
-from keras_diffusion.layers import (
-    Downsample,
-    LabelEmbedding,
-    NormalizedAttention,
-    ResidualBlock,
-    SinusoidalEmbedding,
-    TimeProjection,
-    Upsample,
-)
+from keras_diffusion.layers import Downsample, LabelEmbedding, NormalizedAttention, ResidualBlock, SinusoidalEmbedding, Upsample
 from keras_diffusion.layers.options import convolution, normalization
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 
@@ -141,14 +133,16 @@ class DDPMUNet(Network):
 
 
 def _embed(inputs, dim, num_classes, dtype):
-    """The condition vector `(B, dim)`: the timestep through sines, cosines and two dense layers, plus the label's vector."""
+    """The condition vector `(B, dim)`: the timestep through sines, cosines and two dense layers, plus the label's vector, activated."""
     half = dim // 2
     # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding divides by half.
-    embedding = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(inputs["noise_level"])
+    h = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(inputs["noise_level"])
+    h = keras.layers.Dense(dim, activation="swish", name="time_dense1", dtype=dtype)(h)
+    h = keras.layers.Dense(dim, name="time_dense2", dtype=dtype)(h)
     if num_classes is not None:
         label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=dtype)(inputs["labels"])
-        embedding = keras.layers.Add(name="time_and_label", dtype=dtype)([embedding, label])
-    return TimeProjection(dim, name="time_projection", dtype=dtype)(embedding)
+        h = keras.layers.Add(name="time_and_label", dtype=dtype)([h, label])
+    return keras.layers.Activation("swish", name="condition_act", dtype=dtype)(h)
 
 
 def check_image_levels(network, input_shape, widths):
