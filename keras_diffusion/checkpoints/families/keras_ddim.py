@@ -68,7 +68,7 @@ class KerasDDIM(KerasExample):
             "widths": widths[:k:depth],
             "block_depth": depth,
             "embedding_dims": inputs[0] - first,
-            "embedding_max_frequency": _max_frequency(container, root, inputs[0] - first),
+            "embedding_max_frequency": _max_frequency(container, root, inputs[0] - first) or _MAX_FREQUENCY,
             "out_channels": None if out == channels else out,
             "min_signal_rate": _MIN_SIGNAL_RATE,
             "max_signal_rate": _MAX_SIGNAL_RATE,
@@ -84,7 +84,7 @@ class KerasDDIM(KerasExample):
             raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         normalizer = _normalizer(container)
         notes = [f"Assumed, as in the example: signal rates from {high} to {low}."]
-        if not any(True for root in container.roots for _ in file_layers(container, root, "Lambda")):
+        if not any(_max_frequency(container, root, config["embedding_dims"]) for root in container.roots):
             notes.append(
                 f"Weights alone do not tell the highest frequency of the noise's embedding: {config['embedding_max_frequency']:g} is taken "
                 "(another: config={'embedding_max_frequency': …})."
@@ -123,7 +123,7 @@ def _normalizer(container):
 
 
 def _max_frequency(container, root, dim):
-    """The number that stands beside the embedding's dimension in the defaults or the closure of the file's Lambda, else the example's."""
+    """The number that stands beside the embedding's dimension in the defaults or the closure of the file's Lambda, or None."""
     for layer in file_layers(container, root, "Lambda"):
         function = layer.get("function")
         function = [None, *function["config"].values()] if isinstance(function, dict) and "config" in function else function
@@ -132,4 +132,4 @@ def _max_frequency(container, root, dim):
             others = [float(v) for v in numbers if v != dim]
             if dim in numbers and len(others) == 1 and others[0] > 1:
                 return others[0]
-    return _MAX_FREQUENCY
+    return None

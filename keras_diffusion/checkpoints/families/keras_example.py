@@ -161,7 +161,7 @@ def attention_names(weights):
 def file_layers(container, root, class_name):
     """Configs of the layers of a class, as the file's own config has them; [] where it has none."""
     config = container.config_of(root) or {"layers": []}
-    return [layer["config"] for layer in config["layers"] if layer.get("class_name") == class_name]
+    return [_plain(layer["config"]) for layer in config["layers"] if layer.get("class_name") == class_name]
 
 
 def image_size(container, root):
@@ -180,6 +180,13 @@ def must_be(container, root, class_name, key, values):
                 f"Received: {key}={layer[key]!r} in layer {layer.get('name')!r}",
                 container.path,
             )
+
+
+def _plain(value):
+    """A config with lists for tuples, which SavedModels write as {"class_name": "__tuple__", "items": […]}."""
+    if isinstance(value, dict):
+        return _plain(value["items"]) if value.get("class_name") == "__tuple__" else {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
 def _letter(container, layer):
