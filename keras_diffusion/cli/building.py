@@ -14,7 +14,7 @@ import keras
 
 from keras_diffusion import networks
 from keras_diffusion.cli.config import ConfigError, check_keys, did_you_mean, with_defaults
-from keras_diffusion.data import Batches, Source, load
+from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.models import DiffusionModel
 
 _NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}  # objects; `source` is handled apart
@@ -48,7 +48,7 @@ def resolve(config):
     model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
     config["model"] = {**model_defaults, **config["model"]}
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
-    if config["network"]["num_classes"] is None:
+    if config["network"].get("num_classes") is None:
         train, held_out = (without_labels(batches) for batches in (train, held_out))
     try:
         return json.loads(json.dumps(config)), train, held_out
@@ -105,26 +105,6 @@ def build_optimizer(options):
         return _class_named(options.pop("name"), _optimizers(), "optimizer")(**options)
 
 
-def without_labels(batches):
-    """`batches` for a network without classes, None for None."""
-    if batches is not None and not isinstance(batches.source, Unlabelled):
-        batches.source = Unlabelled(batches.source)
-    return batches
-
-
-class Unlabelled(Source):
-    """The samples of `source`, without their labels."""
-
-    def __init__(self, source):
-        self.source = source
-
-    def __len__(self):
-        return len(self.source)
-
-    def batch(self, indices):
-        return {key: value for key, value in self.source.batch(indices).items() if key != "labels"}
-
-
 def _data_keys():
     workers = dict.fromkeys(("workers", "use_multiprocessing", "max_queue_size"))
     return {"source": None, "validation": None, **_defaults_of(load), **_defaults_of(Batches), **workers}
@@ -170,6 +150,8 @@ def _network_options(config, data):
         inferred["widths"] = default_widths(shape[:-1])
     defaults = {k: v for k, v in options.items() if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty}
     resolved = {"name": name, **defaults, **{k: v for k, v in inferred.items() if k in options}, **given}
+    if "num_classes" not in options:
+        return resolved  # a network that knows no labels
     if "labels" in batch and "num_classes" not in given and resolved.get("num_classes") is None:
         raise ConfigError("The data have labels, but how many classes is not known. Set `data.num_classes`, or network.num_classes=null.")
     if not resolved.get("num_classes"):

@@ -109,7 +109,7 @@ def _sample_options(config):
     if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4) or None in shape:
         return None
     labels, per_label, num_samples = (options.pop(key) for key in ("labels", "per_label", "num_samples"))
-    classes = network["num_classes"]
+    classes = network.get("num_classes")
     if not classes:
         return {**options, "num_samples": num_samples}
     labels = list(range(min(classes, 10))) if labels is None else parse_labels(labels)

@@ -1,0 +1,23 @@
+"""Labelled data for a network without classes."""
+
+from keras_diffusion.data.sources import Source
+
+
+class Unlabelled(Source):
+    """The samples of `source`, without their labels."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def batch(self, indices):
+        return {key: value for key, value in self.source.batch(indices).items() if key != "labels"}
+
+
+def without_labels(batches):
+    """`batches` for a network without classes, None for None."""
+    if batches is not None and not isinstance(batches.source, Unlabelled):
+        batches.source = Unlabelled(batches.source)
+    return batches
