@@ -1,6 +1,8 @@
 """Shared by all tests."""
 
 import os
+import tarfile
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,6 +25,15 @@ def shared_compilations(tmp_path_factory):
         jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="session")
+def keras2(tmp_path_factory):
+    """Folder with the checkpoints of the two Keras examples; golden/README.md says what is in it."""
+    folder = tmp_path_factory.mktemp("golden")
+    with tarfile.open(Path(__file__).parent / "golden" / "keras2.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "keras2"
 
 
 @pytest.fixture

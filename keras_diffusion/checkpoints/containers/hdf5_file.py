@@ -7,8 +7,8 @@
     texts             strings of variable length in global heaps "GCOL"
 
 The format has no checksums, so what the file says is held against itself: every structure has its signature, lies inside the file, and
-overlaps no other; types are exactly those of NumPy; data have as many bytes as their shape asks for. What that cannot notice is a
-changed bit inside numbers or texts; the `.sha256` beside the file can (see source_file.py).
+overlaps no other; what lies between them is zero; types are exactly those of NumPy; data have as many bytes as their shape asks for.
+What that cannot notice is a changed bit inside numbers or texts; the `.sha256` beside the file can (see source_file.py).
 
 Not supported, since Keras does not write it: links, data in other files, compressed data, and the newer structures that h5py writes with
 `libver="latest"`.
@@ -23,21 +23,14 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_diffusion.checkpoints.containers.container import TensorInfo
-from keras_diffusion.checkpoints.containers.hdf5_datatype import Datatype, count, read_dataspace, read_datatype
+from keras_diffusion.checkpoints.containers.hdf5_datatype import count, read_dataspace, read_datatype
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_UNDEFINED = (1 << 64) - 1
 _DEPTH = 64
+_PIECE = 1 << 20
 _DATASPACE, _DATATYPE, _LAYOUT, _FILTERS, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE = 0x1, 0x3, 0x8, 0xB, 0xC, 0x10, 0x11
 _NEWER = {0x2: "links in object headers", 0x6: "links in object headers", 0x7: "data in other files", 0x15: "many attributes"}
-
-
-class _Attribute(NamedTuple):
-    datatype: Datatype
-    shape: tuple[int, ...] | None
-    data: bytes
-    offset: int
 
 
 class _Dataset(NamedTuple):
@@ -59,7 +52,7 @@ class HDF5File:
 
     Attributes:
         tensors: dict from the path of an array, without the first "/", to its `TensorInfo`.
-        groups: dict from the path of a group, "" for the root, to its attributes.
+        groups: dict from the path of a group, "" for the root, to its attributes: names and lists of texts, [] for what is no text.
 
     Raises:
         CheckpointError: damaged, or something that Keras does not write.
@@ -67,11 +60,12 @@ class HDF5File:
 
     def __init__(self, source):
         self._source, self.path = source, source.path
-        self.groups: dict[str, dict[str, _Attribute]] = {}
+        self.groups: dict[str, dict[str, list[str]]] = {}
         self._datasets: dict[str, _Dataset] = {}
         self._claimed: list[tuple[int, int]] = []
         self._heaps: dict[int, dict[int, bytes]] = {}
         self._walk("", self._superblock(), 0)
+        self._check_gaps()
         self.tensors = {name: dataset.info for name, dataset in self._datasets.items()}
 
     def read(self, name):
@@ -86,17 +80,16 @@ class HDF5File:
 
     def text(self, name, group=""):
         """An attribute of a group as text, or None."""
-        texts = self._texts(self.groups[group].get(name))
-        return texts[0] if texts else None
+        return next(iter(self.groups[group].get(name, [])), None)
 
     def names(self, name, group=""):
         """An attribute of a group as a list of texts, or None. Keras cuts what is above 64 KB into `name0`, `name1`, …."""
         attributes = self.groups[group]
         if name in attributes:
-            return self._texts(attributes[name])
-        pieces = []
+            return attributes[name]
+        pieces: list[list[str]] = []
         while f"{name}{len(pieces)}" in attributes:
-            pieces.append(self._texts(attributes[f"{name}{len(pieces)}"]))
+            pieces.append(attributes[f"{name}{len(pieces)}"])
         return [text for piece in pieces for text in piece] if pieces else None
 
     # Structures
@@ -107,7 +100,7 @@ class HDF5File:
             raise CheckpointError("The file does not begin like HDF5.", self.path, 0)
         if raw[8] != 0 or raw[13:15] != b"\x08\x08":
             raise CheckpointError(
-                'Only HDF5 of the version that Keras writes is supported. Repack the file with "h5repack --low=0 --high=0".', self.path, 8
+                'Only HDF5 of the version that Keras writes is supported. Repack the file with "h5repack --low=0 --high=1".', self.path, 8
             )
         self._leaf, self._internal = struct.unpack_from("<HH", raw, 16)
         base, _, end, _ = struct.unpack_from("<4Q", raw, 24)
@@ -126,7 +119,7 @@ class HDF5File:
         kinds = {kind: (data, offset) for kind, data, offset in messages}
         for kind, what in _NEWER.items():
             if kind in kinds:
-                raise CheckpointError(f"{name!r} has {what}, which Keras does not write.", self.path, kinds[kind][1])
+                raise CheckpointError(f"{name or '/'!r} has {what}, which Keras does not write.", self.path, kinds[kind][1])
         if _SYMBOL_TABLE in kinds:
             self.groups[name] = attributes
             tree, heap = self._unpack("<2Q", *kinds[_SYMBOL_TABLE])
@@ -135,7 +128,7 @@ class HDF5File:
         elif {_DATASPACE, _DATATYPE, _LAYOUT} <= set(kinds) and name:
             self._datasets[name] = self._dataset(name, kinds, attributes)
         else:
-            raise CheckpointError(f"{name!r} is neither a group nor an array: the file is damaged.", self.path, address)
+            raise CheckpointError(f"{name or '/'!r} is neither a group nor an array: the file is damaged.", self.path, address)
 
     def _header(self, address):
         """Messages of an object header: (kind, data, offset of the data)."""
@@ -194,7 +187,7 @@ class HDF5File:
         shape = read_dataspace(kinds[_DATASPACE][0], self.path, kinds[_DATASPACE][1])
         datatype = read_datatype(kinds[_DATATYPE][0])
         dtype = datatype.name
-        if dtype == "opaque" and self._texts(attributes.get("dtype")) == ["bfloat16"]:
+        if dtype == "opaque" and attributes.get("dtype") == ["bfloat16"]:
             dtype = "bfloat16"
         if shape is None or dtype is None or "string" in dtype or dtype == "opaque":
             raise CheckpointError(f"The array {name!r} has a type that Keras does not write.", self.path, kinds[_DATATYPE][1])
@@ -232,14 +225,12 @@ class HDF5File:
         size = count(shape) * datatype.size
         if position + size > len(data) or not name[0].endswith(b"\0"):
             raise CheckpointError("An attribute is longer than its message.", self.path, offset)
-        value = _Attribute(datatype, shape, data[position : position + size], offset + position)
-        return self._decode(name[0].split(b"\0")[0], name[1]), value
+        texts = self._texts(datatype, data[position : position + size], offset + position)
+        return self._decode(name[0].split(b"\0")[0], name[1]), texts
 
-    def _texts(self, attribute):
-        """The texts of an attribute; [] for one that is empty, of numbers, or not there."""
-        if attribute is None:
-            return []
-        (kind, size), _, data, offset = attribute
+    def _texts(self, datatype, data, offset):
+        """The texts in the data of an attribute; [] for what is no text."""
+        kind, size = datatype
         pieces = [data[start : start + size] for start in range(0, len(data), size)] if size else []
         if kind == "variable string":
             pieces = [self._heap_object(*struct.unpack("<IQI", piece), offset) for piece in pieces]
@@ -286,6 +277,21 @@ class HDF5File:
         if raw[: len(signature)] != signature:
             raise CheckpointError(f"A structure {signature.decode()} is not where it should be.", self.path, address)
         return raw
+
+    def _check_gaps(self):
+        """What belongs to no structure is zero in a file as Keras writes it; otherwise something has lost its owner."""
+        end = 0
+        for start, stop in [*self._claimed, (self._source.size, 0)]:
+            for position in range(end, start, _PIECE):
+                piece = self._source.read(position, min(_PIECE, start - position))
+                if rest := piece.lstrip(b"\0"):
+                    raise CheckpointError(
+                        "Bytes that belong to nothing are not zero: the file is damaged, or was changed after it was written. In the second "
+                        'case, write it anew with "h5repack".',
+                        self.path,
+                        position + len(piece) - len(rest),
+                    )
+            end = stop
 
     def _unpack(self, form, data, offset):
         if len(data) < struct.calcsize(form):

@@ -71,6 +71,9 @@ class KerasWeights(Container):
             self._file = HDF5File(source)
             if not any("vars" in name.split("/") for name in self._file.groups):
                 raise CheckpointError("This HDF5 file is not of Keras: neither `layer_names` nor groups called `vars`.", self.path)
+            stray = next((name for name in self._file.tensors if f"/{name}".split("/")[-2] != "vars"), None)
+            if stray is not None:
+                raise CheckpointError(f"Arrays lie in groups called `vars`, but {stray!r} does not: the file is damaged.", self.path)
         except CheckpointError:
             self.close()
             raise

@@ -77,7 +77,7 @@ def write_keras2():
         "int64": tf.constant([-(2**40), 5], tf.int64),
         "uint8": tf.constant([[0, 255]], tf.uint8),
         "bool": tf.constant([True, False]),
-        "complex64": tf.constant([1 + 2j]),
+        "complex64": tf.constant([1 + 2j], tf.complex64),
         "empty": tf.zeros((0, 3)),
     }
     parts = []
