@@ -4,10 +4,10 @@
     python recipes/ddim_keras_example.py --data pictures/   your own images
     python recipes/ddim_keras_example.py --quick            8×8 digits, a small network, seconds
 
-The example's: network, images normalized to zero mean and unit variance, batches of 64, epochs of five passes, signal rates from 0.95 to 0.02
-along a cosine, ε-prediction, AdamW with 1e-3 and weight decay 1e-4, EMA of 0.999, 20 DDIM steps. Different here: the loss is the squared
-error, there the absolute error; it is watched on a held-out part, while the example measures KID; the EMA warms up; epochs shuffle
-the whole data set. `checkpoints.load` reads the example's own weights into the same model, with its normalizer.
+The example's: network, images normalized to zero mean and unit variance, batches of 64, epochs of five passes, signal rates from 0.95
+to 0.02 along a cosine, ε-prediction, AdamW with 1e-3 and weight decay 1e-4, EMA of 0.999, 20 DDIM steps. Different here: the loss is the
+squared error, there the absolute error; it is watched on a held-out part, while the example measures KID; the EMA warms up; epochs
+shuffle the whole data set. `checkpoints.load` reads the example's own weights into the same model, with its normalizer.
 """
 
 import argparse
