@@ -190,7 +190,7 @@ class DiffusionModel(keras.Model):
         self.kid_diffusion_steps = kid_diffusion_steps
 
     def compile(self, kid_encoder=None, **kwargs):
-        """As in Keras; `kid_encoder` takes the place of Inception in KID."""
+        """As in Keras, with the loss as an object; `kid_encoder` takes the place of Inception in KID."""
         super().compile(**kwargs)
         self.noise_loss_tracker = keras.metrics.Mean(name="n_loss")
         self.image_loss_tracker = keras.metrics.Mean(name="i_loss")

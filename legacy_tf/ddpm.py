@@ -84,9 +84,9 @@ class GaussianDiffusion:
 
     def p_sample_loop(self, predict_noise, x):
         """All T ancestral steps. `predict_noise(x, t)` is the network, t of shape `(B,)`."""
+        step = tf.function(lambda x, t: self.p_sample(predict_noise(x, t), x, t))
         for index in reversed(range(self.timesteps)):
-            t = tf.fill([x.shape[0]], tf.constant(index, tf.int64))
-            x = self.p_sample(predict_noise(x, t), x, t)
+            x = step(x, tf.fill([x.shape[0]], tf.constant(index, tf.int64)))
         return x
 
     def ddim_times(self, num_steps):
@@ -247,7 +247,7 @@ def build_model(image_size, image_channels, widths, has_attention, first_conv_ch
 
 
 class DiffusionModel(keras.Model):
-    """Network, its exponential moving average, and the training step.
+    """Network, its exponential moving average, and the training step. `compile` takes the loss as an object, not by name.
 
     Args:
         network: what is trained.
