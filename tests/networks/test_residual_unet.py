@@ -91,7 +91,7 @@ def test_fit_reduces_the_loss_and_averages_the_statistics_too():
         seed=0,
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
-    losses = model.fit(images, batch_size=32, epochs=8, verbose=0).history["loss"]
+    losses = model.fit(images, batch_size=16, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
     trained, averaged = (
         [ops.convert_to_numpy(w) for w in network.weights if w.name == "moving_variance"]
