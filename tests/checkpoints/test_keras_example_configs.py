@@ -12,8 +12,8 @@ pytestmark = pytest.mark.slow
 
 DDPM = [
     ("weights.h5", {"widths": (8,), "has_attention": (False,), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
-    ("model.keras", {"widths": (8, 8, 16), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2}, 3),
-    ("ckpt", {"widths": (8, 12), "has_attention": (True, False), "num_res_blocks": 2, "first_conv_channels": 4, "norm_groups": 4}, 2),
+    ("model.keras", {"widths": (8, 8, 12), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2}, 1),
+    ("ckpt", {"widths": (8, 12), "has_attention": (True, False), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
 ]
 DDIM = [
     ("weights.h5", {"widths": (8,), "block_depth": 3, "embedding_dims": 4}, 1),
