@@ -36,7 +36,7 @@ def main(arguments=None):
     keras.utils.set_random_seed(0)
 
     if options.quick:
-        images = kd.data.load("digits", batch_size=32)
+        images = kd.data.load("digits", batch_size=128)
     else:
         images = kd.data.load(options.data, image_size=64, batch_size=32, horizontal_flip=True, download=True)
     images = kd.data.without_labels(images)
@@ -47,7 +47,7 @@ def main(arguments=None):
         predictor=kd.predictors.get("epsilon", condition="timestep", timesteps=TIMESTEPS),
         ema=0.999,
     )
-    model.compile(optimizer=keras.optimizers.Adam(2e-4))
+    model.compile(optimizer=keras.optimizers.Adam(2e-3 if options.quick else 2e-4))
     history = model.fit(images, epochs=options.epochs)
 
     samples = model.generate(16, num_steps=20 if options.quick else TIMESTEPS, sampler="ddpm", guidance=kd.guidance.StaticThreshold, seed=0)

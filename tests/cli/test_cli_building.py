@@ -67,6 +67,13 @@ def test_labels_are_left_out_where_the_network_has_no_classes(images):
     assert build_model(resolved, compile=False).network.condition_keys == ()
 
 
+def test_labels_are_left_out_where_the_network_knows_none(images):
+    network = {"name": "residual_unet", "widths": [8], "block_depth": 1, "embedding_dims": 4}
+    resolved, train, _ = resolve(config(images, network=network))
+    assert "num_classes" not in resolved["network"] and set(train[0]) == {"images"}
+    assert build_model(resolved, compile=False).network.condition_keys == ()
+
+
 def test_first_weights_follow_the_seed(images):
     resolved = resolve(config(images))[0]
 
