@@ -55,9 +55,9 @@ class SourceFile:
         self.check(offset, len(view))
         done, offset = 0, offset + self._start
         while done < len(view):
-            # os.preadv, not seek and read: a file may be read by several threads. One call gives at most 2 GiB.
-            count = os.preadv(self._file.fileno(), [view[done : done + (1 << 30)]], offset + done)
-            if count == 0:
+            self._file.seek(offset + done)
+            count = self._file.readinto(view[done:])  # the system may stop short of the end, on Linux at 2 GiB
+            if not count:
                 raise CheckpointError("The file ended while it was read.", self.path, offset + done)
             done += count
 

@@ -43,6 +43,7 @@ _DTYPES = {
     23: "uint64",
 }
 _STRING = 7
+_RANK = 32  # more than TensorFlow allows, less than NumPy
 
 
 class _Entry(NamedTuple):
@@ -170,6 +171,8 @@ class TensorBundle:
             sliced=7 in message,
             where=where,
         )
+        if len(shape) > _RANK or max(shape, default=0) > 1 << 62:
+            raise CheckpointError(f"A tensor has an impossible shape, {shape}.", self._index, where)
         if entry.sliced:
             return entry
         if entry.shard >= self._count:
