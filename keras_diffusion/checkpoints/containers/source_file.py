@@ -9,7 +9,7 @@ this second file. With it, every change is.
 
 import copy
 import hashlib
-import os
+import io
 from pathlib import Path
 
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -33,7 +33,7 @@ class SourceFile:
         self.path = Path(path)
         try:
             self._file = self.path.open("rb", buffering=0)
-            self.size, self._start = os.fstat(self._file.fileno()).st_size, 0
+            self.size, self._start = self._file.seek(0, io.SEEK_END), 0
         except OSError as error:
             raise CheckpointError(f"A file of the checkpoint cannot be opened: {error.strerror}.", self.path) from error
         if verify:
