@@ -4,6 +4,7 @@ What it promises, whoever wrote the file: sizes are checked against the file bef
 the format has them, no code of the file is run, and what is damaged raises `CheckpointError` with the file and, where known, the byte.
 """
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,11 +112,10 @@ class Container:
         Args:
             root: one of `roots`.
         """
-        config = self.config
-        for part in filter(None, root.split("/")):
-            config = (config or {}).get("config", {}).get(part)
-        layers = (config or {}).get("config")
-        return layers if isinstance(layers, dict) and isinstance(layers.get("layers"), list) else None
+        value: Any = self.config
+        for key in (*(part for name in filter(None, root.split("/")) for part in ("config", name)), "config"):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, dict) and isinstance(value.get("layers"), list) else None
 
     def close(self):
         """Closes the files; nothing can be read afterwards."""
@@ -135,6 +135,29 @@ class Container:
 
     def __repr__(self):
         return f"{type(self).__name__}({str(self.path)!r})"
+
+
+def read_json(text, what, path):
+    """Reads a JSON object, as data.
+
+    Args:
+        text: str or bytes.
+        what: what it is, for errors.
+        path: the file that it is in.
+
+    Returns:
+        dict.
+
+    Raises:
+        CheckpointError: it is no JSON, or no object.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"The {what} is no JSON: {error}.", path) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"The {what} should be a JSON object, and is of type {type(value).__name__}.", path)
+    return value
 
 
 def open_container(path):

@@ -11,11 +11,10 @@ Reference: PKWARE, APPNOTE.TXT, section 4.3.
 """
 
 import io
-import json
 import struct
 import zipfile
 
-from keras_diffusion.checkpoints.containers.container import Container, register
+from keras_diffusion.checkpoints.containers.container import Container, read_json, register
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -59,13 +58,7 @@ class KerasArchive(KerasWeights):
     def _json(self, member):
         target = io.BytesIO()
         self._extract(member, target)
-        try:
-            value = json.loads(target.getvalue())
-        except ValueError as error:
-            raise CheckpointError(f"The member {member!r} is no JSON: {error}.", self.path) from error
-        if not isinstance(value, dict):
-            raise CheckpointError(f"The member {member!r} should be a JSON object.", self.path)
-        return value
+        return read_json(target.getvalue(), f"member {member!r}", self.path)
 
     def _weights(self):
         """The range of the file that is the member with the weights."""

@@ -7,9 +7,7 @@
 The order of `layer_names` and of `weight_names` is the model's; the order of groups in the file is not.
 """
 
-import json
-
-from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, register
+from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, read_json, register
 from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -52,18 +50,16 @@ class LegacyH5(Container):
     def _open(self):
         file = self._file
         self._group = _MODEL if _MODEL in file.groups else ""
-        self.format = f"{self.kind} {'model' if self._group else 'weights'}"
         names = file.names("layer_names", self._group)
         if names is None:
             raise CheckpointError("The attribute `layer_names` is missing: the file is damaged.", self.path)
         self.metadata = {key: value for key in ("keras_version", "backend") if (value := file.text(key) or file.text(key, self._group))}
+        version = self.metadata.get("keras_version", "2").split(".")[0]  # Keras 3 still writes this layout, too
+        self.format = f"Keras {version} H5 {'model' if self._group else 'weights'}"
         text = file.text("model_config")
         if text is not None:
-            try:
-                self.config = json.loads(text)
-            except ValueError as error:
-                raise CheckpointError(f"The model's config is no JSON: {error}.", self.path) from error
-        classes = {layer.get("name") or layer["config"].get("name"): layer.get("class_name") for layer in self._configs()}
+            self.config = read_json(text, "model's config", self.path)
+        classes = {str(layer.get("name") or layer["config"].get("name")): layer.get("class_name") for layer in self._configs()}
         top = [_TOP_LEVEL] if self._path(_TOP_LEVEL) in file.groups else []
         self._layers = [layer for name in names + top if (layer := self._layer(name, classes)).weights]
         self._check_complete(names, classes)

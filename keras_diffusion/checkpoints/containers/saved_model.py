@@ -10,13 +10,10 @@ checksum: a damaged letter in it can go unnoticed, unless there is a `keras_meta
 Reference: Keras 2, protobuf/saved_metadata.proto.
 """
 
-import json
-
-from keras_diffusion.checkpoints.containers.container import register
+from keras_diffusion.checkpoints.containers.container import read_json, register
 from keras_diffusion.checkpoints.containers.protobuf import Message
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.containers.tensorflow_checkpoint import TensorFlowCheckpoint
-from keras_diffusion.checkpoints.errors import CheckpointError
 
 
 @register
@@ -70,10 +67,7 @@ def _read_metadata(path):
         source.close()
     objects = {}
     for node in nodes:
-        try:
-            described = json.loads(node.text(5) or "{}")
-        except ValueError as error:
-            raise CheckpointError(f"The config of an object is no JSON: {error}.", path) from error
+        described = read_json(node.text(5) or "{}", "config of an object", path)
         name = node.text(3).removeprefix("root").lstrip(".").replace(".", "/")
-        objects[node.integer(2)] = (name, described if isinstance(described, dict) else {})
+        objects[node.integer(2)] = (name, described)
     return objects

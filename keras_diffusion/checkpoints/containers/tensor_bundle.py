@@ -63,6 +63,7 @@ class TensorBundle:
         prefix: path without `.index`.
 
     Attributes:
+        names: keys of all tensors.
         tensors: dict from key to `TensorInfo`, in the index's order; tensors of strings are not among them.
 
     Raises:
@@ -93,6 +94,7 @@ class TensorBundle:
         except CheckpointError:
             self.close()
             raise
+        self.names = frozenset(self._entries)
         self.tensors = {name: entry.info for name, entry in self._entries.items() if entry.info.dtype != "string"}
 
     def read(self, name):

@@ -45,7 +45,7 @@ class TensorFlowCheckpoint(Container):
         self._check_root(root)
         layers = self._graph.layers(root) if self._graph else []
         return [
-            SavedLayer(edge, self._class_name(node), {weight: self._names[key] for weight, key in weights.items()})
+            SavedLayer(edge, self._class_name(node), {weight: self._names[key] for weight, key in weights.items() if key in self._names})
             for edge, node, weights in layers
         ]
 
@@ -60,8 +60,10 @@ class TensorFlowCheckpoint(Container):
             self.roots = self._graph.roots() if self._graph else ("",)
             known = self._graph.names if self._graph else {}
             self._names = {key: known.get(key, key.removesuffix(_ATTRIBUTE)) for key in self._bundle.tensors}
+            if len(set(self._names.values())) < len(self._names):
+                self._names = {key: key for key in self._names}
             self._keys = {name: key for key, name in self._names.items()}
-            missing = sorted(set(known) - set(self._names))
+            missing = sorted(set(known) - self._bundle.names)
             if missing:
                 raise CheckpointError(f"The object graph names tensors that the index lacks: {', '.join(missing[:3])}.", self.path)
             self.tensors = {self._names[key]: info for key, info in self._bundle.tensors.items()}
