@@ -22,6 +22,7 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 _SIGNATURE = b"PK\x03\x04"
 _WEIGHTS = "model.weights.h5"
 _DEFLATE_RATIO = 1032  # zlib never makes less than 1/1032 of its input
+_LONGEST_TEXT = 1 << 28  # bytes; configs of large models have a few million
 _PIECE = 1 << 20
 
 
@@ -83,7 +84,10 @@ class KerasArchive(KerasWeights):
                     raise CheckpointError(f"A .keras file has one member {member!r}. Found: {', '.join(names) or 'none'}.", self.path)
                 info = archive.getinfo(member)
                 offset = info.header_offset
-                if info.file_size > max(info.compress_size, 1) * _DEFLATE_RATIO or info.compress_size > self._source.size:
+                limit = max(info.compress_size, 1) * _DEFLATE_RATIO
+                if target is not None:
+                    limit = min(limit, _LONGEST_TEXT)
+                if info.file_size > limit or info.compress_size > self._source.size:
                     raise CheckpointError(f"The member {member!r} claims a size that cannot be.", self.path, offset)
                 with archive.open(info) as file:
                     size = 0

@@ -43,11 +43,12 @@ class TensorFlowCheckpoint(Container):
 
     def layers(self, root=""):
         self._check_root(root)
-        layers = self._graph.layers(root) if self._graph else []
-        return [
-            SavedLayer(edge, self._class_name(node), {weight: self._names[key] for weight, key in weights.items() if key in self._names})
-            for edge, node, weights in layers
-        ]
+        layers = []
+        for edge, node, keys in self._graph.layers(root) if self._graph else []:
+            weights = {weight: self._names[key] for weight, key in keys.items() if key in self._names}  # those of strings are no weights
+            if weights:
+                layers.append(SavedLayer(edge, self._class_name(node), weights))
+        return layers
 
     def close(self):
         self._bundle.close()

@@ -202,6 +202,7 @@ def test_sha256_beside_a_file(tmp_path, name):
         ({"config.json": None}, "one member 'config.json'"),
         ({"config.json": b"[1]"}, "should be a JSON object"),
         ({"metadata.json": b"{"}, "no JSON"),
+        ({"config.json": b"[" * 100_000}, "no JSON"),
         ({"model.weights.h5": b"nothing"}, "wanted at 0|begin like HDF5"),
     ],
 )
