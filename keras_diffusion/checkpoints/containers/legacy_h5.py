@@ -101,10 +101,12 @@ class LegacyH5(Container):
 
 
 def is_legacy(path):
-    """Whether an HDF5 file is laid out as Keras 2 does it."""
+    """Whether an HDF5 file is laid out as Keras 2 does it; a damaged one counts as such, and is refused when it is opened."""
     source = SourceFile(path, verify=False)
     try:
         groups = HDF5File(source).groups
         return _MODEL in groups or not {"layer_names", "layer_names0"}.isdisjoint(groups[""])
+    except CheckpointError:
+        return True
     finally:
         source.close()

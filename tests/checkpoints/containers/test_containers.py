@@ -194,6 +194,10 @@ def test_sha256_beside_a_file(tmp_path, name):
     beside.write_text(f"{'0' * 64}  {path.name}\n")
     with pytest.raises(CheckpointError, match=f"not what {path.name}.sha256 describes.*Fetch it again"):
         open_container(path)
+    beside.write_text(f"{digest}  {path.name}\n")
+    path.write_bytes(path.read_bytes()[:-1])  # the checksum goes before what the structure would tell
+    with pytest.raises(CheckpointError, match="sha256 describes"):
+        open_container(path)
 
 
 @pytest.mark.parametrize(
