@@ -72,7 +72,6 @@ class ClassConditionalDiffusionModel(ddpm.DiffusionModel):
         labels = tf.constant(labels, tf.int64)
         null = tf.fill(tf.shape(labels), tf.constant(self.num_classes, tf.int64))
 
-        @tf.function
         def predict_noise(x, t):
             both = network([tf.concat([x, x], 0), tf.concat([t, t], 0), tf.concat([labels, null], 0)], training=False)
             conditional, unconditional = tf.split(both, 2)
@@ -85,7 +84,7 @@ class ClassConditionalDiffusionModel(ddpm.DiffusionModel):
         noise = tf.random.normal((len(labels), *self.network.input_shape[0][1:]))
         return self.diffusion.p_sample_loop(self.predictor(labels, guidance_scale), noise).numpy()
 
-    def ddim_images(self, noise, labels, guidance_scale=1.0, num_steps=20, network=None):
-        """Images by DDIM from x_T, without randomness."""
+    def ddim_images(self, noise, labels, guidance_scale=1.0, num_steps=20, network=None, clip_denoised=False):
+        """Images by DDIM from x_T, without randomness; see `GaussianDiffusion.ddim_sample_loop`."""
         predict_noise = self.predictor(labels, guidance_scale, network)
-        return self.diffusion.ddim_sample_loop(predict_noise, tf.constant(noise), num_steps).numpy()
+        return self.diffusion.ddim_sample_loop(predict_noise, tf.constant(noise), num_steps, clip_denoised).numpy()

@@ -93,13 +93,26 @@ class GaussianDiffusion:
         """The integer times that `num_steps` steps visit: T−1, T−1−T/n, …, T/n−1."""
         return np.round(self.timesteps * (1.0 - np.arange(num_steps) / num_steps)).astype("int64") - 1
 
-    def ddim_sample_loop(self, predict_noise, x, num_steps=20):
-        """Deterministic DDIM steps, without clipping; the last one ends at the predicted x_0."""
-        times = self.ddim_times(num_steps)
-        for index, following in zip(times, np.append(times[1:], -1)):
-            t = tf.fill([x.shape[0]], tf.constant(index))
+    def ddim_sample_loop(self, predict_noise, x, num_steps=20, clip_denoised=False):
+        """Deterministic DDIM steps; the last one ends at the predicted x_0.
+
+        Nothing is clipped by default: at the first steps, where hardly any signal is left, a small error of the noise is a large one
+        of x_0, and now and then an image runs off. With `clip_denoised` x_0 is clipped, and the noise is what then remains of x_t.
+        """
+
+        @tf.function
+        def predict(x, t):
             noise = predict_noise(x, t)
             x_start = self.predict_start_from_noise(x, t, noise)
+            if clip_denoised:
+                x_start = tf.clip_by_value(x_start, self.clip_min, self.clip_max)
+                signal, std = self._extract(self.sqrt_alphas_cumprod, t), self._extract(self.sqrt_one_minus_alphas_cumprod, t)
+                noise = (x - signal * x_start) / std
+            return x_start, noise
+
+        times = self.ddim_times(num_steps)
+        for index, following in zip(times, np.append(times[1:], -1)):
+            x_start, noise = predict(x, tf.fill([x.shape[0]], tf.constant(index)))
             if following < 0:
                 return x_start
             x = self.q_sample(x_start, tf.fill([x.shape[0]], tf.constant(following)), noise)
@@ -278,15 +291,15 @@ class DiffusionModel(keras.Model):
         return {"loss": loss}
 
     def predictor(self, network=None):
-        """`predict_noise(x, t)` for the loops of `GaussianDiffusion`, compiled; the average's unless another network is given."""
+        """`predict_noise(x, t)` for the loops of `GaussianDiffusion`: the average's unless another network is given."""
         network = self.ema_network if network is None else network
-        return tf.function(lambda x, t: network([x, t], training=False))
+        return lambda x, t: network([x, t], training=False)
 
     def generate_images(self, num_images):
         """Images in [−1, 1] by T ancestral steps: `(num_images, H, W, C)`."""
         noise = tf.random.normal((num_images, *self.network.input_shape[0][1:]))
         return self.diffusion.p_sample_loop(self.predictor(), noise).numpy()
 
-    def ddim_images(self, noise, num_steps=20, network=None):
+    def ddim_images(self, noise, num_steps=20, network=None, clip_denoised=False):
         """Images by DDIM from x_T, without randomness; `network` as in `predictor`."""
-        return self.diffusion.ddim_sample_loop(self.predictor(network), tf.constant(noise), num_steps).numpy()
+        return self.diffusion.ddim_sample_loop(self.predictor(network), tf.constant(noise), num_steps, clip_denoised).numpy()
