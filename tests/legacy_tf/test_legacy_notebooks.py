@@ -32,8 +32,9 @@ def test_stored_executed_small_and_without_errors(path):
     assert str(Path.home()) not in str(outputs)
 
 
-@each
-def test_runs_cut_short(path, monkeypatch, tmp_path):
+def test_runs_cut_short(monkeypatch, tmp_path):
+    """The quickest of them; the two others differ in cells whose functions the other tests call, and take a minute to compile."""
+    path = ROOT / "legacy_tf" / "notebooks" / "ddim.ipynb"
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install keras-diffusion[notebooks]")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install keras-diffusion[notebooks]")
     pytest.importorskip("tf_keras", reason="tf_keras is not installed: pip install keras-diffusion[legacy-tf]")
