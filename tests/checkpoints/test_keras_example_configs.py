@@ -12,13 +12,13 @@ pytestmark = pytest.mark.slow
 
 DDPM = [
     ("weights.h5", {"widths": (8,), "has_attention": (False,), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
-    ("model.keras", {"widths": (8, 8, 12), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2}, 1),
+    ("model.keras", {"widths": (8, 8, 8), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2}, 1),
     ("ckpt", {"widths": (8, 12), "has_attention": (True, False), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
 ]
 DDIM = [
     ("weights.h5", {"widths": (8,), "block_depth": 3, "embedding_dims": 4}, 1),
     ("model.keras", {"widths": (8, 8, 12), "block_depth": 1, "embedding_dims": 8, "embedding_max_frequency": 50.0}, 3),
-    ("ckpt", {"widths": (12, 8), "block_depth": 3, "embedding_dims": 6, "embedding_max_frequency": 20.0}, 2),
+    ("ckpt", {"widths": (12, 8), "block_depth": 2, "embedding_dims": 6, "embedding_max_frequency": 20.0}, 2),
 ]
 
 

@@ -38,7 +38,7 @@ def test_shapes_and_attributes(network):
         network(batch(network, shape=(4, 5)))
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles an initializer for every shape: half a minute")
 def test_the_examples_size():
     network = ResidualUNet((64, 64, 3))
     trainable = sum(int(np.prod(w.shape)) for w in network.trainable_weights)
