@@ -18,7 +18,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import check_norm, get_activation, normalization
+from keras_diffusion.layers.options import check_norm, dense, get_activation, normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
@@ -139,9 +139,7 @@ class AttentionBlock(keras.layers.Layer):
 
     def _dense(self, units, name, inputs, last=False):
         initializer = "zeros" if last and self.zero_init else "glorot_uniform"
-        layer = keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
-        layer.build((None, None, inputs))
-        return layer
+        return dense(units, inputs, name, self.dtype_policy, kernel_initializer=initializer)
 
     def _check_context(self, context):
         if self.cross_attention and context is None:
@@ -168,7 +166,7 @@ class AttentionBlock(keras.layers.Layer):
         }
 
 
-def dot_product_attention(query, key, value, flash_attention=None):
+def dot_product_attention(query, key, value, flash_attention=None, causal=False):
     """softmax(q·kᵀ/√d)·v with logits and softmax in float32.
 
     Args:
@@ -176,6 +174,7 @@ def dot_product_attention(query, key, value, flash_attention=None):
         key: `(B, M, heads, d)`.
         value: `(B, M, heads, d)`.
         flash_attention: None, True or False, as in `keras.ops.dot_product_attention`.
+        causal: whether position n sees the positions up to n only. Default False.
 
     Returns:
         `(B, N, heads, d)` in the dtype of `query`.
@@ -194,7 +193,7 @@ def dot_product_attention(query, key, value, flash_attention=None):
                 "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use None or False."
             )
         flash_attention = False
-    return ops.cast(ops.dot_product_attention(query, key, value, flash_attention=flash_attention), dtype)
+    return ops.cast(ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash_attention), dtype)
 
 
 def _on_tpu():

@@ -1,6 +1,7 @@
 """Halving and doubling the size of a sequence or an image, with a convolution that may change the channels."""
 
 import keras
+from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import convolution
@@ -22,6 +23,8 @@ class Downsample(_Resampling):
     Args:
         filters: number of output channels.
         kernel_size: default 3.
+        symmetric: where the zeros go at an even size: False (default) puts one more after the end than before the beginning, as TensorFlow
+            does; True puts (kernel_size − 1)/2 on both sides, as PyTorch networks do.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -35,15 +38,27 @@ class Downsample(_Resampling):
     (8, 8, 6, 64)
     """
 
+    def __init__(self, filters, kernel_size=3, symmetric=False, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self.symmetric = symmetric
+
     def build(self, input_shape):
-        self.conv = convolution(len(input_shape) - 2, self.filters, self.kernel_size, strides=2, name="conv", dtype=self.dtype_policy)
+        rank = len(input_shape) - 2
+        options = {"padding": "valid" if self.symmetric else "same", "name": "conv", "dtype": self.dtype_policy}
+        self.conv = convolution(rank, self.filters, self.kernel_size, strides=2, **options)
         self.conv.build(input_shape)
 
     def call(self, x):
+        if self.symmetric:
+            side = (self.kernel_size - 1) // 2
+            x = ops.pad(x, [(0, 0), *[(side, side)] * (len(x.shape) - 2), (0, 0)])
         return self.conv(x)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(None if n is None else (n + 1) // 2 for n in input_shape[1:-1]), self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "symmetric": self.symmetric}
 
 
 @serializable

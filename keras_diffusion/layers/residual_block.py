@@ -3,6 +3,7 @@
     h = conv1(act(norm1(x)))
     h = h + W·e                    "add": the noise level shifts each channel
     h = norm2(h)·(1 + s) + b       "scale_shift": it scales and shifts each normalized channel; (s, b) = W·e
+    h = norm2(h)                   None: the block of autoencoders, which know no noise level
     out = shortcut(x) + conv2(dropout(act(norm2(h))))
 
 e is the condition vector (noise level and class). The shortcut is x itself, or a 1×1 convolution where the number of channels changes.
@@ -16,7 +17,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import check_dropout, check_norm, convolution, get_activation, normalization
+from keras_diffusion.layers.options import check_dropout, check_norm, convolution, dense, get_activation, normalization
 
 TIME_INJECTIONS = ("add", "scale_shift")
 
@@ -32,14 +33,14 @@ class ResidualBlock(keras.layers.Layer):
         norm_groups: groups of "group". Default 8; the greatest common divisor with the channels is taken.
         norm_epsilon: added to the variance. Default 1e-5.
         activation: name or function. Default "swish".
-        time_injection: "scale_shift" (default) or "add".
+        time_injection: "scale_shift" (default), "add", or None for a block without a condition vector.
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last convolution starts at 0. Default True.
         seed: int or None; of dropout.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
-        embedding: condition vector `(B, E)`.
+        embedding: condition vector `(B, E)`; None without time injection.
         training: whether dropout drops.
 
     Returns:
@@ -71,8 +72,8 @@ class ResidualBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         check_norm(norm)
         check_dropout(dropout)
-        if time_injection not in TIME_INJECTIONS:
-            raise ValueError(f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}.")
+        if time_injection is not None and time_injection not in TIME_INJECTIONS:
+            raise ValueError(f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}, None.")
         self.filters, self.kernel_size = filters, kernel_size
         self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
         self.activation = get_activation(activation)
@@ -80,7 +81,7 @@ class ResidualBlock(keras.layers.Layer):
         # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
         self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
 
-    def build(self, x_shape, embedding_shape):
+    def build(self, x_shape, embedding_shape=None):
         channels, rank = x_shape[-1], len(x_shape) - 2
         hidden_shape = (*x_shape[:-1], self.filters)
         dtype = self.dtype_policy
@@ -88,9 +89,9 @@ class ResidualBlock(keras.layers.Layer):
         self.norm1.build(x_shape)
         self.conv1 = convolution(rank, self.filters, self.kernel_size, name="conv1", dtype=dtype)
         self.conv1.build(x_shape)
-        outputs = self.filters * (2 if self.time_injection == "scale_shift" else 1)
-        self.time_projection = keras.layers.Dense(outputs, name="time_projection", dtype=dtype)
-        self.time_projection.build(embedding_shape)
+        if self.time_injection is not None:
+            outputs = self.filters * (2 if self.time_injection == "scale_shift" else 1)
+            self.time_projection = dense(outputs, embedding_shape[-1], "time_projection", dtype)
         self.norm2 = normalization(self.norm, self.filters, self.norm_groups, self.norm_epsilon, "norm2", dtype)
         self.norm2.build(hidden_shape)
         last = "zeros" if self.zero_init else "glorot_uniform"
@@ -101,19 +102,20 @@ class ResidualBlock(keras.layers.Layer):
             self.shortcut = convolution(rank, self.filters, 1, name="shortcut", dtype=dtype)
             self.shortcut.build(x_shape)
 
-    def call(self, x, embedding, training=False):
+    def call(self, x, embedding=None, training=False):
         h = self.conv1(self.activation(self.norm1(x)))
-        time = self.time_projection(embedding)
-        time = ops.reshape(time, (-1,) + (1,) * (len(h.shape) - 2) + (time.shape[-1],))
-        if self.time_injection == "add":
-            h = self.norm2(h + time)
-        else:
-            scale, shift = ops.split(time, 2, axis=-1)
-            h = self.norm2(h) * (1.0 + scale) + shift
-        h = self.activation(h)
+        h = self.activation(self.norm2(h) if self.time_injection is None else self._inject(h, embedding))
         if self.seed_generator is not None and training:
             h = keras.random.dropout(h, self.dropout, seed=self.seed_generator)
         return (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
+
+    def _inject(self, h, embedding):
+        time = self.time_projection(embedding)
+        time = ops.reshape(time, (-1,) + (1,) * (len(h.shape) - 2) + (time.shape[-1],))
+        if self.time_injection == "add":
+            return self.norm2(h + time)
+        scale, shift = ops.split(time, 2, axis=-1)
+        return self.norm2(h) * (1.0 + scale) + shift
 
     def compute_output_shape(self, x_shape, embedding_shape=None):
         return (*x_shape[:-1], self.filters)

@@ -87,6 +87,7 @@ class SinusoidalEmbedding(keras.layers.Layer):
         dim: size of the embedding, even; half of it sines.
         max_period: ratio of the highest to (about) the lowest frequency. Default 10000.
         scale: multiplies the noise level. 1.0 (the default) is for timesteps 0 … 999; 250.0 spreads log(σ/α)/4 as widely.
+        cos_first: whether the cosines come first, as in Stable Diffusion. Default False.
 
     Call arguments:
         noise_level: `(B,)`.
@@ -103,24 +104,25 @@ class SinusoidalEmbedding(keras.layers.Layer):
     (8, 64)
     """
 
-    def __init__(self, dim, max_period=10000.0, scale=1.0, **kwargs):
+    def __init__(self, dim, max_period=10000.0, scale=1.0, cos_first=False, **kwargs):
         super().__init__(**solver_layer_options(kwargs))
         _check_even(dim)
         _check_positive("max_period", max_period)
         _check_positive("scale", scale)
-        self.dim, self.max_period, self.scale = dim, max_period, scale
+        self.dim, self.max_period, self.scale, self.cos_first = dim, max_period, scale, cos_first
 
     def call(self, noise_level):
         half = self.dim // 2
         frequencies = self.scale * np.power(float(self.max_period), -np.arange(half) / half)
         angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(frequencies, self.compute_dtype)
-        return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
+        waves = [ops.sin(angle), ops.cos(angle)]
+        return ops.concatenate(waves[::-1] if self.cos_first else waves, axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "max_period": self.max_period, "scale": self.scale}
+        return {**super().get_config(), "dim": self.dim, "max_period": self.max_period, "scale": self.scale, "cos_first": self.cos_first}
 
 
 @serializable

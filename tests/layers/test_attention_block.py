@@ -81,7 +81,9 @@ def test_mixed_precision_is_within_rounding_of_float32():
 def test_flash_attention_is_off_on_tpus(monkeypatch):
     monkeypatch.setattr(attention_block, "_on_tpu", lambda: True)
     seen = []
-    monkeypatch.setattr(attention_block.ops, "dot_product_attention", lambda q, k, v, flash_attention: seen.append(flash_attention) or q)
+    monkeypatch.setattr(
+        attention_block.ops, "dot_product_attention", lambda q, k, v, **options: seen.append(options["flash_attention"]) or q
+    )
     tensor = ops.ones((1, 2, 1, 4))
     dot_product_attention(tensor, tensor, tensor)
     assert seen == [False]

@@ -1,0 +1,99 @@
+"""Transformer blocks on an image: its positions are the sequence, a text is the context.
+
+    out = x + P₂·blocks(P₁·norm(x), context)
+
+P₁ and P₂ mix channels at each position: 1×1 convolutions in Stable Diffusion 1, dense layers in 2. These are the same product with
+kernels of another shape, (1, 1, C, C) or (C, C); here both are dense layers.
+
+Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section 3.3.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.options import dense, normalization
+from keras_diffusion.layers.transformer_block import TransformerBlock
+
+
+@serializable
+class SpatialTransformer(keras.layers.Layer):
+    """Group norm → dense → transformer blocks → dense, added to x.
+
+    Args:
+        num_heads: number of heads.
+        head_dim: channels per head; num_heads·head_dim channels run inside the blocks.
+        depth: number of transformer blocks. Default 1.
+        activation: of the gated feed-forward steps. Default "gelu"; KerasCV's weights want "gelu_tanh".
+        norm_groups: of the group norm. Default 32; the greatest common divisor with the channels is taken.
+        norm_epsilon: of the group norm. Default 1e-6; KerasCV has 1e-5.
+        flash_attention: as in `Attention`.
+
+    Call arguments:
+        x: `(B, H, W, C)`.
+        context: `(B, M, D)`.
+
+    Returns:
+        `(B, H, W, C)`.
+
+    Raises:
+        ValueError: heads < 1, an unknown activation, or no context.
+
+    Example:
+
+    >>> layer = SpatialTransformer(num_heads=2, head_dim=16)
+    >>> layer(keras.ops.ones((8, 4, 6, 32)), context=keras.ops.ones((8, 77, 768))).shape
+    (8, 4, 6, 32)
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_dim,
+        depth=1,
+        activation="gelu",
+        norm_groups=32,
+        norm_epsilon=1e-6,
+        flash_attention=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
+        self.block_options = {
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "activation": activation,
+            "flash_attention": flash_attention,
+        }
+        names = [f"{self.name}_block_{i}" for i in range(depth)]
+        self.blocks = [TransformerBlock(**self.block_options, name=name, dtype=self.dtype_policy) for name in names]
+
+    def build(self, x_shape, context_shape=None):
+        channels = x_shape[-1]
+        inner = self.block_options["num_heads"] * self.block_options["head_dim"]
+        self.norm = normalization("group", channels, self.norm_groups, self.norm_epsilon, "norm", self.dtype_policy)
+        self.norm.build(x_shape)
+        self.project_in = dense(inner, channels, "project_in", self.dtype_policy)
+        for block in self.blocks:
+            block.build((x_shape[0], None, inner), context_shape)
+        self.project_out = dense(channels, inner, "project_out", self.dtype_policy)
+
+    def call(self, x, context=None):
+        shape = ops.shape(x)
+        tokens = ops.reshape(self.norm(x), (shape[0], -1, shape[-1]))
+        tokens = self.project_in(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, context=context)
+        return x + ops.reshape(self.project_out(tokens), shape)
+
+    def compute_output_shape(self, x_shape, context_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            **self.block_options,
+            "depth": len(self.blocks),
+            "norm_groups": self.norm_groups,
+            "norm_epsilon": self.norm_epsilon,
+        }

@@ -1,0 +1,133 @@
+"""The transformer block of Stable Diffusion and of CLIP: attention and feed-forward steps on a sequence, each after a layer norm.
+
+    x ← x + attention(norm1(x))                   self-attention
+    x ← x + attention(norm2(x), context)          where there is cross-attention
+    x ← x + W₂·f(norm3(x))
+
+    f(y) = act(W₁·y)                              plain
+    f(y) = (W₁·y)·act(V·y)                        gated: half of the layer opens and shuts the other half (GEGLU)
+
+Gated, [W₁ V] is one kernel: the values first, the gates behind them. (`layers.perturbation` can replace the softmax of self-attention by
+the identity, for guidance.)
+
+References: Vaswani et al., arXiv:1706.03762; norms first: Xiong et al., arXiv:2002.04745; gates: Shazeer, "GLU variants improve
+transformer", arXiv:2002.05202.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.attention import Attention
+from keras_diffusion.layers.options import dense, get_activation
+from keras_diffusion.layers.perturbation import is_perturbed
+
+
+@serializable
+class TransformerBlock(keras.layers.Layer):
+    """Layer norm → self-attention, layer norm → cross-attention, layer norm → feed-forward, each added to x.
+
+    Args:
+        num_heads: number of heads.
+        head_dim: channels per head.
+        cross_attention: whether the block takes a `context`. Default True.
+        gated: whether the feed-forward step is gated. Default True.
+        activation: of the feed-forward step, name or function: "gelu" (default), "gelu_tanh", "quick_gelu", …
+        use_bias: whether queries, keys and values have a bias. Default False.
+        causal: whether a position sees only itself and those before it. Default False.
+        norm_epsilon: added to the variance. Default 1e-5.
+        flash_attention: as in `Attention`.
+
+    Call arguments:
+        x: `(B, L, C)`.
+        context: `(B, M, D)`, with `cross_attention` only.
+
+    Returns:
+        `(B, L, C)`.
+
+    Raises:
+        ValueError: heads < 1, an unknown activation; a context missing or not expected.
+
+    Example:
+
+    >>> TransformerBlock(num_heads=2, head_dim=16)(keras.ops.ones((8, 24, 32)), context=keras.ops.ones((8, 77, 768))).shape
+    (8, 24, 32)
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_dim,
+        cross_attention=True,
+        gated=True,
+        activation="gelu",
+        use_bias=False,
+        causal=False,
+        norm_epsilon=1e-5,
+        flash_attention=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cross_attention, self.gated, self.norm_epsilon = cross_attention, gated, norm_epsilon
+        self.activation = get_activation(activation)
+        self.attention_options = {
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "use_bias": use_bias,
+            "causal": causal,
+            "flash_attention": flash_attention,
+        }
+        self.attention1 = Attention(**self.attention_options, name="attention1", dtype=self.dtype_policy)
+        options = {**self.attention_options, "causal": False}
+        self.attention2 = Attention(**options, name="attention2", dtype=self.dtype_policy) if cross_attention else None
+
+    def build(self, x_shape, context_shape=None):
+        self._check_context(context_shape)
+        channels = x_shape[-1]
+        self.norm1 = self._norm("norm1", x_shape)
+        self.attention1.build(x_shape)
+        if self.cross_attention:
+            self.norm2 = self._norm("norm2", x_shape)
+            self.attention2.build(x_shape, context_shape)
+        self.norm3 = self._norm("norm3", x_shape)
+        self.feed_forward1 = dense((8 if self.gated else 4) * channels, channels, "feed_forward1", self.dtype_policy)
+        self.feed_forward2 = dense(channels, 4 * channels, "feed_forward2", self.dtype_policy)
+
+    def call(self, x, context=None):
+        self._check_context(context)
+        x = x + self.attention1(self.norm1(x), identity=is_perturbed(self.name))
+        if self.cross_attention:
+            x = x + self.attention2(self.norm2(x), context=context)
+        hidden = self.feed_forward1(self.norm3(x))
+        if self.gated:
+            hidden, gate = ops.split(hidden, 2, axis=-1)
+            hidden = hidden * self.activation(gate)
+        else:
+            hidden = self.activation(hidden)
+        return x + self.feed_forward2(hidden)
+
+    def _norm(self, name, shape):
+        layer = keras.layers.LayerNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+        layer.build(shape)
+        return layer
+
+    def _check_context(self, context):
+        if self.cross_attention != (context is not None):
+            received = "no context" if context is None else "a context"
+            raise ValueError(
+                f"A context goes with cross-attention. Received: {received}, and cross_attention={self.cross_attention}. "
+                "Pass a context (B, M, D) to blocks with cross-attention, and to no others"
+            )
+
+    def compute_output_shape(self, x_shape, context_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            **self.attention_options,
+            "cross_attention": self.cross_attention,
+            "gated": self.gated,
+            "activation": keras.activations.serialize(self.activation),
+            "norm_epsilon": self.norm_epsilon,
+        }

@@ -1,0 +1,212 @@
+"""The autoencoder of Stable Diffusion: images to latents an eighth of their size, and back.
+
+    encode:  image ─ conv ─ (blocks, downsample) … ─ block, attention, block ─ norm, act, conv ─ 1×1 ─▶ (mean, log variance) of the latent
+             latent = scale · mean
+    decode:  latent/scale ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, upsample) … ─ norm, act, conv ─▶ image
+
+Diffusion then runs on 64×64×4 numbers in place of 512×512×3. `scale` gives the latents of the training data about unit variance.
+
+The encoder tells a normal distribution of latents, kept close to N(0, I) in training by its Kullback–Leibler divergence (hence the name);
+`encode` takes its mean, which is also its mode. Encoder and decoder may be there alone: to generate, the decoder suffices.
+
+Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section 3.1.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
+from keras_diffusion.layers.options import convolution, normalization
+from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
+
+HALVES = ("encoder", "decoder")
+_LOG_VARIANCE_RANGE = (-30.0, 20.0)
+
+
+@serializable
+class AutoencoderKL(keras.Model):
+    """Encoder and decoder between images and latents; `DiffusionModel(autoencoder=…)` diffuses the latents.
+
+    Args:
+        widths: channels of each level, finest first; every level but the last halves the size. Default (128, 256, 512, 512).
+        num_res_blocks: blocks per level of the encoder; the decoder has one more. Default 2.
+        channels: of images. Default 3.
+        latent_channels: of latents. Default 4.
+        scale: factor on latents. Default 0.18215, Stable Diffusion's.
+        norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
+        norm_epsilon: of the group norms. Default 1e-6; KerasCV has 1e-5.
+        halves: which of "encoder" and "decoder" there are. Default both.
+
+    Call arguments:
+        images: `(B, H, W, channels)` in [−1, 1]; H and W multiples of 2^(levels − 1).
+
+    Returns:
+        `decode(encode(images))`, `(B, H, W, channels)`.
+
+    Raises:
+        ValueError: sizes < 1, unknown halves; `encode` without an encoder, `decode` without a decoder; images of a size that the levels do
+            not divide.
+
+    Example:
+
+    >>> autoencoder = AutoencoderKL(widths=(32, 64))
+    >>> latents = autoencoder.encode(keras.ops.ones((2, 16, 24, 3)))
+    >>> latents.shape, autoencoder.decode(latents).shape
+    ((2, 8, 12, 4), (2, 16, 24, 3))
+    """
+
+    def __init__(
+        self,
+        widths=(128, 256, 512, 512),
+        num_res_blocks=2,
+        channels=3,
+        latent_channels=4,
+        scale=0.18215,
+        norm_groups=32,
+        norm_epsilon=1e-6,
+        halves=HALVES,
+        name="autoencoder_kl",
+        trainable=True,
+        dtype=None,
+    ):
+        super().__init__(name=name, trainable=trainable, dtype=dtype)
+        check_positive_int(levels=len(widths), num_res_blocks=num_res_blocks, channels=channels, latent_channels=latent_channels)
+        check_positive_int(norm_groups=norm_groups, **{f"widths[{i}]": width for i, width in enumerate(widths)})
+        if not halves or not set(halves) <= set(HALVES):
+            raise ValueError(f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}")
+        self.widths, self.num_res_blocks = tuple(widths), num_res_blocks
+        self.channels, self.latent_channels, self.scale = channels, latent_channels, scale
+        self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
+        self.halves = tuple(half for half in HALVES if half in halves)
+        self.size_multiple = 2 ** (len(widths) - 1)
+        self.encoder = self._encoder() if "encoder" in halves else None
+        self.decoder = self._decoder() if "decoder" in halves else None
+        self.built = True
+
+    def encode(self, images):
+        """Scaled latents of images: the mean of their distribution.
+
+        Args:
+            images: `(B, H, W, channels)` in [−1, 1].
+
+        Returns:
+            `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
+        """
+        return self.scale * self.moments(images)[0]
+
+    def moments(self, images):
+        """(mean, log variance) of the distribution of latents, before `scale`; each `(B, H/f, W/f, latent_channels)`."""
+        self._require("encoder")
+        check_size(tuple(images.shape)[1:-1], self.size_multiple)
+        mean, log_variance = ops.split(self.encoder(images), 2, axis=-1)
+        return mean, ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
+
+    def decode(self, latents):
+        """Images of scaled latents.
+
+        Args:
+            latents: `(B, h, w, latent_channels)`.
+
+        Returns:
+            `(B, f·h, f·w, channels)`, about in [−1, 1].
+        """
+        self._require("decoder")
+        return self.decoder(latents / self.scale)
+
+    def call(self, images):
+        return self.decode(self.encode(images))
+
+    @classmethod
+    def join(cls, encoder, decoder):
+        """One autoencoder with the encoder of one and the decoder of another.
+
+        Args:
+            encoder: `AutoencoderKL` with an encoder.
+            decoder: `AutoencoderKL` with a decoder and otherwise the same config.
+
+        Returns:
+            `AutoencoderKL` with copies of their weights.
+
+        Raises:
+            ValueError: configs that differ.
+        """
+        configs = [{**half.get_config(), "halves": list(HALVES), "name": decoder.name} for half in (encoder, decoder)]
+        differ = [key for key, value in configs[0].items() if value != configs[1][key]]
+        if differ:
+            received = "; ".join(f"{key}={configs[0][key]} and {configs[1][key]}" for key in differ)
+            raise ValueError(f"Two halves of an autoencoder have the same config. Received: {received}")
+        encoder._require("encoder")
+        decoder._require("decoder")
+        joined = cls.from_config(configs[1])
+        joined.encoder.set_weights(encoder.encoder.get_weights())
+        joined.decoder.set_weights(decoder.decoder.get_weights())
+        return joined
+
+    def _require(self, half):
+        if half not in self.halves:
+            raise ValueError(
+                f"This autoencoder has no {half}: it was built with halves={self.halves}. Load the file of the {half} too and put them "
+                "together with AutoencoderKL.join(encoder, decoder)"
+            )
+
+    def _encoder(self):
+        h = inputs = keras.Input((None, None, self.channels), name="images", dtype=self._wide)
+        h = self._convolution(self.widths[0], 3, "conv_in")(h)
+        for i, width in enumerate(self.widths):
+            for j in range(self.num_res_blocks):
+                h = self._block(width, f"down_{i}_{j}")(h)
+            if i < len(self.widths) - 1:
+                h = Downsample(width, name=f"down_{i}_downsample", dtype=self.dtype_policy)(h)
+        h = self._out(self._middle(h), 2 * self.latent_channels)
+        h = self._convolution(2 * self.latent_channels, 1, "conv_moments", self._wide)(h)
+        return keras.Model(inputs, h, name="encoder")
+
+    def _decoder(self):
+        h = inputs = keras.Input((None, None, self.latent_channels), name="latents", dtype=self._wide)
+        h = self._convolution(self.latent_channels, 1, "conv_latents", self._wide)(h)
+        h = self._middle(self._convolution(self.widths[-1], 3, "conv_in")(h))
+        for i, width in reversed(list(enumerate(self.widths))):
+            for j in range(self.num_res_blocks + 1):
+                h = self._block(width, f"up_{i}_{j}")(h)
+            if i > 0:
+                h = Upsample(width, name=f"up_{i}_upsample", dtype=self.dtype_policy)(h)
+        return keras.Model(inputs, self._out(h, self.channels), name="decoder")
+
+    def _middle(self, h):
+        h = self._block(self.widths[-1], "middle_0")(h)
+        options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
+        h = AttentionBlock(num_heads=1, name="middle_attention", **options)(h)
+        return self._block(self.widths[-1], "middle_1")(h)
+
+    def _out(self, h, channels):
+        h = normalization("group", h.shape[-1], self.norm_groups, self.norm_epsilon, "norm_out", self.dtype_policy)(h)
+        h = keras.layers.Activation("swish", name="act_out", dtype=self.dtype_policy)(h)
+        return self._convolution(channels, 3, "conv_out", self._wide)(h)
+
+    def _block(self, width, name):
+        options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
+        return ResidualBlock(width, time_injection=None, name=f"{name}_residual", **options)
+
+    def _convolution(self, filters, kernel_size, name, dtype=None):
+        return convolution(2, filters, kernel_size, name=name, dtype=dtype or self.dtype_policy)
+
+    @property
+    def _wide(self):
+        # Images and latents are in float32 under mixed precision too.
+        return wide_dtype(self.dtype_policy)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "widths": list(self.widths),
+            "num_res_blocks": self.num_res_blocks,
+            "channels": self.channels,
+            "latent_channels": self.latent_channels,
+            "scale": self.scale,
+            "norm_groups": self.norm_groups,
+            "norm_epsilon": self.norm_epsilon,
+            "halves": list(self.halves),
+        }

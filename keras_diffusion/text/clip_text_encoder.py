@@ -1,0 +1,104 @@
+"""CLIP's text encoder: tokens to the context that steers Stable Diffusion.
+
+    h = E[token] + P[position]
+    h ← TransformerBlock(h) × depth        causal: a token sees those before it
+    context = norm(h)                      one vector per token
+
+                         depth  width  heads  activation
+    Stable Diffusion 1      12    768     12  quick_gelu      CLIP ViT-L/14
+    Stable Diffusion 2      23   1024     16  gelu            OpenCLIP ViT-H/14 without its last block (KerasCV: gelu_tanh)
+
+Reference: Radford et al., "Learning transferable visual models from natural language supervision", arXiv:2103.00020.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers import TransformerBlock
+from keras_diffusion.layers.options import get_activation
+
+
+@serializable
+class CLIPTextEncoder(keras.Model):
+    """Causal transformer on tokens. The defaults are those of Stable Diffusion 1.
+
+    Args:
+        vocabulary_size: number of tokens. Default 49408.
+        max_length: greatest number of tokens in a text. Default 77.
+        width: channels. Default 768.
+        depth: number of transformer blocks. Default 12.
+        num_heads: heads per block; must divide `width`. Default 12.
+        activation: of the feed-forward steps. Default "quick_gelu".
+
+    Call arguments:
+        tokens: integers `(B, L)`, L ≤ max_length, as `CLIPTokenizer` makes them.
+
+    Returns:
+        `(B, L, width)`, float32 under mixed precision.
+
+    Raises:
+        ValueError: heads that do not divide `width`; an unknown activation; more tokens than `max_length`.
+
+    Example:
+
+    >>> encoder = CLIPTextEncoder(vocabulary_size=100, width=32, depth=2, num_heads=2)
+    >>> encoder(keras.ops.zeros((2, 77), "int32")).shape
+    (2, 77, 32)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size=49408,
+        max_length=77,
+        width=768,
+        depth=12,
+        num_heads=12,
+        activation="quick_gelu",
+        name="clip_text_encoder",
+        trainable=True,
+        dtype=None,
+    ):
+        super().__init__(name=name, trainable=trainable, dtype=dtype)
+        if num_heads < 1 or width % num_heads:
+            raise ValueError(f"`num_heads` cuts the channels into equal heads and must divide `width`. Received: {num_heads=}, {width=}")
+        get_activation(activation)
+        self.vocabulary_size, self.max_length = vocabulary_size, max_length
+        self.width, self.depth, self.num_heads, self.activation = width, depth, num_heads, activation
+        policy = self.dtype_policy
+        self.token_embedding = keras.layers.Embedding(vocabulary_size, width, name="token_embedding", dtype=policy)
+        self.position_embedding = keras.layers.Embedding(max_length, width, name="position_embedding", dtype=policy)
+        options = {"cross_attention": False, "gated": False, "activation": activation, "use_bias": True, "causal": True, "dtype": policy}
+        self.blocks = [TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)]
+        wide = policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=wide)
+        self.token_embedding.build()
+        self.position_embedding.build()
+        for layer in (*self.blocks, self.norm):
+            layer.build((None, None, width))
+        self.built = True
+
+    def call(self, tokens):
+        length = tokens.shape[1]
+        if length is not None and length > self.max_length:
+            raise ValueError(f"A text has at most {self.max_length} tokens. Received: tokens of shape {tuple(tokens.shape)}")
+        h = self.token_embedding(tokens) + self.position_embedding(ops.arange(length, dtype="int32"))
+        for block in self.blocks:
+            h = block(h)
+        return self.norm(h)
+
+    def compute_output_shape(self, tokens_shape):
+        return (*tokens_shape, self.width)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "vocabulary_size": self.vocabulary_size,
+            "max_length": self.max_length,
+            "width": self.width,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "activation": self.activation,
+        }

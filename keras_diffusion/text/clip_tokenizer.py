@@ -1,0 +1,190 @@
+"""CLIP's tokenizer: text to integers, by byte-pair encoding.
+
+    "A cat!"  →  a | cat | !            lower case, split into runs of letters, single digits, runs of other signs
+              →  a</w>  c a t</w>  !</w>     UTF-8 bytes, each written as one printable character; the last ends the word
+              →  a</w>  cat</w>  !</w>       the pair that comes first in the list of merges is joined, again and again
+              →  [start, 320, 2368, 256, end, end, …]
+
+The vocabulary follows from the list of merges: 256 bytes, the same 256 at the end of a word, one token per merge, start and end. OpenAI's
+list is the file `bpe_simple_vocab_16e6.txt.gz` of https://github.com/openai/CLIP (1.3 MB); nothing is downloaded here.
+
+References: Radford et al., arXiv:2103.00020, section 2.4; byte-pair encoding: Sennrich et al., arXiv:1508.07909.
+"""
+
+import gzip
+import html
+import re
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.core.registry import serializable
+
+START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+# OpenAI's file lists more merges than its model knows: 49152 tokens, less twice 256 bytes.
+_MERGES = 49152 - 2 * 256
+# Tried before letters, digits and signs: what "don't" and "it's" are cut at.
+_FIRST = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d", re.IGNORECASE)
+
+
+@serializable
+class CLIPTokenizer:
+    """Texts to tokens for `CLIPTextEncoder`.
+
+    Args:
+        bpe_path: path of `bpe_simple_vocab_16e6.txt.gz`: gzip or plain text, a heading, then one merge "a b" per line.
+        merges: the list of merges as strings, instead of the file; `get_config` gives it, so that saved models need no file.
+        max_length: tokens per text, with start and end. Default 77.
+        pad_token: what fills short texts up. None (default): the end token, as OpenAI and KerasCV do; diffusers' Stable Diffusion 2 has 0.
+
+    Call arguments:
+        texts: a string, or a sequence of strings.
+
+    Returns:
+        int32 array `(N, max_length)`.
+
+    Raises:
+        ValueError: neither or both of `bpe_path` and `merges`; lines that are no merges; a text of too many tokens.
+        FileNotFoundError: no file at `bpe_path`.
+
+    Example:
+
+    >>> tokenizer = CLIPTokenizer("bpe_simple_vocab_16e6.txt.gz")
+    >>> tokenizer(["a photograph of an astronaut riding a horse"]).shape
+    (1, 77)
+    """
+
+    def __init__(self, bpe_path=None, merges=None, max_length=77, pad_token=None):
+        if (bpe_path is None) == (merges is None):
+            raise ValueError(
+                "A tokenizer needs its list of merges: the path of bpe_simple_vocab_16e6.txt.gz (from https://github.com/openai/CLIP) as "
+                f"`bpe_path`, or `merges`. Received: bpe_path={bpe_path!r}, and merges {'not ' if merges is None else ''}given"
+            )
+        self.merges = _read_merges(bpe_path) if merges is None else list(merges)
+        self.max_length, self.pad_token = max_length, pad_token
+        pairs = [tuple(merge.split()) for merge in self.merges]
+        wrong = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
+        if wrong is not None:
+            raise ValueError(
+                f"A merge is two tokens with a space between. Received: {self.merges[wrong]!r} as merge {wrong} of {len(pairs)}"
+            )
+        self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
+        self._bytes = _printable_bytes()
+        words = [*self._bytes, *(sign + _WORD_END for sign in self._bytes), *("".join(pair) for pair in pairs), START, END]
+        self._tokens = {word: token for token, word in enumerate(words)}
+        self._words = words
+        self._known = {START: [self.start_token], END: [self.end_token]}
+
+    @property
+    def start_token(self):
+        """The token that every text begins with."""
+        return self._tokens[START]
+
+    @property
+    def end_token(self):
+        """The token that every text ends with."""
+        return self._tokens[END]
+
+    @property
+    def vocabulary_size(self):
+        """Number of tokens."""
+        return len(self._words)
+
+    def __call__(self, texts):
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        tokens = np.full((len(texts), self.max_length), self.end_token if self.pad_token is None else self.pad_token, "int32")
+        for row, text in zip(tokens, texts):
+            encoded = self.encode(text)
+            if len(encoded) > self.max_length:
+                raise ValueError(
+                    f"A text has at most {self.max_length} tokens, start and end included. Received: {len(encoded)} tokens from {text!r}. "
+                    "Shorten it: what is cut off would not count"
+                )
+            row[: len(encoded)] = encoded
+        return tokens
+
+    def encode(self, text):
+        """The tokens of one text, start and end included, not filled up; a list."""
+        text = html.unescape(html.unescape(text))
+        tokens = [token for word in _split(" ".join(text.split()).lower()) for token in self._encode_word(word)]
+        return [self.start_token, *tokens, self.end_token]
+
+    def decode(self, tokens):
+        """The text of tokens; start and end are left out."""
+        signs = "".join(self._words[token] for token in tokens if token not in (self.start_token, self.end_token))
+        codes = {sign: code for code, sign in enumerate(_in_order(self._bytes))}
+        raw = b" ".join(bytes(codes[sign] for sign in word) for word in signs.split(_WORD_END))
+        return raw.decode("utf-8", errors="replace").strip()
+
+    def _encode_word(self, word):
+        if word not in self._known:
+            signs = _in_order(self._bytes)
+            parts = [signs[byte] for byte in word.encode("utf-8")]
+            self._known[word] = [self._tokens[part] for part in self._merge([*parts[:-1], parts[-1] + _WORD_END])]
+        return self._known[word]
+
+    def _merge(self, parts):
+        """Joins neighbours, the earliest merge of the list first, until none is left to join."""
+        while len(parts) > 1:
+            best = min(zip(parts, parts[1:]), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            if best not in self._ranks:
+                break
+            joined, i = [], 0
+            while i < len(parts):
+                found = tuple(parts[i : i + 2]) == best
+                joined.append("".join(best) if found else parts[i])
+                i += 2 if found else 1
+            parts = joined
+        return parts
+
+    def get_config(self):
+        """Constructor arguments; the merges themselves, not the path."""
+        return {"merges": self.merges, "max_length": self.max_length, "pad_token": self.pad_token}
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
+def _read_merges(path):
+    content = Path(path).read_bytes()
+    content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    lines = content.decode("utf-8").split("\n")
+    return [line for line in lines[1 : _MERGES + 1] if line.strip()]
+
+
+def _split(text):
+    """Words: what `_FIRST` finds, else a run of letters, one digit, or a run of other signs; spaces separate."""
+    i = 0
+    while i < len(text):
+        first = _FIRST.match(text, i)
+        if first:
+            end = first.end()
+        else:
+            kind, end = _kind(text[i]), i + 1
+            while kind in ("letter", "sign") and end < len(text) and _kind(text[end]) == kind:
+                end += 1
+        if not text[i].isspace():
+            yield text[i:end]
+        i = end
+
+
+def _kind(sign):
+    if sign.isspace():
+        return "space"
+    return {"L": "letter", "N": "digit"}.get(unicodedata.category(sign)[0], "sign")
+
+
+def _printable_bytes():
+    """A character for each byte, in the order of the vocabulary: printable Latin-1 stands for itself, the rest for U+0100 and on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+
+
+def _in_order(signs):
+    """The characters of `_printable_bytes`, in the order of the bytes."""
+    printable = [sign for sign in signs if ord(sign) < 256]
+    others = iter(signs[len(printable) :])
+    return [chr(byte) if chr(byte) in printable else next(others) for byte in range(256)]
