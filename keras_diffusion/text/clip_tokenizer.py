@@ -13,6 +13,7 @@ References: Radford et al., arXiv:2103.00020, section 2.4; byte-pair encoding: S
 
 import gzip
 import html
+import itertools
 import re
 import unicodedata
 from pathlib import Path
@@ -67,11 +68,12 @@ class CLIPTokenizer:
         wrong = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
         if wrong is not None:
             raise ValueError(
-                f"A merge is two tokens with a space between. Received: {self.merges[wrong]!r} as merge {wrong} of {len(pairs)}"
+                f"A merge is two tokens with a space between. Received: merge {wrong} is {self.merges[wrong]!r}"
             )
         self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
-        self._bytes = _printable_bytes()
-        words = [*self._bytes, *(sign + _WORD_END for sign in self._bytes), *("".join(pair) for pair in pairs), START, END]
+        self._signs = _signs_of_bytes()
+        signs = sorted(self._signs, key=ord)  # the vocabulary's order
+        words = [*signs, *(sign + _WORD_END for sign in signs), *("".join(pair) for pair in pairs), START, END]
         self._tokens = {word: token for token, word in enumerate(words)}
         self._words = words
         self._known = {START: [self.start_token], END: [self.end_token]}
@@ -112,22 +114,20 @@ class CLIPTokenizer:
 
     def decode(self, tokens):
         """The text of tokens; start and end are left out."""
-        signs = "".join(self._words[token] for token in tokens if token not in (self.start_token, self.end_token))
-        codes = {sign: code for code, sign in enumerate(_in_order(self._bytes))}
-        raw = b" ".join(bytes(codes[sign] for sign in word) for word in signs.split(_WORD_END))
+        words = "".join(self._words[token] for token in tokens if token not in (self.start_token, self.end_token)).split(_WORD_END)
+        raw = b" ".join(bytes(self._signs.index(sign) for sign in word) for word in words)
         return raw.decode("utf-8", errors="replace").strip()
 
     def _encode_word(self, word):
         if word not in self._known:
-            signs = _in_order(self._bytes)
-            parts = [signs[byte] for byte in word.encode("utf-8")]
+            parts = [self._signs[byte] for byte in word.encode("utf-8")]
             self._known[word] = [self._tokens[part] for part in self._merge([*parts[:-1], parts[-1] + _WORD_END])]
         return self._known[word]
 
     def _merge(self, parts):
         """Joins neighbours, the earliest merge of the list first, until none is left to join."""
         while len(parts) > 1:
-            best = min(zip(parts, parts[1:]), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            best = min(itertools.pairwise(parts), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break
             joined, i = [], 0
@@ -177,14 +177,8 @@ def _kind(sign):
     return {"L": "letter", "N": "digit"}.get(unicodedata.category(sign)[0], "sign")
 
 
-def _printable_bytes():
-    """A character for each byte, in the order of the vocabulary: printable Latin-1 stands for itself, the rest for U+0100 and on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-
-
-def _in_order(signs):
-    """The characters of `_printable_bytes`, in the order of the bytes."""
-    printable = [sign for sign in signs if ord(sign) < 256]
-    others = iter(signs[len(printable) :])
-    return [chr(byte) if chr(byte) in printable else next(others) for byte in range(256)]
+def _signs_of_bytes():
+    """A character for each of the 256 bytes: printable Latin-1 stands for itself, the rest are U+0100 and on."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = itertools.count(256)
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
