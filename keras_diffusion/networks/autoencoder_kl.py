@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.options import convolution, normalization
+from keras_diffusion.layers.options import convolution, normalization, zero_kernels
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
 HALVES = ("encoder", "decoder")
@@ -138,7 +138,8 @@ class AutoencoderKL(keras.Model):
             raise ValueError(f"Two halves of an autoencoder have the same config. Received: {received}")
         encoder._require("encoder")
         decoder._require("decoder")
-        joined = cls.from_config(configs[1])
+        with zero_kernels():
+            joined = cls.from_config(configs[1])
         joined.encoder.set_weights(encoder.encoder.get_weights())
         joined.decoder.set_weights(decoder.decoder.get_weights())
         return joined

@@ -67,9 +67,7 @@ class CLIPTokenizer:
         pairs = [tuple(merge.split()) for merge in self.merges]
         wrong = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
         if wrong is not None:
-            raise ValueError(
-                f"A merge is two tokens with a space between. Received: merge {wrong} is {self.merges[wrong]!r}"
-            )
+            raise ValueError(f"A merge is two tokens with a space between. Received: merge {wrong} is {self.merges[wrong]!r}")
         self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
         self._signs = _signs_of_bytes()
         signs = sorted(self._signs, key=ord)  # the vocabulary's order

@@ -1,7 +1,8 @@
 """Families of checkpoints: whose networks are known. One file each; the import registers it."""
 
 from keras_diffusion.checkpoints.families.family import Family, Parts, Source, families, family_of, register
+from keras_diffusion.checkpoints.families.keras_cv import KerasCVStableDiffusion
 from keras_diffusion.checkpoints.families.keras_ddim import KerasDDIM
 from keras_diffusion.checkpoints.families.keras_ddpm import KerasDDPM
 
-__all__ = ["Family", "KerasDDIM", "KerasDDPM", "Parts", "Source", "families", "family_of", "register"]
+__all__ = ["Family", "KerasCVStableDiffusion", "KerasDDIM", "KerasDDPM", "Parts", "Source", "families", "family_of", "register"]

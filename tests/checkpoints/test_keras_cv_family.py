@@ -1,0 +1,97 @@
+"""Files of KerasCV's Stable Diffusion, in small.
+
+Weights are drawn anew for the layouts in golden/keras_cv.npz; KerasCV's outputs with these weights are stored there. Files of KerasCV
+itself, in full size, are in test_keras_cv_full.py.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+from keras_cv_models import SMALL, inputs_of, values, write
+
+from keras_diffusion import checkpoints
+from keras_diffusion.checkpoints import CheckpointError
+from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.networks import AutoencoderKL
+
+GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "keras_cv.npz")
+LAYOUTS = json.loads(str(GOLDEN["layouts"]))
+CONFIGS = {
+    "diffusion_model_1": {"num_heads": 2},
+    "diffusion_model_2": {"num_heads": 2, "head_dim": None},
+    "text_encoder_1": {"num_heads": 2},
+    "text_encoder_2": {"num_heads": 2, "activation": "gelu_tanh"},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keras_cv")
+    return {component: write(layout, values(layout), folder / f"{component}.h5") for component, layout in LAYOUTS.items()}
+
+
+def outputs_of(component, network, inputs):
+    function = {"image_encoder": "encode", "decoder": "decode"}.get(component, "__call__")
+    return ops.convert_to_numpy(Compiled(getattr(network, function))(as_tensors(inputs)))
+
+
+@pytest.mark.parametrize("component", list(SMALL))
+def test_same_numbers_as_keras_cv(files, component):
+    loaded = checkpoints.load(files[component], config=CONFIGS.get(component))
+    expected = GOLDEN[component]
+    error = np.abs(outputs_of(component, loaded.network, inputs_of(component)) - expected).max()
+    assert error < 1e-5 * np.abs(expected).max()
+    assert not loaded.report.missing and not loaded.report.unused and loaded.report.family == "keras_cv"
+
+
+def test_shapes_tell_the_network(files):
+    inspected = {component: checkpoints.inspect(path).config for component, path in files.items()}
+    first, second = inspected["diffusion_model_1"], inspected["diffusion_model_2"]
+    assert first["widths"] == second["widths"] == [32, 64] and first["attention"] == [True, False] and first["context_dim"] == 24
+    assert (first["num_heads"], first["head_dim"], second["head_dim"]) == (8, None, 64)
+    assert inspected["text_encoder_1"]["depth"] == 2 and inspected["text_encoder_1"]["max_length"] == 7
+    for half in ("image_encoder", "decoder"):
+        assert inspected[half]["widths"] == [32, 64] and inspected[half]["num_res_blocks"] == 1 and inspected[half]["component"] == half
+
+
+def test_conventions(files):
+    model = checkpoints.load(files["diffusion_model_1"], config={"num_heads": 2}).diffusion_model()
+    assert model.predictor.condition == "timestep" and model.average is None
+    assert model.noise_schedule.spacing == {"name": "leading", "offset": 1}
+    # As in KerasCV's table of ᾱ, keras_cv 0.9.0, constants.py: its first, a middle and its last entry.
+    np.testing.assert_allclose(model.noise_schedule.alphas_cumprod[[0, 500, 999]], [0.99915, 0.27633268, 0.0046600983], rtol=1e-4)
+
+
+def test_halves_join(files):
+    encoder, decoder = (checkpoints.load(files[half]).network for half in ("image_encoder", "decoder"))
+    with pytest.raises(ValueError, match="has no decoder.*AutoencoderKL.join"):
+        encoder.decode(inputs_of("decoder"))
+    autoencoder = AutoencoderKL.join(encoder, decoder)
+    decoded = [outputs_of("decoder", network, inputs_of("decoder")) for network in (autoencoder, decoder)]
+    np.testing.assert_array_equal(*decoded)
+    assert autoencoder(inputs_of("image_encoder")).shape == (2, 8, 8, 3)
+
+
+def test_config_against_the_shapes(files):
+    with pytest.raises(CheckpointError, match=r"The shapes say context_dim=24\. Received: context_dim=768"):
+        checkpoints.load(files["diffusion_model_1"], config={"context_dim": 768})
+    with pytest.raises(CheckpointError, match=r"has the keys component, .*Received: heads"):
+        checkpoints.load(files["diffusion_model_1"], config={"heads": 2})
+
+
+def test_weights_that_are_gone(tmp_path):
+    layout = [layer for layer in LAYOUTS["diffusion_model_1"] if layer[0] != "res_block_3"]
+    path = write(layout, values(layout), tmp_path / "damaged.h5")
+    with pytest.raises(CheckpointError, match="residual blocks"):
+        checkpoints.load(path)
+
+
+def test_the_older_port_is_refused(tmp_path):
+    layout = [["u_net_model", [["u_net_model/dense/kernel", [4, 4]], ["u_net_model/dense/bias", [4]]]]]
+    path = write(layout, values(layout), tmp_path / "diffusion_model.h5")
+    with pytest.raises(CheckpointError, match="older port.*kcv_diffusion_model.h5"):
+        checkpoints.load(path)
+    assert "older port" in checkpoints.inspect(path).problem
