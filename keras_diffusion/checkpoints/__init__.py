@@ -4,6 +4,8 @@
     load(path)               network, noise schedule, predictor, normalizer
     convert(path, folder)    as a preset of this library
 
+    load_text_to_image(folder, bpe_path)    Stable Diffusion from its files, ready to be told what to draw
+
 Containers (how tensors lie in a file) and families (whose network it is) are apart; docs/legacy.md lists both.
 """
 
@@ -13,5 +15,16 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families import families
 from keras_diffusion.checkpoints.inspection import Inspection, inspect
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
+from keras_diffusion.checkpoints.text_to_image import load_text_to_image
 
-__all__ = ["CheckpointError", "Inspection", "LoadedCheckpoint", "convert", "families", "inspect", "load", "open_container"]
+__all__ = [
+    "CheckpointError",
+    "Inspection",
+    "LoadedCheckpoint",
+    "convert",
+    "families",
+    "inspect",
+    "load",
+    "load_text_to_image",
+    "open_container",
+]

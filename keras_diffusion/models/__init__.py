@@ -2,5 +2,6 @@
 
 from keras_diffusion.core.interpolation import interpolate_noise, slerp
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.text_to_image import TextToImage
 
-__all__ = ["DiffusionModel", "interpolate_noise", "slerp"]
+__all__ = ["DiffusionModel", "TextToImage", "interpolate_noise", "slerp"]

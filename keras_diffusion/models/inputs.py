@@ -166,6 +166,17 @@ def generation_conditions(conditions, num_samples, network):
     return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, int(num_samples)
 
 
+def check_negative(negative, conditions):
+    """Raises unless every negative condition has its counterpart among the conditions, of the same shape."""
+    for key, value in negative.items():
+        shape = np.shape(conditions[key]) if key in conditions else None
+        if value.shape != shape:
+            raise ValueError(
+                f"A negative condition is evaluated beside the condition itself and has its shape. Received: {key} of shape {shape}, "
+                f"negative {key} of shape {value.shape}. Make both with one tokenizer, which fills short texts up"
+            )
+
+
 def condition_keys_of(network):
     """The conditions that a network takes, ("labels", "context") or part of them."""
     return tuple(getattr(network, "condition_keys", ()))

@@ -61,6 +61,7 @@ class SamplingMixin:
         noise=None,
         on_step=None,
         latents=None,
+        negative_conditions=None,
     ):
         """Samples from the model.
 
@@ -93,6 +94,8 @@ class SamplingMixin:
                 another compilation.
             latents: noise to start from in place of the seed's, `(N, ...)` or one for all, standard normal: x starts as σ·latents at the
                 first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
+            negative_conditions: what guidance leads away from, in place of the null condition: a dict like `conditions`, a context as long
+                as theirs.
 
         Returns:
             array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
@@ -110,6 +113,8 @@ class SamplingMixin:
                 "Guidance strengthens a condition, and none is given. "
                 f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
             )
+        negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network)
+        checked.check_negative(negative, conditions)
         if not 0 <= strength <= 1:
             raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
         if init is None and (strength != 1.0 or mask is not None):
@@ -142,6 +147,8 @@ class SamplingMixin:
             extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
             if guiding.numbers:
                 extra["guidance"] = {key: np.float32(value) for key, value in guiding.numbers.items()}
+            if negative:
+                extra["negative"] = {key: value[rows] for key, value in negative.items()}
             given = {key: value[rows] for key, value in conditions.items()}
             scale = np.float32(guidance_scale)
             progress = bar and (lambda done, total, k=k: bar(num_steps * (k + done / total)))
@@ -175,7 +182,7 @@ class SamplingMixin:
         null = self._null_conditions(like=conditions)
         denoiser = NetworkDenoiser(self.network, self.predictor, {**null, **conditions}, values)
         if guided:
-            unconditional = NetworkDenoiser(self.network, self.predictor, null, values)
+            unconditional = NetworkDenoiser(self.network, self.predictor, {**null, **extra.get("negative", {})}, values)
             denoiser = guiding.combine(denoiser, unconditional, scale, extra.get("guidance", {}))
         return guiding.wrap(ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser)
 
