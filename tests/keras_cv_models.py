@@ -14,7 +14,7 @@ import numpy as np
 WIDTHS = (32, 64)
 
 
-def unet(kcv, version=1, widths=WIDTHS, size=8, context=(5, 24)):
+def unet(kcv, version=1, widths=WIDTHS, size=8, context=(7, 16)):
     """`DiffusionModel` (version 1) or `DiffusionModelV2`, with other widths, one block per level, 2 heads."""
     blocks, levels = kcv.diffusion_model, len(widths)
 
@@ -69,7 +69,7 @@ def image_encoder(kcv, widths=WIDTHS):
     return keras.Sequential([keras.Input((None, None, 3)), *layers])
 
 
-def decoder(kcv, widths=WIDTHS, size=4):
+def decoder(kcv, widths=WIDTHS, size=8):
     """`Decoder`: two blocks per level."""
     block, convolution = kcv.decoder.ResnetBlock, kcv.decoder.PaddedConv2D
     layers = [keras.layers.Rescaling(1.0 / 0.18215), convolution(4, 1), convolution(widths[-1], 3, padding=1)]
@@ -130,11 +130,11 @@ def inputs_of(component, seed=1):
     """Inputs for the small models: what `UNet2DCondition`, `CLIPTextEncoder` and `AutoencoderKL` take."""
     rng = np.random.RandomState(seed)
     if component.startswith("diffusion_model"):
-        x, context = rng.standard_normal((2, 8, 8, 4)), rng.standard_normal((2, 5, 24))
+        x, context = rng.standard_normal((2, 8, 8, 4)), rng.standard_normal((2, 7, 16))
         return {"x": x.astype("float32"), "noise_level": np.array([7.0, 980.0], "float32"), "context": context.astype("float32")}
     if component.startswith("text_encoder"):
         return rng.randint(0, 20, (2, 7)).astype("int32")
-    return rng.standard_normal((2, 8, 8, 3) if component == "image_encoder" else (2, 4, 4, 4)).astype("float32")
+    return rng.standard_normal((2, 8, 8, 3) if component == "image_encoder" else (2, 8, 8, 4)).astype("float32")
 
 
 def outputs_of(component, model, inputs):
@@ -157,17 +157,50 @@ SMALL = {
 }
 
 
+def pipeline_inputs():
+    """Tokens of two prompts and of the empty one, and the noise to start from."""
+    tokens = np.array([[18, 3, 4, 5, 19, 19, 19], [18, 9, 19, 19, 19, 19, 19], [18, 19, 19, 19, 19, 19, 19]], "int32")
+    return tokens, np.random.RandomState(2).standard_normal((2, 8, 8, 4)).astype("float32")
+
+
+def pipeline(models):
+    """Five steps of KerasCV's own sampling loop with the small models; the decoder's output, before it becomes uint8."""
+    from keras_cv.src.models.stable_diffusion.stable_diffusion import StableDiffusionBase
+
+    tokens, noise = pipeline_inputs()
+    contexts = outputs_of("text_encoder_1", models["text_encoder_1"], tokens)
+    decoded = []
+
+    class Decoder:
+        def predict_on_batch(self, latent):
+            decoded.append(models["decoder"].predict_on_batch(latent))
+            return decoded[-1]
+
+    class Small(StableDiffusionBase):
+        diffusion_model, decoder = models["diffusion_model_1"], Decoder()
+
+        def _get_unconditional_context(self):
+            return contexts[2:]
+
+        def _get_timestep_embedding(self, timestep, batch_size):
+            return super()._get_timestep_embedding(timestep, batch_size, dim=WIDTHS[0])
+
+    pipeline = Small(jit_compile=False)
+    pipeline.generate_image(contexts[:2], batch_size=2, num_steps=5, unconditional_guidance_scale=3.0, diffusion_noise=noise)
+    return decoded[0]
+
+
 def main(path):
     """Writes layouts and outputs of the small models."""
     from keras_cv.src.models import stable_diffusion
     from keras_cv.src.models.stable_diffusion import decoder, diffusion_model, image_encoder, text_encoder  # noqa: F401
 
-    layouts, outputs = {}, {}
+    models, layouts, outputs = {}, {}, {}
     for component, make in SMALL.items():
-        model = randomize(make(stable_diffusion))
+        model = models[component] = randomize(make(stable_diffusion))
         layouts[component] = layout_of(model)
         outputs[component] = outputs_of(component, model, inputs_of(component))
-    np.savez_compressed(path, layouts=json.dumps(layouts), **outputs)
+    np.savez_compressed(path, pipeline=pipeline(models), layouts=json.dumps(layouts), **outputs)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras import ops
-from keras_cv_models import SMALL, inputs_of, values, write
+from keras_cv_models import SMALL, inputs_of, pipeline_inputs, values, write
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints import CheckpointError
@@ -50,7 +50,7 @@ def test_same_numbers_as_keras_cv(files, component):
 def test_shapes_tell_the_network(files):
     inspected = {component: checkpoints.inspect(path).config for component, path in files.items()}
     first, second = inspected["diffusion_model_1"], inspected["diffusion_model_2"]
-    assert first["widths"] == second["widths"] == [32, 64] and first["attention"] == [True, False] and first["context_dim"] == 24
+    assert first["widths"] == second["widths"] == [32, 64] and first["attention"] == [True, False] and first["context_dim"] == 16
     assert (first["num_heads"], first["head_dim"], second["head_dim"]) == (8, None, 64)
     assert inspected["text_encoder_1"]["depth"] == 2 and inspected["text_encoder_1"]["max_length"] == 7
     for half in ("image_encoder", "decoder"):
@@ -76,7 +76,7 @@ def test_halves_join(files):
 
 
 def test_config_against_the_shapes(files):
-    with pytest.raises(CheckpointError, match=r"The shapes say context_dim=24\. Received: context_dim=768"):
+    with pytest.raises(CheckpointError, match=r"The shapes say context_dim=16\. Received: context_dim=768"):
         checkpoints.load(files["diffusion_model_1"], config={"context_dim": 768})
     with pytest.raises(CheckpointError, match=r"has the keys component, .*Received: heads"):
         checkpoints.load(files["diffusion_model_1"], config={"heads": 2})
@@ -95,3 +95,45 @@ def test_the_older_port_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="older port.*kcv_diffusion_model.h5"):
         checkpoints.load(path)
     assert "older port" in checkpoints.inspect(path).problem
+
+
+def test_same_images_as_keras_cv(files):
+    """Five steps of KerasCV's own loop, from tokens to decoded images."""
+    tokens, noise = pipeline_inputs()
+    chosen = ("diffusion_model_1", "text_encoder_1")
+    loaded = {component: checkpoints.load(files[component], config=CONFIGS[component]) for component in chosen}
+    encoder = loaded["text_encoder_1"].network
+    contexts = ops.convert_to_numpy(encoder(tokens))
+    model = loaded["diffusion_model_1"].diffusion_model(autoencoder=checkpoints.load(files["decoder"]).network)
+    images = model.generate(
+        conditions={"context": contexts[:2]},
+        negative_conditions={"context": np.repeat(contexts[2:], 2, axis=0)},
+        guidance_scale=3.0,
+        num_steps=5,
+        sampler="ddim",
+        spacing="linspace",
+        latents=noise / model.noise_schedule.levels(1.0).sigma,  # KerasCV starts at unit variance, `generate` at σ = 0.998
+        clip=False,
+    )
+    expected = GOLDEN["pipeline"]
+    assert np.abs(images - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_folder_of_files_makes_images_of_words(files, tmp_path):
+    merges = tmp_path / "merges.txt"
+    merges.write_text("heading, and no merges: 514 tokens")
+    config = {"diffusion_model": CONFIGS["diffusion_model_1"], "text_encoder": CONFIGS["text_encoder_1"]}
+    chosen = [files[component] for component in ("diffusion_model_1", "image_encoder", "decoder")]
+    with pytest.raises(CheckpointError, match="tokenizer knows 514 tokens, the text encoder 20"):
+        checkpoints.load_text_to_image([*chosen, files["text_encoder_1"]], merges, config)
+    with pytest.raises(CheckpointError, match=r"Missing: text_encoder\. Received: diffusion_model \(diffusion_model_1.h5\), image_encoder"):
+        checkpoints.load_text_to_image(chosen, merges, config)
+    with pytest.raises(CheckpointError, match="Received two for diffusion_model"):
+        checkpoints.load_text_to_image([*chosen, files["diffusion_model_2"]], merges, config)
+
+    layout = json.loads(json.dumps(LAYOUTS["text_encoder_1"]).replace("[20, 16]", "[514, 16]"))
+    for path in chosen:
+        (tmp_path / path.name).symlink_to(path)
+    write(layout, values(layout), tmp_path / "some_name.h5")
+    model = checkpoints.load_text_to_image(tmp_path, merges, config)
+    assert model.text_to_image(["a", "b"], num_steps=1, image_size=16, seed=0, sampler="ddim").shape == (2, 16, 16, 3)
