@@ -82,7 +82,7 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     Example:
 
     >>> loaded = keras_diffusion.checkpoints.load("checkpoints/diffusion_model")
-    >>> images = loaded.diffusion_model().generate(16, num_steps=20, sampler="ddim")
+    >>> images = loaded.diffusion_model().generate(16, num_steps=20, sampler="ddim", size=64)
     """
     for name, value in (("weights", weights), ("state", state)):
         if value not in _CHOICES[name]:

@@ -103,6 +103,7 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")] = None,
     weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes nothing but the memory needed.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
     overwrite: Overwrite = False,
     backend: Backend = None,
@@ -117,7 +118,7 @@ def sample(
         from keras_diffusion.cli.sampling import sample
 
         options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
-        options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size}
+        options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
         sample(_console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
 
 

@@ -69,6 +69,7 @@ def sample(
     out=None,
     weights="ema",
     batch_size=None,
+    size=None,
     cols=None,
     overwrite=False,
 ):
@@ -89,7 +90,13 @@ def sample(
     """
     if out is not None:
         _check_out(Path(out), overwrite)
-    for name, value in (("--num-samples", num_samples), ("--per-label", per_label), ("--cols", cols), ("--batch-size", batch_size)):
+    for name, value in (
+        ("--num-samples", num_samples),
+        ("--per-label", per_label),
+        ("--cols", cols),
+        ("--batch-size", batch_size),
+        ("--size", size),
+    ):
         if value is not None:
             check_int(value, name, 1)
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
@@ -111,6 +118,7 @@ def sample(
         seed=seed,
         weights=weights,
         batch_size=batch_size,
+        size=size,
     )
     if not np.isfinite(samples).all():
         raise FloatingPointError("The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler.")

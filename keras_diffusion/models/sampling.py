@@ -62,6 +62,7 @@ class SamplingMixin:
         on_step=None,
         latents=None,
         negative_conditions=None,
+        size=None,
     ):
         """Samples from the model.
 
@@ -96,6 +97,7 @@ class SamplingMixin:
                 first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
             negative_conditions: what guidance leads away from, in place of the null condition: a dict like `conditions`, a context as long
                 as theirs.
+            size: of the images, an int or (H, W), for networks that take any size. With `init` or `latents` the size is theirs.
 
         Returns:
             array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
@@ -125,9 +127,9 @@ class SamplingMixin:
             raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
         spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
         seed = check_seed(seed)
-        size = batch_size or num_samples
+        at_once = batch_size or num_samples
         init = self._encoded(init, "init")
-        shape = self._sizes_known(latents if init is None else init)
+        shape = self._sizes_known(latents if init is None else init, size)
         if init is not None:
             init = checked.start_images(init, num_samples, shape)
         if latents is not None:
@@ -136,9 +138,9 @@ class SamplingMixin:
         values = self._weight_values(weights)
         kept = recorded(trajectory)
         parts, self.sampling_report = [], {}
-        bar = progress_bar(verbose, num_steps * -(-num_samples // size))
-        for k, first in enumerate(range(0, num_samples, size)):
-            rows = slice(first, min(first + size, num_samples))
+        bar = progress_bar(verbose, num_steps * -(-num_samples // at_once))
+        for k, first in enumerate(range(0, num_samples, at_once)):
+            rows = slice(first, min(first + at_once, num_samples))
             start = None if init is None else init[rows]
             if strength == 0:
                 parts.append((start, *(np.repeat(start[None], num_steps, axis=0) for _ in kept)))
@@ -172,7 +174,7 @@ class SamplingMixin:
             parts.append((x, *recordings))
         x = np.concatenate([part[0] for part in parts])
         if self.autoencoder is not None:
-            x = np.concatenate([ops.convert_to_numpy(self.autoencoder.decode(x[i : i + size])) for i in range(0, num_samples, size)])
+            x = np.concatenate([ops.convert_to_numpy(self.autoencoder.decode(x[i : i + at_once])) for i in range(0, num_samples, at_once)])
         x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
@@ -227,14 +229,24 @@ class SamplingMixin:
         images = checked.start_images(images, len(images), (None,) * len(self.sample_shape), name)
         return ops.convert_to_numpy(self.autoencoder.encode(ops.convert_to_tensor(images)))
 
-    def _sizes_known(self, init):
-        """The network's sample shape, free axes taken from `init`."""
+    def _sizes_known(self, init, size=None):
+        """The network's sample shape: free axes are taken from `init`, or from `size`, which is that of the images."""
         shape = self.sample_shape
-        if None in shape and init is not None:
-            shape = tuple(np.shape(init)[-len(shape) :])
+        if init is not None:
+            return tuple(np.shape(init)[-len(shape) :]) if None in shape else shape
+        if size is not None:
+            axes, factor = len(shape) - 1, getattr(self.autoencoder, "size_multiple", 1)
+            wanted = (size,) * axes if isinstance(size, (int, np.integer)) else tuple(size)
+            if len(wanted) != axes or any(isinstance(n, bool) or int(n) != n or n < factor or n % factor for n in wanted):
+                multiples = f", multiples of {factor} with this autoencoder" if factor > 1 else ""
+                raise ValueError(f"`size` is an int, or {axes} of them{multiples}. Received: size={size!r}")
+            wanted = (*(int(n) // factor for n in wanted), shape[-1])
+            if any(known not in (None, n) for known, n in zip(shape, wanted, strict=True)):
+                raise ValueError(f"This network makes samples of the shape {shape}. Received: size={size!r}")
+            return wanted
         if None in shape:
             raise ValueError(
-                f"The network takes samples of any size, so generation needs an `init` to know which. Its sample shape: {shape}"
+                f"The network takes samples of any size: pass `size`, or `init` or `latents` of the size that is wanted. Its shape: {shape}"
             )
         return shape
 

@@ -11,7 +11,6 @@ the empty text unless another is given.
 import keras
 from keras import ops
 
-from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.models.diffusion_model import DiffusionModel
 
@@ -78,7 +77,7 @@ class TextToImage(DiffusionModel):
         return ops.convert_to_numpy(self.text_encoder.predict_on_batch(self.tokenizer(texts)))
 
     def text_to_image(
-        self, prompts, negative_prompts="", num_samples=None, image_size=512, guidance_scale=7.5, num_steps=50, seed=None, **options
+        self, prompts, negative_prompts="", num_samples=None, size=512, guidance_scale=7.5, num_steps=50, seed=None, **options
     ):
         """Images of texts.
 
@@ -86,7 +85,7 @@ class TextToImage(DiffusionModel):
             prompts: a string, or a list with one string per image.
             negative_prompts: what the images should not show, likewise. Default "": nothing in particular.
             num_samples: number of images N; default: as many as there are prompts. A single prompt serves all.
-            image_size: height and width in pixels, an int or a pair; the network says which multiples work. Default 512. With `init` or
+            size: height and width in pixels, an int or a pair; the network says which multiples work. Default 512. With `init` or
                 `latents` the size is theirs.
             guidance_scale: how strongly the prompts count; 1 is no guidance. Default 7.5.
             num_steps: default 50.
@@ -102,19 +101,10 @@ class TextToImage(DiffusionModel):
         """
         context = self.encode_text(prompts)
         num_samples = len(context) if num_samples is None else num_samples
-        seed = check_seed(seed)
-        if options.get("init") is None and options.get("latents") is None:
-            options["latents"] = initial_noise(seed, range(num_samples), self._latent_shape(image_size))
         if guidance_scale != 1.0:
             options["negative_conditions"] = {"context": self.encode_text(negative_prompts)}
-        return self.generate(num_samples, {"context": context}, guidance_scale=guidance_scale, num_steps=num_steps, seed=seed, **options)
-
-    def _latent_shape(self, image_size):
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        factor = getattr(self.autoencoder, "size_multiple", 1)
-        if len(size) != 2 or any(not isinstance(n, int) or n < factor or n % factor for n in size):
-            raise ValueError(f"An image has a height and a width, multiples of {factor} with this autoencoder. Received: {image_size=}")
-        return (size[0] // factor, size[1] // factor, self.sample_shape[-1])
+        options |= {"guidance_scale": guidance_scale, "num_steps": num_steps, "seed": seed, "size": size}
+        return self.generate(num_samples, {"context": context}, **options)
 
     def get_config(self):
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")}

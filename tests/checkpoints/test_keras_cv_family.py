@@ -97,6 +97,7 @@ def test_the_older_port_is_refused(tmp_path):
     assert "older port" in checkpoints.inspect(path).problem
 
 
+@pytest.mark.slow
 def test_same_images_as_keras_cv(files):
     """Five steps of KerasCV's own loop, from tokens to decoded images."""
     tokens, noise = pipeline_inputs()
@@ -119,6 +120,7 @@ def test_same_images_as_keras_cv(files):
     assert np.abs(images - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_makes_images_of_words(files, tmp_path):
     merges = tmp_path / "merges.txt"
     merges.write_text("heading, and no merges: 514 tokens")
@@ -136,4 +138,4 @@ def test_a_folder_of_files_makes_images_of_words(files, tmp_path):
         (tmp_path / path.name).symlink_to(path)
     write(layout, values(layout), tmp_path / "some_name.h5")
     model = checkpoints.load_text_to_image(tmp_path, merges, config)
-    assert model.text_to_image(["a", "b"], num_steps=1, image_size=16, seed=0, sampler="ddim").shape == (2, 16, 16, 3)
+    assert model.text_to_image(["a", "b"], num_steps=1, size=16, seed=0, sampler="ddim").shape == (2, 16, 16, 3)

@@ -219,3 +219,15 @@ def test_trailing_spacing_puts_the_clean_level_in_the_place_of_the_least_noisy_o
     np.testing.assert_allclose(levels.sigma[:-1], schedule.levels(levels.t[:-1]).sigma)
     linspace = sampling_levels(schedule, kd.schedulers.get_spacing("linspace"), 4)
     assert linspace.t[-2] == 0.0 and linspace.sigma[-2] > 0  # this one looks at the end of the curve too
+
+
+def test_networks_of_any_size_are_told_the_size():
+    model = kd.DiffusionModel(kd.networks.UNet((None, None, 1), widths=(8,), num_res_blocks=1, attention=False), seed=0)
+    assert model.generate(2, num_steps=2, seed=0, size=(4, 6)).shape == (2, 4, 6, 1)
+    assert model.generate(1, num_steps=2, seed=0, size=4).shape == (1, 4, 4, 1)
+    for options, message in (({}, "pass `size`"), ({"size": (4, 4, 1)}, "an int, or 2 of them"), ({"size": 0}, "an int, or 2 of them")):
+        with pytest.raises(ValueError, match=message):
+            model.generate(1, num_steps=2, **options)
+    fixed = kd.DiffusionModel(kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False), ema=None)
+    with pytest.raises(ValueError, match=r"samples of the shape \(4, 4, 1\). Received: size=6"):
+        fixed.generate(1, num_steps=2, size=6)

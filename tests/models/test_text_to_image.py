@@ -21,7 +21,7 @@ def model():
     return TextToImage(network, text_encoder, tokenizer, autoencoder)
 
 
-OPTIONS = {"num_steps": 2, "image_size": (8, 12), "seed": 0, "sampler": "ddim"}
+OPTIONS = {"num_steps": 2, "size": (8, 12), "seed": 0, "sampler": "ddim"}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def test_preset_round_trip(model, tmp_path, difference):
 
 
 def test_errors(model):
-    with pytest.raises(ValueError, match=r"multiples of 2 with this autoencoder. Received: image_size=\(8, 13\)"):
-        model.text_to_image("cat", image_size=(8, 13))
+    with pytest.raises(ValueError, match=r"multiples of 2 with this autoencoder. Received: size=\(8, 13\)"):
+        model.text_to_image("cat", size=(8, 13))
     with pytest.raises(ValueError, match="at most 7 tokens"):
         model.text_to_image("cat cat cat cat cat cat cat")
     context = np.zeros((1, 7, 16))
