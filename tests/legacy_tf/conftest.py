@@ -4,19 +4,9 @@ import sys
 from pathlib import Path
 
 import keras
-import pytest
 
 ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # the originals are not installed
 
 collect_ignore_glob = [] if keras.backend.backend() == "jax" else ["test_*.py"]
-
-
-@pytest.fixture
-def golden():
-    """Folder of checkpoints of the two Keras examples, with inputs and outputs."""
-    folder = ROOT / "tests" / "golden" / "keras2"
-    if not folder.exists():
-        pytest.skip(f"no golden data in {folder}")
-    return folder

@@ -18,8 +18,8 @@ def example():
     return ddim.get_network(16, (16, 24, 32), 2, embedding_dims=16)
 
 
-def stored(golden):
-    io = np.load(golden / "ddim_residual_unet" / "io.npz")
+def stored(keras2):
+    io = np.load(keras2 / "ddim_residual_unet" / "io.npz")
     return [io["image"], io["noise_variance"]], io
 
 
@@ -36,8 +36,8 @@ def trained():
     return model, before, model.evaluate(images, batch_size=32, verbose=0, return_dict=True)
 
 
-def test_names_and_order_are_the_examples(golden):
-    expected = json.loads((golden / "ddim_residual_unet" / "weights.json").read_text())
+def test_names_and_order_are_the_examples(keras2):
+    expected = json.loads((keras2 / "ddim_residual_unet" / "weights.json").read_text())
     assert [{"name": v.name, "shape": list(v.shape)} for v in example().weights] == expected
 
 
@@ -50,18 +50,18 @@ def test_published_size():
 @pytest.mark.parametrize(
     "file, output", [("ema_weights.h5", "out_ema"), ("network_weights.h5", "out_network"), ("ema_model.h5", "out_ema")]
 )
-def test_files_of_one_network_give_their_stored_output(golden, file, output):
+def test_files_of_one_network_give_their_stored_output(keras2, file, output):
     network = example()
-    network.load_weights(golden / "ddim_residual_unet" / file)
-    inputs, io = stored(golden)
+    network.load_weights(keras2 / "ddim_residual_unet" / file)
+    inputs, io = stored(keras2)
     np.testing.assert_allclose(network(inputs, training=False), io[output], atol=1e-5 * np.abs(io[output]).max())
 
 
-def test_checkpoint_of_the_whole_model(golden):
+def test_checkpoint_of_the_whole_model(keras2):
     model = ddim.DiffusionModel(example())
     model.normalizer.build((None, 16, 16, 3))
-    model.load_weights(golden / "ddim_residual_unet" / "tf_checkpoint" / "diffusion_model").expect_partial()
-    inputs, io = stored(golden)
+    model.load_weights(keras2 / "ddim_residual_unet" / "tf_checkpoint" / "diffusion_model").expect_partial()
+    inputs, io = stored(keras2)
     for network, output in ((model.network, "out_network"), (model.ema_network, "out_ema")):
         np.testing.assert_allclose(network(inputs, training=False), io[output], atol=1e-5 * np.abs(io[output]).max())
     np.testing.assert_array_equal(model.normalizer.mean, io["normalizer_mean"])

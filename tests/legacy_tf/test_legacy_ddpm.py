@@ -39,15 +39,15 @@ def trained():
     return model, before, loss(model.network), loss(model.ema_network)
 
 
-def test_names_and_order_are_the_examples(golden):
+def test_names_and_order_are_the_examples(keras2):
     network = example()
-    expected = json.loads((golden / "ddpm_unet" / "weights.json").read_text())
+    expected = json.loads((keras2 / "ddpm_unet" / "weights.json").read_text())
     assert [{"name": v.name, "shape": list(v.shape)} for v in network.weights] == expected
 
 
 @pytest.mark.parametrize("file", ["weights.h5", "tf_checkpoint/model", "train_checkpoint/ckpt", "model.h5", "model.keras"])
-def test_files_of_the_example_give_their_stored_output(golden, file):
-    folder = golden / "ddpm_unet"
+def test_files_of_the_example_give_their_stored_output(keras2, file):
+    folder = keras2 / "ddpm_unet"
     if file.startswith("model."):
         network = tf_keras.models.load_model(folder / file, custom_objects=ddpm.CUSTOM_OBJECTS, compile=False)
     else:
