@@ -84,7 +84,7 @@ def inspect(path, config=None):
     with open_container(path) as container:
         family, found, weights, problem = family_of(container), None, (), None
         if family is not None:
-            weights = tuple(family.weights(container))
+            weights = tuple(sorted(family.weights(container)))
             try:
                 found = family.read_config(container, family.choose(container, "ema", "best")[1], dict(config or {}))
             except CheckpointError as error:
