@@ -103,7 +103,7 @@ def _inspect_own(path):
         metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8")) if path.is_dir() else container.metadata
         network = config["config"]["network"]
         weights = ("ema", "raw") if config["config"].get("ema") is not None else ("raw",)
-        title = f"a DiffusionModel of this library, with a {network['class_name']}"
+        title = f"a {config['class_name']} of this library, with a {network['class_name']}"
         return Inspection(
             str(path),
             "preset" if path.is_dir() else container.format,

@@ -16,12 +16,12 @@ from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import is_preset, load_preset
 
 FAMILY = "keras_diffusion"
-_NAME = f"{FAMILY}>DiffusionModel"
 
 
 def is_own(path):
     """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it."""
-    return _registered_name(Path(path)) == _NAME
+    cls = keras.saving.get_registered_object(str(_registered_name(Path(path))))
+    return isinstance(cls, type) and issubclass(cls, DiffusionModel)
 
 
 def weights_file(path):

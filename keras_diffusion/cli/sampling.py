@@ -20,21 +20,20 @@ def load_model(path):
     Raises:
         ConfigError: `path` is none of these, or a run that has no finished epoch.
     """
-    import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
+    from keras_diffusion.checkpoints import own
     from keras_diffusion.models import DiffusionModel
-    from keras_diffusion.models.presets import is_preset
 
     path, run = Path(path), RunFolder(path)
     if run.is_run and run.finished:
         return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
     if run.is_run:
         return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
-    if is_preset(path):
-        return DiffusionModel.from_preset(path), "a preset"
-    from keras_diffusion import checkpoints
+    if own.is_own(path):
+        return own.load_own(path), "a preset" if path.is_dir() else "a .keras file"
+    from keras_diffusion.checkpoints import load
 
     try:
-        loaded = checkpoints.load(path, verbose=0)
+        loaded = load(path, verbose=0)
     except FileNotFoundError:
         raise ConfigError(
             "A model is a run folder, a preset folder, a .keras file or a checkpoint of an older system. "
