@@ -26,11 +26,9 @@ ROOMS = [
     "samplers/test_ddim_golden.py",
     "samplers/test_ddpm_golden.py",
     "samplers/test_likelihood.py",
-    "samplers/test_restart.py",
     "samplers/test_sampler_golden.py",
     "samplers/test_sampler_orders.py",
     "samplers/test_singlestep_golden.py",
-    "samplers/test_consistency.py",
     "samplers/test_adaptive.py",
 ]
 
