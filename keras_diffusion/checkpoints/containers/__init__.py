@@ -4,20 +4,30 @@ A module per kind of file; importing it here puts it on the list that `open_cont
 """
 
 from keras_diffusion.checkpoints.containers.container import CONTAINERS, Container, SavedLayer, TensorInfo, open_container
+from keras_diffusion.checkpoints.containers.diffusers_folder import DiffusersFolder
+from keras_diffusion.checkpoints.containers.flax_msgpack import FlaxMsgpack
 from keras_diffusion.checkpoints.containers.keras_archive import KerasArchive
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.legacy_h5 import LegacyH5
+from keras_diffusion.checkpoints.containers.orbax_ocdbt import OrbaxOCDBT
+from keras_diffusion.checkpoints.containers.safetensors import Safetensors
 from keras_diffusion.checkpoints.containers.saved_model import SavedModel
+from keras_diffusion.checkpoints.containers.sharded_weights import ShardedWeights
 from keras_diffusion.checkpoints.containers.tensorflow_checkpoint import TensorFlowCheckpoint
 
 __all__ = [
     "CONTAINERS",
     "Container",
+    "DiffusersFolder",
+    "FlaxMsgpack",
     "KerasArchive",
     "KerasWeights",
     "LegacyH5",
+    "OrbaxOCDBT",
+    "Safetensors",
     "SavedLayer",
     "SavedModel",
+    "ShardedWeights",
     "TensorFlowCheckpoint",
     "TensorInfo",
     "open_container",

@@ -16,6 +16,7 @@ from keras_diffusion.checkpoints.containers.tensor_bundle import TensorBundle
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _ATTRIBUTE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_STATE = b"model_checkpoint_path"
 _DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}$")
 
 
@@ -36,7 +37,8 @@ class TensorFlowCheckpoint(Container):
     @classmethod
     def matches(cls, path):
         if path.is_dir():
-            return (path / "checkpoint").is_file() or any(path.glob("*.index"))
+            # Orbax has a file of the same name, which is no text.
+            return _is_state(path / "checkpoint") or any(path.glob("*.index"))
         if _DATA.match(path.name) or path.with_name(path.name + ".index").is_file():
             return True
         return path.is_file() and is_table(path)
@@ -94,3 +96,10 @@ class TensorFlowCheckpoint(Container):
         if len(found) != 1:
             raise CheckpointError(f"Which of the checkpoints? Pass one of the prefixes: {', '.join(found) or 'none found'}.", path)
         return path / found[0]
+
+
+def _is_state(path):
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_STATE)) == _STATE
