@@ -1,6 +1,6 @@
 """Weights that are cut into several files, and an index that says which tensor is in which.
 
-    diffusion_pytorch_model.safetensors.index.json       {"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
+    diffusion_pytorch_model.safetensors.index.json       {"weight_map": {"conv_in.weight": <file>, …}}
     diffusion_pytorch_model-00001-of-00002.safetensors
     diffusion_pytorch_model-00002-of-00002.safetensors
 
