@@ -9,11 +9,13 @@ from keras_diffusion.checkpoints.containers.flax_msgpack import FlaxMsgpack
 from keras_diffusion.checkpoints.containers.keras_archive import KerasArchive
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.legacy_h5 import LegacyH5
+from keras_diffusion.checkpoints.containers.nvlabs_pickle import NVlabsPickle
 from keras_diffusion.checkpoints.containers.orbax_ocdbt import OrbaxOCDBT
 from keras_diffusion.checkpoints.containers.safetensors import Safetensors
 from keras_diffusion.checkpoints.containers.saved_model import SavedModel
 from keras_diffusion.checkpoints.containers.sharded_weights import ShardedWeights
 from keras_diffusion.checkpoints.containers.tensorflow_checkpoint import TensorFlowCheckpoint
+from keras_diffusion.checkpoints.containers.torch_pickle import TorchPickle
 
 __all__ = [
     "CONTAINERS",
@@ -23,6 +25,7 @@ __all__ = [
     "KerasArchive",
     "KerasWeights",
     "LegacyH5",
+    "NVlabsPickle",
     "OrbaxOCDBT",
     "Safetensors",
     "SavedLayer",
@@ -30,5 +33,6 @@ __all__ = [
     "ShardedWeights",
     "TensorFlowCheckpoint",
     "TensorInfo",
+    "TorchPickle",
     "open_container",
 ]

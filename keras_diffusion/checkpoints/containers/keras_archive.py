@@ -17,6 +17,7 @@ import zipfile
 from keras_diffusion.checkpoints.containers.container import Container, read_json, register
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
+from keras_diffusion.checkpoints.containers.torch_file import is_torch_zip
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _SIGNATURE = b"PK\x03\x04"
@@ -51,7 +52,7 @@ class KerasArchive(KerasWeights):
 
     @classmethod
     def matches(cls, path):
-        if not path.is_file():
+        if not path.is_file() or is_torch_zip(path):
             return False
         with path.open("rb") as file:
             return file.read(len(_SIGNATURE)) == _SIGNATURE

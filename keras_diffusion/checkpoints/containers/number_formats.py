@@ -17,6 +17,7 @@ _NUMPY = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 _SIZES = {"bfloat16": 2, **{name: np.dtype(name).itemsize for name in _NUMPY}}
+_MOST, _DIMENSIONS = 1 << 48, 32
 # Their size is known, so that a file which has some can be opened; they cannot be read.
 _EIGHT_BITS = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float8_e4m3", "float8_e3m4")
 _SIZES |= dict.fromkeys(_EIGHT_BITS, 1)
@@ -32,8 +33,15 @@ def byte_count(info):
     return None if size is None else prod(info.shape) * size
 
 
+def check_shape(name, info, path, offset=None):
+    """Raises `CheckpointError` for a shape that no array has, such as (2⁷⁰, 0)."""
+    if prod(max(size, 1) for size in info.shape) >= _MOST or len(info.shape) > _DIMENSIONS:
+        raise CheckpointError(f"The tensor {name!r} cannot have the shape {info.shape}.", path, offset)
+
+
 def check_byte_count(name, info, size, path, offset):
     """Raises `CheckpointError` if a tensor of a known format has not as many bytes as its shape asks for."""
+    check_shape(name, info, path, offset)
     if byte_count(info) not in (None, size):
         raise CheckpointError(
             f"The tensor {name!r} of shape {info.shape} and {info.dtype} has {size} bytes, not {byte_count(info)}.", path, offset

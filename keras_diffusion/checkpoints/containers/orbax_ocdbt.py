@@ -21,6 +21,7 @@ import numpy as np
 
 from keras_diffusion.checkpoints.containers.container import TensorInfo, register
 from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json
+from keras_diffusion.checkpoints.containers.number_formats import check_shape
 from keras_diffusion.checkpoints.containers.orbax_folder import MANIFEST, find_item, tree_names
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.core.optional import import_optional
@@ -85,6 +86,7 @@ class OrbaxOCDBT(NamedTensors):
             case {"shape": list(shape), "chunks": list(chunks), "dtype": str(code), **others} if len(shape) == len(chunks) and all(
                 type(size) is int and size >= least for sizes, least in ((shape, 0), (chunks, 1)) for size in sizes
             ):
+                check_shape(name, TensorInfo(tuple(shape), code), self._folder)
                 dtype = "bfloat16" if code == "bfloat16" else _dtype_name(code)
                 info = TensorInfo(tuple(shape), dtype or code)
                 if dtype and prod(shape) * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize) > self._limit:
