@@ -29,7 +29,7 @@ class OrbaxItem(NamedTuple):
 
 
 def find_item(path):
-    """The folder with the tensors of a run, of a step, or the folder itself.
+    """The folder with the tensors of a run, of a step, that folder itself, or its `checkpoint` or `manifest.ocdbt`.
 
     Args:
         path: `pathlib.Path`.
@@ -37,6 +37,9 @@ def find_item(path):
     Returns:
         `OrbaxItem`, or None where nothing is as the table above says.
     """
+    if path.name in (AGGREGATE, MANIFEST) and path.is_file():
+        path = path.parent
+        return OrbaxItem(path, _dates(path.parent)) if _is_item(path) else None
     if not path.is_dir():
         return None
     if _is_item(path):

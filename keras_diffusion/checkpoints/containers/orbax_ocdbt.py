@@ -13,7 +13,6 @@ Orbax's msgpack files, "state/params/params/dit_block_0/attention/to_q/kernel".
 References: https://google.github.io/tensorstore/kvstore/ocdbt, and zarr's specification, version 2.
 """
 
-from itertools import product
 from math import ceil, prod
 from typing import Any
 
@@ -113,7 +112,7 @@ class OrbaxOCDBT(NamedTensors):
         counts = [ceil(size / chunk) for size, chunk in zip(shape, array["chunks"])]
         if prod(counts) > len(self._keys):
             raise CheckpointError(f"The tensor {name!r} should have {prod(counts)} pieces, more than the store has.", self._folder)
-        for place in product(*map(range, counts)) if counts else [(0,)]:
+        for place in np.ndindex(*counts) if counts else [(0,)]:
             if f"{array['key']}/{array['separator'].join(map(str, place))}".encode() not in self._keys:
                 raise CheckpointError(f"A piece of the tensor {name!r} is not in the store.", self._folder)
 
