@@ -17,6 +17,7 @@ from keras_diffusion.checkpoints.containers.named_tensors import read_json
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _STEP = re.compile(r"(?:\w+_)?(\d+)$")
+_NO_ARRAYS = ("None", "Dict", "List", "Tuple", "NamedTuple", "string")  # None, what is empty, and what is kept elsewhere
 MANIFEST = "manifest.ocdbt"
 AGGREGATE = "checkpoint"
 
@@ -55,7 +56,7 @@ def find_item(path):
 
 
 def tree_names(folder):
-    """Names of the tensors as the file `_METADATA` lists them, without those that are None.
+    """Names of the tensors as the file `_METADATA` lists them, without what is no array.
 
     Args:
         folder: of an `OrbaxItem`.
@@ -71,7 +72,7 @@ def tree_names(folder):
     try:
         for entry in entries.values():
             path = [str(part["key"]) for part in entry["key_metadata"]]
-            if entry["value_metadata"]["value_type"] != "None":
+            if entry["value_metadata"]["value_type"] not in _NO_ARRAYS:
                 names["/".join(path)] = ".".join(path)
     except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"The list of tensors is damaged: {error!r}.", file) from error

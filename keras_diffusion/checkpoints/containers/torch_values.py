@@ -16,6 +16,7 @@ from keras_diffusion.checkpoints.containers.pickle_machine import Instance, Make
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _PIECE = 1 << 20
+_CALLBACKS = "pytorch_lightning.callbacks."  # of which the names alone stand in a file, as keys
 _STORAGES = {
     **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"},
     **{"LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8"},
@@ -115,6 +116,8 @@ def lookup(module, name):
     if module == "torch" and name in _STORAGES:
         return StorageType(_STORAGES[name])
     if module == "torch" and name in _FORMATS:
+        return name
+    if module.startswith(_CALLBACKS):
         return name
     return _NAMES.get((module.replace("__builtin__", "builtins"), name))
 

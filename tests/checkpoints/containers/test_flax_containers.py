@@ -134,16 +134,19 @@ def test_arrays_of_zeros_may_be_left_out_and_others_may_not(tmp_path):
     folder = tmp_path / "default"
     base = {"driver": "ocdbt", "base": folder.as_uri() + "/"}
     arrays = {"a": np.zeros((4, 6), "float32"), "b": np.arange(24, dtype="float32").reshape(4, 6)}
+    arrays["c"] = np.array([1.0, 0.5, -3.0], "float32")
     for key, value in arrays.items():
-        metadata = {"shape": [4, 6], "chunks": [2, 6], "dtype": "<f4", "fill_value": 0.0, "compressor": {"id": "zstd", "level": 1}}
+        layout = {"shape": [3], "chunks": [3], "dtype": "bfloat16"} if key == "c" else {"shape": [4, 6], "chunks": [2, 6], "dtype": "<f4"}
+        metadata = {**layout, "fill_value": 0.0, "compressor": {"id": "zstd", "level": 1}}
         store = ts.open({"driver": "zarr", "kvstore": {**base, "path": key + "/"}, "metadata": metadata}, create=True).result()
-        store.write(value).result()
+        store.write(value.astype(store.dtype.numpy_dtype)).result()
     part = {"key_metadata": [], "value_metadata": {"value_type": "jax.Array"}}
     tree = {"tree_metadata": {key: {**part, "key_metadata": [{"key": key}]} for key in arrays}}
     (folder / "_METADATA").write_text(json.dumps(tree))
     with open_container(folder) as container:
         for key, value in arrays.items():
             np.testing.assert_array_equal(container.read(key), value)
+        assert (container.tensors["c"], container.read("c").dtype) == (((3,), "bfloat16"), "float32")
     (folder / "_METADATA").write_text(json.dumps(tree | {"store_array_data_equal_to_fill_value": True}))
     with open_container(folder) as container:
         np.testing.assert_array_equal(container.read("b"), arrays["b"])

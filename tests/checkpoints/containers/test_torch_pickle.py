@@ -173,6 +173,19 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
         container.read("w")
 
 
+def test_names_of_callbacks_are_keys_and_nothing_else(tmp_path):
+    """PyTorch Lightning once kept the state of its callbacks under their classes, as Stable Diffusion's files still show."""
+    named = b"cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n"
+    archive(
+        tmp_path / "model.ckpt", b"\x80\x02}(X\x09\x00\x00\x00callbacks}" + named + b"}X\x01\x00\x00\x00aK\x07ssX\x01\x00\x00\x00nK\x01u."
+    )
+    with open_container(tmp_path / "model.ckpt") as container:
+        assert container.metadata == {"n": 1}
+    archive(tmp_path / "called.ckpt", b"\x80\x02" + named + b")R.")
+    with pytest.raises(CheckpointError, match="damaged"):
+        open_container(tmp_path / "called.ckpt")
+
+
 def test_a_whole_module_is_refused_with_a_remedy(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear.*state_dict"):
