@@ -149,10 +149,10 @@ def read_json(text, what, path):
         dict.
 
     Raises:
-        CheckpointError: it is no JSON, or no object.
+        CheckpointError: it is no JSON, no object, or an object has a key twice.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"The {what} is no JSON: {error}.", path) from error
     if not isinstance(value, dict):
@@ -191,3 +191,9 @@ def open_container(path):
             found = f"{path.stat().st_size} bytes that begin with {file.read(8).hex(' ') or 'nothing'}"
     known = ", ".join(dict.fromkeys(cls.kind for cls in CONTAINERS))
     raise CheckpointError(f"Not a checkpoint of a known kind. Known: {known}. Found: {found}.", path)
+
+
+def _unique(pairs):
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)

@@ -15,7 +15,7 @@ Where a component has its weights more than once, the first of these is taken:
 import re
 
 from keras_diffusion.checkpoints.containers.container import register
-from keras_diffusion.checkpoints.containers.named_tensors import read_json
+from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
 from keras_diffusion.checkpoints.containers.sharded_weights import JoinedTensors
 from keras_diffusion.checkpoints.errors import CheckpointError
 
@@ -64,7 +64,7 @@ class DiffusersFolder(JoinedTensors):
 
     def _pipeline(self):
         self.format = "diffusers pipeline"
-        index = read_json(self.path / _INDEX) if (self.path / _INDEX).is_file() else {}
+        index = read_json_file(self.path / _INDEX) if (self.path / _INDEX).is_file() else {}
         components = {name: value for name, value in index.items() if isinstance(value, list) and value != [None, None]}
         if components:
             self.metadata["components"] = {name: value[-1] for name, value in components.items()}
@@ -89,7 +89,7 @@ class DiffusersFolder(JoinedTensors):
             self._take(part, name, prefix + name)
         self.metadata["files"][root] = first
         self.metadata["not_taken"] += [prefix + name for name in others]
-        return read_json(folder / _CONFIG)
+        return read_json_file(folder / _CONFIG)
 
 
 def _weights(folder):

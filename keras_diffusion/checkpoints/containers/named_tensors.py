@@ -4,9 +4,8 @@ down_blocks.0.resnets.0.conv1.weight      PyTorch: layer down_blocks.0.resnets.0
 state/params/ConvLayer_0/conv/kernel      Flax:    layer state/params/ConvLayer_0/conv, weight "kernel"
 """
 
-import json
-
-from keras_diffusion.checkpoints.containers.container import Container, SavedLayer
+from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, read_json
+from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _CONFIG_KEYS = {"_class_name", "architectures", "model_type"}
@@ -42,39 +41,30 @@ class NamedTensors(Container):
         """Takes the `config.json` beside a file of weights, and the config of the scheduler in the folder next to it."""
         config = self.path.with_name("config.json")
         if config.is_file():
-            found = read_json(config)
+            found = read_json_file(config)
             self.config = found if _CONFIG_KEYS & set(found) else None
         self._find_scheduler(self.path.parent.parent)
 
     def _find_scheduler(self, folder):
         scheduler = folder / "scheduler" / "scheduler_config.json"
         if scheduler.is_file():
-            self.metadata["scheduler"] = read_json(scheduler)
+            self.metadata["scheduler"] = read_json_file(scheduler)
 
 
-def read_json(path, data=None):
-    """Reads a JSON object.
+def read_json_file(path):
+    """Reads a file that is a JSON object, and verifies the `.sha256` beside it if there is one.
 
     Args:
         path: the file.
-        data: its bytes, or None (default) to read it.
 
     Returns:
         dict.
 
     Raises:
-        CheckpointError: it is no JSON, no object, or an object has a key twice.
+        CheckpointError: see `read_json`.
     """
+    source = SourceFile(path)
     try:
-        value = json.loads(path.read_bytes() if data is None else data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"The text should be JSON: {error}.", path) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("The text should be a JSON object.", path)
-    return value
-
-
-def _unique(pairs):
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
+        return read_json(source.read(0, source.size), "file", path)
+    finally:
+        source.close()

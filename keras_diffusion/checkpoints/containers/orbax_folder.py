@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_diffusion.checkpoints.containers.named_tensors import read_json
+from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _STEP = re.compile(r"(?:\w+_)?(\d+)$")
@@ -65,7 +65,7 @@ def tree_names(folder):
         dict from name to the tensor's key in a store, the path joined by "." in place of "/"; or None where there is no such list.
     """
     file = folder / "_METADATA"
-    entries = read_json(file).get("tree_metadata") if file.is_file() else None
+    entries = read_json_file(file).get("tree_metadata") if file.is_file() else None
     if entries is None:
         return None
     names = {}
@@ -93,6 +93,6 @@ def _inside(step):
 
 def _dates(step):
     file = step / "_CHECKPOINT_METADATA"
-    found = read_json(file) if file.is_file() else {}
+    found = read_json_file(file) if file.is_file() else {}
     step_number = {"step": int(_STEP.match(step.name)[1])} if _STEP.match(step.name) else {}
     return step_number | {key: value for key, value in found.items() if key.endswith("_timestamp_nsecs")}

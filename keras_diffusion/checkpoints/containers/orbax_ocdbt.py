@@ -7,6 +7,9 @@
     "state.params.params.dit_block_0.attention.to_q.kernel/.zarray"     key of an array's shape, dtype and compression, JSON
     "state.params.params.dit_block_0.attention.to_q.kernel/0.0.0"       key of a piece of its numbers
 
+The nodes' checksums cover names and short values. A changed bit inside longer ones, which lie in files of their own, cannot be noticed
+unless a `.sha256` lies beside that file (see source_file.py).
+
 The package tensorstore reads it (`pip install "keras-diffusion[legacy]"`); neither Orbax nor Flax is needed. Names are the same as in
 Orbax's msgpack files, "state/params/params/dit_block_0/attention/to_q/kernel".
 
@@ -18,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_diffusion.checkpoints.containers.container import TensorInfo, register
-from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json
+from keras_diffusion.checkpoints.containers.container import TensorInfo, read_json, register
+from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json_file
 from keras_diffusion.checkpoints.containers.number_formats import check_shape
 from keras_diffusion.checkpoints.containers.orbax_folder import MANIFEST, find_item, tree_names
+from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.core.optional import import_optional
 
@@ -48,6 +52,8 @@ class OrbaxOCDBT(NamedTensors):
         item = find_item(self.path)
         self._folder, self.metadata = item.folder, dict(item.metadata)
         self._tensorstore = import_optional("tensorstore", "legacy", "reading Orbax checkpoints in OCDBT")
+        for file in self._folder.rglob("*.sha256"):
+            SourceFile(file.with_suffix("")).close()
         self._base = {"driver": "ocdbt", "base": self._folder.absolute().as_uri() + "/"}
         # What compressed data may unpack to: the number is large, but an array cannot claim the whole memory.
         self._limit = _RATIO * sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
@@ -68,7 +74,7 @@ class OrbaxOCDBT(NamedTensors):
     def _read_details(self):
         """Notes what the writer says of itself; returns whether it left out pieces that are all zero."""
         file = self._folder / "_METADATA"
-        details = read_json(file) if file.is_file() else {}
+        details = read_json_file(file) if file.is_file() else {}
         if details.get("use_zarr3"):
             raise CheckpointError("Arrays in zarr 3 are not supported. Restore them with Orbax and save them with use_zarr3=False.", file)
         if details.get("custom_metadata"):
@@ -80,7 +86,7 @@ class OrbaxOCDBT(NamedTensors):
         if (key + _ARRAY).encode() not in self._keys:
             raise CheckpointError(f"The store has no tensor {key!r}, which `_METADATA` lists.", self._folder)
         found = self._attempt(lambda: self._store.read(key + _ARRAY), f"The description of {name!r} cannot be read").value
-        description = read_json(self._folder / MANIFEST, found)
+        description = read_json(found, f"description of {name!r}", self._folder)
         match description:
             case {"shape": list(shape), "chunks": list(chunks), "dtype": str(code), **others} if len(shape) == len(chunks) and all(
                 type(size) is int and size >= least for sizes, least in ((shape, 0), (chunks, 1)) for size in sizes

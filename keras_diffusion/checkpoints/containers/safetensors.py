@@ -12,8 +12,8 @@ Reference: https://huggingface.co/docs/safetensors/index, section Format.
 
 from math import prod
 
-from keras_diffusion.checkpoints.containers.container import TensorInfo, register
-from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json
+from keras_diffusion.checkpoints.containers.container import TensorInfo, read_json, register
+from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors
 from keras_diffusion.checkpoints.containers.number_formats import check_byte_count, read_numbers
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -64,7 +64,7 @@ class Safetensors(NamedTensors):
         length = int.from_bytes(self._source.read(0, 8), "little")
         if length > _LIMIT:
             raise CheckpointError(f"The header claims {length} bytes, more than the format allows.", self.path, 0)
-        header = read_json(self.path, self._source.read(8, length))
+        header = read_json(self._source.read(8, length), "header", self.path)
         told = header.pop("__metadata__", {})
         self.metadata |= told if isinstance(told, dict) else {}
         self._data, places = 8 + length, {}

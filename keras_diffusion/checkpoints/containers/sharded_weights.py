@@ -10,7 +10,7 @@
 from pathlib import Path
 
 from keras_diffusion.checkpoints.containers.container import Container, open_container, register
-from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json
+from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json_file
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _ENDING = ".json"
@@ -56,7 +56,7 @@ class ShardedWeights(JoinedTensors):
     def __init__(self, path):
         super().__init__(path)
         try:
-            self._open_all(read_json(self.path))
+            self._open_all(read_json_file(self.path))
             self._look_beside()
         except CheckpointError:
             self.close()

@@ -33,6 +33,7 @@ def content(path):
 
 def copied(name, folder):
     copy = folder / name
+    folder.mkdir(exist_ok=True)
     (shutil.copytree if (TINY / name).is_dir() else shutil.copy)(TINY / name, copy)
     return copy
 
@@ -88,6 +89,19 @@ def test_a_checksum_beside_the_file_finds_everything(name, tmp_path):
     opened = copied(name, tmp_path)
     opened.with_name(name + ".sha256").write_text(f"{hashlib.sha256(opened.read_bytes()).hexdigest()}  {name}\n")
     assert outcomes(opened, CASES // 4)[1] == []
+
+
+def test_checksums_beside_the_files_of_a_store_and_of_a_pipeline(tmp_path):
+    pytest.importorskip("tensorstore")
+    for number, (name, damaged) in enumerate((("ocdbt", "d/*"), ("pipeline", "vae/*.safetensors"), ("pipeline", "unet/config.json"))):
+        opened = copied(name, tmp_path / str(number))
+        for file in [path for path in opened.rglob("*") if path.is_file()]:
+            file.with_name(file.name + ".sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())
+        content(opened)
+        file = next(path for path in opened.rglob(damaged) if path.suffix != ".sha256")
+        file.write_bytes(file.read_bytes()[:-1] + b" ")
+        with pytest.raises(CheckpointError, match="SHA-256"):
+            content(opened)
 
 
 PROGRAM = """
