@@ -118,6 +118,7 @@ def test_a_mistake_deletes_nothing(trained, config, tmp_path):
     assert (folder / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_overwrite_and_repeat_from_config_json(trained, tmp_path):
     repeat = run("train", trained[0] / "config.json", "--out", tmp_path / "again", "--set", "train.samples.every=0")
     assert repeat.exit_code == 0, repeat.output
@@ -129,6 +130,7 @@ def test_overwrite_and_repeat_from_config_json(trained, tmp_path):
     assert len(lines(tmp_path / "again")) == 1 and not (tmp_path / "again" / "generated").exists()
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run(trained, config, tmp_path):
     folder = tmp_path / "run"
     assert run("train", config, "--out", folder, "--set", "train.epochs=1").exit_code == 0
@@ -218,6 +220,7 @@ def test_default_folder_is_new_and_named_after_the_configuration(tmp_path, monke
     assert default_folder("runs/mine/config.json").name.endswith("-mine")
 
 
+@pytest.mark.slow
 def test_example_of_digits(tmp_path):
     pytest.importorskip("sklearn")
     example = Path(__file__).parents[2] / "examples" / "digits.toml"
