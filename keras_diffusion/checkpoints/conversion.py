@@ -11,7 +11,7 @@ def convert(source, directory, weights="ema", state="best", config=None, strict=
     """Writes a checkpoint of an older system as a preset.
 
     The folder has the files of `DiffusionModel.save_to_preset`, and `conversion.json`, the report. What is no denoising network is
-    written as it is, and read back with `models.load_preset(keras.Model, directory)`.
+    written as it is, and read back with `models.presets.load_preset(keras.Model, directory)`.
 
     Args:
         source: what `load` takes.

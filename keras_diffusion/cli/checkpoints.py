@@ -59,7 +59,10 @@ def inspect(console, path, config=None, match=None, as_json=False):
 def convert(console, source, out, weights="ema", state="best", config=None, strict=True, overwrite=False):
     """Writes a checkpoint as a preset and prints the report; arguments as `checkpoints.convert` has them, `config` as text."""
     from keras_diffusion import checkpoints
+    from keras_diffusion.checkpoints import own
 
     report = checkpoints.convert(source, out, weights, state, read_old_config(config), strict, overwrite, verbose=0)
     console.print(str(report), markup=False, soft_wrap=True)
-    console.print(f"Wrote {out}. Next: keras-diffusion sample {out}", markup=False, soft_wrap=True)
+    # A text encoder or an autoencoder alone makes no samples.
+    hint = f" Next: keras-diffusion sample {out}" if own.is_own(out) else ""
+    console.print(f"Wrote {out}.{hint}", markup=False, soft_wrap=True)
