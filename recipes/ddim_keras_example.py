@@ -64,7 +64,7 @@ def main(arguments=None):
 
     samples = model.generate(16, num_steps=20, sampler="ddim", seed=0)
     os.makedirs(options.out, exist_ok=True)
-    kd.visualization.save_png(os.path.join(options.out, "ddim.png"), kd.visualization.image_grid(samples))
+    kd.visualization.save_png(os.path.join(options.out, "ddim.png"), kd.visualization.image_grid(samples, scale="auto"))
     model.save(os.path.join(options.out, "ddim.keras"))
     return history.history
 

@@ -52,7 +52,7 @@ def main(arguments=None):
 
     samples = model.generate(16, num_steps=20 if options.quick else TIMESTEPS, sampler="ddpm", guidance=kd.guidance.StaticThreshold, seed=0)
     os.makedirs(options.out, exist_ok=True)
-    kd.visualization.save_png(os.path.join(options.out, "ddpm.png"), kd.visualization.image_grid(samples))
+    kd.visualization.save_png(os.path.join(options.out, "ddpm.png"), kd.visualization.image_grid(samples, scale="auto"))
     model.save(os.path.join(options.out, "ddpm.keras"))
     return history.history
 
