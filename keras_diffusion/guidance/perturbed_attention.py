@@ -13,15 +13,17 @@ which takes three evaluations; around the guided denoiser it would take four.
 from keras_diffusion.core.memory import recall, remembered
 from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
-from keras_diffusion.layers import AttentionBlock, TransformerBlock
+from keras_diffusion.layers import AttentionBlock, DiTBlock, TransformerBlock, UViTBlock
 from keras_diffusion.layers.perturbation import perturbed_attention
+
+_BLOCKS = (AttentionBlock, DiTBlock, TransformerBlock, UViTBlock)  # all that ask `is_perturbed`
 
 
 class PerturbedAttention(ClassifierFreeGuidance):
     """Extrapolates from a denoiser with perturbed attention to the denoiser.
 
     Args:
-        denoiser: the `Denoiser` to guide, of a network with `AttentionBlock`s or `TransformerBlock`s.
+        denoiser: the `Denoiser` to guide, of a network with attention blocks.
         scale: s, a number or a scalar tensor; 0 is off.
         blocks: names of the blocks to perturb, such as ["middle_attention"], the paper's choice; a function from a name to whether it is
             one; or None (default) for all.
@@ -64,9 +66,7 @@ def _selection(blocks, denoiser):
         return blocks
     blocks = {blocks} if isinstance(blocks, str) else set(blocks)
     networks = [part.network for part in denoiser.parts() if isinstance(part, NetworkDenoiser)]
-    known = {
-        layer.name for network in networks for layer in network._flatten_layers() if isinstance(layer, (AttentionBlock, TransformerBlock))
-    }
+    known = {layer.name for network in networks for layer in network._flatten_layers() if isinstance(layer, _BLOCKS)}
     if not blocks <= known:
         raise ValueError(
             f"`blocks` names attention blocks of the network. Received: blocks={sorted(blocks)}. "

@@ -31,12 +31,13 @@ class AttentionBlock(keras.layers.Layer):
         head_dim: channels per head, instead of `num_heads` (default None); must divide the channels.
         cross_attention: whether the block takes a `context`. Default False.
         feed_forward: whether a feed-forward step (4 × the channels) follows. Default False.
-        norm: "group" (default) or "rms".
+        norm: "group" (default), "rms", or None for attention that looks at x itself.
         norm_groups: groups of "group". Default 8; the greatest common divisor with the channels is taken.
         norm_epsilon: added to the variance. Default 1e-5.
         activation: of the feed-forward step. Default "gelu".
         flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
         zero_init: whether the projections that are added to x start at 0. Default True.
+        output_scale: divides x + attention. Default 1; √2 keeps the variance.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -66,15 +67,17 @@ class AttentionBlock(keras.layers.Layer):
         activation="gelu",
         flash_attention=None,
         zero_init=True,
+        output_scale=1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_norm(norm)
+        if norm is not None:
+            check_norm(norm)
         self.num_heads, self.head_dim = num_heads, head_dim
         self.cross_attention, self.feed_forward = cross_attention, feed_forward
         self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
         self.activation = get_activation(activation)
-        self.flash_attention, self.zero_init = flash_attention, zero_init
+        self.flash_attention, self.zero_init, self.output_scale = flash_attention, zero_init, output_scale
 
     def build(self, x_shape, context_shape=None):
         self._check_context(context_shape)
@@ -102,6 +105,7 @@ class AttentionBlock(keras.layers.Layer):
         query, key, value = self._split(self.qkv(self.norm1(tokens)), 3)
         attended = value if is_perturbed(self.name) else dot_product_attention(query, key, value, self.flash_attention)
         tokens = tokens + self.out(self._merge(attended))
+        tokens = tokens if self.output_scale == 1 else tokens / self.output_scale
         if self.cross_attention:
             (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
             key, value = self._split(self.cross_kv(context), 2)
@@ -163,6 +167,7 @@ class AttentionBlock(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "flash_attention": self.flash_attention,
             "zero_init": self.zero_init,
+            "output_scale": self.output_scale,
         }
 
 

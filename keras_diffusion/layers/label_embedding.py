@@ -7,17 +7,20 @@ replaced by the null label, which has a row of its own in the table: the last on
 import keras
 
 from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.initializers import RandomNormal
+from keras_diffusion.layers.options import embedding_table
 
 
 @serializable
 class LabelEmbedding(keras.layers.Layer):
-    """A table of `num_classes + 1` vectors; row `num_classes` means "no class".
+    """A table of `num_classes + 1` vectors; row `num_classes` means "no class". (Of `num_classes` without `null_class`.)
 
     The vectors start as N(0, 1) draws, about as large as an embedded noise level, so that classes are told apart from the start.
 
     Args:
         num_classes: number of classes, ≥ 1.
         dim: size of the embedding.
+        null_class: whether there is a row for "no class". Default True; networks trained without one cannot be guided.
 
     Call arguments:
         labels: integers `(B,)` in [0, num_classes].
@@ -35,21 +38,20 @@ class LabelEmbedding(keras.layers.Layer):
     (3, 64)
     """
 
-    def __init__(self, num_classes, dim, **kwargs):
+    def __init__(self, num_classes, dim, null_class=True, **kwargs):
         super().__init__(**kwargs)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
                 f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: num_classes={num_classes!r}"
             )
-        self.num_classes, self.dim = num_classes, dim
-        self.table = keras.layers.Embedding(
-            num_classes + 1, dim, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy
-        )
+        self.num_classes, self.dim, self.null_class = num_classes, dim, null_class
+        rows = num_classes + 1 if null_class else num_classes
+        self.table = embedding_table(rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy)
 
     @property
     def null_label(self):
-        """The label that means "no class"."""
-        return self.num_classes
+        """The label that means "no class", or None."""
+        return self.num_classes if self.null_class else None
 
     def build(self, input_shape):
         self.table.build(input_shape)
@@ -61,4 +63,4 @@ class LabelEmbedding(keras.layers.Layer):
         return (*input_shape, self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim}
+        return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim, "null_class": self.null_class}

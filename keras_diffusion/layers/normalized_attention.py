@@ -54,5 +54,5 @@ class NormalizedAttention(AttentionBlock):
 
     def get_config(self):
         config = super().get_config()
-        fixed = ("num_heads", "head_dim", "cross_attention", "feed_forward", "norm", "activation", "flash_attention")
+        fixed = ("num_heads", "head_dim", "cross_attention", "feed_forward", "norm", "activation", "flash_attention", "output_scale")
         return {key: value for key, value in config.items() if key not in fixed}

@@ -4,10 +4,12 @@
     h = h + W·e                    "add": the noise level shifts each channel
     h = norm2(h)·(1 + s) + b       "scale_shift": it scales and shifts each normalized channel; (s, b) = W·e
     h = norm2(h)                   None: the block of autoencoders, which know no noise level
-    out = shortcut(x) + conv2(dropout(act(norm2(h))))
+    out = (shortcut(x) + conv2(dropout(act(norm2(h)))))/output_scale
 
 e is the condition vector (noise level and class). The shortcut is x itself, or a 1×1 convolution where the number of channels changes.
 With `zero_init` conv2 starts at 0, so that a deep network starts as the identity and its first steps are stable.
+A separable convolution filters each channel by itself and then mixes them: fewer weights for the same reach. With `resample` the
+block also halves or doubles the size: x and act(norm1(x)) are averaged over 2 × 2 positions, or each position is repeated.
 
 References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239, appendix B ("add"); Dhariwal & Nichol, "Diffusion
 models beat GANs", arXiv:2105.05233, section 3.1 ("scale_shift", there adaptive group normalization).
@@ -17,9 +19,11 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import check_dropout, check_norm, convolution, dense, get_activation, normalization
+from keras_diffusion.layers.initializers import first_kernel
+from keras_diffusion.layers.options import check_choice, check_dropout, check_norm, convolution, dense, get_activation, normalization
 
 TIME_INJECTIONS = ("add", "scale_shift")
+RESAMPLINGS = ("down", "up")
 
 
 @serializable
@@ -37,6 +41,11 @@ class ResidualBlock(keras.layers.Layer):
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last convolution starts at 0. Default True.
         seed: int or None; of dropout.
+        separable: whether all convolutions, the shortcut's too, are separable ones without bias; images only. Default False.
+        remat: whether training computes the block again on the way back, instead of remembering it: less memory, more time.
+            Default False.
+        resample: None (default), "down" (half the size, which must be even) or "up" (twice the size).
+        output_scale: divides the sum of both branches. Default 1; √2 keeps the variance.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -44,10 +53,10 @@ class ResidualBlock(keras.layers.Layer):
         training: whether dropout drops.
 
     Returns:
-        `(B, ..., filters)`.
+        `(B, ..., filters)`, of another size with `resample`.
 
     Raises:
-        ValueError: unknown norm, activation or time injection; `dropout` outside [0, 1).
+        ValueError: unknown norm, activation, resampling or time injection; `dropout` outside [0, 1).
 
     Example:
 
@@ -67,6 +76,10 @@ class ResidualBlock(keras.layers.Layer):
         dropout=0.0,
         zero_init=True,
         seed=None,
+        separable=False,
+        remat=False,
+        resample=None,
+        output_scale=1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -74,10 +87,14 @@ class ResidualBlock(keras.layers.Layer):
         check_dropout(dropout)
         if time_injection is not None and time_injection not in TIME_INJECTIONS:
             raise ValueError(f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}, None.")
+        if resample is not None:
+            check_choice("resample", resample, RESAMPLINGS)
         self.filters, self.kernel_size = filters, kernel_size
         self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
         self.activation = get_activation(activation)
         self.time_injection, self.dropout, self.zero_init, self.seed = time_injection, dropout, zero_init, seed
+        self.separable, self.remat = separable, remat
+        self.resample, self.output_scale = resample, output_scale
         # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
         self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
 
@@ -87,27 +104,47 @@ class ResidualBlock(keras.layers.Layer):
         dtype = self.dtype_policy
         self.norm1 = normalization(self.norm, channels, self.norm_groups, self.norm_epsilon, "norm1", dtype)
         self.norm1.build(x_shape)
-        self.conv1 = convolution(rank, self.filters, self.kernel_size, name="conv1", dtype=dtype)
+        self.conv1 = self._convolution(rank, self.kernel_size, "conv1")
         self.conv1.build(x_shape)
         if self.time_injection is not None:
             outputs = self.filters * (2 if self.time_injection == "scale_shift" else 1)
             self.time_projection = dense(outputs, embedding_shape[-1], "time_projection", dtype)
         self.norm2 = normalization(self.norm, self.filters, self.norm_groups, self.norm_epsilon, "norm2", dtype)
         self.norm2.build(hidden_shape)
-        last = "zeros" if self.zero_init else "glorot_uniform"
-        self.conv2 = convolution(rank, self.filters, self.kernel_size, kernel_initializer=last, name="conv2", dtype=dtype)
+        self.conv2 = self._convolution(rank, self.kernel_size, "conv2", "zeros" if self.zero_init else "glorot_uniform")
         self.conv2.build(hidden_shape)
         self.shortcut = None
         if channels != self.filters:
-            self.shortcut = convolution(rank, self.filters, 1, name="shortcut", dtype=dtype)
+            self.shortcut = self._convolution(rank, 1, "shortcut")
             self.shortcut.build(x_shape)
 
     def call(self, x, embedding=None, training=False):
-        h = self.conv1(self.activation(self.norm1(x)))
-        h = self.activation(self.norm2(h) if self.time_injection is None else self._inject(h, embedding))
+        mask = None
         if self.seed_generator is not None and training:
-            h = keras.random.dropout(h, self.dropout, seed=self.seed_generator)
-        return (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
+            # Outside of what is computed again: the second time must drop what the first one dropped.
+            ones = ops.ones(self.compute_output_shape(ops.shape(x)), self.compute_dtype)
+            mask = keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
+        given = [value for value in (x, embedding, mask) if value is not None]
+        return (keras.remat(self._run) if self.remat and training else self._run)(*given)
+
+    def _run(self, x, *others):
+        others = list(others)
+        embedding = others.pop(0) if self.time_injection is not None else None
+        h = self.activation(self.norm1(x))
+        if self.resample is not None:
+            x, h = _resample(x, self.resample), _resample(h, self.resample)
+        h = self.conv1(h)
+        h = self.activation(self.norm2(h) if embedding is None else self._inject(h, embedding))
+        h = h * others.pop() if others else h
+        h = (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
+        return h if self.output_scale == 1 else h / self.output_scale
+
+    def _convolution(self, rank, kernel_size, name, initializer="glorot_uniform"):
+        if not self.separable:
+            return convolution(rank, self.filters, kernel_size, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
+        options = {"use_bias": False, "name": name, "dtype": self.dtype_policy}
+        options |= {"depthwise_initializer": first_kernel(), "pointwise_initializer": first_kernel(initializer)}
+        return keras.layers.SeparableConv2D(self.filters, kernel_size, padding="same", data_format="channels_last", **options)
 
     def _inject(self, h, embedding):
         time = self.time_projection(embedding)
@@ -118,7 +155,8 @@ class ResidualBlock(keras.layers.Layer):
         return self.norm2(h) * (1.0 + scale) + shift
 
     def compute_output_shape(self, x_shape, embedding_shape=None):
-        return (*x_shape[:-1], self.filters)
+        change = {None: lambda n: n, "down": lambda n: n // 2, "up": lambda n: 2 * n}[self.resample]
+        return (x_shape[0], *(None if n is None else change(n) for n in x_shape[1:-1]), self.filters)
 
     def get_config(self):
         return {
@@ -133,4 +171,18 @@ class ResidualBlock(keras.layers.Layer):
             "dropout": self.dropout,
             "zero_init": self.zero_init,
             "seed": self.seed,
+            "separable": self.separable,
+            "remat": self.remat,
+            "resample": self.resample,
+            "output_scale": self.output_scale,
         }
+
+
+def _resample(x, direction):
+    """Means of 2 (sequences) or 2 × 2 (images) positions, or each position twice along every spatial axis."""
+    rank = len(x.shape) - 2
+    if direction == "down":
+        return ops.average_pool(x, (2,) * rank, strides=(2,) * rank, padding="valid", data_format="channels_last")
+    for axis in range(1, rank + 1):
+        x = ops.repeat(x, 2, axis=axis)
+    return x

@@ -24,7 +24,7 @@ from keras import ops
 
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import get_activation
+from keras_diffusion.layers.options import get_activation, unbuilt_dense
 
 
 @serializable
@@ -37,6 +37,7 @@ class FourierEmbedding(keras.layers.Layer):
         dim: size of the embedding, even; half of it sines.
         scale: standard deviation of the frequencies, in cycles per unit of the noise level. Default 1.0, for log(σ/α)/4.
         seed: int; the same seed gives the same frequencies.
+        log: whether c is the logarithm of what is passed, which must then be positive. Default False.
 
     Call arguments:
         noise_level: `(B,)`.
@@ -53,11 +54,11 @@ class FourierEmbedding(keras.layers.Layer):
     (8, 64)
     """
 
-    def __init__(self, dim, scale=1.0, seed=0, **kwargs):
+    def __init__(self, dim, scale=1.0, seed=0, log=False, **kwargs):
         super().__init__(**solver_layer_options(kwargs))
         _check_even(dim)
         _check_positive("scale", scale)
-        self.dim, self.scale, self.seed = dim, scale, seed
+        self.dim, self.scale, self.seed, self.log = dim, scale, seed, log
 
     def build(self, input_shape):
         self.frequencies = self.add_weight(
@@ -69,14 +70,15 @@ class FourierEmbedding(keras.layers.Layer):
         return ops.convert_to_tensor(self.scale * np.random.RandomState(self.seed).standard_normal(shape), dtype=dtype)
 
     def call(self, noise_level):
-        angle = (2.0 * math.pi) * ops.cast(noise_level, self.compute_dtype)[:, None] * self.frequencies
+        c = ops.cast(noise_level, self.compute_dtype)
+        angle = (2.0 * math.pi) * (ops.log(c) if self.log else c)[:, None] * self.frequencies
         return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "scale": self.scale, "seed": self.seed}
+        return {**super().get_config(), "dim": self.dim, "scale": self.scale, "seed": self.seed, "log": self.log}
 
 
 @serializable
@@ -132,6 +134,7 @@ class TimeProjection(keras.layers.Layer):
     Args:
         dim: size of the output.
         activation: name or function. Default "swish".
+        last_activation: the second one, where it is another. Default None: the same.
 
     Call arguments:
         embedding: `(B, E)`.
@@ -148,12 +151,14 @@ class TimeProjection(keras.layers.Layer):
     (8, 128)
     """
 
-    def __init__(self, dim, activation="swish", **kwargs):
+    def __init__(self, dim, activation="swish", last_activation=None, **kwargs):
         super().__init__(**kwargs)
         self.dim = dim
         self.activation = get_activation(activation)
-        self.dense1 = keras.layers.Dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense1")
-        self.dense2 = keras.layers.Dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense2")
+        self.dense1 = unbuilt_dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense1")
+        self.last_activation = last_activation
+        last = self.activation if last_activation is None else get_activation(last_activation)
+        self.dense2 = unbuilt_dense(dim, activation=last, dtype=self.dtype_policy, name="dense2")
 
     def build(self, input_shape):
         self.dense1.build(input_shape)
@@ -166,7 +171,8 @@ class TimeProjection(keras.layers.Layer):
         return (input_shape[0], self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "activation": keras.activations.serialize(self.activation)}
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "dim": self.dim, "activation": activation, "last_activation": self.last_activation}
 
 
 def _check_even(dim):

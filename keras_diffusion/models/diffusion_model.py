@@ -139,14 +139,15 @@ class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, KeepsStateM
         if training and conditions and self.condition_dropout:
             drop = keras.random.uniform((batch,), seed=seed) < self.condition_dropout
             null = self._null_conditions(like=conditions)
-            conditions = {key: ops.where(expand_to_rank(drop, value), null[key], value) for key, value in conditions.items()}
+            dropped = {key: ops.where(expand_to_rank(drop, conditions[key]), null[key], conditions[key]) for key in null}
+            conditions = {**conditions, **dropped}  # networks without a null class keep their labels
         x_t = mix(x0, eps, alpha, sigma)
         scale = expand_to_rank(self.predictor.input_scale(alpha, sigma), x0)
         level = Levels(t, alpha, sigma)
         inputs = {"x": scale * x_t, "noise_level": self.predictor.noise_condition(level), **conditions}
         weight = self.loss_weighting.on_output(level.log_snr, self.predictor.x0_error_scale(alpha, sigma))
         return {
-            "output": ops.cast(self.network(inputs, training=training), "float32"),
+            "output": ops.cast(self.network(inputs, training=training)[..., : x0.shape[-1]], "float32"),  # less a learned variance
             "target": self.predictor.target(x0, eps, alpha, sigma),
             "weight": weight,
             "t": t,

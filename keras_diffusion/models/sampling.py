@@ -117,6 +117,7 @@ class SamplingMixin:
             )
         negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network)
         checked.check_negative(negative, conditions)
+        self._check_null_class(conditions, negative, guidance_scale)
         if not 0 <= strength <= 1:
             raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
         if init is None and (strength != 1.0 or mask is not None):
@@ -205,7 +206,7 @@ class SamplingMixin:
     def _null_conditions(self, like=()):
         """One row of each of the network's conditions that means "no condition"; a context as long as the one in `like`."""
         null = {}
-        if "labels" in self._condition_keys:
+        if "labels" in self._condition_keys and self.network.null_labels is not None:
             null["labels"] = ops.full((1,), self.network.null_labels, "int32")
         if "context" in self._condition_keys:
             context = np.zeros(self.network.context_dim, "float32") if self.null_context is None else self.null_context
@@ -213,6 +214,16 @@ class SamplingMixin:
             length = like["context"].shape[1] if "context" in like else context.shape[1]
             null["context"] = ops.broadcast_to(context, (1, length, context.shape[2]))
         return null
+
+    def _check_null_class(self, conditions, negative, guidance_scale):
+        """Networks without a label for "no class" need one for every sample, and one to lead away from."""
+        if "labels" not in self._condition_keys or self.network.null_labels is not None:
+            return
+        if "labels" not in conditions or (guidance_scale != 1.0 and "labels" not in negative):
+            raise ValueError(
+                "Labels left out, and guidance without a negative label, mean “no class”, which this network does not know. Received: "
+                f"conditions={sorted(conditions)}, guidance_scale={guidance_scale}. Pass labels, and for guidance `negative_conditions`"
+            )
 
     def _weight_values(self, weights):
         if weights not in ("ema", "raw"):

@@ -2,12 +2,40 @@
 
 from keras_diffusion.networks.autoencoder_kl import AutoencoderKL
 from keras_diffusion.networks.ddpm_unet import DDPMUNet
+from keras_diffusion.networks.dit import SimpleDiT
+from keras_diffusion.networks.dit_transformer import DiTTransformer2D
+from keras_diffusion.networks.flax_unet import FlaxUNet
+from keras_diffusion.networks.hierarchical_mmdit import HierarchicalMMDiT
 from keras_diffusion.networks.mlp import MLP
+from keras_diffusion.networks.mmdit import SimpleMMDiT
 from keras_diffusion.networks.network import Network, networks
 from keras_diffusion.networks.residual_unet import ResidualUNet
+from keras_diffusion.networks.ssm_dit import HybridSSMAttentionDiT
+from keras_diffusion.networks.udit import SimpleUDiT
 from keras_diffusion.networks.unet import UNet
+from keras_diffusion.networks.unet_2d import UNet2D
 from keras_diffusion.networks.unet_2d_condition import UNet2DCondition
+from keras_diffusion.networks.uvit import UViT
 
 get = networks.get
 
-__all__ = ["MLP", "AutoencoderKL", "DDPMUNet", "Network", "ResidualUNet", "UNet", "UNet2DCondition", "get"]
+
+__all__ = [
+    "MLP",
+    "AutoencoderKL",
+    "DDPMUNet",
+    "DiTTransformer2D",
+    "FlaxUNet",
+    "HierarchicalMMDiT",
+    "HybridSSMAttentionDiT",
+    "Network",
+    "ResidualUNet",
+    "SimpleDiT",
+    "SimpleMMDiT",
+    "SimpleUDiT",
+    "UNet",
+    "UNet2D",
+    "UNet2DCondition",
+    "UViT",
+    "get",
+]

@@ -17,7 +17,8 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.options import convolution, normalization, zero_kernels
+from keras_diffusion.layers.initializers import zero_kernels
+from keras_diffusion.layers.options import convolution, get_activation, normalization
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
 HALVES = ("encoder", "decoder")
@@ -34,6 +35,10 @@ class AutoencoderKL(keras.Model):
         channels: of images. Default 3.
         latent_channels: of latents. Default 4.
         scale: factor on latents. Default 0.18215, Stable Diffusion's.
+        shift: subtracted from the mean before `scale`, for latents about 0. Default 0.
+        quant_convs: whether there are 1×1 convolutions: behind the encoder, before the decoder. Default (True, True).
+        attention: whether the middle has attention. Default True.
+        activation: default "swish".
         norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
         norm_epsilon: of the group norms. Default 1e-6; KerasCV has 1e-5.
         halves: which of "encoder" and "decoder" there are. Default both.
@@ -66,6 +71,10 @@ class AutoencoderKL(keras.Model):
         norm_groups=32,
         norm_epsilon=1e-6,
         halves=HALVES,
+        shift=0.0,
+        quant_convs=(True, True),
+        attention=True,
+        activation="swish",
         name="autoencoder_kl",
         trainable=True,
         dtype=None,
@@ -78,6 +87,8 @@ class AutoencoderKL(keras.Model):
         self.widths, self.num_res_blocks = tuple(widths), num_res_blocks
         self.channels, self.latent_channels, self.scale = channels, latent_channels, scale
         self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
+        self.shift, self.quant_convs, self.attention = shift, tuple(quant_convs), attention
+        self.activation = get_activation(activation)
         self.halves = tuple(half for half in HALVES if half in halves)
         self.size_multiple = 2 ** (len(widths) - 1)
         self.encoder = self._encoder() if "encoder" in halves else None
@@ -93,7 +104,7 @@ class AutoencoderKL(keras.Model):
         Returns:
             `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
         """
-        return self.scale * self.moments(images)[0]
+        return self.scale * (self.moments(images)[0] - self.shift)
 
     def moments(self, images):
         """(mean, log variance) of the distribution of latents, before `scale`; each `(B, H/f, W/f, latent_channels)`."""
@@ -112,7 +123,7 @@ class AutoencoderKL(keras.Model):
             `(B, f·h, f·w, channels)`, about in [−1, 1].
         """
         self._require("decoder")
-        return self.decoder(latents / self.scale)
+        return self.decoder(latents / self.scale + self.shift)
 
     def call(self, images):
         return self.decode(self.encode(images))
@@ -160,12 +171,14 @@ class AutoencoderKL(keras.Model):
             if i < len(self.widths) - 1:
                 h = Downsample(width, name=f"down_{i}_downsample", dtype=self.dtype_policy)(h)
         h = self._out(self._middle(h), 2 * self.latent_channels)
-        h = self._convolution(2 * self.latent_channels, 1, "conv_moments", self._wide)(h)
+        if self.quant_convs[0]:
+            h = self._convolution(2 * self.latent_channels, 1, "conv_moments", self._wide)(h)
         return keras.Model(inputs, h, name="encoder")
 
     def _decoder(self):
         h = inputs = keras.Input((None, None, self.latent_channels), name="latents", dtype=self._wide)
-        h = self._convolution(self.latent_channels, 1, "conv_latents", self._wide)(h)
+        if self.quant_convs[1]:
+            h = self._convolution(self.latent_channels, 1, "conv_latents", self._wide)(h)
         h = self._middle(self._convolution(self.widths[-1], 3, "conv_in")(h))
         for i, width in reversed(list(enumerate(self.widths))):
             for j in range(self.num_res_blocks + 1):
@@ -177,17 +190,18 @@ class AutoencoderKL(keras.Model):
     def _middle(self, h):
         h = self._block(self.widths[-1], "middle_0")(h)
         options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
-        h = AttentionBlock(num_heads=1, name="middle_attention", **options)(h)
+        if self.attention:
+            h = AttentionBlock(num_heads=1, name="middle_attention", **options)(h)
         return self._block(self.widths[-1], "middle_1")(h)
 
     def _out(self, h, channels):
         h = normalization("group", h.shape[-1], self.norm_groups, self.norm_epsilon, "norm_out", self.dtype_policy)(h)
-        h = keras.layers.Activation("swish", name="act_out", dtype=self.dtype_policy)(h)
+        h = keras.layers.Activation(self.activation, name="act_out", dtype=self.dtype_policy)(h)
         return self._convolution(channels, 3, "conv_out", self._wide)(h)
 
     def _block(self, width, name):
         options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
-        return ResidualBlock(width, time_injection=None, name=f"{name}_residual", **options)
+        return ResidualBlock(width, activation=self.activation, time_injection=None, name=f"{name}_residual", **options)
 
     def _convolution(self, filters, kernel_size, name, dtype=None):
         return convolution(2, filters, kernel_size, name=name, dtype=dtype or self.dtype_policy)
@@ -210,4 +224,8 @@ class AutoencoderKL(keras.Model):
             "norm_groups": self.norm_groups,
             "norm_epsilon": self.norm_epsilon,
             "halves": list(self.halves),
+            "shift": self.shift,
+            "quant_convs": list(self.quant_convs),
+            "attention": self.attention,
+            "activation": keras.activations.serialize(self.activation),
         }

@@ -17,7 +17,7 @@ Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabi
 import keras
 
 from keras_diffusion.layers import Downsample, LabelEmbedding, NormalizedAttention, ResidualBlock, SinusoidalEmbedding, Upsample
-from keras_diffusion.layers.options import convolution, normalization
+from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 
 _EPSILON = 1e-3
@@ -137,8 +137,8 @@ def _embed(inputs, dim, num_classes, dtype):
     half = dim // 2
     # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding divides by half.
     h = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(inputs["noise_level"])
-    h = keras.layers.Dense(dim, activation="swish", name="time_dense1", dtype=dtype)(h)
-    h = keras.layers.Dense(dim, name="time_dense2", dtype=dtype)(h)
+    h = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=dtype)(h)
+    h = unbuilt_dense(dim, name="time_dense2", dtype=dtype)(h)
     if num_classes is not None:
         label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=dtype)(inputs["labels"])
         h = keras.layers.Add(name="time_and_label", dtype=dtype)([h, label])

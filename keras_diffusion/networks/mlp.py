@@ -8,7 +8,7 @@ No normalization: it would throw away the size of x, which says much about the n
 
 import keras
 
-from keras_diffusion.layers.options import get_activation
+from keras_diffusion.layers.options import get_activation, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, embed_conditions, networks, wide_dtype
 
 
@@ -77,21 +77,21 @@ class MLP(Network):
         embedding = embed_conditions(inputs, dim, time_embedding, time_scale, act, num_classes, policy)
         if context_dim is not None:
             mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=wide_dtype(policy))(inputs["context"])
-            context = keras.layers.Dense(dim, name="context_projection", dtype=wide_dtype(policy))(mean)
+            context = unbuilt_dense(dim, name="context_projection", dtype=wide_dtype(policy))(mean)
             embedding = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))([embedding, context])
 
-        h = keras.layers.Dense(width, name="dense_in", dtype=policy)(inputs["x"])
+        h = unbuilt_dense(width, name="dense_in", dtype=policy)(inputs["x"])
         for i in range(depth):
             step = keras.layers.Activation(act, name=f"block_{i}_act1", dtype=policy)(h)
-            step = keras.layers.Dense(width, name=f"block_{i}_dense1", dtype=policy)(step)
-            time = keras.layers.Dense(width, name=f"block_{i}_time", dtype=policy)(embedding)
+            step = unbuilt_dense(width, name=f"block_{i}_dense1", dtype=policy)(step)
+            time = unbuilt_dense(width, name=f"block_{i}_time", dtype=policy)(embedding)
             step = keras.layers.Add(name=f"block_{i}_inject", dtype=policy)([step, time])
             step = keras.layers.Activation(act, name=f"block_{i}_act2", dtype=policy)(step)
-            step = keras.layers.Dense(width, name=f"block_{i}_dense2", dtype=policy)(step)
+            step = unbuilt_dense(width, name=f"block_{i}_dense2", dtype=policy)(step)
             h = keras.layers.Add(name=f"block_{i}_add", dtype=policy)([h, step])
         h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
         channels = input_shape[0] if out_channels is None else out_channels
-        output = keras.layers.Dense(channels, kernel_initializer="zeros", name="dense_out", dtype=wide_dtype(policy))(h)
+        output = unbuilt_dense(channels, kernel_initializer="zeros", name="dense_out", dtype=wide_dtype(policy))(h)
 
         arguments = {
             "input_shape": list(input_shape),

@@ -35,6 +35,7 @@ class Network(keras.Model):
         sample_shape: shape of one sample, without the batch axis.
         num_classes: number of classes, or None.
         null_labels: the label that means "no class" (= `num_classes`), or None.
+        any_size: whether samples of other sizes than `sample_shape` run as well.
         context_dim: size of the context's vectors, or None.
         condition_keys: names of the conditions that the network takes, a tuple: of "labels" and "context".
 
@@ -50,6 +51,7 @@ class Network(keras.Model):
     """
 
     size_multiple = 1
+    any_size = False
 
     def __init__(self, graph, arguments, dtype, name=None, trainable=True):
         inputs, output = graph
@@ -68,12 +70,9 @@ class Network(keras.Model):
             raise ValueError(f"This network takes a dict with the keys {', '.join(known)}, no more and no less. Received: {received}")
         shape = tuple(inputs["x"].shape)
         # Keras itself lets an axis of size 1 pass for any other.
-        if len(shape) != len(self.sample_shape) + 1 or any(
-            None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], self.sample_shape)
-        ):
-            raise ValueError(
-                f"`x` must be (B, {', '.join(map(str, self.sample_shape))}), as this network was built. Received: x.shape={shape}"
-            )
+        expected = (*(None if self.any_size else n for n in self.sample_shape[:-1]), self.sample_shape[-1])
+        if len(shape) != len(expected) + 1 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)):
+            raise ValueError(f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: x.shape={shape}")
         # Axes of free size (None in `input_shape`) are known only now.
         check_size(shape[1:-1], self.size_multiple)
         return super().call(inputs, training=training, mask=mask)

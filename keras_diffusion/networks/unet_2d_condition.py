@@ -17,9 +17,10 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 
 import keras
 
-from keras_diffusion.layers import Downsample, ResidualBlock, SinusoidalEmbedding, SpatialTransformer, TimeProjection, Upsample
+from keras_diffusion.layers import Downsample, LabelEmbedding, ResidualBlock, SpatialTransformer, TimeProjection, Upsample
 from keras_diffusion.layers.options import convolution, get_activation, normalization
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
 
 @networks.register("unet_2d_condition")
@@ -29,12 +30,12 @@ class UNet2DCondition(Network):
     Args:
         input_shape: `(H, W, C)`; H and W multiples of 2^(levels − 1), or None (default) for any such size. Default (None, None, 4).
         widths: channels of each level, finest first. Default (320, 640, 1280, 1280).
-        num_res_blocks: blocks n per level on the way down; n + 1 on the way up. Default 2.
+        num_res_blocks: blocks n per level on the way down, one number or one per level; n + 1 on the way up. Default 2.
         attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle always has one.
         context_dim: size of the context's vectors. Default 768.
         num_heads: number of attention heads, one for all levels or one per level. Default 8.
         head_dim: channels per head, instead of `num_heads`. Default None.
-        transformer_depth: blocks per transformer. Default 1.
+        transformer_depth: blocks per transformer, one number or one per level; the middle has the last. Default 1.
         out_channels: channels of the output; None (default) for as many as the input.
         norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
         norm_epsilon: of the group norms of blocks and of the output. Default 1e-5.
@@ -42,9 +43,20 @@ class UNet2DCondition(Network):
         activation: of blocks and of the embedding. Default "swish".
         feed_forward_activation: of the gates in transformers. Default "gelu"; KerasCV has "gelu_tanh".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
+        num_classes: number of classes (or of noise levels of an upscaler), or None (default) for a network without labels.
+        null_class: whether label `num_classes` means "no class". Default True.
+        time_injection: "add" (default) or "scale_shift"; see `ResidualBlock`.
+        time_dim: size of the condition vector; None (default): 4·widths[0].
+        cos_first: whether the cosines of the timestep's embedding come first. Default True.
+        freq_shift: its frequencies are 10000^(−k/(half − freq_shift)). Default 0.
+        symmetric: whether strided convolutions pad both sides (default) or the end alone; see `Downsample`.
+        center_input: whether the network sees 2x − 1. Default False.
+        dropout: of blocks, in [0, 1). Default 0.
+        seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`, and "labels"
+            `(B,)` with `num_classes`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
@@ -77,6 +89,16 @@ class UNet2DCondition(Network):
         activation="swish",
         feed_forward_activation="gelu",
         flash_attention=None,
+        num_classes=None,
+        null_class=True,
+        time_injection="add",
+        time_dim=None,
+        cos_first=True,
+        freq_shift=0,
+        symmetric=True,
+        center_input=False,
+        dropout=0.0,
+        seed=None,
         name="unet_2d_condition",
         trainable=True,
         dtype=None,
@@ -85,8 +107,8 @@ class UNet2DCondition(Network):
         if len(input_shape) != 3:
             raise ValueError(f"UNet2DCondition takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}")
         levels, channels = len(widths), input_shape[-1]
-        check_positive_int(channels=channels, levels=levels, num_res_blocks=num_res_blocks, norm_groups=norm_groups)
-        check_positive_int(context_dim=context_dim, transformer_depth=transformer_depth)
+        check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups, context_dim=context_dim)
+        blocks, depths = _per_level("num_res_blocks", num_res_blocks, levels), _per_level("transformer_depth", transformer_depth, levels)
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_size(input_shape[:-1], 2 ** (levels - 1))
         act = get_activation(activation)
@@ -95,19 +117,26 @@ class UNet2DCondition(Network):
         heads = _heads_per_level(widths, num_heads, head_dim)
         norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
 
-        inputs = condition_inputs(input_shape, None, context_dim, policy)
-        embedding = SinusoidalEmbedding(widths[0], cos_first=True, name="time_embedding")(inputs["noise_level"])
-        embedding = TimeProjection(4 * widths[0], act, name="time_projection", dtype=wide_dtype(policy))(embedding)
+        inputs = condition_inputs(input_shape, num_classes, context_dim, policy)
+        wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
+        embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
+        # A label comes between the last dense layer and its activation.
+        last = "linear" if num_classes is not None else None
+        embedding = TimeProjection(dim, act, last_activation=last, name="time_projection", dtype=wide)(embedding)
+        if num_classes is not None:
+            label = LabelEmbedding(num_classes, dim, null_class, name="label_embedding", dtype=wide)(inputs["labels"])
+            embedding = keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
+            embedding = keras.layers.Activation(act, name="act_embedding", dtype=wide)(embedding)
 
         def residual(h, level, name):
-            block = ResidualBlock(widths[level], activation=act, time_injection="add", name=f"{name}_residual", **norm)
-            return block(h, embedding)
+            options = {"activation": act, "time_injection": time_injection, "dropout": dropout, "seed": seed, **norm}
+            return ResidualBlock(widths[level], name=f"{name}_residual", **options)(h, embedding)
 
         def transform(h, level, name):
             transformer = SpatialTransformer(
                 heads[level],
                 widths[level] // heads[level],
-                transformer_depth,
+                depths[level],
                 feed_forward_activation,
                 norm_groups,
                 transformer_norm_epsilon,
@@ -117,15 +146,18 @@ class UNet2DCondition(Network):
             )
             return transformer(h, context=inputs["context"])
 
-        h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(inputs["x"])
+        h = inputs["x"]
+        if center_input:
+            h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=wide)(h)
+        h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(h)
         skips = [h]
         for i, width in enumerate(widths):
-            for j in range(num_res_blocks):
+            for j in range(blocks[i]):
                 h = residual(h, i, f"down_{i}_{j}")
                 h = transform(h, i, f"down_{i}_{j}") if attention[i] else h
                 skips.append(h)
             if i < levels - 1:
-                h = Downsample(width, symmetric=True, name=f"down_{i}_downsample", dtype=policy)(h)
+                h = Downsample(width, symmetric=symmetric, name=f"down_{i}_downsample", dtype=policy)(h)
                 skips.append(h)
 
         h = residual(h, -1, "middle_0")
@@ -133,7 +165,7 @@ class UNet2DCondition(Network):
         h = residual(h, -1, "middle_1")
 
         for i, width in reversed(list(enumerate(widths))):
-            for j in range(num_res_blocks + 1):
+            for j in range(blocks[i] + 1):
                 h = keras.layers.Concatenate(name=f"up_{i}_{j}_concat", dtype=policy)([h, skips.pop()])
                 h = residual(h, i, f"up_{i}_{j}")
                 h = transform(h, i, f"up_{i}_{j}") if attention[i] else h
@@ -144,17 +176,17 @@ class UNet2DCondition(Network):
         h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
         filters = channels if out_channels is None else out_channels
         # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = convolution(2, filters, 3, kernel_initializer="zeros", name="conv_out", dtype=wide_dtype(policy))(h)
+        output = convolution(2, filters, 3, kernel_initializer="zeros", name="conv_out", dtype=wide)(h)
 
         arguments = {
             "input_shape": list(input_shape),
             "widths": list(widths),
-            "num_res_blocks": num_res_blocks,
+            "num_res_blocks": _plain(num_res_blocks),
             "attention": attention,
             "context_dim": context_dim,
-            "num_heads": num_heads if isinstance(num_heads, int) else list(num_heads),
+            "num_heads": _plain(num_heads),
             "head_dim": head_dim,
-            "transformer_depth": transformer_depth,
+            "transformer_depth": _plain(transformer_depth),
             "out_channels": out_channels,
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
@@ -162,9 +194,21 @@ class UNet2DCondition(Network):
             "activation": keras.activations.serialize(act),
             "feed_forward_activation": feed_forward_activation,
             "flash_attention": flash_attention,
+            "num_classes": num_classes,
+            "null_class": null_class,
+            "time_injection": time_injection,
+            "time_dim": time_dim,
+            "cos_first": cos_first,
+            "freq_shift": freq_shift,
+            "symmetric": symmetric,
+            "center_input": center_input,
+            "dropout": dropout,
+            "seed": seed,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)
+        if not null_class:
+            self.null_labels = None
 
 
 def _heads_per_level(widths, num_heads, head_dim):
@@ -180,6 +224,17 @@ def _heads_per_level(widths, num_heads, head_dim):
             f"Received: widths={tuple(widths)}, num_heads={num_heads}, head_dim={head_dim}"
         )
     return heads
+
+
+def _plain(value):
+    return value if isinstance(value, int) else list(value)
+
+
+def _per_level(name, value, levels):
+    values = [value] * levels if isinstance(value, int) else list(value)
+    _check_length(name, values, levels)
+    check_positive_int(**{name if isinstance(value, int) else f"{name}[{i}]": number for i, number in enumerate(values)})
+    return values
 
 
 def _check_length(name, values, levels):

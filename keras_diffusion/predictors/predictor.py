@@ -27,6 +27,7 @@ _CONDITIONS = {
     "time": lambda level, timesteps: level.t,
     "timestep": lambda level, timesteps: level.t * timesteps - 1.0,
     "sigma": lambda level, timesteps: level.sigma / level.alpha,
+    "flow_timestep": lambda level, timesteps: level.sigma / (level.alpha + level.sigma) * timesteps,
     "noise_variance": lambda level, timesteps: level.sigma**2,
 }
 
@@ -41,8 +42,9 @@ class Predictor(keras.layers.Layer):
 
     Args:
         condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default); "log_snr"; "time", t;
-            "timestep", t·T − 1, for discretely trained networks; "sigma", σ/α; "noise_variance", σ².
-        timesteps: T, for "timestep". Default 1000.
+            "timestep", t·T − 1, for discretely trained networks; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α;
+            "noise_variance", σ².
+        timesteps: T, for "timestep" and "flow_timestep". Default 1000.
 
     Call arguments:
         output: network output, `(B, ...)`.
@@ -80,8 +82,13 @@ class Predictor(keras.layers.Layer):
         return gaussian.mix(x0, eps, *self.row(alpha, sigma))
 
     def split(self, output, x_t, alpha, sigma):
-        """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments."""
+        """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments.
+
+        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance.
+        """
         output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
+        if len(x_t.shape) and output.shape[-1] != x_t.shape[-1]:
+            output = output[..., : x_t.shape[-1]]
         return gaussian.solve(output, x_t, self.row(alpha, sigma), alpha, sigma)
 
     def call(self, output, x_t, alpha, sigma):

@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import TransformerBlock
-from keras_diffusion.layers.options import get_activation
+from keras_diffusion.layers.options import embedding_table, get_activation
 
 
 @serializable
@@ -66,8 +66,8 @@ class CLIPTextEncoder(keras.Model):
         self.vocabulary_size, self.max_length = vocabulary_size, max_length
         self.width, self.depth, self.num_heads, self.activation = width, depth, num_heads, activation
         policy = self.dtype_policy
-        self.token_embedding = keras.layers.Embedding(vocabulary_size, width, name="token_embedding", dtype=policy)
-        self.position_embedding = keras.layers.Embedding(max_length, width, name="position_embedding", dtype=policy)
+        self.token_embedding = embedding_table(vocabulary_size, width, name="token_embedding", dtype=policy)
+        self.position_embedding = embedding_table(max_length, width, name="position_embedding", dtype=policy)
         options = {"cross_attention": False, "gated": False, "activation": activation, "use_bias": True, "causal": True, "dtype": policy}
         self.blocks = [TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)]
         wide = policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"

@@ -91,6 +91,11 @@ class CLIPTokenizer:
         """Number of tokens."""
         return len(self._words)
 
+    @property
+    def words(self):
+        """The vocabulary, a list: token i is words[i]."""
+        return list(self._words)
+
     def __call__(self, texts):
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = np.full((len(texts), self.max_length), self.end_token if self.pad_token is None else self.pad_token, "int32")

@@ -1,6 +1,7 @@
 """One side of the comparison of backends; run by test_crossing.py in a process per backend.
 
-`python exchange.py write FOLDER` saves every exported object and what it computes, `python exchange.py read FOLDER` loads and compares.
+`python exchange.py write FOLDER` saves networks and a trained model, with what they compute; with `parts` as a further
+argument, every other exported object too. `python exchange.py read FOLDER [parts]` loads and compares.
 """
 
 import json
@@ -88,12 +89,23 @@ def model_samples(model):
     )
 
 
-def write(folder):
-    results = {}
-    configs = {}
+def first_weights():
+    """name → weights that a network starts with; of one seed, the same on every backend."""
+    keras.utils.set_random_seed(7)
+    return {f"first weights {name}": arrays(network.trainable_weights) for name, network in networks().items()}
+
+
+def write_parts(folder):
+    configs, results = {}, first_weights()
     for name, (part, compute) in parts().items():
         configs[name] = keras.saving.serialize_keras_object(part)
         results[name] = arrays(compute(part))
+    (folder / "configs.json").write_text(json.dumps(configs))
+    save_results(folder / "parts.npz", results)
+
+
+def write_models(folder):
+    results = {}
     for name, network in networks().items():
         network.save(folder / f"{name}.keras")
         results[f"network {name}"] = arrays([network(network_inputs(network))])
@@ -104,13 +116,16 @@ def write(folder):
     model.fit(data, epochs=3, verbose=0)
     model.save(folder / "model.keras")
     results["model"] = model_samples(model)
-    (folder / "configs.json").write_text(json.dumps(configs))
-    np.savez(folder / "results.npz", **{f"{name}/{i}": a for name, values in results.items() for i, a in enumerate(values)})
+    save_results(folder / "models.npz", results)
 
 
-def read(folder):
-    expected = np.load(folder / "results.npz")
-    worst = {}
+def save_results(path, results):
+    np.savez(path, **{f"{name}/{i}": a for name, values in results.items() for i, a in enumerate(values)})
+
+
+def comparison(path, worst):
+    """A function that compares values with those of the file and notes the largest difference in `worst`."""
+    expected = np.load(path)
 
     def compare(name, values, tolerance):
         for i, value in enumerate(arrays(values)):
@@ -119,10 +134,21 @@ def read(folder):
             worst[name] = max(error, worst.get(name, 0.0))
             assert error <= tolerance, f"{name}, output {i}: relative difference {error:.2e} > {tolerance:.0e}"
 
+    return compare
+
+
+def read_parts(folder, worst):
+    compare = comparison(folder / "parts.npz", worst)
+    for name, weights in first_weights().items():
+        compare(name, weights, 0.0)
     configs = json.loads((folder / "configs.json").read_text())
     for name, (_, compute) in parts().items():
         # An adaptive sampler's step lengths amplify rounding: its first errors are little else.
         compare(name, compute(keras.saving.deserialize_keras_object(configs[name])), 1e-3 if "adaptive" in name else 1e-5)
+
+
+def read_models(folder, worst):
+    compare = comparison(folder / "models.npz", worst)
     for name in networks():
         network = keras.saving.load_model(folder / f"{name}.keras")
         compare(f"network {name}", [network(network_inputs(network))], 1e-5 if name == "mlp" else 1e-4)
@@ -130,8 +156,21 @@ def read(folder):
     compare("model", model_samples(model), 1e-4)
     batch = {"images": np.zeros((8, 2), "float32"), "labels": np.zeros(8, "int32")}
     assert np.isfinite(model.fit(batch, verbose=0).history["loss"]).all()  # the optimizer came along
+
+
+def write(folder, others):
+    if others:
+        write_parts(folder)
+    write_models(folder)
+
+
+def read(folder, others):
+    worst = {}
+    if others:
+        read_parts(folder, worst)
+    read_models(folder, worst)
     print(f"{len(worst)} objects agree; largest difference {max(worst.values()):.1e} ({max(worst, key=worst.get)})")
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]), others=sys.argv[3:] == ["parts"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_diffusion import networks
-from keras_diffusion.layers.options import zero_kernels
+from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.models import TextToImage
 from keras_diffusion.text import CLIPTextEncoder, CLIPTokenizer
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_diffusion.layers.options import zero_kernels
+from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import AutoencoderKL, UNet2DCondition
 
 SMALL = {"widths": (8, 16), "num_res_blocks": 1, "num_heads": 2, "context_dim": 6, "norm_groups": 4}

@@ -21,7 +21,7 @@ import numpy as np
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, Source, register
 from keras_diffusion.layers import ResidualBlock, SpatialTransformer
-from keras_diffusion.layers.options import zero_kernels
+from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import AutoencoderKL, UNet2DCondition
 from keras_diffusion.predictors import EpsilonPredictor
 from keras_diffusion.schedulers import ScaledLinearNoiseSchedule

@@ -1,0 +1,90 @@
+"""Attention between sequences, with the options that transformers differ in: biases, rotary positions, a head size of its own.
+
+    y = W·softmax(q·kᵀ/√d)·v,    q = W_q·x,  k, v = W_k·z, W_v·z,    z: x itself, or the context
+
+No norm and no residual: the block around it has them.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.attention_block import dot_product_attention
+from keras_diffusion.layers.options import unbuilt_dense
+from keras_diffusion.layers.rotary import rotate
+
+
+@serializable
+class SequenceAttention(keras.layers.Layer):
+    """Multi-head attention from a sequence to itself or to another one.
+
+    Args:
+        num_heads: number of heads.
+        head_dim: channels per head; None (default) for as many as fit into the channels of x, rounded down.
+        use_bias: whether the projections have biases. Default True.
+        rotary: whether queries and keys are turned by their place; see `layers.rotary`. Default False.
+        flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
+
+    Call arguments:
+        x: `(B, N, C)`.
+        context: `(B, M, D)`, or None for self-attention.
+        identity: whether the attention map is the identity instead (for perturbed-attention guidance; self-attention only).
+
+    Returns:
+        `(B, N, C)`.
+
+    Raises:
+        ValueError: more heads than channels.
+
+    Example:
+
+    >>> SequenceAttention(4, rotary=True)(keras.ops.ones((8, 16, 32))).shape
+    (8, 16, 32)
+    """
+
+    def __init__(self, num_heads, head_dim=None, use_bias=True, rotary=False, flash_attention=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads, self.head_dim, self.use_bias = num_heads, head_dim, use_bias
+        self.rotary, self.flash_attention = rotary, flash_attention
+
+    def build(self, x_shape, context_shape=None):
+        channels = x_shape[-1]
+        self.channels_per_head = channels // self.num_heads if self.head_dim is None else self.head_dim
+        if self.channels_per_head < 1:
+            raise ValueError(f"Each head needs a channel. Received: num_heads={self.num_heads}, {channels} channels")
+        inner = self.num_heads * self.channels_per_head
+        other = channels if context_shape is None else context_shape[-1]
+        self.query = self._dense(inner, "query", channels)
+        self.key = self._dense(inner, "key", other)
+        self.value = self._dense(inner, "value", other)
+        self.out = self._dense(channels, "out", inner)
+
+    def call(self, x, context=None, identity=False):
+        source = x if context is None else context
+        query, key, value = self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source))
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        attended = value if identity else dot_product_attention(query, key, value, self.flash_attention)
+        shape = ops.shape(attended)
+        return self.out(ops.reshape(attended, (-1, shape[1], self.num_heads * self.channels_per_head)))
+
+    def _split(self, tokens):
+        return ops.reshape(tokens, (-1, ops.shape(tokens)[1], self.num_heads, self.channels_per_head))
+
+    def _dense(self, units, name, inputs):
+        layer = unbuilt_dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
+        layer.build((None, None, inputs))
+        return layer
+
+    def compute_output_shape(self, x_shape, context_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "use_bias": self.use_bias,
+            "rotary": self.rotary,
+            "flash_attention": self.flash_attention,
+        }

@@ -1,0 +1,54 @@
+"""What blocks of transformers have in common: dropout and rematerialization.
+
+Rematerialization forgets what a block computed on the way forward and computes it again on the way back: memory for time. Randomness and
+recomputation do not mix, so the masks of dropout are drawn outside of what is recomputed.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.layers.options import check_dropout, unbuilt_dense
+
+
+class SequenceBlock(keras.layers.Layer):
+    """Base class of blocks. Subclasses define `build` and `step(x, first mask, second mask, *others)`.
+
+    Args:
+        dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
+        remat: whether training computes the block again on the way back, instead of remembering it. Default False.
+        seed: int or None; of dropout.
+
+    Raises:
+        ValueError: `dropout` outside [0, 1).
+    """
+
+    def __init__(self, dropout=0.0, remat=False, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_dropout(dropout)
+        self.dropout, self.remat, self.seed = dropout, remat, seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if dropout > 0 else None
+
+    def step(self, x, first, second, *others):
+        """One pass; `first` and `second` are what the outputs of its two branches are multiplied by."""
+        raise NotImplementedError(f"{type(self).__name__} must implement step(x, first, second, *others)")
+
+    def run(self, x, *others, training=False):
+        """`step` with masks, and rematerialized if asked for."""
+        if training and self.seed_generator is not None:
+            ones = ops.ones_like(x)
+            masks = [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(2)]
+        else:
+            masks = [ops.ones((), x.dtype)] * 2
+        step = keras.remat(self.step) if self.remat and training else self.step
+        return step(x, *masks, *others)
+
+    def compute_output_shape(self, x_shape, *others):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "dropout": self.dropout, "remat": self.remat, "seed": self.seed}
+
+    def _dense(self, units, inputs, name, **options):
+        layer = unbuilt_dense(units, name=name, dtype=self.dtype_policy, **options)
+        layer.build((None, None, inputs))
+        return layer

@@ -1,0 +1,116 @@
+"""A diagonal state space: a linear recurrence along a sequence, computed for all its places at once.
+
+    x_k = Ā·x_{k−1} + B̄·u_k            Ā = exp(A·Δ),   B̄ = (Ā − 1)/A·B        (A, Δ one number for each of the n states)
+    y_k = Re(C·x_k) + D·u_k
+
+The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, x_k = Σ_j Ā^j·B̄·u_{k−j}; a sum over
+r values of j and the same sum, r places earlier and times Ā^r, make one over 2r. So N places take log₂N rounds, each of a cost that grows
+with N, where attention's grows with N².
+
+Complex numbers are pairs of real ones here, in float32 whatever the network's precision: the recurrence multiplies up to N factors.
+
+References: Smith, Warrington & Linderman, "Simplified state space layers for sequence modeling", arXiv:2208.04933 (S5); Gu et al., "On the
+parameterization and initialization of diagonal state space models", arXiv:2206.11893 (the start of A).
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.initializers import RandomNormal, RandomUniform
+
+_TINY = 1e-8  # added to A before dividing, as FlaxDiff does
+
+
+@serializable
+class StateSpace(keras.layers.Layer):
+    """A sequence filtered by a diagonal state space.
+
+    Args:
+        state_dim: number of complex states. Default 64.
+        reverse: whether the recurrence runs from the end of the sequence to its beginning. Default False.
+        seed: int or None; of the weights.
+
+    Call arguments:
+        u: `(B, N, C)`; N must be known when the layer is traced.
+
+    Returns:
+        `(B, N, C)`, in float32.
+
+    Raises:
+        ValueError: N unknown.
+
+    Example:
+
+    >>> StateSpace(16)(keras.ops.ones((2, 10, 8))).shape
+    (2, 10, 8)
+    """
+
+    def __init__(self, state_dim=64, reverse=False, seed=None, **kwargs):
+        super().__init__(**solver_layer_options(kwargs))
+        self.state_dim, self.reverse, self.seed = state_dim, reverse, seed
+
+    def build(self, u_shape):
+        n, channels = self.state_dim, u_shape[-1]
+        index = np.arange(n)
+        steps = RandomUniform(math.log(1e-3), math.log(0.1), seed=self.seed)
+        self.log_a_real = self._weight("log_a_real", (n,), lambda shape, dtype: ops.convert_to_tensor(np.log(index + 0.5), dtype))
+        self.a_imag = self._weight("a_imag", (n,), lambda shape, dtype: ops.convert_to_tensor(np.pi * index, dtype))
+        self.log_dt = self._weight("log_dt", (n,), steps)
+        self.b_real = self._weight("b_real", (channels, n), RandomNormal(channels**-0.5, self.seed))
+        self.b_imag = self._weight("b_imag", (channels, n), RandomNormal(channels**-0.5, None if self.seed is None else self.seed + 1))
+        self.c_real = self._weight("c_real", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 2))
+        self.c_imag = self._weight("c_imag", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 3))
+        self.d = self._weight("d", (channels,), "ones")
+
+    def _weight(self, name, shape, initializer):
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+    def call(self, u):
+        u = ops.cast(u, self.compute_dtype)
+        a_real, a_imag = -ops.exp(self.log_a_real), self.a_imag
+        dt = ops.exp(self.log_dt)
+        size = ops.exp(a_real * dt)
+        step = size * ops.cos(a_imag * dt), size * ops.sin(a_imag * dt)
+        gain = _divide((step[0] - 1.0, step[1]), (a_real + _TINY, a_imag))
+        force = _multiply((u @ self.b_real, u @ self.b_imag), gain)
+        states = self._scan(step, force)
+        return states[0] @ self.c_real - states[1] @ self.c_imag + self.d * u
+
+    def _scan(self, step, states):
+        """All x_k: `reach` is how many of the inputs up to now each state has heard of."""
+        count, reach = states[0].shape[1], 1
+        if count is None:
+            raise ValueError("A state space needs to know how long the sequence is. Received: `input_shape` or data of unknown size")
+        while reach < count:
+            earlier = _multiply(step, [self._shifted(part, reach, count) for part in states])
+            states = [state + part for state, part in zip(states, earlier, strict=True)]
+            step, reach = _multiply(step, step), 2 * reach
+        return states
+
+    def _shifted(self, states, places, count):
+        """Each state at the place `places` further on; zeros before the first one."""
+        if self.reverse:
+            return ops.pad(states[:, places:], [[0, 0], [0, places], [0, 0]])
+        return ops.pad(states[:, : count - places], [[0, 0], [places, 0], [0, 0]])
+
+    def compute_output_shape(self, u_shape):
+        return u_shape
+
+    def get_config(self):
+        return {**super().get_config(), "state_dim": self.state_dim, "reverse": self.reverse, "seed": self.seed}
+
+
+def _multiply(a, b):
+    """Product of complex numbers, given as pairs."""
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+
+
+def _divide(a, b):
+    square = b[0] * b[0] + b[1] * b[1]
+    product = _multiply(a, (b[0], -b[1]))
+    return product[0] / square, product[1] / square
