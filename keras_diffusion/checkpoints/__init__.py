@@ -3,6 +3,7 @@
     inspect(path)            what is in it
     load(path)               network, noise schedule, predictor, normalizer
     convert(path, folder)    as a preset of this library
+    export(model, folder)    as a folder of diffusers
 
     load_text_to_image(folder, bpe_path)    Stable Diffusion from its files, ready to be told what to draw
 
@@ -12,6 +13,7 @@ Containers (how tensors lie in a file) and families (whose network it is) are ap
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.conversion import convert
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.export import export
 from keras_diffusion.checkpoints.families import families
 from keras_diffusion.checkpoints.inspection import Inspection, inspect
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
@@ -22,6 +24,7 @@ __all__ = [
     "Inspection",
     "LoadedCheckpoint",
     "convert",
+    "export",
     "families",
     "inspect",
     "load",

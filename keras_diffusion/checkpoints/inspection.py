@@ -9,6 +9,7 @@ from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import family_of
+from keras_diffusion.checkpoints.hub import local_path
 
 
 @dataclass
@@ -65,7 +66,7 @@ def inspect(path, config=None):
     """Recognizes a checkpoint by its content and lists its tensors.
 
     Args:
-        path: file, folder, or prefix of a TensorFlow checkpoint.
+        path: file, folder, prefix of a TensorFlow checkpoint, or `hf://` address, as `load` takes it.
         config: dict of the old model's constructor arguments, as `load` takes it, or None.
 
     Returns:
@@ -79,6 +80,7 @@ def inspect(path, config=None):
 
     >>> print(keras_diffusion.checkpoints.inspect("checkpoints/diffusion_model"))
     """
+    path = local_path(path)
     if own.is_own(path):
         return _inspect_own(path)
     with open_container(path) as container:

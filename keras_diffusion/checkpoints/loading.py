@@ -13,8 +13,10 @@ from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import required_family
+from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.checkpoints.transfer import Report, transfer
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.text_to_image import TextToImage
 
 _CHOICES = {"weights": ("ema", "raw"), "state": ("best", "last")}
 
@@ -45,6 +47,8 @@ class LoadedCheckpoint:
     def diffusion_model(self, **options):
         """A `DiffusionModel` to generate with, or to train on; its average starts at the loaded weights.
 
+        Where there is a text encoder, it is a `TextToImage`.
+
         Args:
             options: arguments of `DiffusionModel`, over those that the checkpoint implies.
 
@@ -58,14 +62,17 @@ class LoadedCheckpoint:
                 self.report.path,
             )
         parts = {"noise_schedule": self.noise_schedule, "predictor": self.predictor, "autoencoder": self.normalizer}
-        return DiffusionModel(self.network, **{**parts, **self.options, **options})
+        # A text encoder among the options: text to image.
+        cls = TextToImage if "text_encoder" in self.options else DiffusionModel
+        return cls(self.network, **{**parts, **self.options, **options})
 
 
 def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto"):
     """Loads a checkpoint: of an older system, or of this one. Neither TensorFlow nor any code of the file is needed or run.
 
     Args:
-        path: file, folder, or prefix of a TensorFlow checkpoint.
+        path: file, folder, or prefix of a TensorFlow checkpoint; or `hf://organization/name[/component]`, which is fetched from the
+            Hugging Face Hub.
         weights: "ema" (default: the average of the weights) or "raw", where a file holds both.
         state: "best" (default) or "last", where a file holds both.
         config: dict of the old model's constructor arguments, for what shapes cannot tell; it stands above what the file says.
@@ -84,6 +91,7 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     >>> loaded = keras_diffusion.checkpoints.load("checkpoints/diffusion_model")
     >>> images = loaded.diffusion_model().generate(16, num_steps=20, sampler="ddim", size=64)
     """
+    path = local_path(path)
     for name, value in (("weights", weights), ("state", state)):
         if value not in _CHOICES[name]:
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")

@@ -1,4 +1,4 @@
-"""`keras-diffusion inspect` and `convert`: checkpoints of older systems."""
+"""`keras-diffusion inspect`, `convert` and `export`: checkpoints of other systems."""
 
 import json
 from pathlib import Path
@@ -66,3 +66,21 @@ def convert(console, source, out, weights="ema", state="best", config=None, stri
     # A text encoder or an autoencoder alone makes no samples.
     hint = f" Next: keras-diffusion sample {out}" if own.is_own(out) else ""
     console.print(f"Wrote {out}.{hint}", markup=False, soft_wrap=True)
+
+
+def export(console, source, out, weights="ema", state="best", config=None, overwrite=False):
+    """Writes a model (a preset, a `.keras` file, a checkpoint) as a folder of diffusers.
+
+    Args:
+        console: `rich.console.Console`.
+        source: what `checkpoints.load` takes.
+        out: folder to make.
+        weights, state: as in `checkpoints.load`.
+        config: text, see `read_old_config`; for `checkpoints.load`.
+        overwrite: whether an existing folder may be replaced.
+    """
+    from keras_diffusion import checkpoints
+
+    loaded = checkpoints.load(source, weights, state, read_old_config(config), verbose=0)
+    checkpoints.export(loaded, out, overwrite=overwrite)
+    console.print(f"Wrote {out}, a folder of diffusers.", markup=False, soft_wrap=True)

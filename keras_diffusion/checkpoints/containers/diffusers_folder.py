@@ -92,6 +92,21 @@ class DiffusersFolder(JoinedTensors):
         return read_json_file(folder / _CONFIG)
 
 
+def weights_to_take(names):
+    """Of the files in a component's folder, those that hold the weights to be taken: one file, or an index and its parts."""
+    ranked = sorted((name for name in names if _WEIGHTS.match(name)), key=_rank)
+    if not ranked:
+        return []
+    match = _WEIGHTS.match(ranked[0])
+    if match["index"] is None:
+        return ranked[:1]
+    # model.safetensors.index.fp16.json: parts may be called model.fp16-00001-of-00002.safetensors.
+    base, variant = ranked[0].split(".")[0], match["first"] or match["last"]
+    part = re.compile(rf"{re.escape(base)}(?:\.(?P<variant>\w+))?-\d+-of-\d+(?:\.(?P<last>\w+))?\.{match['kind']}$")
+    parts = [(name, part.match(name)) for name in names]
+    return [ranked[0], *sorted(name for name, found in parts if found and (found["variant"] or found["last"]) == variant)]
+
+
 def _weights(folder):
     """Names of a component's files of weights, the one to take first."""
     return sorted((file.name for file in folder.iterdir() if _WEIGHTS.match(file.name)), key=_rank)

@@ -10,6 +10,7 @@ cannot be noticed unless a `.sha256` lies beside the file (see source_file.py).
 Reference: https://huggingface.co/docs/safetensors/index, section Format.
 """
 
+import json
 from math import prod
 
 from keras_diffusion.checkpoints.containers.container import TensorInfo, read_json, register
@@ -17,6 +18,7 @@ from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors
 from keras_diffusion.checkpoints.containers.number_formats import check_byte_count, read_numbers
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.files import atomic_path
 
 _LIMIT = 100_000_000  # of the header, which the format sets
 _DTYPES = {
@@ -94,3 +96,23 @@ class Safetensors(NamedTensors):
     def _read(self, name):
         shape, dtype = self.tensors[name]
         return read_numbers(self._source, self._offsets[name], name, dtype, prod(shape)).reshape(shape)
+
+
+def write_safetensors(path, tensors):
+    """Writes a `.safetensors` file, first under a temporary name.
+
+    Args:
+        path: the file; an existing one is replaced.
+        tensors: dict from names to NumPy arrays.
+    """
+    names = {dtype: code for code, dtype in _DTYPES.items()}
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, array in sorted(tensors.items()):
+        header[name] = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of 8
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in sorted(tensors.items()):
+            file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -1,8 +1,24 @@
 """Families of checkpoints: whose networks are known. One file each; the import registers it."""
 
+from keras_diffusion.checkpoints.families.diffusers import Diffusers
 from keras_diffusion.checkpoints.families.family import Family, Parts, Source, families, family_of, register
+from keras_diffusion.checkpoints.families.flaxdiff_transformers import FlaxDiffTransformer
+from keras_diffusion.checkpoints.families.flaxdiff_unet import FlaxDiffUNet
 from keras_diffusion.checkpoints.families.keras_cv import KerasCVStableDiffusion
 from keras_diffusion.checkpoints.families.keras_ddim import KerasDDIM
 from keras_diffusion.checkpoints.families.keras_ddpm import KerasDDPM
 
-__all__ = ["Family", "KerasCVStableDiffusion", "KerasDDIM", "KerasDDPM", "Parts", "Source", "families", "family_of", "register"]
+__all__ = [
+    "Diffusers",
+    "Family",
+    "FlaxDiffTransformer",
+    "FlaxDiffUNet",
+    "KerasCVStableDiffusion",
+    "KerasDDIM",
+    "KerasDDPM",
+    "Parts",
+    "Source",
+    "families",
+    "family_of",
+    "register",
+]

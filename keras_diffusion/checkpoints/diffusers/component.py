@@ -1,0 +1,115 @@
+"""Components of diffusers: one model class each, with its config there, its arguments here, and the names of its tensors.
+
+config.json ── arguments ──▶ network       tensors ── links ──▶ variables
+            ◀── config ─────                       ◀── links ──
+tensors ──── guess ────────▶ config, where there is no config.json
+"""
+
+from keras_diffusion.checkpoints.errors import CheckpointError
+
+COMPONENTS: dict[str, "Component"] = {}
+
+
+class Component:
+    """Base class of components.
+
+    Attributes:
+        class_name: diffusers' class.
+        network_class: the class here.
+        defaults: the keys of its config, with the values that diffusers takes where one lacks.
+        fixed: what keys must be, as the networks here know no other: dict from keys to values.
+        denoises: whether it is the network of a diffusion model.
+        folder, weights_file: where pipelines keep it, and what its weights are called.
+        library: the package of its class.
+    """
+
+    class_name = folder = ""
+    network_class: type
+    defaults: dict = {}
+    fixed: dict = {}
+    denoises = False
+    weights_file = "diffusion_pytorch_model.safetensors"
+    library = "diffusers"
+
+    def recognizes(self, tensors):
+        """Whether the names are those of this class."""
+        raise NotImplementedError(f"{type(self).__name__} must implement recognizes(tensors)")
+
+    def guess(self, tensors):
+        """The config that the shapes tell, as far as they do."""
+        raise NotImplementedError(f"{type(self).__name__} must implement guess(tensors)")
+
+    def arguments(self, config):
+        """Arguments of `network_class` for a config."""
+        raise NotImplementedError(f"{type(self).__name__} must implement arguments(config)")
+
+    def config(self, network):
+        """The config of a network made here."""
+        raise NotImplementedError(f"{type(self).__name__} must implement config(network)")
+
+    def links(self, network, config):
+        """`Link`s of all variables."""
+        raise NotImplementedError(f"{type(self).__name__} must implement links(network, config)")
+
+    def needless(self, name):
+        """Whether a tensor that no variable takes may be left behind."""
+        return False
+
+    def complete(self, tensors, told, given, path):
+        """The whole config.
+
+        Args:
+            tensors: `Tensors`.
+            told: what the file's config.json says, or None.
+            given: what the user says, which stands above it.
+            path: of the checkpoint, for errors.
+
+        Raises:
+            CheckpointError: keys that the class does not have, or values that the networks here cannot have.
+        """
+        given = {key: value for key, value in given.items() if not key.startswith("_")}
+        unknown = sorted(set(given) - set(self.defaults))
+        if unknown:
+            raise CheckpointError(
+                f"The config of a {self.class_name} has the keys {', '.join(self.defaults)}. Received: {', '.join(unknown)}.", path
+            )
+        known = self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
+        config = {**self.defaults, **known, **given}
+        for key, value in self.fixed.items():
+            if config[key] != value and config[key] is not None:
+                raise CheckpointError(
+                    f"Of a {self.class_name}, the networks here know {key}={value!r} alone. Received: {key}={config[key]!r}.", path
+                )
+        return config
+
+
+def register(cls):
+    """Class decorator: adds a component. They are asked in the order of registration."""
+    COMPONENTS[cls.class_name] = cls()
+    return cls
+
+
+def component_of(tensors):
+    """The component that has such names, or None."""
+    return next((component for component in COMPONENTS.values() if component.recognizes(tensors)), None)
+
+
+def component_of_network(network):
+    """The component that a network of this library can be written as, or None."""
+    return next((component for component in COMPONENTS.values() if type(network) is component.network_class), None)
+
+
+def size_pair(size):
+    """(H, W) of diffusers' `sample_size`: a number, a pair, or None."""
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+
+
+def activation_name(name):
+    """The name here of an activation of diffusers, and the other way round."""
+    return {"silu": "swish", "gelu-approximate": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}.get(name, name)
+
+
+def torch_activation(serialized):
+    """diffusers' name of an activation as `get_config` has it."""
+    name = serialized if isinstance(serialized, str) else serialized["config"]
+    return {"swish": "silu", "gelu_tanh": "gelu-approximate"}.get(name, name)

@@ -1,0 +1,144 @@
+"""`export`: from a model here to a folder of diffusers, whose own classes load it.
+
+a network, an autoencoder, a text encoder      config.json, diffusion_pytorch_model.safetensors
+a model with schedule and predictor            model_index.json, scheduler/, unet/ or transformer/, and vae/, text_encoder/, tokenizer/
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
+from keras_diffusion.checkpoints.diffusers import component_of_network, write_schedule
+from keras_diffusion.checkpoints.loading import LoadedCheckpoint
+from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.presets import write_json
+from keras_diffusion.text.clip_tokenizer import END, START
+
+_FORMATS = ("diffusers",)
+_PIPELINES = {"UNet2DModel": "DDIMPipeline", "UNet2DConditionModel": "StableDiffusionPipeline", "DiTTransformer2DModel": "DiTPipeline"}
+_OURS = ("_root", "prefix")  # keys of a loaded config that diffusers' has not
+
+
+def export(model, folder, format="diffusers", weights="ema", config=None, overwrite=False):
+    """Writes a model as a folder of diffusers.
+
+    What was loaded from a single component is written as one, its config as it was; a pipeline, or a `DiffusionModel`, as a pipeline.
+
+    Args:
+        model: `LoadedCheckpoint`, `DiffusionModel`, or a network: `UNet2D`, `UNet2DCondition`, `DiTTransformer2D`, `AutoencoderKL`,
+            `CLIPTextEncoder`.
+        folder: folder to make.
+        format: "diffusers".
+        weights: "ema" (default), the average of a `DiffusionModel`, where there is one; or "raw".
+        config: dict of keys of diffusers' config of the network, over those that follow from it: `use_linear_projection`, for example.
+        overwrite: whether an existing folder may be replaced. Default False.
+
+    Returns:
+        the folder, as `pathlib.Path`.
+
+    Raises:
+        ValueError: a network, schedule or predictor that diffusers does not have; an unknown format.
+        FileExistsError: the folder exists and `overwrite` is False.
+
+    Example:
+
+    >>> loaded = keras_diffusion.checkpoints.load("ddpm-cifar10-32")
+    >>> keras_diffusion.checkpoints.export(loaded.diffusion_model(), "mine")
+    """
+    folder = Path(folder)
+    if format not in _FORMATS:
+        raise ValueError(f"Unknown format: {format!r}. Known: {', '.join(_FORMATS)}.")
+    if weights not in ("ema", "raw"):
+        raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"Nothing is written over what exists. Received: folder={str(folder)!r}. Pass overwrite=True to replace it.")
+    files = _files(model, weights, dict(config or {}))  # errors come before anything is written
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, content in files.items():
+            _write(temporary / name, content)
+        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _files(model, weights, config):
+    """What goes into the folder: dict from names to JSON (a dict), text, or `Link`s of tensors (a list)."""
+    if isinstance(model, LoadedCheckpoint):
+        known = model.config if model.report.family == "diffusers" else {}
+        kept = {key: value for key, value in known.items() if key not in _OURS}
+        if model.predictor is None or (known and not known["_root"]):
+            return _component_files("", model.network, {**kept, **config}, known)
+        parts = {"autoencoder": model.normalizer, **{key: model.options.get(key) for key in ("text_encoder", "tokenizer")}}
+        return _pipeline_files(model.network, model.noise_schedule, model.predictor, {**kept, **config}, known, **parts)
+    if isinstance(model, DiffusionModel):
+        average = model.average if weights == "ema" else None
+        network = model.network if average is None else average.network
+        parts = {key: getattr(model, key, None) for key in ("autoencoder", "text_encoder", "tokenizer")}
+        return _pipeline_files(network, model.noise_schedule, model.predictor, config, {}, **parts)
+    return _component_files("", model, config, {})
+
+
+def _component_files(folder, network, config, known):
+    component = component_of_network(network)
+    if component is None:
+        raise ValueError(
+            f"diffusers has no network like this. Received: a {type(network).__name__}. UNet2D, UNet2DCondition, DiTTransformer2D, "
+            "AutoencoderKL and CLIPTextEncoder have counterparts there"
+        )
+    class_name = {} if component.library == "transformers" else {"_class_name": component.class_name}
+    config = {**class_name, **component.config(network), **config}
+    links = list(component.links(network, {**config, **{key: known[key] for key in _OURS if key in known}}))
+    prefix = f"{folder}/" if folder else ""
+    return {f"{prefix}config.json": config, f"{prefix}{component.weights_file}": links}
+
+
+def _pipeline_files(network, schedule, predictor, config, known, autoencoder=None, text_encoder=None, tokenizer=None):
+    component = component_of_network(network)
+    parts = {"" if component is None else component.folder: network, "vae": autoencoder, "text_encoder": text_encoder}
+    files, index = {}, {}
+    for folder, part in parts.items():
+        if part is not None:
+            main = part is network
+            files |= _component_files(folder, part, config if main else {}, known if main else {})
+            there = component_of_network(part)
+            index[folder] = [there.library, there.class_name]
+    scheduler = write_schedule(schedule, predictor)
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    files["scheduler/scheduler_config.json"] = scheduler
+    if tokenizer is not None:
+        files |= _tokenizer_files(tokenizer)
+        index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+    name = _PIPELINES[component.class_name]
+    if name == "StableDiffusionPipeline":
+        index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
+    return {"model_index.json": {"_class_name": name, **index}, **files}
+
+
+def _tokenizer_files(tokenizer):
+    words = tokenizer.words
+    pad = END if tokenizer.pad_token is None else words[tokenizer.pad_token]
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
+    return {
+        "tokenizer/vocab.json": {word: token for token, word in enumerate(words)},
+        "tokenizer/merges.txt": "\n".join(["#version: 0.2", *tokenizer.merges, ""]),
+        "tokenizer/special_tokens_map.json": special,
+        "tokenizer/tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokenizer.max_length, **special},
+    }
+
+
+def _write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, list):
+        write_safetensors(path, {name: array for link in content for name, array in link.write().items()})
+    elif isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    else:
+        write_json(path, content)
