@@ -184,6 +184,28 @@ def convert(
 
 
 @app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="Preset, .keras file, or checkpoint of another system.")],
+    out: Annotated[Path, typer.Argument(help="Folder of diffusers to make.")],
+    weights: Weights = "ema",
+    state: Annotated[str, typer.Option(help="best or last, where the file holds both.")] = "best",
+    config: OldConfig = None,
+    overwrite: Overwrite = False,
+    backend: Backend = None,
+    debug: Debug = False,
+):
+    """Write a model as a folder of diffusers, whose own classes load it.
+
+    Example: keras-diffusion export presets/ddpm diffusers/ddpm
+    """
+    with _errors(debug):
+        _choose_backend(backend)
+        from keras_diffusion.cli.checkpoints import export
+
+        export(_console(), source, out, weights, state, config, overwrite)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the pictures.")] = Path("runs/demo"),
     overwrite: Overwrite = False,

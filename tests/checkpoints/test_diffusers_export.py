@@ -74,7 +74,7 @@ def test_a_pipeline_round_trip_makes_the_same_images(pipeline):
     loaded = checkpoints.load(folder, verbose=0)
     back = loaded.diffusion_model()
     assert type(back) is TextToImage and back.tokenizer.get_config() == model.tokenizer.get_config()
-    options = {"num_steps": 2, "image_size": 8, "seed": 0, "sampler": "ddim"}
+    options = {"num_steps": 2, "size": 8, "seed": 0, "sampler": "ddim"}
     np.testing.assert_allclose(back.text_to_image("a cat", **options), model.text_to_image("a cat", **options), atol=1e-5)
     assert back.noise_schedule.get_config()["beta_end"] == 0.02 and back.noise_schedule.spacing == "linspace"
     assert any("text_encoder, CLIPTextModel" in note for note in loaded.report.notes)
@@ -115,6 +115,36 @@ def test_flow_matching_tells_the_network_a_thousand_sigma():
     level = Levels(0.5, *schedule(ops.convert_to_tensor(0.5)))
     np.testing.assert_allclose(ops.convert_to_numpy(predictor.noise_condition(level)), 750.0, rtol=1e-6)
     assert write_schedule(schedule, predictor) == config
+
+
+def test_edm_schedulers_tell_the_network_a_quarter_of_the_logarithm():
+    from keras_diffusion.checkpoints.diffusers import read_schedule
+    from keras_diffusion.core.levels import Levels
+
+    config = {"_class_name": "EDMEulerScheduler", "sigma_min": 0.01, "sigma_max": 50.0, "sigma_data": 1.0, "prediction_type": "epsilon"}
+    schedule, predictor, _ = read_schedule(config, "UNet2DModel")
+    level = Levels(1.0, *schedule(ops.convert_to_tensor(1.0)))
+    np.testing.assert_allclose(ops.convert_to_numpy(predictor.noise_condition(level)), np.log(50.0) / 4, rtol=1e-6)
+    assert type(predictor).__name__ == "EDMPredictor" and predictor.sigma_data == 1.0 and schedule.sigma_min == 0.01
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "ScoreSdeVeScheduler"},
+        {"_class_name": "CMStochasticIterativeScheduler"},
+        {"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "v_prediction"},
+        {"prediction_type": "flow"},
+        {"beta_schedule": "sqrt"},
+    ],
+    ids=str,
+)
+def test_schedulers_that_are_not_known_are_no_guess(config):
+    from keras_diffusion.checkpoints.diffusers import read_schedule
+
+    key, value = list(config.items())[-1]
+    with pytest.raises(checkpoints.CheckpointError, match=f"Received: {key}='{value}'.*'some/folder'"):
+        read_schedule(config, "UNet2DModel", "some/folder")
 
 
 def test_trained_models_are_written_with_their_average(tmp_path):

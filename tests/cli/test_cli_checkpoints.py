@@ -1,4 +1,4 @@
-"""`keras-diffusion inspect` and `convert`, on a checkpoint of the TensorFlow days."""
+"""`keras-diffusion inspect`, `convert` and `export`, on checkpoints of older systems."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import keras_diffusion as kd
 from keras_diffusion.cli.app import app
 
+DIT = Path(__file__).parents[1] / "golden" / "diffusers" / "dit" / "model"
 DDIM = Path(__file__).parents[2] / "legacy_tf" / "checkpoints" / "ddim" / "tf_checkpoint"
 
 
@@ -47,6 +48,20 @@ def test_convert_writes_a_preset_that_samples(tmp_path):
     assert again.exit_code == 1 and "overwrite=True" in again.stderr
 
 
+def test_export_writes_back_what_was_converted(tmp_path):
+    assert run("convert", DIT, tmp_path / "preset").exit_code == 0
+    result = run("export", tmp_path / "preset", tmp_path / "folder")
+    assert result.exit_code == 0 and "a folder of diffusers" in result.stdout
+    name = "diffusion_pytorch_model.safetensors"
+    written = kd.checkpoints.open_container(tmp_path / "folder" / "transformer" / name)
+    original = kd.checkpoints.open_container(DIT / name)
+    assert set(written.tensors) == set(original.tensors)
+    for tensor in original.tensors:
+        np.testing.assert_array_equal(written.read(tensor), original.read(tensor))
+    again = run("export", tmp_path / "preset", tmp_path / "folder")
+    assert again.exit_code == 1 and "overwrite=True" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -54,6 +69,7 @@ def test_convert_writes_a_preset_that_samples(tmp_path):
         (("inspect", __file__), 1, "Not a checkpoint of a known kind"),
         (("inspect", DDIM, "--config", "{"), 2, "--config is JSON"),
         (("inspect", DDIM, "--config", "no.json"), 2, "which does not exist"),
+        (("export", DDIM, "unused", "--config", '{"size": 8}'), 1, "diffusers has no network like this"),
         (("convert", DDIM, "unused", "--weights", "best"), 1, "`weights` must be one of 'ema', 'raw'"),
         (("convert", DDIM, "unused", "--config", '{"widths": [1, 2]}'), 1, "follows from the shapes of the weights"),
     ],

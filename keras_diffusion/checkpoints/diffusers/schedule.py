@@ -7,14 +7,18 @@ The first two must be taken over exactly; the third is `generate`'s to choose, a
     timestep_spacing, steps_offset, use_karras_sigmas                             → its spacing
     prediction_type                                                               → predictor, told timesteps
     FlowMatch…: shift                                                             → flow schedule, velocity
+    EDM…: sigma_min, sigma_max, sigma_data                                        → variance-exploding schedule, EDM's predictor
 """
 
 from keras_diffusion import predictors, schedulers
+from keras_diffusion.checkpoints.errors import CheckpointError
 
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
 _RANGES = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid_beta"}
 _CURVES = {"squaredcos_cap_v2": "cosine_beta", "laplace": "laplace_beta", "exp": "exp"}
 _SPACINGS = {"leading": "leading", "trailing": "trailing", "linspace": "linspace"}
+# Schedulers whose levels are not a table of betas, or whose network is told something else; EDM's and flow matching are above.
+_OTHERS = ("ScoreSde", "KarrasVe", "CMStochastic", "IPNDM", "VQDiffusion", "Amused", "RePaint", "UnCLIP", "Cosine", "CogVideoX")
 # What the networks of a class are trained with, where no scheduler is beside them.
 _LINEAGE = {
     "UNet2DConditionModel": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1},
@@ -23,15 +27,19 @@ _LINEAGE = {
 }
 
 
-def read_schedule(config, class_name):
+def read_schedule(config, class_name, path=None):
     """The noise schedule and predictor of a scheduler.
 
     Args:
         config: dict of `scheduler_config.json`, or None for what networks of the class usually have.
         class_name: diffusers' class of the network.
+        path: the folder, for errors.
 
     Returns:
         (noise schedule, predictor, notes).
+
+    Raises:
+        CheckpointError: a scheduler, a prediction type or a table of betas that is not known here.
     """
     notes = []
     if config is None:
@@ -44,16 +52,25 @@ def read_schedule(config, class_name):
             notes.append("The scheduler shifts with the size of the image; see schedulers.flow_shift. Taken: no shift.")
         shift = 1.0 if config.get("use_dynamic_shifting") else config.get("shift", 1.0)
         return schedulers.get("flow", shift=shift), _predictor("velocity", timesteps, "flow_timestep"), notes
+    if name.startswith("EDM"):
+        _known("prediction_type", config.get("prediction_type", "epsilon"), ("epsilon",), path)
+        _known("sigma_schedule", config.get("sigma_schedule", "karras"), ("karras", "exponential"), path)
+        limits = {"sigma_min": config.get("sigma_min", 0.002), "sigma_max": config.get("sigma_max", 80.0)}
+        return schedulers.get("ve", **limits), predictors.get("edm", sigma_data=config.get("sigma_data", 0.5)), notes
+    if name.startswith(_OTHERS):
+        raise CheckpointError(
+            f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: _class_name={name!r}. "
+            "If the network is one of these, put its scheduler_config.json there; else read its weights as a single component.",
+            path,
+        )
     if config.get("clip_sample"):
         notes.append("The scheduler clips predicted images to [-1, 1]: guidance=partial(StaticThreshold, limit=1.0) does.")
     if config.get("thresholding"):
         notes.append("The scheduler thresholds predicted images: guidance=partial(DynamicThreshold, …) does.")
     prediction = config.get("prediction_type", "epsilon")
-    if prediction not in _PREDICTIONS:
-        notes.append(f"Unknown prediction_type={prediction!r}; assumed: 'epsilon'.")
+    _known("prediction_type", prediction, _PREDICTIONS, path)
     options = {"zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)), "spacing": _spacing(config)}
-    schedule = _discrete(config, timesteps, options, notes)
-    return schedule, _predictor(_PREDICTIONS.get(prediction, "epsilon"), timesteps, "timestep"), notes
+    return _discrete(config, timesteps, options, path), _predictor(_PREDICTIONS[prediction], timesteps, "timestep"), notes
 
 
 def write_schedule(schedule, predictor):
@@ -106,18 +123,22 @@ def write_schedule(schedule, predictor):
     }
 
 
-def _discrete(config, timesteps, options, notes):
+def _known(key, value, known, path):
+    if value not in known:
+        raise CheckpointError(f"`{key}` of a scheduler is one of {', '.join(map(repr, known))} here. Received: {key}={value!r}.", path)
+
+
+def _discrete(config, timesteps, options, path):
     if config.get("trained_betas") is not None:
         return schedulers.get("discrete", betas=config["trained_betas"], **options)
     betas = config.get("beta_schedule", "linear")
     if betas in _CURVES:
         return schedulers.get(_CURVES[betas], timesteps=timesteps, **options)
-    if betas not in _RANGES:
-        notes.append(f"Unknown beta_schedule={betas!r}; assumed: 'linear'.")
+    _known("beta_schedule", betas, (*_RANGES, *_CURVES), path)
     # Betas here are meant for 1000 steps.
     scale = timesteps / 1000.0
     limits = {"beta_start": config.get("beta_start", 1e-4) * scale, "beta_end": config.get("beta_end", 0.02) * scale}
-    return schedulers.get(_RANGES.get(betas, "linear"), timesteps=timesteps, **limits, **options)
+    return schedulers.get(_RANGES[betas], timesteps=timesteps, **limits, **options)
 
 
 def _spacing(config):

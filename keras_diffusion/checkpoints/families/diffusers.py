@@ -59,7 +59,7 @@ class Diffusers(Family):
         network = _build(component, config, container)
         if not component.denoises:
             return Parts(network)
-        schedule, predictor, notes = read_schedule(container.metadata.get("scheduler"), component.class_name)
+        schedule, predictor, notes = read_schedule(container.metadata.get("scheduler"), component.class_name, container.path)
         options: dict = {}
         autoencoder = None
         if config[_ROOT]:
