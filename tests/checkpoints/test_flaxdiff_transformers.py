@@ -179,6 +179,23 @@ def test_state_spaces(bidirectional):
     assert config["sincos_position"] and config["rotary"]
 
 
+def test_state_spaces_of_the_release():
+    """FlaxDiff 0.2.11 adds the two directions up before the projection, and has a step for each channel, of which it takes the mean."""
+    early = ssm_block(8)
+    early["ssm"]["out_proj"] = dense((8,), (8,))
+    for way in ("s5_forward", "s5_backward"):
+        early["ssm"][way] = {**early["ssm"][way], "log_dt": (8,)}
+    shapes = Shapes(network(8, {"ssm_block_0": early}))
+    loaded, config = shapes.load()
+    assert not config["sincos_position"] and config["rotary"]
+    block, place = loaded.get_layer("ssm_block_0"), f"{Shapes.root}ssm_block_0/ssm/"
+    steps = np.exp(shapes.read(place + "s5_backward/log_dt"))
+    np.testing.assert_allclose(np.exp(array(block.backward.log_dt)), np.full(5, steps.mean()), rtol=1e-6)
+    a, b = np.random.default_rng(0).standard_normal((2, 3, 8)).astype("float32")
+    expected = (a + b) @ shapes.read(place + "out_proj/kernel") + shapes.read(place + "out_proj/bias")
+    np.testing.assert_allclose(array(block.out(np.concatenate([a, b], axis=1))), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_widths_that_heads_do_not_divide():
     assert Shapes(network(10, {"mmdit_block_0": mm_block(10)})).load()[1]["head_dim"] == 4
 

@@ -49,7 +49,7 @@ def sizes_of(shapes, kind):
         found["num_layers"] = _count(shapes, r"mmdit_block_(\d+)/")
     else:
         found["num_layers"] = _count(shapes, r"(?:dit|ssm)_block_(\d+)/")
-    query = next((shape for name, shape in shapes.items() if name.endswith("/to_q/kernel")), None)
+    query = shapes_that_end(shapes, "/to_q/kernel")
     if query is not None:
         found |= {"num_heads": query[1], "head_dim": query[2]}
     else:
@@ -58,11 +58,16 @@ def sizes_of(shapes, kind):
         found["mlp_ratio"] = _ratio(shapes, width)
     if kind == "ssm_dit":
         kinds = ["ssm" if any(name.startswith(f"ssm_block_{i}/") for name in shapes) else "attn" for i in range(found["num_layers"])]
-        state = next(shape for name, shape in shapes.items() if name.endswith("/log_A_real"))
+        state = shapes_that_end(shapes, "/log_A_real")
         found |= {"block_pattern": kinds, "ssm_state_dim": state[0]}
         found["bidirectional_ssm"] = any("/s5_backward/" in name for name in shapes)
         found["use_2d_fusion"] = any("/spatial_fusion/" in name for name in shapes)
     return found
+
+
+def shapes_that_end(shapes, end):
+    """The shape of the first weight whose name ends so, or None."""
+    return next((shape for name, shape in shapes.items() if name.endswith(end)), None)
 
 
 def stages_of(shapes):
@@ -146,13 +151,28 @@ def order_of(shapes, arguments, assumed):
     return "hilbert_cropped"
 
 
-def positions_of(container, kind, order, arguments, facts):
+def is_early_state_space(shapes):
+    """Whether state spaces are those of FlaxDiff 0.2.11: a step for each channel, and a projection of the sum of both directions."""
+    width = shapes_that_end(shapes, "/D")[0]
+    projection, steps, states = (shapes_that_end(shapes, end) for end in ("/ssm/out_proj/kernel", "/log_dt", "/log_A_real"))
+    return projection == (width, width) if projection else steps != states
+
+
+def positions_of(container, shapes, kind, order, arguments, facts, assumed):
     """How positions are told."""
     if kind == "uvit":
         return {}
     present = str(facts.get("era", "")).startswith("head")
     day = code_date(container, facts)
-    told = kind in ("dit", "ssm_dit") and (present or kind == "ssm_dit" or day is None or day >= _POSITIONS)
+    if kind == "ssm_dit":
+        told = not is_early_state_space(shapes)
+    else:
+        told = kind == "dit" and (present or day is None or day >= _POSITIONS)
+        if told and not present and "sincos_position" not in arguments:
+            assumed.append(
+                "Assumed: the code of 14 April 2026 or later, where positions are added to patches (trained with an older one, such as the "
+                "release 0.2.11: config={'sincos_position': False, 'rotary': True})."
+            )
     return {
         "sincos_position": arguments.get("sincos_position", told),
         "rotary": arguments.get("rotary", order == "raster" or not told),

@@ -11,6 +11,8 @@ positions, which DiT got under unchanged names that day.
 
 import re
 
+import numpy as np
+
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.flaxdiff import (
@@ -24,6 +26,7 @@ from keras_diffusion.checkpoints.families.flaxdiff import (
 )
 from keras_diffusion.checkpoints.families.flaxdiff_transformer_sizes import (
     check_heads,
+    is_early_state_space,
     names_of,
     order_of,
     output_of,
@@ -103,7 +106,7 @@ class FlaxDiffTransformer(FlaxDiffFamily):
         return {
             "input_shape": shape,
             **found,
-            **positions_of(container, kind, order, arguments, facts),
+            **positions_of(container, shapes, kind, order, arguments, facts, assumed),
             **({"activation": activation_of(arguments.get("activation", "swish"))} if kind == "uvit" else {}),
             "context_dim": shapes[names["context"] + "/kernel"][0] if names["context"] else None,
             "norm_epsilon": arguments.get("norm_epsilon", 1e-5),
@@ -152,7 +155,11 @@ class FlaxDiffTransformer(FlaxDiffFamily):
                 yield from _dit_block(layer, name)
 
     def sources(self, container, root, network, config):
-        yield from super().sources(container, root, network, config)
+        for variable, source in super().sources(container, root, network, config):
+            if source.names[0].endswith("/ssm/out_proj/kernel") and container.tensors[source.names[0]].shape[0] != variable.shape[0]:
+                # FlaxDiff 0.2.11 adds the two directions up; here, as in later code, they lie side by side.
+                source = Source(source.names, lambda array: np.concatenate([array, array]))
+            yield variable, source
         for layer in network.layers:
             if isinstance(layer, LearnedPosition):
                 yield layer.table, Source((f"{root}pos_encoding",), lambda array: array[0])
@@ -199,10 +206,16 @@ def _dit_block(block, name):
 
 def _state_spaces(container, block, name):
     """Pairs (variable, `Source`) of what a block has instead of attention. B and C lie the other way round in the file."""
+
+    def mean_step(array):  # FlaxDiff 0.2.11 has a step for each channel, and uses their mean for all states
+        return np.full(block.state_dim, np.log(np.mean(np.exp(array))), array.dtype)
+
+    early = is_early_state_space({f"/{key}": shape for key, shape in shapes_of(container, name).items()})
     spaces = {"ssm/s5_forward": block.mixer, "ssm/s5_backward": block.backward} if block.bidirectional else {"ssm": block.mixer}
     for place, layer in spaces.items():
         for variable in layer.weights:
             combine = (lambda array: array.T) if len(variable.shape) == 2 else None
+            combine = mean_step if early and variable.name == "log_dt" else combine
             yield variable, Source((f"{name}{place}/{_STATE_SPACE[variable.name]}",), combine)
     kernels = sorted(key for key in container.tensors if key.startswith(f"{name}spatial_fusion/") and key.endswith("kernel"))
     for convolution, key in zip(block.convolutions, kernels, strict=False):
