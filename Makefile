@@ -3,7 +3,8 @@
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
 #
-# make bench measures what generation costs beside the network itself; make solvers writes docs/solvers.md anew (about a minute).
+# make bench measures what generation costs beside the network itself; make bench-networks compares networks with FlaxDiff's and diffusers'
+# own (installs both); make solvers writes docs/solvers.md anew (about a minute).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Two processes: most of the time goes into compiling small programs, which uses one core.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=10
 
-.PHONY: demo test lint test-jax test-tensorflow test-torch bench solvers clean help
+.PHONY: demo test lint test-jax test-tensorflow test-torch bench bench-networks solvers clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -55,6 +56,15 @@ test-torch: .venv/test-installed
 
 bench: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/generate_overhead.py
+
+# FlaxDiff and diffusers go into a folder of their own: their dependencies would change what is tested.
+.venv/peers-installed: .venv/test-installed
+	$(PIP) --target .venv/peers --no-deps flaxdiff==0.2.11 flax==0.12.8 optax chex einops msgpack orbax-checkpoint tensorstore treescope diffusers==0.42.1
+	$(PIP) --target .venv/peers huggingface_hub safetensors importlib_metadata regex requests filelock
+	@touch $@
+
+bench-networks: .venv/peers-installed
+	KERAS_BACKEND=jax PYTHONPATH=$(CURDIR)/.venv/peers $(BIN)/python benchmarks/networks.py --out docs/networks.md
 
 solvers: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs

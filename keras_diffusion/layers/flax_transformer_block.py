@@ -137,7 +137,7 @@ class FlaxTransformerBlock(keras.layers.Layer):
             return layer
 
         self.norm_in = self._norm("norm_in", channels) if self.norm_inputs else None
-        self.project_in = self._dense(inner, "project_in", channels) if self.use_projection else None
+        self.project_in = self._dense(inner, "project_in", channels, use_bias=False) if self.use_projection else None
         self.attention1 = self.attention2 = self.norm1 = self.norm2 = None
         if self.use_self_and_cross and not (self.only_pure_attention and self.cross_attention):
             self.norm1 = None if self.only_pure_attention else self._norm("norm1", inner)
@@ -149,7 +149,7 @@ class FlaxTransformerBlock(keras.layers.Layer):
             self.norm3 = self._norm("norm3", inner)
             self.feed_forward1 = self._dense(8 * inner, "feed_forward1", inner)
             self.feed_forward2 = self._dense(inner, "feed_forward2", 4 * inner, self._last())
-        self.project_out = self._dense(channels, "project_out", inner, self._last()) if self.use_projection else None
+        self.project_out = self._dense(channels, "project_out", inner, self._last(), use_bias=False) if self.use_projection else None
 
     def call(self, x, context=None, training=False):
         self._check_context(context)
@@ -194,8 +194,8 @@ class FlaxTransformerBlock(keras.layers.Layer):
         layer.build((None, None, channels))
         return layer
 
-    def _dense(self, units, name, inputs, initializer="glorot_uniform"):
-        layer = unbuilt_dense(units, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
+    def _dense(self, units, name, inputs, initializer="glorot_uniform", use_bias=True):
+        layer = unbuilt_dense(units, kernel_initializer=initializer, use_bias=use_bias, name=name, dtype=self.dtype_policy)
         layer.build((None, None, inputs))
         return layer
 

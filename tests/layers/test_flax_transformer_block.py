@@ -139,7 +139,7 @@ def test_block_errors(options, text):
 
 
 def test_call_errors():
-    with pytest.raises(ValueError, match="must be an integer, from 1 to the number of channels, 6. Received: num_heads=7"):
+    with pytest.raises(ValueError, match="must be an integer from 1 to the 6 channels. Received: num_heads=7"):
         FlaxTransformerBlock(num_heads=7)(X)
     with pytest.raises(ValueError, match="needs a context"):
         FlaxTransformerBlock(num_heads=2, cross_attention=True)(X)
