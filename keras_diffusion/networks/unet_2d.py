@@ -54,6 +54,7 @@ class UNet2D(Network):
         up_types: types of the levels on the way up, coarsest first; None (default): the mirror image of `down_types`.
         num_res_blocks: blocks n per level on the way down; n + 1 on the way up. Default 2.
         head_dim: channels per head of attention; None for one head. Default 8.
+        num_heads: number of heads at every level, instead of `head_dim`. Default None.
         middle: "attention" (default), "blocks" (two blocks without attention) or None for no middle.
         middle_norm: whether attention in the middle normalizes its input. Default True; diffusers' networks with "scale_shift" do not.
         middle_norm_groups: groups of that norm; None (default): `norm_groups`.
@@ -64,6 +65,8 @@ class UNet2D(Network):
         time_injection: "add" (default) or "scale_shift"; see `ResidualBlock`.
         time_embedding: "sinusoidal" (default), or "fourier": Gaussian frequencies of log σ, and the output divided by σ.
         time_dim: size of the condition vector; None (default): 4·widths[0].
+        time_features: size of the sinusoidal embedding; None (default): widths[0].
+        time_scale: factor on the timestep in it. Default 1; 1000/T in networks that see all numbers of timesteps as 0 … 1000.
         cos_first: whether the cosines of the sinusoidal embedding come first. Default True.
         freq_shift: its frequencies are 10000^(−k/(half − freq_shift)). Default 0; 1 in the DDPM networks.
         downsample_type, upsample_type: "conv" (default) or "resnet", in levels with attention.
@@ -102,6 +105,7 @@ class UNet2D(Network):
         up_types=None,
         num_res_blocks=2,
         head_dim=8,
+        num_heads=None,
         middle="attention",
         middle_norm=True,
         middle_norm_groups=None,
@@ -112,6 +116,8 @@ class UNet2D(Network):
         time_injection="add",
         time_embedding="sinusoidal",
         time_dim=None,
+        time_features=None,
+        time_scale=1.0,
         cos_first=True,
         freq_shift=0,
         downsample_type="conv",
@@ -148,7 +154,8 @@ class UNet2D(Network):
         if time_embedding == "fourier":
             embedding = FourierEmbedding(2 * widths[0], scale=_FOURIER_SCALE, log=True, name="time_embedding")(inputs["noise_level"])
         else:
-            embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
+            features = time_features or widths[0]
+            embedding = sinusoidal_embedding(features, freq_shift, cos_first, time_scale)(inputs["noise_level"])
         embedding = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=wide)(embedding)
         embedding = unbuilt_dense(dim, name="time_dense2", dtype=wide)(embedding)
         if num_classes is not None:
@@ -161,7 +168,8 @@ class UNet2D(Network):
             return ResidualBlock(width, name=f"{name}_residual", **options)(h, embedding)
 
         def attend(h, name, **options):
-            options = {"head_dim": head_dim or h.shape[-1], "flash_attention": flash_attention, **norm, **options}
+            heads = {"head_dim": head_dim or h.shape[-1]} if num_heads is None else {"num_heads": num_heads}
+            options = {**heads, "flash_attention": flash_attention, **norm, **options}
             return AttentionBlock(name=f"{name}_attention", **options)(h)
 
         h = inputs["x"]
@@ -217,6 +225,7 @@ class UNet2D(Network):
             "up_types": list(up_types),
             "num_res_blocks": num_res_blocks,
             "head_dim": head_dim,
+            "num_heads": num_heads,
             "middle": middle,
             "middle_norm": middle_norm,
             "middle_norm_groups": middle_norm_groups,
@@ -227,6 +236,8 @@ class UNet2D(Network):
             "time_injection": time_injection,
             "time_embedding": time_embedding,
             "time_dim": time_dim,
+            "time_features": time_features,
+            "time_scale": time_scale,
             "cos_first": cos_first,
             "freq_shift": freq_shift,
             "downsample_type": downsample_type,
@@ -246,12 +257,13 @@ class UNet2D(Network):
             self.null_labels = None
 
 
-def sinusoidal_embedding(dim, freq_shift, cos_first):
-    """`SinusoidalEmbedding` with frequencies 10000^(−k/(dim/2 − freq_shift))."""
+def sinusoidal_embedding(dim, freq_shift, cos_first, scale=1.0):
+    """`SinusoidalEmbedding` with frequencies scale·10000^(−k/(dim/2 − freq_shift))."""
     half = dim // 2
     if not half > freq_shift:
         raise ValueError(f"An embedding of {dim} numbers has {half} frequencies, more than `freq_shift`. Received: freq_shift={freq_shift}")
-    return SinusoidalEmbedding(dim, 10000.0 ** (half / (half - freq_shift)), cos_first=cos_first, name="time_embedding")
+    period = 10000.0 ** (half / (half - freq_shift))
+    return SinusoidalEmbedding(dim, period, scale=scale, cos_first=cos_first, name="time_embedding")
 
 
 def complete_types(down_types, up_types, levels):

@@ -8,10 +8,13 @@ from keras_diffusion.networks import DiTTransformer2D, UNet2D
 
 UNET = {"widths": (8, 12), "num_res_blocks": 1, "head_dim": 4, "norm_groups": 4}
 ADM = {"time_injection": "scale_shift", "downsample_type": "resnet", "upsample_type": "resnet", "middle_norm": False}
+TIME = {"time_features": 16, "time_scale": 0.25}
 DIT = {"depth": 2, "num_heads": 2, "head_dim": 8}
 MADE = {
     "ddpm": lambda: UNet2D((None, None, 5), **UNET, num_classes=3, out_channels=2, dropout=0.1, freq_shift=1, symmetric=False),
-    "adm": lambda: UNet2D((None, None, 5), **UNET, **ADM, down_types=("AttnDownBlock2D", "DownBlock2D"), num_classes=3, out_channels=2),
+    "adm": lambda: UNet2D(
+        (None, None, 5), **UNET, **ADM, **TIME, num_heads=2, down_types=("AttnDownBlock2D", "DownBlock2D"), num_classes=3, out_channels=2
+    ),
     "resnet": lambda: UNet2D((4, 6, 5), **UNET, down_types=("ResnetDownsampleBlock2D", "DownBlock2D"), num_classes=3, out_channels=2),
     "fourier": lambda: UNet2D((4, 6, 5), **UNET, time_embedding="fourier", middle="blocks", num_classes=3, out_channels=2),
     "dit": lambda: DiTTransformer2D((4, 6, 5), **DIT, num_classes=3, out_channels=2, dropout=0.1),

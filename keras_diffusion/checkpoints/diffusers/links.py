@@ -145,6 +145,10 @@ class Tensors:
             n += 1
         return n
 
+    def names(self, *names):
+        """What tensors of these names are called in the container; those that it lacks keep theirs."""
+        return tuple(self._names.get(name, name) for name in names)
+
     def source(self, link):
         """The `Source` of a link's variable."""
         shape = tuple(link.variable.shape)
@@ -154,7 +158,7 @@ class Tensors:
         def combine(*arrays):
             return np.concatenate([_to_keras(array, part, flax, link.table) for array in arrays], axis=-1)
 
-        return Source(tuple(self._names.get(name, name) for name in link.names), combine)
+        return Source(self.names(*link.names), combine)
 
 
 def _to_keras(array, shape, flax, table):

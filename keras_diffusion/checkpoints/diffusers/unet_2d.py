@@ -8,6 +8,7 @@ from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Sp
 from keras_diffusion.networks import UNet2D
 from keras_diffusion.networks.unet_2d import DOWN_TYPES, UP_TYPES
 
+_NOT_THERE = {"num_heads": None, "time_features": None, "time_scale": 1.0}  # what the network here can have, and diffusers' has not
 _TIME = {"positional": "sinusoidal", "fourier": "fourier"}
 _PLACE = re.compile(r"(down|up|middle)(?:_(\d+))?(?:_(\d+))?(_downsample|_upsample)?(?:_(residual|attention|transformer))?")
 _LIST = {"residual": "resnets", "attention": "attentions", "transformer": "attentions"}
@@ -94,6 +95,9 @@ class UNet2DModel(Component):
 
     def config(self, network):
         has = network.get_config()
+        for key, value in _NOT_THERE.items():
+            if has[key] != value:
+                raise ValueError(f"A UNet2DModel of diffusers has {key}={value!r} alone. Received: a network with {key}={has[key]!r}")
         groups = has["middle_norm_groups"]
         if has["middle_norm"] and has["time_injection"] == "scale_shift":
             groups = groups or has["norm_groups"]

@@ -7,6 +7,7 @@ from keras_diffusion.checkpoints.families.flaxdiff_unet import FlaxDiffUNet
 from keras_diffusion.checkpoints.families.keras_cv import KerasCVStableDiffusion
 from keras_diffusion.checkpoints.families.keras_ddim import KerasDDIM
 from keras_diffusion.checkpoints.families.keras_ddpm import KerasDDPM
+from keras_diffusion.checkpoints.families.openai_unet import OpenAIUNet
 
 __all__ = [
     "Diffusers",
@@ -16,6 +17,7 @@ __all__ = [
     "KerasCVStableDiffusion",
     "KerasDDIM",
     "KerasDDPM",
+    "OpenAIUNet",
     "Parts",
     "Source",
     "families",
