@@ -4,6 +4,7 @@ from keras_diffusion.layers.adaptive_transformer_block import AdaptiveTransforme
 from keras_diffusion.layers.attention import Attention
 from keras_diffusion.layers.attention_block import AttentionBlock
 from keras_diffusion.layers.dit_block import DiTBlock
+from keras_diffusion.layers.edm_block import EDMBlock, SmoothDownsample
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
 from keras_diffusion.layers.label_embedding import LabelEmbedding
@@ -31,6 +32,7 @@ __all__ = [
     "AttentionBlock",
     "DiTBlock",
     "Downsample",
+    "EDMBlock",
     "FlaxFourierEmbedding",
     "FlaxTransformerBlock",
     "FourierEmbedding",
@@ -46,6 +48,7 @@ __all__ = [
     "SSMDiTBlock",
     "SequenceAttention",
     "SinusoidalEmbedding",
+    "SmoothDownsample",
     "SpatialTransformer",
     "StateSpace",
     "TimeProjection",

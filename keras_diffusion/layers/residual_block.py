@@ -101,20 +101,19 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, x_shape, embedding_shape=None):
         channels, rank = x_shape[-1], len(x_shape) - 2
         hidden_shape = (*x_shape[:-1], self.filters)
-        dtype = self.dtype_policy
-        self.norm1 = normalization(self.norm, channels, self.norm_groups, self.norm_epsilon, "norm1", dtype)
+        self.norm1 = self._normalization(channels, "norm1")
         self.norm1.build(x_shape)
         self.conv1 = self._convolution(rank, self.kernel_size, "conv1")
         self.conv1.build(x_shape)
         if self.time_injection is not None:
             outputs = self.filters * (2 if self.time_injection == "scale_shift" else 1)
-            self.time_projection = dense(outputs, embedding_shape[-1], "time_projection", dtype)
-        self.norm2 = normalization(self.norm, self.filters, self.norm_groups, self.norm_epsilon, "norm2", dtype)
+            self.time_projection = dense(outputs, embedding_shape[-1], "time_projection", self.dtype_policy)
+        self.norm2 = self._normalization(self.filters, "norm2")
         self.norm2.build(hidden_shape)
         self.conv2 = self._convolution(rank, self.kernel_size, "conv2", "zeros" if self.zero_init else "glorot_uniform")
         self.conv2.build(hidden_shape)
         self.shortcut = None
-        if channels != self.filters:
+        if self._has_shortcut(channels):
             self.shortcut = self._convolution(rank, 1, "shortcut")
             self.shortcut.build(x_shape)
 
@@ -132,12 +131,23 @@ class ResidualBlock(keras.layers.Layer):
         embedding = others.pop(0) if self.time_injection is not None else None
         h = self.activation(self.norm1(x))
         if self.resample is not None:
-            x, h = _resample(x, self.resample), _resample(h, self.resample)
+            x, h = self._resampled(x), self._resampled(h)
         h = self.conv1(h)
         h = self.activation(self.norm2(h) if embedding is None else self._inject(h, embedding))
         h = h * others.pop() if others else h
         h = (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
         return h if self.output_scale == 1 else h / self.output_scale
+
+    # What subclasses may do otherwise.
+
+    def _normalization(self, channels, name):
+        return normalization(self.norm, channels, self.norm_groups, self.norm_epsilon, name, self.dtype_policy)
+
+    def _has_shortcut(self, channels):
+        return channels != self.filters
+
+    def _resampled(self, x):
+        return _resample(x, self.resample)
 
     def _convolution(self, rank, kernel_size, name, initializer="glorot_uniform"):
         if not self.separable:

@@ -4,6 +4,7 @@ from keras_diffusion.networks.autoencoder_kl import AutoencoderKL
 from keras_diffusion.networks.ddpm_unet import DDPMUNet
 from keras_diffusion.networks.dit import SimpleDiT
 from keras_diffusion.networks.dit_transformer import DiTTransformer2D
+from keras_diffusion.networks.edm_unet import EDMUNet
 from keras_diffusion.networks.flax_unet import FlaxUNet
 from keras_diffusion.networks.hierarchical_mmdit import HierarchicalMMDiT
 from keras_diffusion.networks.mlp import MLP
@@ -25,6 +26,7 @@ __all__ = [
     "AutoencoderKL",
     "DDPMUNet",
     "DiTTransformer2D",
+    "EDMUNet",
     "FlaxUNet",
     "HierarchicalMMDiT",
     "HybridSSMAttentionDiT",

@@ -11,6 +11,8 @@ solve turns any network's output into (x0, ε), and a new parameterization is on
     edm         (σ/σ_d, −α·σ_d)/√(α²σ_d² + σ²)    –
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -27,7 +29,9 @@ _CONDITIONS = {
     "time": lambda level, timesteps: level.t,
     "timestep": lambda level, timesteps: level.t * timesteps - 1.0,
     "sigma": lambda level, timesteps: level.sigma / level.alpha,
+    "continuous_timestep": lambda level, timesteps: level.t * (timesteps - 1.0),
     "flow_timestep": lambda level, timesteps: level.sigma / (level.alpha + level.sigma) * timesteps,
+    "log_half_sigma": lambda level, timesteps: _log_ratio(level) - math.log(2.0),
     "noise_variance": lambda level, timesteps: level.sigma**2,
 }
 
@@ -42,9 +46,10 @@ class Predictor(keras.layers.Layer):
 
     Args:
         condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default); "log_snr"; "time", t;
-            "timestep", t·T − 1, for discretely trained networks; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α;
-            "noise_variance", σ².
-        timesteps: T, for "timestep" and "flow_timestep". Default 1000.
+            "timestep", t·T − 1, for discretely trained networks; "continuous_timestep", t·(T − 1), for those of the variance-preserving
+            SDE; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α; "log_half_sigma", log(σ/2α), for those of the
+            variance-exploding SDE; "noise_variance", σ².
+        timesteps: T, for the conditions with a T. Default 1000.
 
     Call arguments:
         output: network output, `(B, ...)`.

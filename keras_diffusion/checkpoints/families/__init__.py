@@ -7,9 +7,11 @@ from keras_diffusion.checkpoints.families.flaxdiff_unet import FlaxDiffUNet
 from keras_diffusion.checkpoints.families.keras_cv import KerasCVStableDiffusion
 from keras_diffusion.checkpoints.families.keras_ddim import KerasDDIM
 from keras_diffusion.checkpoints.families.keras_ddpm import KerasDDPM
+from keras_diffusion.checkpoints.families.nvidia_edm import NVIDIAEDM
 from keras_diffusion.checkpoints.families.openai_unet import OpenAIUNet
 
 __all__ = [
+    "NVIDIAEDM",
     "Diffusers",
     "Family",
     "FlaxDiffTransformer",

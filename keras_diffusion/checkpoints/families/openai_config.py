@@ -83,7 +83,7 @@ def read_structure(tensors, path, in_channels=None):
     return {
         "in_channels": inputs,
         "num_channels": num_channels,
-        "channel_mult": [_whole(width / num_channels) for width in widths],
+        "channel_mult": [whole(width / num_channels) for width in widths],
         "num_res_blocks": num_res_blocks,
         "attention": [f"{block}.1.qkv.weight" in tensors for block in first],
         "resblock_updown": any(f"output_blocks.{k}.{j}.{_RESAMPLING[1]}" in tensors for k in ends for j in (1, 2)),
@@ -126,7 +126,7 @@ def complete_config(structure, given, path):
     config = {**structure, **_FREE, **guessed, **{name: value for name, value in given.items() if name in _FREE}}
     for name, value in given.items():
         if name in structure:
-            _must_agree(name, value, structure[name], path)
+            must_agree(name, value, structure[name], path)
     _check(config, given, path)
     config["assumed"] = _assumed(config, given, published)
     return config
@@ -152,7 +152,7 @@ def _check(config, given, path):
         if size is None:
             raise CheckpointError("`attention_resolutions` are sizes of images: pass `image_size` as well.", path)
         sizes = [size // 2**i for i in range(len(config["channel_mult"]))]
-        told = [n in _numbers(resolutions) for n in sizes]
+        told = [n in numbers(resolutions) for n in sizes]
         if told != config["attention"]:
             found = [n for n, has in zip(sizes, config["attention"]) if has]
             raise CheckpointError(
@@ -171,11 +171,12 @@ def _assumed(config, given, published):
     return (f"{why}; assumed: {values} (others: config={{…}}).",)
 
 
-def _must_agree(name, value, found, path):
+def must_agree(name, value, found, path):
+    """Raises CheckpointError where what the user says of `name` is not what the file has."""
     if name == "channel_mult":
         if value == "":
             return
-        value = _numbers(value)
+        value = numbers(value)
     if (list(value) if isinstance(value, (list, tuple)) else value) != found:
         raise CheckpointError(
             f"`{name}` follows from the shapes of the weights and cannot be another. Received: {name}={value!r}, the file has {found!r}",
@@ -183,11 +184,12 @@ def _must_agree(name, value, found, path):
         )
 
 
-def _numbers(value):
+def numbers(value):
     """The numbers of a flag, "32,16,8" or a list."""
     parts = value.split(",") if isinstance(value, str) else value
-    return [_whole(float(part)) for part in parts]
+    return [whole(float(part)) for part in parts]
 
 
-def _whole(value):
+def whole(value):
+    """A float as an int, where it is one."""
     return int(value) if value == int(value) else value
