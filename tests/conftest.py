@@ -27,6 +27,19 @@ def shared_compilations(tmp_path_factory):
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture
+def run_once():
+    """For tests that run a program once: JAX compiles it without optimizing, in a third of the time."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def keras2(tmp_path_factory):
     """Folder with the checkpoints of the two Keras examples; golden/README.md says what is in it."""
