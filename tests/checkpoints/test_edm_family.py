@@ -314,6 +314,7 @@ def test_inspects(files):
     assert (found.config["attn_resolutions"], found.config["sigma_max"], found.config["dropout"]) == ([2], 100.0, 0.1)
 
 
+@pytest.mark.slow
 def test_converts(files, tmp_path):
     report = checkpoints.convert(files["EDMPrecond"], tmp_path / "preset", verbose=0)
     model = keras_diffusion.DiffusionModel.from_preset(tmp_path / "preset")

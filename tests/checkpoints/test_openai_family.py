@@ -251,6 +251,15 @@ def test_a_class_for_no_class(folder, case):
     assert loaded.network.num_classes == loaded.network.null_labels == 2 and loaded.options == {}
 
 
+def test_only_what_diffusers_has_is_written_for_it(case, tmp_path):
+    path, has, told, _ = case
+    loaded = checkpoints.load(path, config=told, verbose=0)
+    key = "time_features=64" if has["channels"] == 64 else "num_heads=4"
+    with pytest.raises(ValueError, match=f"UNet2DModel of diffusers has .* alone. Received: a network with {key}"):
+        checkpoints.export(loaded, tmp_path / "diffusers")
+
+
+@pytest.mark.slow
 def test_converts(case, tmp_path):
     path, _, told, state = case
     torch.save({"step": 3, "model": state}, tmp_path / "model.pt")

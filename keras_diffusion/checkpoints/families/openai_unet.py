@@ -121,9 +121,10 @@ def _arguments(config):
     kinds = [("AttnDownBlock2D", "AttnUpBlock2D") if has else plain for has in config["attention"]]
     head_dim = config["num_head_channels"]
     resampling = "resnet" if resnet else "conv"
+    base, widths = config["num_channels"], [int(mult * config["num_channels"]) for mult in config["channel_mult"]]
     return {
         "input_shape": [config["image_size"], config["image_size"], config["in_channels"]],
-        "widths": [int(mult * config["num_channels"]) for mult in config["channel_mult"]],
+        "widths": widths,
         "down_types": [down for down, _ in kinds],
         "up_types": [up for _, up in reversed(kinds)],
         "num_res_blocks": config["num_res_blocks"],
@@ -133,8 +134,8 @@ def _arguments(config):
         "null_class": config["null_class"],
         "out_channels": 2 * config["in_channels"] if config["learn_sigma"] else None,
         "time_injection": "scale_shift" if config["use_scale_shift_norm"] else "add",
-        "time_dim": 4 * config["num_channels"],
-        "time_features": config["num_channels"],
+        "time_dim": None if base == widths[0] else 4 * base,
+        "time_features": None if base == widths[0] else base,
         "time_scale": 1000.0 / config["diffusion_steps"] if config["rescale_timesteps"] else 1.0,
         "downsample_type": resampling,
         "upsample_type": resampling,
