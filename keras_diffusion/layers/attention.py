@@ -77,6 +77,11 @@ class Attention(keras.layers.Layer):
         shape = ops.shape(tokens)
         return ops.reshape(tokens, (shape[0], shape[1], self.num_heads, self.head_dim))
 
+    def attention_projections(self):
+        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        names = ("to_q", "to_k", "to_v", "to_out")
+        return {name: getattr(self, name) for name in names}
+
     def compute_output_shape(self, x_shape, context_shape=None):
         return x_shape
 

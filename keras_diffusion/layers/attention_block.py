@@ -151,6 +151,11 @@ class AttentionBlock(keras.layers.Layer):
         if not self.cross_attention and context is not None:
             raise ValueError("A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False")
 
+    def attention_projections(self):
+        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        names = ("qkv", "out", *(("cross_q", "cross_kv", "cross_out") if self.cross_attention else ()))
+        return {name: getattr(self, name) for name in names}
+
     def compute_output_shape(self, x_shape, context_shape=None):
         return x_shape
 

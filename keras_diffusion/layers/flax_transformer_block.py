@@ -246,6 +246,11 @@ class _Attention(keras.layers.Layer):
         attended = ops.reshape(attended, shape)
         return self.to_out(ops.swapaxes(attended, 1, 2) if self.over == "columns" else attended)
 
+    def attention_projections(self):
+        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        names = ("to_q", "to_k", "to_v", "to_out")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
     def _heads(self, x):
         """`(…, C)` as `(sequences, positions, heads, d)`."""
         batch, width = ops.shape(x)[0], ops.shape(x)[-2]

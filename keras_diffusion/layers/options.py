@@ -5,6 +5,7 @@ import math
 import keras
 
 from keras_diffusion.layers.activations import ACTIVATIONS
+from keras_diffusion.layers.adaptable_dense import AdaptableDense
 from keras_diffusion.layers.initializers import RandomUniform, first_kernel
 
 NORMS = ("group", "rms")
@@ -50,8 +51,8 @@ def normalization(norm, channels, groups, epsilon, name, dtype):
 
 
 def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):
-    """`keras.layers.Dense` whose kernel starts as `initializers.first_kernel` says; not yet built."""
-    return keras.layers.Dense(units, kernel_initializer=first_kernel(kernel_initializer), **options)
+    """A dense layer that can take adapters, whose kernel starts as `initializers.first_kernel` says; not yet built."""
+    return AdaptableDense(units, kernel_initializer=first_kernel(kernel_initializer), **options)
 
 
 def dense(units, inputs, name, dtype, use_bias=True, kernel_initializer="glorot_uniform"):

@@ -76,6 +76,11 @@ class SequenceAttention(keras.layers.Layer):
         layer.build((None, None, inputs))
         return layer
 
+    def attention_projections(self):
+        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        names = ("query", "key", "value", "out")
+        return {name: getattr(self, name) for name in names}
+
     def compute_output_shape(self, x_shape, context_shape=None):
         return x_shape
 

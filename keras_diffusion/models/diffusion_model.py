@@ -23,6 +23,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.likelihood import LikelihoodMixin
@@ -35,7 +36,7 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
+class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
     """Trains a denoising network and samples from it.
 
     Args:

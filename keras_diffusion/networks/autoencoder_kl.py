@@ -18,6 +18,7 @@ from keras import ops
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
+from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 from keras_diffusion.layers.options import convolution, get_activation, normalization
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
@@ -26,7 +27,7 @@ _LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 @serializable
-class AutoencoderKL(keras.Model):
+class AutoencoderKL(LoRAMixin, keras.Model):
     """Encoder and decoder between images and latents; `DiffusionModel(autoencoder=…)` diffuses the latents.
 
     Args:
@@ -228,4 +229,5 @@ class AutoencoderKL(keras.Model):
             "quant_convs": list(self.quant_convs),
             "attention": self.attention,
             "activation": keras.activations.serialize(self.activation),
+            **adapters_config(self),
         }

@@ -16,6 +16,7 @@ import keras
 
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
+from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 
 networks = Registry("network")
 
@@ -23,7 +24,7 @@ TIME_EMBEDDINGS = ("fourier", "sinusoidal")
 
 
 @networks.base
-class Network(keras.Model):
+class Network(LoRAMixin, keras.Model):
     """Base class of networks.
 
     Args:
@@ -79,11 +80,7 @@ class Network(keras.Model):
 
     def get_config(self):
         policy = keras.dtype_policies.serialize(self.dtype_policy)
-        return {"name": self.name, "trainable": self.trainable, "dtype": policy, **self._arguments}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+        return {"name": self.name, "trainable": self.trainable, "dtype": policy, **self._arguments, **adapters_config(self)}
 
 
 def check_size(size, multiple):

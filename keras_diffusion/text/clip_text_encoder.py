@@ -16,11 +16,12 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import TransformerBlock
+from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 from keras_diffusion.layers.options import embedding_table, get_activation
 
 
 @serializable
-class CLIPTextEncoder(keras.Model):
+class CLIPTextEncoder(LoRAMixin, keras.Model):
     """Causal transformer on tokens. The defaults are those of Stable Diffusion 1.
 
     Args:
@@ -101,4 +102,5 @@ class CLIPTextEncoder(keras.Model):
             "depth": self.depth,
             "num_heads": self.num_heads,
             "activation": self.activation,
+            **adapters_config(self),
         }

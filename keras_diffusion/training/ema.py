@@ -9,6 +9,8 @@ average that Keras optimizers offer overwrites the trained weights at the end of
 import keras
 from keras import ops
 
+from keras_diffusion.layers.lora import adapter_variables
+
 
 class WeightAverage(keras.layers.Layer):
     """A frozen copy of a network that follows it.
@@ -46,12 +48,25 @@ class WeightAverage(keras.layers.Layer):
         decay = ops.minimum(self.decay, (1.0 + updates) / (10.0 + updates))
         if every > 1:
             decay = ops.where(self.num_calls % every == every - 1, decay, 1.0)
-        for average, variable in zip(self.network.weights, network.weights, strict=True):
+        pairs = zip(self.network.weights, network.weights, strict=True)
+        if getattr(network, "adapters", None):  # all else is frozen
+            pairs = zip(adapter_variables(self.network), adapter_variables(network), strict=True)
+        for average, variable in pairs:
             value = ops.stop_gradient(ops.convert_to_tensor(variable))
             if keras.backend.is_float_dtype(average.dtype):
                 value = average + ops.cast(1.0 - decay, average.dtype) * (value - average)
             average.assign(value)
         self.num_calls.assign(self.num_calls + 1)
+
+    def take_adapters_of(self, network):
+        """Gives the average the adapters of `network`, and counts the updates from 0: they start at no change.
+
+        Args:
+            network: the network that is trained.
+        """
+        self.network.take_adapters_of(network)
+        self.network.trainable = False
+        self.num_calls.assign(0)
 
 
 def copy_of(network):
