@@ -4,6 +4,7 @@
     load(path)               network, noise schedule, predictor, normalizer
     convert(path, folder)    as a preset of this library
     export(model, folder)    as a folder of diffusers
+    save_lora, load_lora     adapters in files of their own
 
     load_text_to_image(folder, bpe_path)    Stable Diffusion from its files, ready to be told what to draw
 
@@ -17,6 +18,7 @@ from keras_diffusion.checkpoints.export import export
 from keras_diffusion.checkpoints.families import families
 from keras_diffusion.checkpoints.inspection import Inspection, inspect
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
+from keras_diffusion.checkpoints.lora import load_lora, save_lora
 from keras_diffusion.checkpoints.text_to_image import load_text_to_image
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "families",
     "inspect",
     "load",
+    "load_lora",
     "load_text_to_image",
     "open_container",
+    "save_lora",
 ]

@@ -39,7 +39,7 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
         the folder, as `pathlib.Path`.
 
     Raises:
-        ValueError: a network, schedule or predictor that diffusers does not have; an unknown format.
+        ValueError: a network, schedule or predictor that diffusers does not have; a network with adapters; an unknown format.
         FileExistsError: the folder exists and `overwrite` is False.
 
     Example:
@@ -95,6 +95,11 @@ def _component_files(folder, network, config, known):
         )
     class_name = {} if component.library == "transformers" else {"_class_name": component.class_name}
     config = {**class_name, **component.config(network), **config}
+    if network.adapters:
+        raise ValueError(
+            f"Whole models are written without adapters. Received: a {type(network).__name__} with {len(network.adapters)}. Call merge_lora() "
+            "first, or write the adapters alone with save_lora"
+        )
     links = list(component.links(network, {**config, **{key: known[key] for key in _OURS if key in known}}))
     prefix = f"{folder}/" if folder else ""
     return {f"{prefix}config.json": config, f"{prefix}{component.weights_file}": links}

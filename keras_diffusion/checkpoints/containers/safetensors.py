@@ -98,15 +98,16 @@ class Safetensors(NamedTensors):
         return read_numbers(self._source, self._offsets[name], name, dtype, prod(shape)).reshape(shape)
 
 
-def write_safetensors(path, tensors):
+def write_safetensors(path, tensors, metadata=None):
     """Writes a `.safetensors` file, first under a temporary name.
 
     Args:
         path: the file; an existing one is replaced.
         tensors: dict from names to NumPy arrays.
+        metadata: dict of strings for the header; default none.
     """
     names = {dtype: code for code, dtype in _DTYPES.items()}
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header, end = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
     for name, array in sorted(tensors.items()):
         header[name] = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
         end += array.nbytes

@@ -53,10 +53,15 @@ class Link(NamedTuple):
 
 def layer_links(prefix, layer, kernel=None):
     """Links of a layer with the weights of a dense layer, convolution, norm or embedding."""
-    for variable in layer.weights:
+    for variable in _own_weights(layer):
         leaf, shape = variable.path.rsplit("/", 1)[-1], tuple(variable.shape)
         size = None if leaf != "kernel" else kernel or (shape if len(shape) == 4 else None)
         yield Link(variable, (f"{prefix}.{_LEAVES[leaf]}",), size, leaf == "embeddings")
+
+
+def _own_weights(layer):
+    """Without those of an adapter."""
+    return [variable for variable in layer.weights if not variable.name.startswith("lora_")]
 
 
 def pointwise(layer):
@@ -77,7 +82,7 @@ def residual_links(prefix, block):
 def attention_links(prefix, block):
     """Links of an `AttentionBlock`."""
     yield from layer_links(f"{prefix}.group_norm", block.norm1)
-    for variable, leaf in zip(block.qkv.weights, ("weight", "bias"), strict=True):
+    for variable, leaf in zip(_own_weights(block.qkv), ("weight", "bias"), strict=True):
         yield Link(variable, tuple(f"{prefix}.{part}.{leaf}" for part in ("to_q", "to_k", "to_v")))
     yield from layer_links(f"{prefix}.to_out.0", block.out)
 
