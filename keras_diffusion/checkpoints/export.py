@@ -97,8 +97,8 @@ def _component_files(folder, network, config, known):
     config = {**class_name, **component.config(network), **config}
     if network.adapters:
         raise ValueError(
-            f"Whole models are written without adapters. Received: a {type(network).__name__} with {len(network.adapters)}. Call merge_lora() "
-            "first, or write the adapters alone with save_lora"
+            f"Whole models are written without adapters. Received: a {type(network).__name__} with {len(network.adapters)}. "
+            "Call merge_lora() first, or write the adapters alone with save_lora"
         )
     links = list(component.links(network, {**config, **{key: known[key] for key in _OURS if key in known}}))
     prefix = f"{folder}/" if folder else ""

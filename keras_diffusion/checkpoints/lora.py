@@ -3,39 +3,22 @@
     save_lora(model, "style.safetensors")      a few megabytes, which diffusers reads as well where it has the network
     load_lora(model, "style.safetensors")      on the same weights; or `merge=True`: straight into the kernels
 
-How the tensors are called is in lora_file.py; which kernel a name of diffusers means is known from diffusers/, as for whole models.
+How the tensors are called is in lora_file.py, which kernels they are for in lora_places.py.
 """
 
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
-from keras_diffusion.checkpoints.diffusers import Link, component_of_network
-from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.checkpoints.lora_file import OWN_KEY, read_pairs, some, split_name
-from keras_diffusion.layers.lora import LoRAMixin, dense_layers
+from keras_diffusion.checkpoints.lora_file import OWN_KEY, read_pairs
+from keras_diffusion.checkpoints.lora_places import assign_names, check_fits, parts_of, places_of
+from keras_diffusion.layers.lora import dense_layers
 from keras_diffusion.models.diffusion_model import DiffusionModel
-
-
-class Place(NamedTuple):
-    """The kernel that a module of a file means.
-
-    Fields:
-        link: the `Link` of the kernel.
-        index: which of the modules that lie side by side in it.
-        path, layer: of the dense layer here; None for a convolution.
-    """
-
-    link: Link
-    index: int
-    path: str | None
-    layer: Any
 
 
 def save_lora(model, path, weights="ema"):
@@ -44,7 +27,7 @@ def save_lora(model, path, weights="ema"):
     Networks that diffusers has get diffusers' names; B is written with α/r in it, so that every reader gets the same product.
 
     Args:
-        model: `DiffusionModel`, `TextToImage` (the text encoder's adapters are written too, where it has some), a network or a text encoder.
+        model: `DiffusionModel`, `TextToImage` (with the text encoder's adapters, where it has some), a network or a text encoder.
         path: the file, `.safetensors`; an existing one is replaced.
         weights: "ema" (default), the average of a `DiffusionModel`, where there is one; or "raw".
 
@@ -65,12 +48,12 @@ def save_lora(model, path, weights="ema"):
     if weights not in ("ema", "raw"):
         raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
     tensors, alphas = {}, {}
-    for part, networks in _parts(model).items():
-        for module, place in _places(networks[-1 if weights == "ema" else 0]).items():
+    for part, networks in parts_of(model).items():
+        for module, place in places_of(networks[-1 if weights == "ema" else 0]).items():
             if place.layer is not None and place.layer.lora_enabled:
                 name, layer = f"{part}.{module}", place.layer
                 a, b = (ops.convert_to_numpy(variable) for variable in (layer.lora_kernel_a, layer.lora_kernel_b))
-                b = np.split(b, len(place.link.names), axis=-1)[place.index] * np.float32(layer.lora_alpha / layer.lora_rank)
+                b = np.split(b, len(place.link.names), axis=-1)[place.number] * np.float32(layer.lora_alpha / layer.lora_rank)
                 kernel = place.link.kernel
                 down = a.T if kernel is None else a.reshape(*kernel[:3], -1).transpose(3, 2, 0, 1)
                 up = b.T if kernel is None else b.T[:, :, None, None]
@@ -111,18 +94,18 @@ def load_lora(model, path, scale=1.0, merge=False):
     """
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
         raise ValueError(f"`scale` is a factor on what adapters add, a finite number. Received: scale={scale!r}")
-    parts = _parts(model)
+    parts = parts_of(model)
     with open_container(path) as container:
         pairs = read_pairs(container)
-    names = _assign_names(pairs, parts, alone=not isinstance(model, DiffusionModel), path=path)
+    names = assign_names(pairs, parts, alone=not isinstance(model, DiffusionModel), path=path)
     matched, plans = {}, []
     for part, networks in parts.items():
         chosen = names[part]
         for network in networks if chosen else ():
-            places = _places(network)
+            places = places_of(network)
             for module, pair in chosen.items():
-                _check(pair, places[module], merge, path)
-                matched[pair.name] = places[module].link.variable.path if merge else places[module].path
+                check_fits(pair, places[module], merge, path)
+                matched.setdefault(pair.name, places[module].link.variable.path if merge else places[module].path)
             plans.append((network, _sums(chosen, places, scale) if merge else _layers(chosen, places, scale)))
     if merge:
         for _, sums in plans:
@@ -142,88 +125,6 @@ def load_lora(model, path, scale=1.0, merge=False):
                 layer.lora_kernel_a.assign(a)
                 layer.lora_kernel_b.assign(b * np.float32(alpha / layer.lora_alpha))
     return matched
-
-
-def _parts(model):
-    """Dict from the parts of a model, by diffusers' names of them, to their networks: one, or one and its average."""
-    if isinstance(model, DiffusionModel):
-        average = [] if model.average is None else [model.average.network]
-        found = [[model.network, *average], [getattr(model, "text_encoder", None)]]
-    else:
-        found = [[model]]
-    parts = {}
-    for networks in found:
-        if isinstance(networks[0], LoRAMixin):
-            component = component_of_network(networks[0])
-            parts["network" if component is None else component.folder] = networks
-    if not parts:
-        raise ValueError(f"Adapters are for networks of this library, and models with one. Received: a {type(model).__name__}")
-    return parts
-
-
-def _places(network):
-    """Dict from modules, by their names in files, to `Place`s."""
-    layers = list(dense_layers(network))
-    component = component_of_network(network)
-    if component is None:
-        return {path.replace("/", "."): Place(Link(layer._kernel, (path,)), 0, path, layer) for path, layer in layers}
-    known = {id(layer._kernel): (path, layer) for path, layer in layers}
-    return {
-        name.removesuffix(".weight"): Place(link, i, *known.get(id(link.variable), (None, None)))
-        for link in component.links(network, component.config(network))
-        if link.variable.name == "kernel"
-        for i, name in enumerate(link.names)
-    }
-
-
-def _assign_names(pairs, parts, alone, path):
-    """For each part, a dict from modules to the pairs of the file that are for them."""
-    modules = {part: {name: name for name in _places(networks[0])} for part, networks in parts.items()}
-    flat = {part: {name.replace(".", "_"): name for name in known} for part, known in modules.items()}
-    names, unknown, others = {part: {} for part in parts}, [], set()
-    for pair in pairs:
-        told, module = split_name(pair.name)
-        part = next(iter(parts)) if told is None else told
-        if part not in parts:
-            others.add(part)
-            continue
-        known = modules[part].get(module) or flat[part].get(module)
-        if known is None:
-            unknown.append(pair.name)
-        elif known in names[part]:
-            raise CheckpointError(f"A layer takes one adapter. Received two for {known}: {names[part][known].name}, {pair.name}.", path)
-        else:
-            names[part][known] = pair
-    if unknown:
-        raise CheckpointError(
-            f"The file has adapters for {len(unknown)} modules (of {len(pairs)}) that this model does not have: {some(unknown)}. It was "
-            "made for another network",
-            path,
-        )
-    if others and not (alone and any(names.values())):
-        raise CheckpointError(
-            f"The file has adapters for parts that this model does not have: {', '.join(sorted(others))}. Received a model of: "
-            f"{', '.join(parts)}. load_lora(model.network, …) takes the network's alone",
-            path,
-        )
-    return names
-
-
-def _check(pair, place, merge, path):
-    if place.layer is None and not merge:
-        raise CheckpointError(
-            f"Adapters are for dense layers; this one is for a convolution: {pair.name}. Pass merge=True to add it to the kernel", path
-        )
-    shape = tuple(place.link.variable.shape)
-    kernel = place.link.kernel or (shape if len(shape) == 4 else (1, 1, *shape))
-    inputs, outputs = math.prod(shape[:-1]), shape[-1] // len(place.link.names)
-    window = pair.down.shape[2:] or (1, 1)
-    if window != tuple(kernel[:2]) or math.prod(pair.down.shape[1:]) != inputs or pair.up.shape[0] != outputs:
-        raise CheckpointError(
-            f"The matrices of an adapter are (r, {inputs}) and ({outputs}, r) for {place.link.variable.path}. Received: "
-            f"{tuple(pair.down.shape)} and {tuple(pair.up.shape)} for {pair.name}. The file was made for another network",
-            path,
-        )
 
 
 def _check_present(network, table):
@@ -259,7 +160,7 @@ def _sums(chosen, places, scale):
         parts = np.split(value, len(link.names), axis=-1)  # views of it
         for place, pair in group:
             a, b = _matrices(pair)
-            parts[place.index] += scale * pair.strength * (a.astype("float64") @ b).reshape(parts[place.index].shape)
+            parts[place.number] += scale * pair.strength * (a.astype("float64") @ b).reshape(parts[place.number].shape)
         sums.append((link.variable, value.astype("float32")))
     return sums
 
@@ -269,8 +170,8 @@ def _layers(chosen, places, scale):
     layers = {}
     for group in _by_kernel(chosen, places):
         place, first = group[0]
-        matrices = {p.index: (*_matrices(pair), pair.strength) for p, pair in group}
-        a, count = matrices[place.index][0], len(place.link.names)
+        matrices = {p.number: (*_matrices(pair), pair.strength) for p, pair in group}
+        a, count = matrices[place.number][0], len(place.link.names)
         shared = len(group) == count and all(np.array_equal(other, a) for other, _, _ in matrices.values())
         if shared:
             rank, alpha = a.shape[1], first.alpha

@@ -7,8 +7,8 @@
     kohya             lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight, ….lora_up.weight, ….alpha
     this library      diffusers' names where diffusers has the network; else network.<path of the layer>.lora_A.weight
 
-α is a tensor `….alpha`; or, in PEFT's way, a number in `lora_adapter_metadata` of the header or in `adapter_config.json` beside the file; or
-it is r.
+α is a tensor `….alpha`; or, in PEFT's way, a number in `lora_adapter_metadata` of the header or in `adapter_config.json` beside the file;
+or it is r.
 
 References: Hu et al., arXiv:2106.09685; diffusers, loaders/lora_pipeline.py, PEFT, tuners/lora/config.py, kohya-ss, networks/lora.py.
 """
@@ -111,8 +111,7 @@ def split_name(name):
     name = name.removeprefix(_PEFT_PREFIX)
     first, _, rest = name.partition(".")
     part, module = (first, rest) if first in PREFIXES and rest else (None, name)
-    module = module.replace(".processor.", ".")
-    return part, re.sub(r"\.to_out$", ".to_out.0", module)
+    return part, module.replace(".processor.", ".")
 
 
 def some(names, limit=4):

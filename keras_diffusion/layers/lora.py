@@ -22,7 +22,7 @@ TARGETS = ("attention", "dense")
 class LoRAMixin:
     """Gives a network adapters. Goes before `keras.Model` in the bases; `get_config` of the class must add `adapters_config(self)`."""
 
-    _frozen_for_adapters = frozenset()
+    _frozen_for_adapters: frozenset = frozenset()
 
     def enable_lora(self, rank, alpha=None, target="attention"):
         """Adds low-rank adapters, which do not change the output at first, and freezes all other weights.
@@ -119,7 +119,7 @@ class LoRAMixin:
             raise ValueError("This network has no adapters. Call enable_lora(rank) first, or load some with checkpoints.load_lora")
         for layer in adapted:
             layer.remove_lora(merge)
-        for variable in self.variables:
+        for variable in self.variables if self.trainable else ():  # an average stays frozen
             if id(variable) in self._frozen_for_adapters:
                 variable.trainable = True
         self._frozen_for_adapters = frozenset()
@@ -164,7 +164,7 @@ def chosen_layers(network, target):
             raise ValueError(f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}")
         chosen = [path for path in layers if any(_ends_with(path, name) for name in target)]
     else:
-        raise ValueError(f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: {target!r}")
+        raise ValueError(f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: target={target!r}")
     if not chosen:
         raise ValueError(f"This network has no layers to adapt. Received: target={target!r}. Dense layers of any kind: target='dense'")
     return chosen
