@@ -164,7 +164,9 @@ def chosen_layers(network, target):
             raise ValueError(f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}")
         chosen = [path for path in layers if any(_ends_with(path, name) for name in target)]
     else:
-        raise ValueError(f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: target={target!r}")
+        raise ValueError(
+            f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: target={target!r}"
+        )
     if not chosen:
         raise ValueError(f"This network has no layers to adapt. Received: target={target!r}. Dense layers of any kind: target='dense'")
     return chosen

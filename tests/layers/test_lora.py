@@ -175,7 +175,11 @@ def trained(tmp_path_factory):
     model = kd.DiffusionModel(network, seed=0, ema=0.5)
     model.compile(keras.optimizers.Adam(0.02))
     data = {"images": np.full((16, 4, 4, 1), 0.5, "float32"), "labels": np.arange(16) % 3}
-    found = {"trainable": len(model.trainable_variables), "made_before": model.generate(2, num_steps=2, seed=0), "average_before": model.average.network.get_weights()}
+    found = {
+        "trainable": len(model.trainable_variables),
+        "made_before": model.generate(2, num_steps=2, seed=0),
+        "average_before": model.average.network.get_weights(),
+    }
     model.enable_lora(2, alpha=8)
     found |= {"made_at_first": model.generate(2, num_steps=2, seed=0), "before": network.get_weights()}
     losses = model.fit(data, epochs=12, batch_size=8, verbose=0).history["loss"]
