@@ -35,6 +35,10 @@ NETWORKS = {
     networks.DiTTransformer2D: ({"patch_size": 2, "depth": 2, "num_heads": 2, "head_dim": 4, "num_classes": 3}, 2 * 4),
 }
 
+# One network for each kind of attention runs on every backend.
+FIRST = (networks.UNet2D, networks.UNet2DCondition, networks.FlaxUNet, networks.SimpleDiT, networks.UViT)
+CASES = [pytest.param(cls, id=cls.__name__, marks=[] if cls in FIRST else pytest.mark.slow) for cls in NETWORKS]
+
 
 def draw(network, seed=0):
     rng = np.random.RandomState(seed)
@@ -70,7 +74,7 @@ def test_every_network_that_may_have_attention_is_here():
     }
 
 
-@pytest.mark.parametrize("cls", NETWORKS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CASES)
 def test_every_network(cls):
     arguments, count = NETWORKS[cls]
     network = draw(cls((4, 4, 1), **arguments))
