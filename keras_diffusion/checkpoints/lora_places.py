@@ -96,6 +96,7 @@ def assign_names(pairs, parts, alone, path):
 
 
 def check_fits(pair, place, merge, path):
+    """Raises CheckpointError unless the matrices have the sizes of the kernel, and it is that of a dense layer or is merged into."""
     if place.layer is None and not merge:
         raise CheckpointError(
             f"Adapters are for dense layers; this one is for a convolution: {pair.name}. Pass merge=True to add it to the kernel", path
