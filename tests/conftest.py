@@ -16,28 +16,38 @@ import keras_diffusion as kd
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_compilations(tmp_path_factory):
-    """On JAX, tests that compile the same small program share the result."""
+    """On JAX, tests, and the processes that they start, share what they compile.
+
+    Most programs run once, so that compiling them costs more than running them: within the tests' own process the compiler optimizes
+    little, for half of the time. Processes that tests start (command line, notebooks, crossing of backends) compile as users do.
+    """
     if keras.backend.backend() == "jax":
         import jax
 
         base = tmp_path_factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        shared = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
+        options = {
+            "jax_compilation_cache_dir": shared,
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        for name, value in options.items():
+            jax.config.update(name, value)
+            os.environ[name.upper()] = str(value)
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
-@pytest.fixture
-def run_once():
-    """For tests that run a program once: JAX compiles it without optimizing, in a third of the time."""
+@pytest.fixture(scope="module")
+def optimized():
+    """For tests that run long: JAX compiles as users do."""
     if keras.backend.backend() != "jax":
         yield
         return
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import pytest
 
 import keras_diffusion as kd
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 

@@ -241,7 +241,7 @@ def files(states, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_same_numbers_as_the_arithmetic(name, states, files, run_once):
+def test_same_numbers_as_the_arithmetic(name, states, files):
     has, rng = CASES[name], np.random.default_rng(1)
     loaded = checkpoints.load(files[name], verbose=0)
     inputs = {"x": rng.normal(size=(2, 8, 4, 3)).astype("float32"), "noise_level": np.array([-1.3, 0.9], "float32")}

@@ -191,7 +191,7 @@ def expected_of(case, inputs, new_order=False):
     return np.moveaxis(out.numpy(), 1, -1)
 
 
-def test_same_numbers_as_the_arithmetic(case, run_once):
+def test_same_numbers_as_the_arithmetic(case):
     path, has, told, _ = case
     loaded = checkpoints.load(path, config=told, verbose=0)
     inputs = inputs_of(has)

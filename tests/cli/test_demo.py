@@ -10,6 +10,8 @@ from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.demo import CONFIG, SAMPLING, run_demo
 from keras_diffusion.cli.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="the demo trains on the JAX CPU")
 
 

@@ -46,7 +46,7 @@ def compiled(network):
     return lambda inputs: ops.convert_to_numpy(program(as_tensors(inputs)))
 
 
-def test_every_input_changes_the_output_of_its_own_row(network, run_once):
+def test_every_input_changes_the_output_of_its_own_row(network):
     first, second, run = batch(network), batch(network, seed=1), compiled(network)
     expected = run(first)
     assert expected.shape == (2, 4, 6, 2)
@@ -65,7 +65,7 @@ def test_config_and_file_round_trip(network, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_mixed_precision_is_within_rounding_of_float32(run_once):
+def test_mixed_precision_is_within_rounding_of_float32():
     network = with_weights(MADE["ncsnpp"]())
     mixed = EDMUNet.from_config({**network.get_config(), "dtype": "mixed_bfloat16"})
     mixed.set_weights(network.get_weights())
@@ -74,7 +74,7 @@ def test_mixed_precision_is_within_rounding_of_float32(run_once):
     assert 0 < np.abs(values - expected).max() < 0.2 * np.abs(expected).max()
 
 
-def test_dropout_drops_in_training_alone(run_once):
+def test_dropout_drops_in_training_alone():
     layer, x, e = EDMBlock(8, dropout=0.5, zero_init=False, seed=0), np.ones((2, 4, 6, 8), "float32"), np.ones((2, 5), "float32")
     still = call(layer, x, e)
     np.testing.assert_array_equal(call(layer, x, e, training=False), still)
@@ -82,7 +82,7 @@ def test_dropout_drops_in_training_alone(run_once):
 
 
 @pytest.mark.slow
-def test_fit_reduces_the_loss(run_once):
+def test_fit_reduces_the_loss():
     keras.utils.set_random_seed(0)
     network = EDMUNet((4, 4, 1), **{**SMALL, "widths": (8,), "num_classes": 2}, attention=(False,))
     model = DiffusionModel(network, "variance_exploding", predictor="edm", time_distribution="log_normal_sigma", seed=0)
@@ -113,7 +113,7 @@ def test_filters_are_sums_over_taps(taps):
     np.testing.assert_allclose(middle.mean(axis=1), up, atol=1e-5)
 
 
-def test_layers_alone(run_once):
+def test_layers_alone():
     x, e = np.random.RandomState(0).normal(size=(2, 4, 6, 8)).astype("float32"), np.ones((2, 5), "float32")
     options = {"resample_filter": (1, 3, 3, 1), "zero_init": False}
     for layer in (

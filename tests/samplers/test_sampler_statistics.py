@@ -12,6 +12,8 @@ from keras_diffusion.core.noise import seed_words
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 N = 100_000
 SCHEDULE = schedulers.get("cosine")
 WEIGHTS, MEANS, STDS = (PROBLEM[f"gmm2/{key}"] for key in ("weights", "means", "stds"))
