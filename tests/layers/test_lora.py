@@ -75,6 +75,7 @@ def test_every_network_that_may_have_attention_is_here():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", NETWORKS, ids=lambda cls: cls.__name__)
 def test_every_network_gets_adapters(cls):
     arguments, count = NETWORKS[cls]
