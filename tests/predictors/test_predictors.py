@@ -174,14 +174,16 @@ def test_edm_is_v_prediction_with_the_sign_turned_where_the_data_have_unit_varia
         ("log_snr", 2 * np.log(ALPHA / SIGMA)),
         ("time", np.linspace(0.1, 0.9, 6)),
         ("timestep", np.linspace(0.1, 0.9, 6) * 500 - 1),
+        ("continuous_timestep", np.linspace(0.1, 0.9, 6) * 499),
         ("sigma", SIGMA / ALPHA),
+        ("log_half_sigma", np.log(SIGMA / ALPHA / 2)),
         ("noise_variance", SIGMA**2),
     ],
 )
 def test_noise_conditions(condition, expected):
     predictor = predictors.get("v", condition=condition, timesteps=500)
     found = predictor.noise_condition(level(np.linspace(0.1, 0.9, 6), ALPHA, SIGMA))
-    np.testing.assert_allclose(array(found), expected, atol=tolerance(1e-4 if condition == "timestep" else 1e-5, 1e-12))
+    np.testing.assert_allclose(array(found), expected, atol=tolerance(1e-4 if "timestep" in condition else 1e-5, 1e-12))
 
 
 def test_noise_conditions_are_finite_at_the_ends():

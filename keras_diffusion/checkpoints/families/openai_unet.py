@@ -39,7 +39,7 @@ class OpenAIUNet(Family):
 
     name = "openai_unet"
     title = "U-Net of OpenAI's guided-diffusion or improved-diffusion"
-    loses = "the learned variance is kept in the network's last channels, which samplers here do not use"
+    loses = "nothing; the learned variance is in the network's last channels, which samplers here do not use"
 
     def recognizes(self, container):
         return bool(self._roots(container))
