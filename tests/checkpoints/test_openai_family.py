@@ -314,11 +314,12 @@ def test_published_models_are_known_by_their_sizes():
 
     small = completed(192, [1, 2, 3, 4], 3, True, [False, True, True, True], attention_resolutions="32,16,8")
     assert small["noise_schedule"] == "cosine" and small["use_new_attention_order"] and small["num_head_channels"] == 64
-    assert small["image_size"] == 64 and "published" in small["assumed"][0]
+    assert small["image_size"] == 64 and "published; assumed: num_head_channels=64, use" in small["assumed"][0]
     middle = completed(256, [1, 1, 2, 3, 4], 2, True, [False, False, True, True, True])
     assert (middle["num_head_channels"], middle["num_heads"], middle["image_size"]) == (-1, 4, 128)
     old = completed(128, [1, 2, 2, 2], 3, False, [False, True, True, False], rescale_timesteps=False)
     assert (old["diffusion_steps"], old["rescale_timesteps"]) == (4000, False)
     other = completed(64, [1, 2], 1, True, [False, True])
     assert other["num_head_channels"] == 64 and "Shapes do not tell these" in other["assumed"][0]
-    assert completed(64, [1, 2], 1, True, [False, True], num_heads=2)["num_head_channels"] == -1
+    told = completed(64, [1, 2], 1, True, [False, True], num_heads=2)
+    assert told["num_head_channels"] == -1 and "num_head" not in told["assumed"][0]

@@ -19,7 +19,7 @@ _FREE = {
 _NEEDLESS = {"use_checkpoint", "use_fp16", "use_kl", "sigma_small", "rescale_learned_sigmas", "timestep_respacing", "num_heads_upsample"}
 _CHOICES = {"noise_schedule": ("linear", "cosine")}
 _SCHEDULE = ("diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps")
-_HEADS = ("num_heads", "num_head_channels", "use_new_attention_order")
+_HEADS = ("num_heads", "num_head_channels")  # the second goes before the first, unless it is −1
 _COSINE_4000 = {"noise_schedule": "cosine", "diffusion_steps": 4000}
 
 # The published models: (num_channels, channel_mult, num_res_blocks, resblock_updown) → the flags in the READMEs.
@@ -164,7 +164,8 @@ def _check(config, given, path):
 
 def _assumed(config, given, published):
     """Sentences of what was taken for granted."""
-    values = ", ".join(f"{name}={config[name]}" for name in (*_HEADS, *_SCHEDULE) if name not in given)
+    told = set(given) | ({*_HEADS} if {*_HEADS} & set(given) else {_HEADS[config["num_head_channels"] == -1]})
+    values = ", ".join(f"{name}={config[name]}" for name in (*_HEADS, "use_new_attention_order", *_SCHEDULE) if name not in told)
     if not values:
         return ()
     why = "Shapes do not tell these" if published is None else "By its sizes it is one of the models that OpenAI published"
