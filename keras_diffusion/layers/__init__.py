@@ -7,6 +7,7 @@ from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.edm_block import EDMBlock, SmoothDownsample
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
+from keras_diffusion.layers.frames import AsOneVideo, PerFrame
 from keras_diffusion.layers.label_embedding import LabelEmbedding
 from keras_diffusion.layers.modulation import AdaLNParams
 from keras_diffusion.layers.noise_map import NoiseMap
@@ -21,6 +22,8 @@ from keras_diffusion.layers.sequence_attention import SequenceAttention
 from keras_diffusion.layers.spatial_transformer import SpatialTransformer
 from keras_diffusion.layers.ssm_block import SSMDiTBlock
 from keras_diffusion.layers.state_space import StateSpace
+from keras_diffusion.layers.temporal_convolution import TemporalConvolution
+from keras_diffusion.layers.temporal_transformer import TemporalTransformer
 from keras_diffusion.layers.time_embedding import FourierEmbedding, SinusoidalEmbedding, TimeProjection
 from keras_diffusion.layers.transformer_block import TransformerBlock
 from keras_diffusion.layers.uvit_block import UViTBlock
@@ -28,6 +31,7 @@ from keras_diffusion.layers.uvit_block import UViTBlock
 __all__ = [
     "AdaLNParams",
     "AdaptiveTransformerBlock",
+    "AsOneVideo",
     "Attention",
     "AttentionBlock",
     "DiTBlock",
@@ -44,6 +48,7 @@ __all__ = [
     "PatchEmbedding",
     "PatchExpanding",
     "PatchMerging",
+    "PerFrame",
     "ResidualBlock",
     "SSMDiTBlock",
     "SequenceAttention",
@@ -51,6 +56,8 @@ __all__ = [
     "SmoothDownsample",
     "SpatialTransformer",
     "StateSpace",
+    "TemporalConvolution",
+    "TemporalTransformer",
     "TimeProjection",
     "TransformerBlock",
     "UViTBlock",

@@ -63,10 +63,12 @@ def dense(units, inputs, name, dtype, use_bias=True, kernel_initializer="glorot_
 
 
 def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform", **options):
-    """A channels-last "same" convolution over `rank` spatial axes (1 or 2)."""
-    layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D}.get(rank)
+    """A channels-last "same" convolution over `rank` spatial axes (1 to 3)."""
+    layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}.get(rank)
     if layer is None:
-        raise ValueError(f"Convolutions take sequences (B, L, C) or images (B, H, W, C). Received: {rank} spatial axes")
+        raise ValueError(
+            f"Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, H, W, C). Received: {rank} spatial axes"
+        )
     options = {"padding": "same", "data_format": "channels_last", **options}
     return layer(filters, kernel_size, kernel_initializer=first_kernel(kernel_initializer), **options)
 

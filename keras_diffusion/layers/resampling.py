@@ -84,7 +84,7 @@ class Upsample(_Resampling):
     def build(self, input_shape):
         rank = len(input_shape) - 2
         self.conv = convolution(rank, self.filters, self.kernel_size, name="conv", dtype=self.dtype_policy)
-        repeat = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D}[rank]
+        repeat = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}[rank]
         self.repeat = repeat(2, name="repeat", dtype=self.dtype_policy)
         self.conv.build((input_shape[0], *(None if n is None else 2 * n for n in input_shape[1:-1]), input_shape[-1]))
 

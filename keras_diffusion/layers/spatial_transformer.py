@@ -28,16 +28,19 @@ class SpatialTransformer(keras.layers.Layer):
         norm_groups: of the group norm. Default 32; the greatest common divisor with the channels is taken.
         norm_epsilon: of the group norm. Default 1e-6; KerasCV has 1e-5.
         flash_attention: as in `Attention`.
+        cross_attention: whether the blocks take a `context`. Default True.
+        remat: whether training computes the layer again on the way back, instead of remembering it: less memory, more time.
+            Default False.
 
     Call arguments:
         x: `(B, H, W, C)`.
-        context: `(B, M, D)`.
+        context: `(B, M, D)`, with `cross_attention` only.
 
     Returns:
         `(B, H, W, C)`.
 
     Raises:
-        ValueError: heads < 1, an unknown activation, or no context.
+        ValueError: heads < 1, an unknown activation; a context missing or not expected.
 
     Example:
 
@@ -45,6 +48,9 @@ class SpatialTransformer(keras.layers.Layer):
     >>> layer(keras.ops.ones((8, 4, 6, 32)), context=keras.ops.ones((8, 77, 768))).shape
     (8, 4, 6, 32)
     """
+
+    block_kind: dict = {}  # further options of the blocks, of subclasses
+    last_kernel = "glorot_uniform"  # what P₂ starts at
 
     def __init__(
         self,
@@ -55,18 +61,21 @@ class SpatialTransformer(keras.layers.Layer):
         norm_groups=32,
         norm_epsilon=1e-6,
         flash_attention=None,
+        cross_attention=True,
+        remat=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
+        self.norm_groups, self.norm_epsilon, self.remat = norm_groups, norm_epsilon, remat
         self.block_options = {
             "num_heads": num_heads,
             "head_dim": head_dim,
             "activation": activation,
             "flash_attention": flash_attention,
+            "cross_attention": cross_attention,
         }
         names = [f"{self.name}_block_{i}" for i in range(depth)]
-        self.blocks = [TransformerBlock(**self.block_options, name=name, dtype=self.dtype_policy) for name in names]
+        self.blocks = [TransformerBlock(**self.block_options, **self.block_kind, name=name, dtype=self.dtype_policy) for name in names]
 
     def build(self, x_shape, context_shape=None):
         channels = x_shape[-1]
@@ -76,15 +85,26 @@ class SpatialTransformer(keras.layers.Layer):
         self.project_in = dense(inner, channels, "project_in", self.dtype_policy)
         for block in self.blocks:
             block.build((x_shape[0], None, inner), context_shape)
-        self.project_out = dense(channels, inner, "project_out", self.dtype_policy)
+        self.project_out = dense(channels, inner, "project_out", self.dtype_policy, kernel_initializer=self.last_kernel)
 
-    def call(self, x, context=None):
-        shape = ops.shape(x)
-        tokens = ops.reshape(self.norm(x), (shape[0], -1, shape[-1]))
-        tokens = self.project_in(tokens)
+    def call(self, x, context=None, training=False):
+        given = (x,) if context is None else (x, context)
+        return (keras.remat(self._run) if self.remat and training else self._run)(*given)
+
+    def _run(self, x, context=None):
+        tokens = self.project_in(self._sequences(self.norm(x)))
         for block in self.blocks:
             tokens = block(tokens, context=context)
-        return x + ops.reshape(self.project_out(tokens), shape)
+        return x + self._positions(self.project_out(tokens), ops.shape(x))
+
+    def _sequences(self, x):
+        """`(B, H, W, C)` as `(B, H·W, C)`."""
+        shape = ops.shape(x)
+        return ops.reshape(x, (shape[0], -1, shape[-1]))
+
+    def _positions(self, tokens, shape):
+        """Back from `_sequences` to `shape`."""
+        return ops.reshape(tokens, shape)
 
     def compute_output_shape(self, x_shape, context_shape=None):
         return x_shape
@@ -96,4 +116,5 @@ class SpatialTransformer(keras.layers.Layer):
             "depth": len(self.blocks),
             "norm_groups": self.norm_groups,
             "norm_epsilon": self.norm_epsilon,
+            "remat": self.remat,
         }

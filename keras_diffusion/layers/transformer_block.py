@@ -1,7 +1,7 @@
 """The transformer block of Stable Diffusion and of CLIP: attention and feed-forward steps on a sequence, each after a layer norm.
 
     x ← x + attention(norm1(x))                   self-attention
-    x ← x + attention(norm2(x), context)          where there is cross-attention
+    x ← x + attention(norm2(x), context)          where there is cross-attention, or a second self-attention in its place
     x ← x + W₂·f(norm3(x))
 
     f(y) = act(W₁·y)                              plain
@@ -37,6 +37,7 @@ class TransformerBlock(keras.layers.Layer):
         causal: whether a position sees only itself and those before it. Default False.
         norm_epsilon: added to the variance. Default 1e-5.
         flash_attention: as in `Attention`.
+        double_self_attention: whether a second self-attention stands in the place of cross-attention. Default False.
 
     Call arguments:
         x: `(B, L, C)`.
@@ -46,7 +47,7 @@ class TransformerBlock(keras.layers.Layer):
         `(B, L, C)`.
 
     Raises:
-        ValueError: heads < 1, an unknown activation; a context missing or not expected.
+        ValueError: heads < 1, an unknown activation; a context missing or not expected; cross-attention and a second self-attention.
 
     Example:
 
@@ -65,10 +66,17 @@ class TransformerBlock(keras.layers.Layer):
         causal=False,
         norm_epsilon=1e-5,
         flash_attention=None,
+        double_self_attention=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if cross_attention and double_self_attention:
+            raise ValueError(
+                "A second self-attention stands in the place of cross-attention. "
+                "Received: cross_attention=True and double_self_attention=True. Choose one"
+            )
         self.cross_attention, self.gated, self.norm_epsilon = cross_attention, gated, norm_epsilon
+        self.double_self_attention = double_self_attention
         self.activation = get_activation(activation)
         self.attention_options = {
             "num_heads": num_heads,
@@ -79,14 +87,15 @@ class TransformerBlock(keras.layers.Layer):
         }
         self.attention1 = Attention(**self.attention_options, name="attention1", dtype=self.dtype_policy)
         options = {**self.attention_options, "causal": False}
-        self.attention2 = Attention(**options, name="attention2", dtype=self.dtype_policy) if cross_attention else None
+        second = cross_attention or double_self_attention
+        self.attention2 = Attention(**options, name="attention2", dtype=self.dtype_policy) if second else None
 
     def build(self, x_shape, context_shape=None):
         self._check_context(context_shape)
         channels = x_shape[-1]
         self.norm1 = self._norm("norm1", x_shape)
         self.attention1.build(x_shape)
-        if self.cross_attention:
+        if self.attention2 is not None:
             self.norm2 = self._norm("norm2", x_shape)
             self.attention2.build(x_shape, context_shape)
         self.norm3 = self._norm("norm3", x_shape)
@@ -96,7 +105,7 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x, context=None):
         self._check_context(context)
         x = x + self.attention1(self.norm1(x), identity=is_perturbed(self.name))
-        if self.cross_attention:
+        if self.attention2 is not None:
             x = x + self.attention2(self.norm2(x), context=context)
         hidden = self.feed_forward1(self.norm3(x))
         if self.gated:
@@ -130,4 +139,5 @@ class TransformerBlock(keras.layers.Layer):
             "gated": self.gated,
             "activation": keras.activations.serialize(self.activation),
             "norm_epsilon": self.norm_epsilon,
+            "double_self_attention": self.double_self_attention,
         }

@@ -16,6 +16,7 @@ from keras_diffusion.networks.udit import SimpleUDiT
 from keras_diffusion.networks.unet import UNet
 from keras_diffusion.networks.unet_2d import UNet2D
 from keras_diffusion.networks.unet_2d_condition import UNet2DCondition
+from keras_diffusion.networks.unet_3d import UNet3D
 from keras_diffusion.networks.uvit import UViT
 
 get = networks.get
@@ -38,6 +39,7 @@ __all__ = [
     "UNet",
     "UNet2D",
     "UNet2DCondition",
+    "UNet3D",
     "UViT",
     "get",
 ]

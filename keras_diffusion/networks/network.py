@@ -75,8 +75,12 @@ class Network(LoRAMixin, keras.Model):
         if len(shape) != len(expected) + 1 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)):
             raise ValueError(f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: x.shape={shape}")
         # Axes of free size (None in `input_shape`) are known only now.
-        check_size(shape[1:-1], self.size_multiple)
+        check_size(self.halved_axes(shape[1:-1]), self.size_multiple)
         return super().call(inputs, training=training, mask=mask)
+
+    def halved_axes(self, size):
+        """Those axes of a sample's `size`, a tuple without the channels, that the levels halve: all of them unless a subclass says so."""
+        return size
 
     def get_config(self):
         policy = keras.dtype_policies.serialize(self.dtype_policy)

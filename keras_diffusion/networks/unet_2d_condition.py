@@ -108,13 +108,12 @@ class UNet2DCondition(Network):
             raise ValueError(f"UNet2DCondition takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}")
         levels, channels = len(widths), input_shape[-1]
         check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups, context_dim=context_dim)
-        blocks, depths = _per_level("num_res_blocks", num_res_blocks, levels), _per_level("transformer_depth", transformer_depth, levels)
+        blocks, depths = per_level("num_res_blocks", num_res_blocks, levels), per_level("transformer_depth", transformer_depth, levels)
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_size(input_shape[:-1], 2 ** (levels - 1))
         act = get_activation(activation)
-        attention = [True] * (levels - 1) + [False] if attention is None else list(attention)
-        _check_length("attention", attention, levels)
-        heads = _heads_per_level(widths, num_heads, head_dim)
+        attention = attention_per_level(attention, levels)
+        heads = heads_per_level(widths, num_heads, head_dim)
         norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
 
         inputs = condition_inputs(input_shape, num_classes, context_dim, policy)
@@ -181,12 +180,12 @@ class UNet2DCondition(Network):
         arguments = {
             "input_shape": list(input_shape),
             "widths": list(widths),
-            "num_res_blocks": _plain(num_res_blocks),
+            "num_res_blocks": plain(num_res_blocks),
             "attention": attention,
             "context_dim": context_dim,
-            "num_heads": _plain(num_heads),
+            "num_heads": plain(num_heads),
             "head_dim": head_dim,
-            "transformer_depth": _plain(transformer_depth),
+            "transformer_depth": plain(transformer_depth),
             "out_channels": out_channels,
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
@@ -211,7 +210,14 @@ class UNet2DCondition(Network):
             self.null_labels = None
 
 
-def _heads_per_level(widths, num_heads, head_dim):
+def attention_per_level(attention, levels):
+    """Whether each level has transformers; None: all but the last."""
+    attention = [True] * (levels - 1) + [False] if attention is None else list(attention)
+    _check_length("attention", attention, levels)
+    return attention
+
+
+def heads_per_level(widths, num_heads, head_dim):
     """Number of heads at each level."""
     if head_dim is not None:
         heads = [width // head_dim if isinstance(head_dim, int) and head_dim > 0 and width % head_dim == 0 else 0 for width in widths]
@@ -226,11 +232,13 @@ def _heads_per_level(widths, num_heads, head_dim):
     return heads
 
 
-def _plain(value):
+def plain(value):
+    """One number, or a list of one per level, as `get_config` gives it."""
     return value if isinstance(value, int) else list(value)
 
 
-def _per_level(name, value, levels):
+def per_level(name, value, levels):
+    """A list of one number per level, of one number or of such a list."""
     values = [value] * levels if isinstance(value, int) else list(value)
     _check_length(name, values, levels)
     check_positive_int(**{name if isinstance(value, int) else f"{name}[{i}]": number for i, number in enumerate(values)})

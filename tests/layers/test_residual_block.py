@@ -111,7 +111,7 @@ def test_config_round_trip(layer):
         (lambda: ResidualBlock(8, time_injection="film"), "Unknown time injection: 'film'. Known ones: add, scale_shift."),
         (lambda: ResidualBlock(8, dropout=1.0), r"in \[0, 1\). Received: dropout=1.0"),
         (lambda: ResidualBlock(8, activation="swoosh"), "Unknown activation: 'swoosh'"),
-        (lambda: Downsample(8)(np.zeros((1, 4, 4, 4, 2))), "Received: 3 spatial axes"),
+        (lambda: Downsample(8)(np.zeros((1, 4, 4, 4, 4, 2))), "Received: 4 spatial axes"),
     ],
 )
 def test_errors(make, text):

@@ -1,0 +1,91 @@
+"""Layers for images on videos: every frame by itself.
+
+    (B, F, H, W, C)  →  (B·F, H, W, C)  →  layer  →  (B, F, H', W', C')
+
+A condition of the video (its noise level, its text) is one of every frame.
+"""
+
+import keras
+from keras import ops
+
+from keras_diffusion.core.registry import serializable
+
+
+class _Around(keras.layers.Layer):
+    """Base class: a layer that is applied to a video laid out in another way."""
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def get_config(self):
+        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
+
+
+@serializable
+class PerFrame(_Around):
+    """Applies a layer for images to every frame of a video.
+
+    Args:
+        layer: Keras layer on `(N, H, W, C)`, or on that and one condition `(N, ...)`.
+
+    Call arguments:
+        x: `(B, F, H, W, C)`.
+        condition: `(B, ...)`, or None (default) for a layer without one. All frames of a video get the same.
+
+    Returns:
+        `(B, F, ...)`: what the layer makes of each frame.
+
+    Example:
+
+    >>> PerFrame(Downsample(8))(keras.ops.ones((2, 5, 4, 6, 3))).shape
+    (2, 5, 2, 3, 8)
+    """
+
+    def build(self, x_shape, condition_shape=None):
+        shapes = (x_shape,) if condition_shape is None else (x_shape, (None, None, *condition_shape[1:]))
+        self.layer.build(*((None, *shape[2:]) for shape in shapes))
+
+    def call(self, x, condition=None):
+        shape = ops.shape(x)
+        given = [ops.reshape(x, (-1, *shape[2:]))]
+        if condition is not None:
+            given.append(ops.repeat(condition, shape[1], axis=0))
+        y = self.layer(*given)
+        return ops.reshape(y, (-1, shape[1], *ops.shape(y)[1:]))
+
+    def compute_output_shape(self, x_shape, condition_shape=None):
+        given = [(None, *x_shape[2:])]
+        if condition_shape is not None:
+            given.append((None, *condition_shape[1:]))
+        return (*x_shape[:2], *self.layer.compute_output_shape(*given)[1:])
+
+
+@serializable
+class AsOneVideo(_Around):
+    """Applies a layer to the batch as to one video, in which the samples follow each other: the last frame of one touches the next one.
+
+    Args:
+        layer: Keras layer on `(1, F, H, W, C)` that keeps the number of frames.
+
+    Call arguments:
+        x: `(B, F, H, W, C)`.
+
+    Returns:
+        `(B, F, ...)`.
+    """
+
+    def build(self, x_shape):
+        self.layer.build((1, None, *x_shape[2:]))
+
+    def call(self, x):
+        shape = ops.shape(x)
+        y = self.layer(ops.reshape(x, (1, -1, *shape[2:])))
+        return ops.reshape(y, (-1, shape[1], *ops.shape(y)[2:]))
+
+    def compute_output_shape(self, x_shape):
+        return (*x_shape[:2], *self.layer.compute_output_shape((1, None, *x_shape[2:]))[2:])
