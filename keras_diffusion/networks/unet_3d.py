@@ -58,8 +58,8 @@ class UNet3D(Network):
         num_classes: number of classes, or None (default) for a network without labels.
         out_channels: channels of the output; None (default) for as many as the input.
         norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
-        norm_epsilon: of all group norms. Default 1e-5.
-        temporal_norm_epsilon: of those of the layers along time; None (default) for `norm_epsilon`.
+        norm_epsilon: of the group norms. Default 1e-5.
+        time_norm_epsilon: of those of the convolutions along time; None (default) for `norm_epsilon`. FlaxDiff has 1e-6.
         activation: of blocks, convolutions along time and the embedding. Default "swish".
         feed_forward_activation: of the gates in transformers. Default "gelu".
         time_dim: size of the condition vector; None (default): 4·widths[0].
@@ -105,7 +105,7 @@ class UNet3D(Network):
         out_channels=None,
         norm_groups=32,
         norm_epsilon=1e-5,
-        temporal_norm_epsilon=None,
+        time_norm_epsilon=None,
         activation="swish",
         feed_forward_activation="gelu",
         time_dim=None,
@@ -135,7 +135,6 @@ class UNet3D(Network):
         heads = heads_per_level(widths, num_heads, None)
         act = get_activation(activation)
         options = {"norm_groups": norm_groups, "remat": remat, "dtype": policy}
-        time_epsilon = norm_epsilon if temporal_norm_epsilon is None else temporal_norm_epsilon
 
         inputs = condition_inputs((None, None, None, channels), num_classes, context_dim, policy)
         wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
@@ -154,16 +153,15 @@ class UNet3D(Network):
         def residual(h, level, name):
             common = {"norm_epsilon": norm_epsilon, "activation": act, "dropout": dropout, "seed": seed, **options}
             block = ResidualBlock(widths[level], time_injection="add", name=f"{name}_residual", **common)
-            common["norm_epsilon"] = time_epsilon
+            common["norm_epsilon"] = norm_epsilon if time_norm_epsilon is None else time_norm_epsilon
             return TemporalConvolution(name=f"{name}_time", **common)(per_frame(block)(h, embedding))
 
         def transform(h, level, name):
             common = {"num_heads": heads[level], "head_dim": widths[level] // heads[level], "depth": depths[level], **options}
-            common |= {"activation": feed_forward_activation, "flash_attention": flash_attention}
-            sees = {"cross_attention": context_dim is not None, "norm_epsilon": norm_epsilon}
-            transformer = per_frame(SpatialTransformer(name=f"{name}_transformer", **sees, **common))
-            h = transformer(h) if context_dim is None else transformer(h, inputs["context"])
-            return TemporalTransformer(name=f"{name}_time_transformer", norm_epsilon=time_epsilon, **common)(h)
+            common |= {"activation": feed_forward_activation, "flash_attention": flash_attention, "norm_epsilon": norm_epsilon}
+            spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=context_dim is not None, **common)
+            h = per_frame(spatial)(h, inputs["context"]) if context_dim is not None else per_frame(spatial)(h)
+            return TemporalTransformer(name=f"{name}_time_transformer", **common)(h)
 
         def conv(h, filters, name, **special):
             layer = convolution(3, filters, 3, name=name, **special)
@@ -210,7 +208,7 @@ class UNet3D(Network):
             "out_channels": out_channels,
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
-            "temporal_norm_epsilon": temporal_norm_epsilon,
+            "time_norm_epsilon": time_norm_epsilon,
             "activation": keras.activations.serialize(act),
             "feed_forward_activation": feed_forward_activation,
             "time_dim": time_dim,

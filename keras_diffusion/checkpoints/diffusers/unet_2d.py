@@ -131,8 +131,9 @@ def _type(types, has_attention, resnet):
 
 
 def is_unet(tensors):
-    """Whether there are the ends of a U-Net."""
-    return all(f"{name}.weight" in tensors for name in ("conv_in", "conv_norm_out", "conv_out", "time_embedding.linear_1"))
+    """Whether there are the ends of a U-Net, and no layers along time: U-Nets for videos have names that are else the same."""
+    ends = all(f"{name}.weight" in tensors for name in ("conv_in", "conv_norm_out", "conv_out", "time_embedding.linear_1"))
+    return ends and not any("temp_convs" in name for name in tensors)
 
 
 def guess_unet(tensors):
