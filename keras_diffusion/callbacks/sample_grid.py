@@ -8,11 +8,11 @@ import numpy as np
 
 from keras_diffusion.callbacks.event_file import EventFile
 from keras_diffusion.core.files import write_whole
-from keras_diffusion.visualization import image_grid, png_bytes
+from keras_diffusion.visualization import film_strip, image_grid, png_bytes
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one.
+    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one; of videos all frames.
 
     All grids start from the same noise, one `seed`, so that what differs between two of them is the model. On JAX, reaching the model
     costs a transfer of its whole state: at epoch ends that does not matter, which is why there is no option "every N batches".
@@ -22,7 +22,7 @@ class SampleGrid(keras.callbacks.Callback):
         num_samples: int. Default: 16, or as many as `conditions` has.
         conditions: dict as `generate` takes it, for example `{"labels": np.arange(10)}`.
         every: int ≥ 1, in epochs.
-        cols: columns of the grid. Default: nearly square.
+        cols: columns of the grid. Default: nearly square. Videos have a row each, whatever `cols` is.
         scale: enlargement, int or "auto" (64 pixels per image).
         tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs no package.
         generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0), `weights` …
@@ -67,7 +67,10 @@ class SampleGrid(keras.callbacks.Callback):
             # A picture is no reason to stop a training run; TerminateOnNonFinite is there for that.
             warnings.warn(f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.", stacklevel=2)
             return None
-        grid = image_grid(samples, cols=self.cols, scale=self.scale)
+        if samples.ndim == 5:
+            grid = film_strip(samples.swapaxes(0, 1), steps=samples.shape[1], scale=self.scale)
+        else:
+            grid = image_grid(samples, cols=self.cols, scale=self.scale)
         png = png_bytes(grid)
         if self.tensorboard is not None:
             self._events = self._events or EventFile(self.tensorboard)

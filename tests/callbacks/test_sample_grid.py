@@ -11,8 +11,9 @@ from keras_diffusion.visualization import png_bytes
 class Painter(keras.Model):
     """A model with one weight, whose `generate` returns what it was asked for as grey values."""
 
-    def __init__(self):
+    def __init__(self, shape=(4, 4, 1)):
         super().__init__()
+        self.shape = shape
         self.dense = keras.layers.Dense(1)
         self.calls = []
         self.value = 0.0
@@ -23,7 +24,7 @@ class Painter(keras.Model):
     def generate(self, num_samples=None, conditions=None, seed=None, num_steps=50, verbose="auto"):
         self.calls.append({"num_samples": num_samples, "conditions": conditions, "seed": seed, "num_steps": num_steps, "verbose": verbose})
         n = num_samples if conditions is None else len(conditions["labels"])
-        return np.full((n, 4, 4, 1), self.value, "float32")
+        return np.full((n, *self.shape), self.value, "float32")
 
 
 def fit(callback, epochs=5, model=None):
@@ -38,6 +39,12 @@ def test_writes_every_second_epoch_and_the_last(tmp_path):
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["epoch-0002.png", "epoch-0004.png", "epoch-0005.png"]
     with Image.open(tmp_path / "samples" / "epoch-0002.png") as image:
         assert image.size == (4 * 65 + 1, 4 * 65 + 1)
+
+
+def test_a_video_is_a_row_of_its_frames(tmp_path):
+    fit(SampleGrid(tmp_path, num_samples=2, scale=1), epochs=1, model=Painter((3, 4, 6, 1)))
+    with Image.open(tmp_path / "epoch-0001.png") as image:
+        assert image.size == (3 * 7 + 1, 2 * 5 + 1)
 
 
 def test_the_same_seed_each_time_and_options_reach_generate(tmp_path):
