@@ -18,8 +18,15 @@ class _Around(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
 
+    def build_layer(self, *shapes):
+        """Builds the inner layer, unless it came built."""
+        if not self.layer.built:
+            self.layer.build(*shapes)
+
     def get_config(self):
-        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+        layer = keras.saving.serialize_keras_object(self.layer)
+        layer.pop("build_config", None)  # it is built with this one, so that its variables bear the same paths again
+        return {**super().get_config(), "layer": layer}
 
     @classmethod
     def from_config(cls, config):
@@ -47,8 +54,7 @@ class PerFrame(_Around):
     """
 
     def build(self, x_shape, condition_shape=None):
-        shapes = (x_shape,) if condition_shape is None else (x_shape, (None, None, *condition_shape[1:]))
-        self.layer.build(*((None, *shape[2:]) for shape in shapes))
+        self.build_layer(*_frame_shapes(x_shape, condition_shape))
 
     def call(self, x, condition=None):
         shape = ops.shape(x)
@@ -59,10 +65,7 @@ class PerFrame(_Around):
         return ops.reshape(y, (-1, shape[1], *ops.shape(y)[1:]))
 
     def compute_output_shape(self, x_shape, condition_shape=None):
-        given = [(None, *x_shape[2:])]
-        if condition_shape is not None:
-            given.append((None, *condition_shape[1:]))
-        return (*x_shape[:2], *self.layer.compute_output_shape(*given)[1:])
+        return (*x_shape[:2], *self.layer.compute_output_shape(*_frame_shapes(x_shape, condition_shape))[1:])
 
 
 @serializable
@@ -80,7 +83,7 @@ class AsOneVideo(_Around):
     """
 
     def build(self, x_shape):
-        self.layer.build((1, None, *x_shape[2:]))
+        self.build_layer((1, None, *x_shape[2:]))
 
     def call(self, x):
         shape = ops.shape(x)
@@ -89,3 +92,9 @@ class AsOneVideo(_Around):
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:2], *self.layer.compute_output_shape((1, None, *x_shape[2:]))[2:])
+
+
+def _frame_shapes(x_shape, condition_shape):
+    """Shapes of what the layer for images takes."""
+    x_shape = (None, *x_shape[2:])
+    return (x_shape,) if condition_shape is None else (x_shape, (None, *condition_shape[1:]))
