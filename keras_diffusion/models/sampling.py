@@ -97,7 +97,8 @@ class SamplingMixin:
                 first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
             negative_conditions: what guidance leads away from, in place of the null condition: a dict like `conditions`, a context as long
                 as theirs.
-            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init` or `latents` the size is theirs.
+            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init` or `latents` the size
+                is theirs.
 
         Returns:
             array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`

@@ -9,8 +9,8 @@
     block          `ResidualBlock`           one frame, and the noise level      time after it: `TemporalConvolution`
     transformer    `SpatialTransformer`      one frame, and the text             time after it: `TemporalTransformer`
 
-The first and the last convolution have kernels (3, 3, 3). Frames are never halved, so that a video may have any number of them; layers along
-time that start at the identity make a network for images of a new one. A video of one frame is an image.
+The first and the last convolution have kernels (3, 3, 3). Frames are never halved, so that a video may have any number of them; layers
+along time that start at the identity make a network for images of a new one. A video of one frame is an image.
 
 FlaxDiff's class of this kind gives those two convolutions the frames of all samples in one row: the last frame of a video is a neighbour of
 the first one of the next, and what comes out for a video depends on the batch. Here kernels reach over the frames of one video, with zeros

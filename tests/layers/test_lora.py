@@ -32,6 +32,11 @@ NETWORKS = {
         {"base_patch_size": 2, "emb_features": (8, 8), "num_layers": (1, 1), "num_heads": (2, 2), "context_dim": 4},
         3 * 4,
     ),
+    networks.EDMUNet: ({"widths": (8,), "attention": (True,), "num_res_blocks": 1}, 3 * 2),
+    networks.UNet3D: (
+        {"widths": (8,), "attention": (True,), "num_res_blocks": 1, "num_heads": 2, "norm_groups": 2, "context_dim": 4},
+        4 * (8 + 8),
+    ),
     networks.DiTTransformer2D: ({"patch_size": 2, "depth": 2, "num_heads": 2, "head_dim": 4, "num_classes": 3}, 2 * 4),
 }
 
@@ -79,7 +84,7 @@ def test_every_network_that_may_have_attention_is_here():
 @pytest.mark.parametrize("cls", NETWORKS, ids=lambda cls: cls.__name__)
 def test_every_network_gets_adapters(cls):
     arguments, count = NETWORKS[cls]
-    network = cls((4, 4, 1), **arguments)
+    network = cls((3, 4, 4, 1) if cls is networks.UNet3D else (4, 4, 1), **arguments)
     config, trainable = network.get_config(), [w.path for w in network.trainable_weights]
     network.enable_lora(2, alpha=3)
     assert len(network.adapters) == count and set(network.adapters.values()) == {(2, 3)}
