@@ -68,6 +68,7 @@ def test_as_one_video():
     layer = randomized(AsOneVideo(convolution(3, 6, 3)), VIDEO)
     whole = call(layer.layer, VIDEO.reshape(1, 10, 4, 6, 8)).reshape(2, 5, 4, 6, 6)
     np.testing.assert_allclose(call(layer, VIDEO), whole, atol=2e-5)
+    np.testing.assert_allclose(call(layer, VIDEO[:1]), call(layer.layer, VIDEO[:1]), atol=2e-5)
     assert layer.compute_output_shape((None, 5, 4, 6, 8)) == (None, 5, 4, 6, 6)
 
 
