@@ -86,6 +86,7 @@ class Upsample(_Resampling):
         self.conv = convolution(rank, self.filters, self.kernel_size, name="conv", dtype=self.dtype_policy)
         repeat = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}[rank]
         self.repeat = repeat(2, name="repeat", dtype=self.dtype_policy)
+        self.repeat.build(input_shape)  # without weights; but `predict` runs a model with an unbuilt layer once uncompiled
         self.conv.build((input_shape[0], *(None if n is None else 2 * n for n in input_shape[1:-1]), input_shape[-1]))
 
     def call(self, x):
