@@ -68,17 +68,6 @@ def test_frames_see_each_other(conditional):
     assert differences(call(conditional, inputs), call(conditional, changed)).min() > 1e-4
 
 
-def test_flaxdiff_lets_neighbours_in(conditional):
-    """The same weights; as FlaxDiff, a video's output depends on the one beside it."""
-    old = UNet3D.from_config({**conditional.get_config(), "flaxdiff_compatible": True})
-    old.set_weights(conditional.get_weights())
-    inputs = batch(conditional)
-    changed = {**inputs, "x": np.concatenate([inputs["x"][:1], inputs["x"][1:] + 1])}
-    expected = call(old, inputs)
-    assert differences(expected, call(old, changed))[0].min() > 1e-4
-    assert differences(expected, call(conditional, inputs)).min() > 1e-4
-
-
 def test_options_reach_the_layers(conditional):
     layers = list(conditional._flatten_layers())
     attentions = [layer for layer in layers if isinstance(layer, Attention)]
@@ -125,8 +114,8 @@ def test_training_reduces_the_loss_and_videos_of_any_size_come_out():
     keras.utils.set_random_seed(0)
     options = {**SMALL, "widths": (4,), "attention": [False]}
     network = UNet3D((None, None, None, 1), context_dim=6, dropout=0.1, seed=0, remat=True, **options)
-    model = kd.DiffusionModel(randomize(network), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0)
-    model.compile(keras.optimizers.Adam(3e-3), run_eagerly=False)
+    model = kd.DiffusionModel(randomize(network), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0, ema=None)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
     before = [ops.convert_to_numpy(w).copy() for w in network.trainable_weights]
     rng = np.random.RandomState(0)
     data = {"images": np.tile(np.sign(rng.normal(size=(1, 2, 2, 4, 1))), (64, 1, 1, 1, 1)).astype("float32")}
