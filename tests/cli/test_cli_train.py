@@ -248,7 +248,7 @@ def stopped_run(config, folder, signal_number, sets):
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path):
+def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path, optimized):
     sets = ["--set", "train.epochs=16", "--set", "data.batches_per_epoch=10"]
     folder = tmp_path / "stopped"
     stopped_run(config, folder, signal.SIGINT, sets)
