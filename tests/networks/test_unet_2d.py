@@ -111,7 +111,7 @@ def test_rematerialization_changes_no_gradient():
         def loss(values):
             return ops.mean(ops.square(made.stateless_call(values, made.non_trainable_variables, inputs)[0]))
 
-        return jax.grad(loss)([v.value for v in made.trainable_variables])
+        return jax.jit(jax.grad(loss))([v.value for v in made.trainable_variables])
 
     small = {**UNET, "widths": (8,), "num_classes": 3}
     plain = UNet2D((4, 6, 5), **small)
