@@ -23,7 +23,7 @@ _SAME = {
     **{"down_block_types": "down_block_types", "up_block_types": "up_block_types", "use_linear_projection": "use_linear_projection"},
 }
 _FREE = {"attention_head_dim": "num_heads", "flip_sin_to_cos": "cos_first", "freq_shift": "freq_shift", "dropout": "dropout"}
-# FlaxDiff refuses the first; for the others see `is_mine`.
+# FlaxDiff refuses the first; for the others see `read_config`.
 _NONE = ("num_attention_heads", "addition_embed_type", "addition_time_embed_dim")
 _NO_EFFECT = ("use_memory_efficient_attention", "split_head_dim")
 _OURS = ("facts", "assumed")  # what `read_config` says beside the network's arguments
