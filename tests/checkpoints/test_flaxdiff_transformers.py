@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from calling import call
 from golden_data import OUTSIDE, array
 
 from keras_diffusion import checkpoints
@@ -26,7 +27,7 @@ def outputs(folder, path, config, *which):
     names = {"x": "in_x", "noise_level": "in_temb", "context": "in_textcontext"}
     states, sets = {"state": "last", "best_state": "best"}, {"params": "raw", "ema_params": "ema"}
     loaded = checkpoints.load(folder / path, sets[which[1]], states[which[0]], config, verbose=0)
-    result = array(loaded.network({key: arrays[name] for key, name in names.items() if name in arrays.files}))
+    result = call(loaded.network, {key: arrays[name] for key, name in names.items() if name in arrays.files})
     return np.abs(result - arrays["out_{}__{}".format(*which)]).max(), loaded
 
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from golden_data import OUTSIDE, array
+from calling import call
+from golden_data import OUTSIDE
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -36,7 +37,7 @@ def load(path, state, weights, config):
 
 
 def difference(loaded, inputs, expected):
-    return np.abs(array(loaded.network(inputs)) - expected).max()
+    return np.abs(call(loaded.network, inputs) - expected).max()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
-from keras import ops
+from calling import call
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints.errors import CheckpointError
@@ -24,12 +23,6 @@ INPUTS = {"x": ARRAYS["in_x"], "noise_level": ARRAYS["in_temb"], "context": ARRA
 @pytest.fixture(scope="module")
 def loaded():
     return checkpoints.load(FOLDER / "weights.msgpack", config=CONFIG, verbose=0)
-
-
-def call(network, inputs):
-    if keras.backend.backend() == "jax":
-        return network.predict_on_batch(inputs)  # one compiled program: faster than compiling every operation by itself
-    return ops.convert_to_numpy(network(inputs))
 
 
 def test_outputs(loaded):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 import keras_diffusion as kd
@@ -50,10 +51,6 @@ def draw(network, seed=0):
     rng = np.random.RandomState(seed)
     network.set_weights([(w == 1) + 0.3 * rng.normal(size=w.shape) for w in network.get_weights()])
     return network
-
-
-def call(network, batch):
-    return ops.convert_to_numpy(network(batch))
 
 
 def batch_of(network):

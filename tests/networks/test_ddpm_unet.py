@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion import DiffusionModel, networks
@@ -17,10 +18,6 @@ def batch(network, size=2, shape=(4, 6), seed=0):
         "labels": rng.randint(0, 3, size),
     }
     return {key: inputs[key] for key in ("x", "noise_level", *network.condition_keys)}
-
-
-def call(network, inputs, **options):
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion import DiffusionModel, networks
@@ -14,10 +15,6 @@ def batch(network, size=2, shape=(4, 6), seed=0):
     rng = np.random.RandomState(seed)
     x = rng.normal(size=(size, *shape, network.sample_shape[-1])).astype("float32")
     return {"x": x, "noise_level": rng.uniform(0, 1, size).astype("float32")}
-
-
-def call(network, inputs, **options):
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 @pytest.fixture(scope="module")

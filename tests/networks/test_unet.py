@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion import networks
@@ -26,10 +27,6 @@ def batch(network, size=3, seed=0, shape=None):
         "context": rng.normal(size=(size, 5, 6)).astype("float32"),
     }
     return {key: inputs[key] for key in ("x", "noise_level", *network.condition_keys)}
-
-
-def call(network, inputs, **options):
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 @pytest.fixture(scope="module")

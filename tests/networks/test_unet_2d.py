@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion import DiffusionModel, networks
@@ -25,10 +26,6 @@ def batch(network, seed=0, shape=(4, 6)):
     rng = np.random.RandomState(seed)
     x = rng.normal(size=(2, *shape, network.sample_shape[-1])).astype("float32")
     return {"x": x, "noise_level": rng.uniform(1, 999, 2).astype("float32"), "labels": rng.randint(0, 3, 2)}
-
-
-def call(network, inputs, **options):
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 @pytest.fixture(scope="module", params=list(MADE))

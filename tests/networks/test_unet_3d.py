@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 import keras_diffusion as kd
@@ -29,12 +30,6 @@ def batch(network, size=2, seed=0, shape=(3, 4, 6)):
         "context": rng.normal(size=(size, 5, 6)).astype("float32"),
     }
     return {key: inputs[key] for key in ("x", "noise_level", *network.condition_keys)}
-
-
-def call(network, inputs, **options):
-    if keras.backend.backend() == "jax" and not options:
-        return network.predict_on_batch(inputs)  # one compiled program: faster than compiling every operation by itself
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 def differences(a, b):
