@@ -207,7 +207,7 @@ def table(rows, options):
             "`checkpoints.load`; both then computed the same input.",
             "",
             f"{about} Difference: largest, relative to the largest output. Ratio: median time here ÷ there, below 1 is faster.",
-            "Parameters differ where the original holds weights that it does not use, or where weights here are fixed tables.",
+            "`HybridSSMAttentionDiT` has more here: its projection takes both directions of a state space, FlaxDiff 0.2.11's their sum.",
             "",
             head,
             *lines,
