@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.attention_block import dot_product_attention
+from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import dense
 
 

@@ -18,6 +18,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
+from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import check_norm, dense, get_activation, normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
@@ -174,41 +175,3 @@ class AttentionBlock(keras.layers.Layer):
             "zero_init": self.zero_init,
             "output_scale": self.output_scale,
         }
-
-
-def dot_product_attention(query, key, value, flash_attention=None, causal=False):
-    """softmax(q·kᵀ/√d)·v with logits and softmax in float32.
-
-    Args:
-        query: `(B, N, heads, d)`.
-        key: `(B, M, heads, d)`.
-        value: `(B, M, heads, d)`.
-        flash_attention: None, True or False, as in `keras.ops.dot_product_attention`.
-        causal: whether position n sees the positions up to n only. Default False.
-
-    Returns:
-        `(B, N, heads, d)` in the dtype of `query`.
-
-    Raises:
-        ValueError: `flash_attention=True` on a TPU.
-    """
-    dtype = keras.backend.standardize_dtype(query.dtype)
-    if keras.backend.backend() == "tensorflow" and dtype in ("bfloat16", "float16"):
-        # Keras rounds q·kᵀ to half precision there before the softmax; JAX's and torch's kernels accumulate in float32.
-        query, key, value = (ops.cast(v, "float32") for v in (query, key, value))
-    if _on_tpu():
-        # Keras's TPU kernel puts a causal mask wherever no mask is given, and leaves out 1/√d.
-        if flash_attention:
-            raise ValueError(
-                "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use None or False."
-            )
-        flash_attention = False
-    return ops.cast(ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash_attention), dtype)
-
-
-def _on_tpu():
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.devices()[0].platform == "tpu"

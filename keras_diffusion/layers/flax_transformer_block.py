@@ -27,7 +27,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
-from keras_diffusion.layers.attention_block import dot_product_attention
+from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import check_dropout, unbuilt_dense
 
 ATTENTION_OVER = ("all", "rows", "columns", "text_columns")
