@@ -8,6 +8,8 @@ Where a head has an odd number of channels, the last one stays as it is.
 Reference: Su et al., "RoFormer: enhanced transformer with rotary position embedding", arXiv:2104.09864, section 3.4.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -20,7 +22,7 @@ def rotate(x, base=10000.0):
         base: ratio of the highest to (about) the lowest frequency.
 
     Returns:
-        shaped like `x`, in its dtype; the angles are computed in float32.
+        shaped like `x`, in its dtype. For a sequence of known length, sines and cosines are constants of the compiled program.
 
     Example:
 
@@ -31,9 +33,24 @@ def rotate(x, base=10000.0):
     half = x.shape[-1] // 2
     if half == 0:
         return x
-    frequencies = float(base) ** (-np.arange(half, dtype="float64") / half)
-    places = ops.cast(ops.arange(ops.shape(x)[1]), "float32")
-    angles = places[:, None, None] * ops.convert_to_tensor(frequencies, "float32")
-    cos, sin = (ops.cast(f(angles), x.dtype) for f in (ops.cos, ops.sin))
+    if isinstance(x.shape[1], int):
+        cos, sin = (ops.convert_to_tensor(table, x.dtype) for table in _tables(x.shape[1], half, float(base)))
+    else:
+        angles = ops.cast(ops.arange(ops.shape(x)[1]), "float32")[:, None, None] * ops.convert_to_tensor(
+            _frequencies(half, base), "float32"
+        )
+        cos, sin = (ops.cast(f(angles), x.dtype) for f in (ops.cos, ops.sin))
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+
+def _frequencies(half, base):
+    """θ, `(half,)` float64."""
+    return float(base) ** (-np.arange(half, dtype="float64") / half)
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(positions, half, base):
+    """cos and sin of the angles, each `(positions, 1, half)` float32; the same arrays for all layers, so that programs hold them once."""
+    angles = np.arange(positions)[:, None, None] * _frequencies(half, base)
+    return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")
