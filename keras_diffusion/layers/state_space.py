@@ -3,9 +3,13 @@
     x_k = Ā·x_{k−1} + B̄·u_k            Ā = exp(A·Δ),   B̄ = (Ā − 1)/A·B        (A, Δ one number for each of the n states)
     y_k = Re(C·x_k) + D·u_k
 
-The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, x_k = Σ_j Ā^j·B̄·u_{k−j}; a sum over
-r values of j and the same sum, r places earlier and times Ā^r, make one over 2r. So N places take log₂N rounds, each of a cost that grows
-with N, where attention's grows with N².
+The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, two steps are one step of Ā²:
+
+    x_{k+1} = Ā²·x_{k−1} + (Ā·B̄·u_k + B̄·u_{k+1})
+
+So pairs of places are a sequence half as long, of the same kind; its states are every second one here, and the ones between are a step away
+(Blelloch, "Prefix sums and their applications", CMU-CS-90-190). N places take 2·log₂N rounds, whose cost in all grows with N, where
+attention's grows with N².
 
 Complex numbers are pairs of real ones here, in float32 whatever the network's precision: the recurrence multiplies up to N factors.
 
@@ -81,28 +85,47 @@ class StateSpace(keras.layers.Layer):
         states = self._scan(step, force)
         return states[0] @ self.c_real - states[1] @ self.c_imag + self.d * u
 
-    def _scan(self, step, states):
-        """All x_k: `reach` is how many of the inputs up to now each state has heard of."""
-        count, reach = states[0].shape[1], 1
+    def _scan(self, step, force):
+        """All x_k of x_k = step·x_{k−1} + force_k; with `reverse`, of x_k = step·x_{k+1} + force_k."""
+        count = force[0].shape[1]
         if count is None:
             raise ValueError("A state space needs to know how long the sequence is. Received: `input_shape` or data of unknown size")
-        while reach < count:
-            earlier = _multiply(step, [self._shifted(part, reach, count) for part in states])
-            states = [state + part for state, part in zip(states, earlier, strict=True)]
-            step, reach = _multiply(step, step), 2 * reach
-        return states
+        if count == 1:
+            return force
+        even, odd = zip(*(_pairs(part) for part in force))
+        first, second = (odd, even) if self.reverse else (even, odd)
+        after_second = self._scan(_multiply(step, step), _add(_multiply(step, first), second))
+        before_first = [self._moved_on(part) for part in after_second]
+        after_first = _add(_multiply(step, before_first), first)
+        even, odd = (after_second, after_first) if self.reverse else (after_first, after_second)
+        return tuple(_interleaved(*parts, count) for parts in zip(even, odd))
 
-    def _shifted(self, states, places, count):
-        """Each state at the place `places` further on; zeros before the first one."""
-        if self.reverse:
-            return ops.pad(states[:, places:], [[0, 0], [0, places], [0, 0]])
-        return ops.pad(states[:, : count - places], [[0, 0], [places, 0], [0, 0]])
+    def _moved_on(self, states):
+        """Each state one place further on; zeros at the first."""
+        return ops.pad(states[:, 1:], [(0, 0), (0, 1), (0, 0)]) if self.reverse else ops.pad(states[:, :-1], [(0, 0), (1, 0), (0, 0)])
 
     def compute_output_shape(self, u_shape):
         return u_shape
 
     def get_config(self):
         return {**super().get_config(), "state_dim": self.state_dim, "reverse": self.reverse, "seed": self.seed}
+
+
+def _pairs(sequence):
+    """`(B, N, n)` as the places 0, 2, … and the places 1, 3, …; an odd N gets zeros behind it."""
+    batch, count, states = ops.shape(sequence)
+    sequence = ops.pad(sequence, [(0, 0), (0, count % 2), (0, 0)])
+    pairs = ops.reshape(sequence, (batch, (count + 1) // 2, 2, states))
+    return pairs[:, :, 0], pairs[:, :, 1]
+
+
+def _interleaved(even, odd, count):
+    batch, half, states = ops.shape(even)
+    return ops.reshape(ops.stack([even, odd], axis=2), (batch, 2 * half, states))[:, :count]
+
+
+def _add(a, b):
+    return a[0] + b[0], a[1] + b[1]
 
 
 def _multiply(a, b):
