@@ -8,6 +8,7 @@ from keras_diffusion.layers.edm_block import EDMBlock, SmoothDownsample
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
 from keras_diffusion.layers.frames import AsOneVideo, PerFrame
+from keras_diffusion.layers.group_normalization import GroupNormalization
 from keras_diffusion.layers.label_embedding import LabelEmbedding
 from keras_diffusion.layers.modulation import AdaLNParams
 from keras_diffusion.layers.noise_map import NoiseMap
@@ -40,6 +41,7 @@ __all__ = [
     "FlaxFourierEmbedding",
     "FlaxTransformerBlock",
     "FourierEmbedding",
+    "GroupNormalization",
     "LabelEmbedding",
     "LearnedPosition",
     "NoiseMap",

@@ -6,6 +6,7 @@ import keras
 
 from keras_diffusion.layers.activations import ACTIVATIONS
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
+from keras_diffusion.layers.group_normalization import GroupNormalization
 from keras_diffusion.layers.initializers import RandomUniform, first_kernel
 
 NORMS = ("group", "rms")
@@ -47,7 +48,7 @@ def normalization(norm, channels, groups, epsilon, name, dtype):
         return keras.layers.Identity(name=name, dtype=dtype)
     if norm == "rms":
         return keras.layers.RMSNormalization(epsilon=epsilon, name=name, dtype=dtype)
-    return keras.layers.GroupNormalization(groups=math.gcd(groups, channels), epsilon=epsilon, name=name, dtype=dtype)
+    return GroupNormalization(groups=math.gcd(groups, channels), epsilon=epsilon, name=name, dtype=dtype)
 
 
 def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):

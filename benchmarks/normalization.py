@@ -1,0 +1,61 @@
+"""Group normalization and SiLU here and in Keras: time of the compiled pair, and of its gradient.
+
+    KERAS_BACKEND=jax python benchmarks/normalization.py [--rounds 40]
+
+Prints one JSON line per shape; a ratio below 1 says that the layer here is faster.
+"""
+
+import argparse
+import json
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.core.autodiff import pullback
+from keras_diffusion.core.compile import Compiled
+from keras_diffusion.layers.group_normalization import GroupNormalization
+
+SHAPES = [((4, 32, 32, 32), 8), ((4, 32, 32, 64), 8), ((4, 16, 16, 64), 8), ((4, 8, 8, 96), 8), ((8, 64, 64, 64), 32)]
+
+
+def gradient(function):
+    """vᵀ·∂y/∂x for v = y."""
+
+    def of(x):
+        y, _, vjp = pullback(lambda x: (function(x), None), x)
+        return vjp(y)
+
+    return of
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    options = parser.parse_args()
+    for shape, groups in SHAPES:
+        layers = {"here": GroupNormalization(groups), "keras": keras.layers.GroupNormalization(groups)}
+        for layer in layers.values():
+            layer.build(shape)
+        x = ops.convert_to_tensor(np.random.default_rng(0).standard_normal(shape).astype("float32"))
+        row = {"backend": keras.backend.backend(), "shape": shape, "groups": groups}
+        for what, wrap in (("forward", lambda f: f), ("gradient", gradient)):
+            calls = {}
+            for name, layer in layers.items():
+                calls[name] = Compiled(wrap(lambda x, layer=layer: ops.silu(layer(x))))
+            a, b = (ops.convert_to_numpy(call(x)) for call in calls.values())
+            np.testing.assert_allclose(a, b, atol=1e-4)
+            times = {name: [] for name in calls}
+            for _ in range(options.rounds):
+                for name, call in calls.items():
+                    start = time.perf_counter()
+                    ops.convert_to_numpy(call(x))
+                    times[name].append(time.perf_counter() - start)
+            row[what] = {name: round(1e3 * float(np.median(spent)), 3) for name, spent in times.items()}
+            row[what]["ratio"] = round(float(np.median(np.array(times["here"]) / np.array(times["keras"]))), 2)
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
