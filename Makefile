@@ -3,8 +3,8 @@
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
 #
-# make bench measures what generation costs beside the network itself; make bench-networks compares networks with FlaxDiff's and diffusers'
-# own (installs both); make solvers writes docs/solvers.md anew (about a minute).
+# make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
+# make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -54,13 +54,16 @@ test-tensorflow: .venv/test-installed
 test-torch: .venv/test-installed
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
-bench: .venv/test-installed
-	KERAS_BACKEND=jax $(BIN)/python benchmarks/generate_overhead.py
+bench: .venv/peers-installed
+	cd benchmarks && ../$(BIN)/python -m suite $(BENCH)
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/attention.py
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/normalization.py
 
 # FlaxDiff and diffusers go into a folder of their own: their dependencies would change what is tested.
 .venv/peers-installed: .venv/test-installed
 	$(PIP) --target .venv/peers --no-deps flaxdiff==0.2.11 flax==0.12.8 optax chex einops msgpack orbax-checkpoint tensorstore treescope diffusers==0.42.1
 	$(PIP) --target .venv/peers huggingface_hub safetensors importlib_metadata regex requests filelock
+	$(PIP) --target .venv/peers --no-deps humanize clu termcolor ml_collections uvloop nest_asyncio psutil simplejson aiofiles
 	@touch $@
 
 bench-networks: .venv/peers-installed
