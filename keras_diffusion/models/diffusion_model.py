@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_diffusion import predictors, schedulers
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.devices import batches_that_divide
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
@@ -188,7 +189,7 @@ class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMix
         """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain or `PyDataset`.
 
         In-memory arrays are checked for NaN, labels out of range and images that were not scaled. Data sets that order themselves
-        (`data.Batches`) are read in their own order. After an exception or Ctrl-C the model keeps the weights of its last step.
+        (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of its last step.
         """
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
@@ -198,13 +199,13 @@ class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMix
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
             self.optimizer.build(self.trainable_variables)
-        with self._state_kept():
+        with batches_that_divide(x, kwargs.get("batch_size")), self._state_kept():
             return super().fit(checked.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
         reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-        with self._state_kept():
+        with batches_that_divide(x, kwargs.get("batch_size")), self._state_kept():
             return super().evaluate(checked.readable(x), y, **kwargs)
 
     # Saving -------------------------------------------------------------------------------------------------------------------------

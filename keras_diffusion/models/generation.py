@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
+from keras_diffusion.core.devices import BatchPlacement, to_host
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise, seed_words
 from keras_diffusion.core.precision import solver_dtype
@@ -88,26 +89,31 @@ class Generator:
         length = _table_length(rows, kept)
         plan = to_tensors(padded(table, length))
         loop, close = self._program(sampler, guided, wanted, noise)
-        given = as_tensors((values, conditions, scale, extra))
-        words, first = seed_words(seed), ops.convert_to_tensor(np.int32(first_index))
-        x = ops.convert_to_tensor(np.asarray(x, solver_dtype()))
-        walk = sampler.start(x, self._make_denoiser(*given, guided=guided))
-        record = {key: ops.zeros((length if kept else 1, *x.shape), x.dtype) for key in wanted}
+        # Under a `keras.distribution`, each device gets its share of the batch.
+        place = BatchPlacement(len(x), pad=not sampler.couples_samples)
+        conditions, extra = place.batch(conditions), _placed(extra, place, np.ndim(x))
+        given = as_tensors((values, conditions, place.copies(scale), extra))
+        words, first = place.copies((seed_words(seed), ops.convert_to_tensor(np.int32(first_index))))
+        plan = place.copies(plan)
+        x = ops.convert_to_tensor(place.batch(np.asarray(x, solver_dtype())))
+        walk = place.like(x, sampler.start(x, self._make_denoiser(*given, guided=guided)))
+        record = place.like(x, {key: ops.zeros((length if kept else 1, *x.shape), x.dtype) for key in wanted})
         chunk = 1 if on_step else max(1, math.ceil(in_loop / 20)) if progress else max(1, in_loop)
         for start in [*range(0, in_loop, chunk), *range(in_loop, rows)]:
             stop = min(start + chunk, in_loop) if start < in_loop else rows
+            begin, end = (place.copies(loop_bound(i)) for i in (start, stop))
             if start < in_loop:
-                walk, record = loop(given, walk, record, plan, loop_bound(start), loop_bound(stop), words, first)
+                walk, record = loop(given, walk, record, plan, begin, end, words, first)
             else:
-                walk, record = close(given, walk, record, plan, loop_bound(start), words, first)
+                walk, record = close(given, walk, record, plan, begin, words, first)
             if on_step:
-                walk = _tell(on_step, walk, record["x0"], start, table, rows, first_index)
+                walk = _tell(on_step, walk, record["x0"], start, table, rows, first_index, place)
             if progress:
-                ops.convert_to_numpy(walk.x[:1])  # wait for the chunk, or the bar would run ahead
+                to_host(walk.x[:1])  # wait for the chunk, or the bar would run ahead
                 progress(stop, rows)
         ends = sampler.step_ends(levels)
-        report = {key: ops.convert_to_numpy(value).item() for key, value in sampler.report(walk.state).items()}
-        return ops.convert_to_numpy(walk.x), tuple(ops.convert_to_numpy(record[key])[ends] for key in kept), report
+        report = {key: to_host(value).item() for key, value in sampler.report(walk.state).items()}
+        return place.to_host(walk.x), tuple(place.to_host(record[key], axis=1)[ends] for key in kept), report
 
     def _program(self, sampler, guided, wanted, noise):
         key = (sampler.structure(), guided, wanted, noise)
@@ -145,16 +151,25 @@ class StepInfo(NamedTuple):
     first_sample: int
 
 
-def _tell(on_step, walk, x0, index, table, total, first_sample):
+def _placed(extra, place, ndim):
+    """What else the denoiser is made of: images to keep and negative conditions have a row per sample, masks may have."""
+    placed = {}
+    for key, value in extra.items():
+        per_sample = key in ("known", "negative") or (key == "mask" and np.ndim(value) == ndim and len(value) == place.size)
+        placed[key] = place.batch(value) if per_sample else place.copies(value)
+    return placed
+
+
+def _tell(on_step, walk, x0, index, table, total, first_sample, place):
     """Calls the hook; returns the walk, with the hook's x where it returned one."""
     level = table["level"].map(lambda column: float(column[index]))
-    x, x0 = ops.convert_to_numpy(walk.x), ops.convert_to_numpy(x0[index % x0.shape[0]])
+    x, x0 = place.to_host(walk.x), place.to_host(x0[index % x0.shape[0]])
     changed = on_step(StepInfo(index, total, level, x, x0, first_sample))
     if changed is None:
         return walk
     if np.shape(changed) != x.shape:
         raise ValueError(f"A hook returns None, or an array that replaces x, of shape {x.shape}. Received: shape {np.shape(changed)}")
-    return walk._replace(x=ops.convert_to_tensor(np.asarray(changed, x.dtype)))
+    return walk._replace(x=ops.convert_to_tensor(place.batch(np.asarray(changed, x.dtype))))
 
 
 def sampling_levels(schedule, spacing, num_steps, start=1.0):

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
+from keras_diffusion.core.devices import BatchPlacement
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_dtype
@@ -72,22 +73,25 @@ class LikelihoodMixin:
         conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network)
         flow, seed = ProbabilityFlow(method), check_seed(seed)
         levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
-        plan = to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS)))
+        plan = BatchPlacement(1).copies(to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS))))
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         bar = progress_bar(verbose, num_steps * -(-num_samples // size))
         chunk = math.ceil(num_steps / 20) if bar else num_steps
         for batch, first in enumerate(range(0, num_samples, size)):
             rows = slice(first, min(first + size, num_samples))
-            x = ops.convert_to_tensor(levels.alpha[0] * data[rows], dtype=solver_dtype())
-            probes = make_probes(x.shape, divergence, num_probes, seed, first)
-            given = as_tensors((values, {key: value[rows] for key, value in conditions.items()}))
-            integral = ops.zeros((x.shape[0],), x.dtype)
+            place = BatchPlacement(rows.stop - rows.start)  # under a `keras.distribution`: each device its share
+            x = ops.convert_to_tensor(place.batch((levels.alpha[0] * data[rows]).astype(solver_dtype())))
+            probes = place.like(x, make_probes(x.shape, divergence, num_probes, seed, first))
+            given = as_tensors((values, place.batch({key: value[rows] for key, value in conditions.items()})))
+            integral = ops.convert_to_tensor(place.batch(np.zeros(place.size, solver_dtype())))
             for start in range(0, num_steps, chunk):
                 stop = min(start + chunk, num_steps)
-                x, integral = self._likelihood_program(flow)(given, x, integral, probes, plan, loop_bound(start), loop_bound(stop))
+                bounds = place.copies((loop_bound(start), loop_bound(stop)))
+                x, integral = self._likelihood_program(flow)(given, x, integral, probes, plan, *bounds)
                 if bar:
-                    ops.convert_to_numpy(integral)  # wait for the chunk, or the bar would run ahead
+                    place.to_host(integral)  # wait for the chunk, or the bar would run ahead
                     bar(batch * num_steps + stop)
+            x, integral = (ops.convert_to_tensor(place.to_host(tensor)) for tensor in (x, integral))
             parts.append(flow.log_density(Walk(x, {"integral": integral}, ()), levels, prior, data_mean, data_std))
         # From the density of α·data to that of the data.
         return np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
+from keras_diffusion.core.devices import run_batch
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ReplaceKnown
@@ -176,7 +177,7 @@ class SamplingMixin:
             parts.append((x, *recordings))
         x = np.concatenate([part[0] for part in parts])
         if self.autoencoder is not None:
-            x = np.concatenate([ops.convert_to_numpy(self.autoencoder.decode(x[i : i + at_once])) for i in range(0, num_samples, at_once)])
+            x = np.concatenate([run_batch(self.autoencoder.decode, x[i : i + at_once]) for i in range(0, num_samples, at_once)])
         x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
@@ -239,7 +240,7 @@ class SamplingMixin:
         images = np.asarray(images)
         images = images[None] if images.ndim == len(self.sample_shape) else images
         images = checked.start_images(images, len(images), (None,) * len(self.sample_shape), name)
-        return ops.convert_to_numpy(self.autoencoder.encode(ops.convert_to_tensor(images)))
+        return run_batch(self.autoencoder.encode, images)
 
     def _sizes_known(self, init, size=None):
         """The network's sample shape: free axes are taken from `init`, or from `size`, which is that of the images."""

@@ -56,6 +56,8 @@ class AdaptiveSampler(Sampler):
     orders: tuple[int, ...] = ()  # those that `attempt` can do
     table_options = ("rtol", "atol", "h_init", "pcoeff", "icoeff", "dcoeff", "accept_safety", "eta", "s_noise", "max_steps")
 
+    couples_samples = True  # one step size for the whole batch
+
     def __init__(
         self,
         order=3,

@@ -63,6 +63,7 @@ class Sampler(keras.layers.Layer):
     evaluations_per_step = 1
     noises_per_step = 0
     ascends = False  # whether it walks from samples to noise: takes falling levels all the same, from their end
+    couples_samples = False  # whether what a sample becomes depends on the others of its batch
     noise = "independent"  # or "brownian": what is drawn unless the caller says otherwise
     table_options: tuple[str, ...] = ()  # options that act through the table alone: changing them needs no new program
 
