@@ -20,6 +20,7 @@ FLOORS = {
     "layers": 1,
     "schedulers": 1,
     "predictors": 1,
+    "distribution": 1,
     "training": 2,
     "networks": 2,
     "denoisers": 2,

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from keras_diffusion.core.devices import is_writer
 from keras_diffusion.core.files import write_whole
 
 
@@ -23,7 +24,7 @@ class MetricsJSONL(keras.callbacks.Callback):
     "epoch" counts finished epochs, from 1, as Keras's progress bar shows them. When training resumes at some epoch
     (`fit(initial_epoch=...)` or `BackupAndRestore`), lines of that epoch and later ones are dropped first, also a last line that a killed
     run left half-written: each epoch is in the file once. A second `fit` that counts from epoch 1 again therefore starts the file
-    anew; give it `initial_epoch` to go on.
+    anew; give it `initial_epoch` to go on. Of several processes the first one writes.
 
     Args:
         path: the file; missing folders are made.
@@ -44,13 +45,15 @@ class MetricsJSONL(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Not in on_train_begin: a callback after this one may only there find out at which epoch training resumes.
-        if not self._ready:
+        if not self._ready and is_writer():
             lines = _lines_before(self.path, epoch + 1) if self.append else []
             write_whole(self.path, "".join(line + "\n" for line in lines).encode("utf-8"))
             self._ready = True
         self._began = time.time()
 
     def on_epoch_end(self, epoch, logs=None):
+        if not is_writer():
+            return
         now = time.time()
         row = {"epoch": epoch + 1, "step": self._step(), "time": round(now, 3), "seconds": round(now - self._began, 3)}
         non_finite = {}

@@ -7,7 +7,8 @@ What a training step depends on, and where it is kept:
     epoch, and with it the order of the data   state.json
 
 `state.json` names the weights file. It is written last and put in place by renaming, so a run that is killed at any moment leaves a
-state to resume from. On one backend and machine the continued run is equal bit for bit to one that was never stopped.
+state to resume from. The state is whole, however the weights lie on devices and processes: it can be continued on another number of them.
+Of several processes the first one writes, and all have to see its folder. On one backend and machine the continued run is equal bit for bit to one that was never stopped.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import keras
 
+from keras_diffusion.core.devices import is_writer, values_of_all, whole_weights
 from keras_diffusion.core.files import atomic_path
 
 
@@ -55,6 +57,12 @@ class Resume(keras.callbacks.Callback):
         return (self.directory / "state.json").is_file()
 
     def on_train_begin(self, logs=None):
+        found = values_of_all(self.exists)
+        if len(set(found)) > 1:
+            raise ValueError(
+                f"All processes continue from one state, in a folder that all of them see. Received: {str(self.directory)!r}, which "
+                f"has a state for {sum(found)} of {len(found)} processes."
+            )
         if self.exists:
             self._restore()
         self._data_start = 0 if self.data is None else self.data.epoch - self.epoch
@@ -87,6 +95,12 @@ class Resume(keras.callbacks.Callback):
         self.model._initial_epoch = None
 
     def _save(self, epochs_done):
+        with whole_weights([*self.model.variables, *getattr(self.model.optimizer, "variables", ())]):
+            if is_writer():
+                self._write(epochs_done)
+        self._saved = epochs_done
+
+    def _write(self, epochs_done):
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"state-{epochs_done:06d}.weights.h5"
         with atomic_path(self.directory / name) as path:
@@ -95,7 +109,6 @@ class Resume(keras.callbacks.Callback):
         data_epoch = None if self.data is None else self._data_start + epochs_done
         with atomic_path(self.directory / "state.json") as path:
             path.write_text(json.dumps({"epoch": epochs_done, "data_epoch": data_epoch, "weights": name}) + "\n")
-        self._saved = epochs_done
         for old in self.directory.glob("state-*.weights.h5"):
             if old.name != name:
                 old.unlink()

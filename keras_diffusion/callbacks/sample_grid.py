@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_diffusion.callbacks.event_file import EventFile
+from keras_diffusion.core.devices import is_writer
 from keras_diffusion.core.files import write_whole
 from keras_diffusion.visualization import film_strip, image_grid, png_bytes
 
@@ -61,8 +62,10 @@ class SampleGrid(keras.callbacks.Callback):
             self.draw(epoch + 1)
 
     def draw(self, epoch):
-        """Draws now; `epoch` names the file. Returns its path, or None if the samples were not finite."""
+        """Draws now; `epoch` names the file. Returns its path, or None: samples not finite, or not the first process."""
         samples = np.asarray(self.model.generate(**self.generate_options))
+        if not is_writer():  # samples are drawn by all processes together
+            return None
         if not np.isfinite(samples).all():
             # A picture is no reason to stop a training run; TerminateOnNonFinite is there for that.
             warnings.warn(f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.", stacklevel=2)

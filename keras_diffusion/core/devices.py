@@ -68,6 +68,25 @@ def to_host(tensor):
 
 
 @contextlib.contextmanager
+def whole_weights(variables):
+    """A context in which this process can read all of every variable, for saving; all processes have to enter it.
+
+    Args:
+        variables: Keras variables. Those that lie spread over several processes are fetched for the time of the context.
+    """
+    spread = []
+    if several_processes():
+        spread = [(v, v.value) for v in variables if not (v.value.is_fully_addressable or v.value.is_fully_replicated)]
+    try:
+        for variable, value in spread:
+            variable._value = to_host(value)  # as Keras's own trainer puts values in and out; `assign` would spread it again
+        yield
+    finally:
+        for variable, value in spread:
+            variable._value = value
+
+
+@contextlib.contextmanager
 def batches_that_divide(data=None, batch_size=None):
     """A context for `fit` and `evaluate`: batches that the devices cannot share are an error that says what to do.
 

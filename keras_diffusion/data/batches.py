@@ -43,6 +43,8 @@ class Batches(keras.utils.PyDataset):
         class_names: list of names, or None.
         image_shape: shape of one image, `(H, W, C)`.
         source: the `Source` read from.
+        rows: which rows of each batch are read, ints, or None for all: several processes share batches, see `distribution.share`. What is
+            drawn at random (flips, augmentation) is that of the whole batch all the same.
 
     Returns (of indexing):
         dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's other keys.
@@ -98,6 +100,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={augment!r}")
         self._order = (None, None)  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
         self._image_shape = None
+        self.rows = None
         self.epoch = 0
 
     @property
@@ -128,6 +131,9 @@ class Batches(keras.utils.PyDataset):
             raise IndexError(f"Batch index must lie in [0, {len(self)}). Received: index={index}")
         epoch = self._epoch
         indices = self._indices(epoch, index)
+        # An augmentation is a function of the whole batch: then all of it is read.
+        early, late = (self.rows, None) if self.augment is None else (None, self.rows)
+        size, indices = len(indices), indices if early is None else indices[early]
         batch = dict(self.source.batch(indices))
         if "images" not in batch:
             raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
@@ -138,7 +144,8 @@ class Batches(keras.utils.PyDataset):
         if self.horizontal_flip:
             if images.ndim != 4:
                 raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
-            flips = rng.random(len(images)) < 0.5
+            flips = rng.random(size) < 0.5
+            flips = flips if early is None else flips[early]
             images = np.where(flips[:, None, None, None], images[:, :, ::-1], images)
         if self.augment is not None:
             shape = images.shape
@@ -150,7 +157,7 @@ class Batches(keras.utils.PyDataset):
             batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
         if index == len(self) - 1:
             self._last_batch_seen = True
-        return batch
+        return batch if late is None else {key: value[late] for key, value in batch.items()}
 
     def on_epoch_begin(self):
         self._begun = True
