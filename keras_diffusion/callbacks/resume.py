@@ -7,8 +7,10 @@ What a training step depends on, and where it is kept:
     epoch, and with it the order of the data   state.json
 
 `state.json` names the weights file. It is written last and put in place by renaming, so a run that is killed at any moment leaves a
-state to resume from. The state is whole, however the weights lie on devices and processes: it can be continued on another number of them.
-Of several processes the first one writes, and all have to see its folder. On one backend and machine the continued run is equal bit for bit to one that was never stopped.
+state to resume from. On one backend and machine the continued run is equal bit for bit to one that was never stopped.
+
+The state is whole, however the weights lie on devices and processes: it can be continued on another number of them. Of several processes
+the first one writes, and all have to see its folder.
 """
 
 import json
@@ -57,11 +59,11 @@ class Resume(keras.callbacks.Callback):
         return (self.directory / "state.json").is_file()
 
     def on_train_begin(self, logs=None):
-        found = values_of_all(self.exists)
-        if len(set(found)) > 1:
+        epochs = values_of_all(json.loads((self.directory / "state.json").read_text())["epoch"] if self.exists else 0)
+        if len(set(epochs)) > 1:
             raise ValueError(
-                f"All processes continue from one state, in a folder that all of them see. Received: {str(self.directory)!r}, which "
-                f"has a state for {sum(found)} of {len(found)} processes."
+                "All processes continue from one state, in a folder that all of them see. Received: "
+                f"{str(self.directory)!r}, in which they find {', '.join(map(str, epochs))} epochs done."
             )
         if self.exists:
             self._restore()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.devices import join_processes, leave_processes, on_devices
 from keras_diffusion.version import __version__
 
 _BACKENDS = ("jax", "tensorflow", "torch")
@@ -25,6 +26,9 @@ app = typer.Typer(
 )
 
 Backend = Annotated[str | None, typer.Option(help="jax, tensorflow or torch. [default: KERAS_BACKEND, else jax]", show_default=False)]
+Devices = Annotated[
+    str | None, typer.Option(metavar="SPEC", help='Devices to use together, on JAX: data=8, or data=4,model=2; "data" for all.')
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it is there.")]
 
@@ -61,6 +65,15 @@ def train(
     verbose: Annotated[
         int | None, typer.Option(min=0, max=2, help="0 silent, 1 bar, 2 a line per epoch. [default: 1 on a terminal]")
     ] = None,
+    devices: Devices = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Be one of several processes; JAX only. Needs --out, a folder that all of them see.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(help="host:port of process 0. [default: JAX_COORDINATOR_ADDRESS, SLURM, TPU pod …]", show_default=False)
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(min=1, help="[default: JAX_NUM_PROCESSES, SLURM …]", show_default=False)] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="[default: JAX_PROCESS_ID, SLURM …]", show_default=False)] = None,
     backend: Backend = None,
     debug: Debug = False,
 ):
@@ -71,6 +84,10 @@ def train(
     Example: keras-diffusion train examples/digits.toml --set train.epochs=20
     """
     with _errors(debug):
+        if not distributed and (coordinator, num_processes, process_id) != (None, None, None):
+            raise ConfigError("--coordinator, --num-processes and --process-id are for --distributed, which was not given.")
+        if distributed and out is None:
+            raise ConfigError("--distributed needs the run folder, the same for all processes: --out runs/NAME")
         if resume and overwrite:
             raise ConfigError("Either --resume continues a run or --overwrite deletes it. Received both.")
         if config is None and not resume:
@@ -80,10 +97,12 @@ def train(
         if not resume:
             _read_early(config, set_ or ())
         _choose_backend(backend, out or config if resume else None)
+        if distributed:
+            join_processes(coordinator, num_processes, process_id)
         from keras_diffusion.cli.training import train
 
         verbosity = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        train(_console(), config, set_ or (), out, resume, overwrite, verbosity)
+        train(_console(), config, set_ or (), out, resume, overwrite, verbosity, devices or ("data" if distributed else None))
 
 
 @app.command()
@@ -106,6 +125,7 @@ def sample(
     size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
     overwrite: Overwrite = False,
+    devices: Devices = None,
     backend: Backend = None,
     debug: Debug = False,
 ):
@@ -119,7 +139,8 @@ def sample(
 
         options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
         options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
-        sample(_console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
+        with on_devices(devices):
+            sample(_console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
 
 
 @app.command()
@@ -232,13 +253,16 @@ def _errors(debug):
     try:
         yield
     except KeyboardInterrupt:
+        leave_processes(130)
         raise typer.Exit(130) from None
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if debug:
             traceback.print_exc()
         # Not as rich markup: [viz] and [data] are words here.
         Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+        code = 2 if isinstance(error, ConfigError) else 1
+        leave_processes(code)
+        raise typer.Exit(code) from None
 
 
 def _read_early(config, sets):

@@ -50,6 +50,11 @@ def devices():
     return ["mps" if torch.backends.mps.is_available() else "cpu"]
 
 
+def counted(names):
+    """["cpu", "cpu"] as "2 × cpu", ["NVIDIA H100"] as it is."""
+    return ", ".join(f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+
+
 def package_version(package):
     """Version of an installed package, or None."""
     # TensorFlow and JAX come in packages of several names.

@@ -2,20 +2,23 @@
 
 import shlex
 
+from rich.console import Console
 from rich.table import Table
 
 from keras_diffusion import samplers
 from keras_diffusion.callbacks import MetricsJSONL, Resume, SampleGrid, TerminateOnNonFinite
 from keras_diffusion.cli import building
 from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config
-from keras_diffusion.cli.environment import describe_environment
+from keras_diffusion.cli.devices import check_layout, describe_distribution, lost_processes, on_devices, share_data
+from keras_diffusion.cli.environment import counted, describe_environment
 from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
+from keras_diffusion.core.devices import is_writer, wait_for_all, whole_weights
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.visualization import loss_curve
 
 
-def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=False, verbose="auto"):
+def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=False, verbose="auto", devices=None):
     """Trains what a configuration says.
 
     Args:
@@ -26,6 +29,8 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
         resume: whether to continue the run in that folder.
         overwrite: whether to delete a run in that folder first.
         verbose: of `fit`: 0, 1, 2 or "auto".
+        devices: devices to share the work, such as "data=4,model=2", or None for one. With several processes, all train and the first
+            one writes.
 
     Returns:
         the `RunFolder`.
@@ -33,7 +38,15 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
     Raises:
         ConfigError: what the user can put right.
         KeyboardInterrupt: stopped; the folder can be resumed.
+        ConnectionError: another process was lost.
     """
+    with on_devices(devices), lost_processes():
+        if not is_writer():
+            console, verbose = Console(quiet=True), 0
+        return _train(console, config_path, sets, out, resume, overwrite, verbose)
+
+
+def _train(console, config_path, sets, out, resume, overwrite, verbose):
     run = RunFolder(out if out is not None else config_path if resume else default_folder(config_path))
     if resume:
         run.require_run()
@@ -51,14 +64,17 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
     pictures = _sample_options(config)
     if pictures:
         import_optional("PIL.Image", extra="viz", purpose="the pictures of samples while training (train.samples.every=0 draws none)")
+    share_data(console, batches, validation)
     model = building.build_model(config)
+    check_layout(model)
     callbacks = _callbacks(run, config, batches, pictures)
-    environment = describe_environment()
+    environment = {**describe_environment(), **describe_distribution()}
+    wait_for_all("checked")  # before the folder changes
     if resume:
         _note_backend(console, run, environment)
-        run.continue_with(config, environment)
-    else:
-        run.create(config, environment, overwrite)
+    if is_writer():
+        run.continue_with(config, environment) if resume else run.create(config, environment, overwrite)
+    wait_for_all("begun")
     console.print(_header(run, config, model, batches, validation, environment, pictures))
     with Interrupts() as interrupts:
         try:
@@ -142,7 +158,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
         "data": data,
         "training": f"{config['train']['epochs']} epochs of {len(batches)} batches of {batches.batch_size}{resumed}",
         "pictures": f"every {pictures['every']} epochs" if pictures else "none",
-        "backend": f"{environment['backend']} on {', '.join(environment['devices'])}",
+        "backend": f"{environment['backend']} on {counted(environment['devices'])}",
+        **({"devices": environment["distribution"]} if "distribution" in environment else {}),
         "folder": str(run.path),
     }
     for key, value in rows.items():
@@ -155,7 +172,12 @@ def _name(identifier):
 
 
 def _finish(console, run, model):
-    model.save_to_preset(run.model, overwrite=True)
+    with whole_weights(model.variables):
+        if is_writer():
+            model.save_to_preset(run.model, overwrite=True)
+    wait_for_all("saved")
+    if not is_writer():
+        return
     try:
         loss_curve(run.metrics, run.loss_curve)
     except ImportError as error:
