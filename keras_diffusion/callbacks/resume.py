@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core.devices import is_writer, values_of_all, whole_weights
+from keras_diffusion.core.devices import values_of_all, writing
 from keras_diffusion.core.files import atomic_path
 
 
@@ -97,8 +97,8 @@ class Resume(keras.callbacks.Callback):
         self.model._initial_epoch = None
 
     def _save(self, epochs_done):
-        with whole_weights([*self.model.variables, *getattr(self.model.optimizer, "variables", ())]):
-            if is_writer():
+        with writing(self.model) as writer:
+            if writer:
                 self._write(epochs_done)
         self._saved = epochs_done
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.cli.devices import join_processes, leave_processes, on_devices
+from keras_diffusion.cli.devices import join_processes, joined, leave_processes, on_devices
 from keras_diffusion.version import __version__
 
 _BACKENDS = ("jax", "tensorflow", "torch")
@@ -263,6 +263,11 @@ def _errors(debug):
         code = 2 if isinstance(error, ConfigError) else 1
         leave_processes(code)
         raise typer.Exit(code) from None
+    except Exception:
+        if joined():
+            traceback.print_exc()
+            leave_processes(1)
+        raise
 
 
 def _read_early(config, sets):

@@ -5,6 +5,7 @@ Nothing here imports Keras before a command does: processes find each other befo
 
 import contextlib
 import os
+import re
 import sys
 
 from keras_diffusion.cli.config import ConfigError
@@ -30,6 +31,11 @@ def join_processes(coordinator=None, num_processes=None, process_id=None):
     except ValueError as error:
         raise ConfigError(str(error)) from error
     _joined = True
+
+
+def joined():
+    """Whether this process is one of several."""
+    return _joined
 
 
 def leave_processes(code):
@@ -61,10 +67,11 @@ def lost_processes():
     """Turns the many errors that the end of another process may cause into one that says so."""
     try:
         yield
-    except RuntimeError as error:
-        if not _joined:
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # Errors of the connection arrive as ValueErrors too, with a status in front: "UNKNOWN: Gloo AllGather failed: …".
+        if not _joined or (isinstance(error, ValueError) and not re.match(r"[A-Z_]+: ", str(error))):
             raise
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConnectionError(
             f"Another process was lost, or failed. Start all of them again with --resume: the last saved epoch is kept. JAX says: {first}"
         ) from error

@@ -13,7 +13,7 @@ from keras_diffusion.cli.devices import check_layout, describe_distribution, los
 from keras_diffusion.cli.environment import counted, describe_environment
 from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
-from keras_diffusion.core.devices import is_writer, wait_for_all, whole_weights
+from keras_diffusion.core.devices import is_writer, wait_for_all, writing
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.visualization import loss_curve
 
@@ -172,11 +172,11 @@ def _name(identifier):
 
 
 def _finish(console, run, model):
-    with whole_weights(model.variables):
-        if is_writer():
+    with writing(model) as writer:
+        if writer:
             model.save_to_preset(run.model, overwrite=True)
     wait_for_all("saved")
-    if not is_writer():
+    if not writer:
         return
     try:
         loss_curve(run.metrics, run.loss_curve)

@@ -68,20 +68,29 @@ def to_host(tensor):
 
 
 @contextlib.contextmanager
-def whole_weights(variables):
-    """A context in which this process can read all of every variable, for saving; all processes have to enter it.
+def writing(model):
+    """A context for saving a model; all processes have to enter it. It waits for none of them at its end.
 
     Args:
-        variables: Keras variables. Those that lie spread over several processes are fetched for the time of the context.
+        model: Keras model to be written. Weights that lie spread over processes are fetched for the time of the context.
+
+    Yields:
+        whether this process is the one that writes.
     """
-    spread = []
-    if several_processes():
-        spread = [(v, v.value) for v in variables if not (v.value.is_fully_addressable or v.value.is_fully_replicated)]
+    if not several_processes():
+        yield True
+        return
+    variables = [*model.variables, *getattr(getattr(model, "optimizer", None), "variables", ())]
+    spread = [(v, v.value) for v in variables if not (v.value.is_fully_addressable or v.value.is_fully_replicated)]
+    writer, distribution = is_writer(), active_distribution()
     try:
         for variable, value in spread:
             variable._value = to_host(value)  # as Keras's own trainer puts values in and out; `assign` would spread it again
-        yield
+        # While it saves, Keras makes variables, which under a distribution all processes would have to make.
+        keras.distribution.set_distribution(None)
+        yield writer
     finally:
+        keras.distribution.set_distribution(distribution)
         for variable, value in spread:
             variable._value = value
 

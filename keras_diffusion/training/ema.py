@@ -9,6 +9,7 @@ average that Keras optimizers offer overwrites the trained weights at the end of
 import keras
 from keras import ops
 
+from keras_diffusion.core.devices import to_host
 from keras_diffusion.layers.lora import adapter_variables
 
 
@@ -74,5 +75,5 @@ def copy_of(network):
     config = network.get_config()
     clone = type(network).from_config({**config, "name": f"{network.name}_average"} if "name" in config else config)
     # Host copies: on JAX, assigning a variable to a variable would share a buffer, which a training step then gives away twice.
-    clone.set_weights(network.get_weights())
+    clone.set_weights([to_host(variable.value) for variable in network.weights])
     return clone

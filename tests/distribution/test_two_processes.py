@@ -35,7 +35,7 @@ def free_port():
 def start(folder, *arguments):
     """Two processes with a device each, which find each other on a free port."""
     common = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--out", folder / "run"]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "", "COLUMNS": "400", "JAX_HEARTBEAT_TIMEOUT_SECONDS": "10"}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "", "COLUMNS": "400", "JAX_HEARTBEAT_TIMEOUT_SECONDS": "60"}
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     processes = []
     for number in range(2):
