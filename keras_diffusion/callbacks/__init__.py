@@ -2,8 +2,9 @@
 the loss is no number."""
 
 from keras_diffusion.callbacks.metrics_jsonl import MetricsJSONL
+from keras_diffusion.callbacks.orbax import orbax_checkpoint
 from keras_diffusion.callbacks.resume import Resume
 from keras_diffusion.callbacks.sample_grid import SampleGrid
 from keras_diffusion.callbacks.terminate_on_non_finite import TerminateOnNonFinite
 
-__all__ = ["MetricsJSONL", "Resume", "SampleGrid", "TerminateOnNonFinite"]
+__all__ = ["MetricsJSONL", "Resume", "SampleGrid", "TerminateOnNonFinite", "orbax_checkpoint"]

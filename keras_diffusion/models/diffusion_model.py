@@ -30,14 +30,14 @@ from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.presets import load_preset, save_preset
 from keras_diffusion.models.sampling import SamplingMixin
-from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, reset_seed, seed_generator
+from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, StateTreeMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
+class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, StateTreeMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
     """Trains a denoising network and samples from it.
 
     Args:

@@ -38,6 +38,50 @@ class RandomStateMixin:
         return [variable for variable in self.variables if id(variable) not in known]
 
 
+class StateTreeMixin:
+    """`get_state_tree` and `set_state_tree` for a model with an `average`, and with them `keras.callbacks.OrbaxCheckpoint`.
+
+    The average's weights have the paths of the network's, which Keras refuses; here they have "average/" in front. Goes before
+    `keras.Model` in the bases.
+    """
+
+    def get_state_tree(self, value_format="backend_tensor"):
+        if value_format not in ("backend_tensor", "numpy_array"):
+            raise ValueError(f"`value_format` is 'backend_tensor' or 'numpy_array'. Received: value_format={value_format!r}")
+        tree = {}
+        for group in _GROUPS:
+            tree[group] = {}
+            for path, variable in self._variables_by_path(group):
+                *folders, name = path.split("/")
+                folder = tree[group]
+                for part in folders:
+                    folder = folder.setdefault(part, {})
+                folder[name] = variable.value if value_format == "backend_tensor" else ops.convert_to_numpy(variable.value)
+        return tree
+
+    def set_state_tree(self, state_tree):
+        for group, tree in state_tree.items():
+            if group not in _GROUPS:
+                raise ValueError(f"A state tree has the branches {', '.join(_GROUPS)}. Received: {group!r}")
+            values = dict(_flat(tree))
+            for path, variable in self._variables_by_path(group):
+                if path in values:
+                    variable.assign(values[path])
+
+    def _variables_by_path(self, group):
+        if group == "optimizer_variables":  # without the optimizer's own name: a process's second Adam is called adam_1
+            return [] if self.optimizer is None else [(v.path.partition("/")[2] or v.path, v) for v in self.optimizer.variables]
+        variables = getattr(self, group)
+        averages = set() if self.average is None else {id(variable) for variable in self.average.variables}
+        return [(f"average/{v.path}" if id(v) in averages else v.path, v) for v in variables]
+
+
+def _flat(tree, prefix=""):
+    """(path, value) of each leaf of nested dicts."""
+    for key, value in tree.items():
+        yield from _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else [(prefix + key, value)]
+
+
 class KeepsStateMixin:
     """Puts the weights back into the model when training is interrupted on JAX. Goes before `keras.Model` in the bases."""
 

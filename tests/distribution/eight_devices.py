@@ -25,7 +25,7 @@ NETWORKS = {
     "dit": lambda: kd.networks.networks.get(
         {"name": "dit", "input_shape": (4, 4, 2), "patch_size": 2, "emb_features": 16, "num_layers": 1, "num_heads": 2, "num_classes": 3}
     ),
-    "unet": lambda: kd.networks.UNet((4, 4, 2), widths=(8, 16), num_classes=3, num_res_blocks=1, num_heads=2),
+    "unet": lambda: kd.networks.UNet((4, 4, 2), widths=(8,), attention=(True,), num_classes=3, num_res_blocks=1, num_heads=2),
 }
 found = {}
 

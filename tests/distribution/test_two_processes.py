@@ -17,7 +17,7 @@ from keras_diffusion.cli.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 10
+EPOCHS = 6
 CONFIG = {
     "data": {"batch_size": 8, "validation_fraction": 0.25},
     "network": {"name": "dit", "patch_size": 2, "emb_features": 16, "num_layers": 1, "num_heads": 2},
@@ -113,8 +113,8 @@ def test_losses_are_those_of_one_process(folder):
 
 
 def test_one_process_writes_and_speaks(folder, record):
-    assert record["second text"][1].strip() == "", "the second process is silent"
-    assert "ModelParallel" in record["second text"][0] or "SplitWeights: batch 1, model 2, 2 processes" in record["second text"][0]
+    assert "Epoch" in record["second text"][0] and not any(word in record["second text"][1] for word in ("Epoch", "loss", "Finished"))
+    assert "SplitWeights: batch 1, model 2, 2 processes" in record["second text"][0]
     run = RunFolder(folder / "run")
     assert len(list(run.samples.glob("*.png"))) == EPOCHS and (run.model / "model.weights.h5").is_file()
     assert run.environment["distribution"] == "DataParallel: batch 2, 2 processes"
@@ -124,5 +124,5 @@ def test_pictures_are_those_of_one_process(folder):
     """The last ones: of nearly the same weights, the pixels differ by a rounding at most."""
     from PIL import Image
 
-    ours, alone = (np.asarray(Image.open(RunFolder(folder / name).samples / "epoch-0010.png"), int) for name in ("run", "alone"))
+    ours, alone = (np.asarray(Image.open(RunFolder(folder / name).samples / "epoch-0006.png"), int) for name in ("run", "alone"))
     assert np.abs(ours - alone).max() <= 1

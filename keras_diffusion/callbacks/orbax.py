@@ -1,0 +1,37 @@
+"""Sharded checkpoints by Orbax: every process writes the part of the weights that it holds, while training goes on.
+
+`Resume` gathers the weights and writes one file, which is simple, exact, and right up to models that fit into one machine's memory. Beyond
+that, this is Keras's own callback; `DiffusionModel.get_state_tree` is what makes it work here.
+"""
+
+from pathlib import Path
+
+import keras
+
+from keras_diffusion.core.optional import import_optional
+
+
+def orbax_checkpoint(directory, **options):
+    """`keras.callbacks.OrbaxCheckpoint`, for `fit`.
+
+    To continue: make and compile the model as it was, `model.optimizer.build(model.trainable_variables)`, `model.load_weights(directory)`, which
+    takes the latest step, set `data.epoch`, and `fit(initial_epoch=...)`. Devices may be others than those that wrote.
+
+    Args:
+        directory: folder of the checkpoints, one sub-folder per epoch, named by its number from 0.
+        options: as `keras.callbacks.OrbaxCheckpoint` has them: `max_to_keep`, `save_freq`, `save_best_only`, `monitor` …
+
+    Returns:
+        the callback.
+
+    Raises:
+        ImportError: Orbax is not installed, or Keras is older than its callback.
+
+    Example:
+
+    >>> model.fit(batches, epochs=10, callbacks=[keras_diffusion.callbacks.orbax_checkpoint("run/orbax", max_to_keep=2)])
+    """
+    import_optional("orbax.checkpoint", extra="orbax", purpose="sharded checkpoints")
+    if not hasattr(keras.callbacks, "OrbaxCheckpoint"):
+        raise ImportError(f"Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: Keras {keras.__version__}. Upgrade it.")
+    return keras.callbacks.OrbaxCheckpoint(str(Path(directory).absolute()), **options)
