@@ -104,7 +104,9 @@ def share_data(console, train, validation):
     validation.batch_size = min(validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas)
     validation.drop_remainder = True
     if samples % validation.batch_size:
-        console.print(f"Validation leaves out {samples % validation.batch_size} of {samples} samples, which do not fill a batch.", style="yellow")
+        console.print(
+            f"Validation leaves out {samples % validation.batch_size} of {samples} samples, which do not fill a batch.", style="yellow"
+        )
     share(validation)
 
 

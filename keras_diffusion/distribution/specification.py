@@ -41,7 +41,9 @@ def make(specification="data"):
     devices = keras.distribution.list_devices()
     data, model = parse(specification, len(devices))
     if jax.process_count() > 1 and data * model != len(devices):
-        raise ValueError(f"Several processes use all their devices, here {len(devices)}. Received: {specification!r}, which is {data * model}")
+        raise ValueError(
+            f"Several processes use all their devices, here {len(devices)}. Received: {specification!r}, which is {data * model}"
+        )
     used = devices[: data * model]
     if model == 1:
         return keras.distribution.DataParallel(devices=used, auto_shard_dataset=False)

@@ -37,7 +37,9 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, StateTreeMixin, KeepsStateMixin, RandomStateMixin, keras.Model):
+class DiffusionModel(
+    SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, StateTreeMixin, KeepsStateMixin, RandomStateMixin, keras.Model
+):
     """Trains a denoising network and samples from it.
 
     Args:

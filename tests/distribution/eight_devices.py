@@ -19,9 +19,7 @@ import keras_diffusion as kd
 LEARNING_RATE = 1e-2
 rng = np.random.default_rng(0)
 IMAGES = {"images": rng.uniform(-1, 1, (48, 4, 4, 2)).astype("float32"), "labels": (np.arange(48) % 3).astype("int32")}
-POINTS = {"images": rng.uniform(-1, 1, (48, 2)).astype("float32"), "labels": IMAGES["labels"]}
 NETWORKS = {
-    "mlp": lambda: kd.networks.MLP((2,), width=16, depth=2, num_classes=3),
     "dit": lambda: kd.networks.networks.get(
         {"name": "dit", "input_shape": (4, 4, 2), "patch_size": 2, "emb_features": 16, "num_layers": 1, "num_heads": 2, "num_classes": 3}
     ),
@@ -47,8 +45,8 @@ def train(network, specification, accumulate=None, epochs=2):
     keras.utils.set_random_seed(0)
     model = kd.DiffusionModel(NETWORKS[network](), seed=0, ema=0.9)
     model.compile(keras.optimizers.Adam(LEARNING_RATE, gradient_accumulation_steps=accumulate))
-    losses, data = Losses(), POINTS if network == "mlp" else IMAGES
-    model.fit(kd.data.Batches(data, 16, seed=0), epochs=epochs, verbose=0, callbacks=[losses])
+    losses = Losses()
+    model.fit(kd.data.Batches(IMAGES, 16, seed=0), epochs=epochs, verbose=0, callbacks=[losses])
     return model, np.array(losses.values)
 
 
@@ -148,8 +146,6 @@ def resume(folder, one):
 
 
 def main(out):
-    one = train("mlp", None)
-    compare("mlp", one, "data=8")
     one = train("dit", None, accumulate=2)
     eight = compare("dit", one, "data=8", accumulate=2)
     sample(one[0], eight)

@@ -100,7 +100,9 @@ def test_specifications(specification, expected):
     assert parse(specification, 8) == expected
 
 
-@pytest.mark.parametrize("specification", ["", "data=0", "data=x", "gpus=8", "data=4,data=2", "data,model", "data=8,model=2", "model=3", "9"])
+@pytest.mark.parametrize(
+    "specification", ["", "data=0", "data=x", "gpus=8", "data=4,data=2", "data,model", "data=8,model=2", "model=3", "9"]
+)
 def test_specifications_that_are_not_understood(specification):
     with pytest.raises(ValueError, match="Received: "):
         parse(specification, 8)
