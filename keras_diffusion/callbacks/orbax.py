@@ -14,8 +14,9 @@ from keras_diffusion.core.optional import import_optional
 def orbax_checkpoint(directory, **options):
     """`keras.callbacks.OrbaxCheckpoint`, for `fit`.
 
-    To continue: make and compile the model as it was, `model.optimizer.build(model.trainable_variables)`, `model.load_weights(directory)`, which
-    takes the latest step, set `data.epoch`, and `fit(initial_epoch=...)`. Devices may be others than those that wrote.
+    To continue: make and compile the model as it was, build the optimizer (`model.optimizer.build(model.trainable_variables)`), call
+    `model.load_weights(directory)`, which takes the latest step, set `data.epoch`, and `fit(initial_epoch=...)`. Devices may be others than
+    those that wrote.
 
     Args:
         directory: folder of the checkpoints, one sub-folder per epoch, named by its number from 0.

@@ -103,10 +103,9 @@ def share_data(console, train, validation):
     # Batches of one size: what is left over would have to be padded, and its loss weighted.
     validation.batch_size = min(validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas)
     validation.drop_remainder = True
-    if samples % validation.batch_size:
-        console.print(
-            f"Validation leaves out {samples % validation.batch_size} of {samples} samples, which do not fill a batch.", style="yellow"
-        )
+    left_out = samples % validation.batch_size
+    if left_out:
+        console.print(f"Validation leaves out {left_out} of {samples} samples, which do not fill a batch.", style="yellow")
     share(validation)
 
 

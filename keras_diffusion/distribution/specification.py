@@ -33,17 +33,13 @@ def make(specification="data"):
     >>> keras.distribution.set_distribution(keras_diffusion.distribution.make("data=8"))
     """
     if keras.backend.backend() != "jax":
-        raise NotImplementedError(
-            f"Keras distributes on JAX only. Received: the backend {keras.backend.backend()}. Set the environment variable KERAS_BACKEND=jax"
-        )
+        raise NotImplementedError(f"Keras distributes on JAX only. Received: the backend {keras.backend.backend()}. Set KERAS_BACKEND=jax.")
     import jax
 
     devices = keras.distribution.list_devices()
     data, model = parse(specification, len(devices))
     if jax.process_count() > 1 and data * model != len(devices):
-        raise ValueError(
-            f"Several processes use all their devices, here {len(devices)}. Received: {specification!r}, which is {data * model}"
-        )
+        raise ValueError(f"Several processes use all {len(devices)} devices. Received: {specification!r}, which is {data * model}")
     used = devices[: data * model]
     if model == 1:
         return keras.distribution.DataParallel(devices=used, auto_shard_dataset=False)

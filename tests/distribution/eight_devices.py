@@ -1,4 +1,7 @@
-"""Training and sampling on one device and on eight virtual ones, in one process; writes what came out as JSON. Run by test_many_devices.py."""
+"""Training and sampling on one device and on eight virtual ones, in one process; writes what came out as JSON.
+
+Run by test_many_devices.py.
+"""
 
 import json
 import os
@@ -126,8 +129,8 @@ def errors(model):
 
 def axes_of(model):
     """The spec of each weight that is split, in network, average and optimizer."""
-    split = lambda variables: {v.path: [str(a) for a in v.value.sharding.spec] for v in variables if any(v.value.sharding.spec)}
-    return split(model.network.weights), split(model.average.network.weights), split(model.optimizer.variables)
+    groups = (model.network.weights, model.average.network.weights, model.optimizer.variables)
+    return [{v.path: [str(a) for a in v.value.sharding.spec] for v in group if any(v.value.sharding.spec)} for group in groups]
 
 
 def resume(folder, one):
