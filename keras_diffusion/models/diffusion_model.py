@@ -191,8 +191,8 @@ class DiffusionModel(
         """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain or `PyDataset`.
 
         In-memory arrays are checked for NaN, labels out of range and images that were not scaled. Data sets that order themselves
-        (`data.Batches`) are read in their own order.
-        Under a `keras.distribution` the devices must divide every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of its last step.
+        (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide every batch, also the last one.
+        After an exception or Ctrl-C the model keeps the weights of its last step.
         """
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
