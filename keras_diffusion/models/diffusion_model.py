@@ -138,24 +138,54 @@ class DiffusionModel(
         u = keras.random.uniform((), seed=seed) + ops.arange(batch, dtype="float32") / ops.cast(batch, "float32")
         u = ops.clip(u - ops.floor(u), 1e-6, 1.0 - 1e-6)
         t = self.time_distribution.quantile(u, self.noise_schedule)
-        alpha, sigma = self.noise_schedule(t)
         eps = keras.random.normal(ops.shape(x0), seed=seed)
         if training and conditions and self.condition_dropout:
             drop = keras.random.uniform((batch,), seed=seed) < self.condition_dropout
-            null = self._null_conditions(like=conditions)
-            dropped = {key: ops.where(expand_to_rank(drop, conditions[key]), null[key], conditions[key]) for key in null}
-            conditions = {**conditions, **dropped}  # networks without a null class keep their labels
-        x_t = mix(x0, eps, alpha, sigma)
-        scale = expand_to_rank(self.predictor.input_scale(alpha, sigma), x0)
+            conditions = self.drop_conditions(conditions, drop)
+        return self.outputs_at(x0, t, eps, conditions, training)
+
+    def drop_conditions(self, conditions, drop):
+        """Conditions replaced by the null condition where `drop` is true; networks without a null class keep their labels.
+
+        Args:
+            conditions: dict of tensors `(B, ...)`.
+            drop: booleans `(B,)`.
+
+        Returns:
+            dict of tensors like `conditions`.
+        """
+        null = self._null_conditions(like=conditions)
+        dropped = {key: ops.where(expand_to_rank(drop, conditions[key]), null[key], conditions[key]) for key in null}
+        return {**conditions, **dropped}
+
+    def outputs_at(self, x0, t, eps, conditions=None, training=False):
+        """What `call` returns, for given times and noise in place of drawn ones: a function of its arguments, the same on all backends.
+
+        Args:
+            x0: clean samples (latents, where there is an autoencoder) `(B, *sample_shape)`, float32.
+            t: times `(B,)` in (0, 1].
+            eps: standard normal noise like `x0`.
+            conditions: dict of tensors, one row per sample, for all of the network's conditions.
+            training: whether dropout drops.
+
+        Returns:
+            dict with "output", "target", "weight" and "t", as in `call`.
+        """
+        alpha, sigma = self.noise_schedule(t)
         level = Levels(t, alpha, sigma)
-        inputs = {"x": scale * x_t, "noise_level": self.predictor.noise_condition(level), **conditions}
-        weight = self.loss_weighting.on_output(level.log_snr, self.predictor.x0_error_scale(alpha, sigma))
+        output = self.network(self.inputs_at(x0, level, eps, conditions), training=training)
         return {
-            "output": ops.cast(self.network(inputs, training=training)[..., : x0.shape[-1]], "float32"),  # less a learned variance
+            "output": ops.cast(output[..., : x0.shape[-1]], "float32"),  # less a learned variance
             "target": self.predictor.target(x0, eps, alpha, sigma),
-            "weight": weight,
+            "weight": self.loss_weighting.on_output(level.log_snr, self.predictor.x0_error_scale(alpha, sigma)),
             "t": t,
         }
+
+    def inputs_at(self, x0, level, eps, conditions=None):
+        """The network's input for x_t = α·x0 + σ·ε at a `Levels` of `(B,)`: `{"x", "noise_level", **conditions}`."""
+        scale = expand_to_rank(self.predictor.input_scale(level.alpha, level.sigma), x0)
+        x_t = mix(x0, eps, level.alpha, level.sigma)
+        return {"x": scale * x_t, "noise_level": self.predictor.noise_condition(level), **(conditions or {})}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch of w·mean|output − target|², plus the network's own losses.
