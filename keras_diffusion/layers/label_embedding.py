@@ -5,10 +5,10 @@ replaced by the null label, which has a row of its own in the table: the last on
 """
 
 import keras
+from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
-from keras_diffusion.layers.options import embedding_table
 
 
 @serializable
@@ -46,7 +46,7 @@ class LabelEmbedding(keras.layers.Layer):
             )
         self.num_classes, self.dim, self.null_class = num_classes, dim, null_class
         rows = num_classes + 1 if null_class else num_classes
-        self.table = embedding_table(rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy)
+        self.table = _Table(rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy)
 
     @property
     def null_label(self):
@@ -64,3 +64,17 @@ class LabelEmbedding(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim, "null_class": self.null_class}
+
+
+class _Table(keras.layers.Embedding):
+    """An embedding whose gradient is dense on TensorFlow too.
+
+    There, the gradient of a look-up is a list of rows, in which a class occurs as often as in the batch. Keras's optimizers (3.15) square
+    these rows one by one: Adam's second moment becomes Σ g² where it is (Σ g)², and frequent classes take too large steps.
+    """
+
+    def call(self, inputs):
+        if keras.backend.backend() != "tensorflow":
+            return super().call(inputs)
+        dense = 1.0 * ops.convert_to_tensor(self.embeddings)  # the gradient of a product is no list of rows
+        return ops.cast(ops.take(dense, ops.cast(inputs, "int32"), axis=0), self.compute_dtype)
