@@ -33,7 +33,7 @@ if not _started_as_command():
     from keras_diffusion.core.levels import Levels, Prediction
     from keras_diffusion.models import DiffusionModel
 
-_LAZY = ("callbacks", "checkpoints", "cli", "data", "distribution", "metrics", "text", "visualization")
+_LAZY = ("callbacks", "checkpoints", "cli", "comparison", "data", "distribution", "metrics", "text", "visualization")
 _HOMES = {"DiffusionModel": "models", "Levels": "core.levels", "Prediction": "core.levels"}
 
 
@@ -57,6 +57,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "checkpoints",
+    "comparison",
     "data",
     "denoisers",
     "distribution",

@@ -33,7 +33,8 @@ FLOORS = {
     "visualization": 5,
     "checkpoints": 6,
     "callbacks": 6,
-    "cli": 7,
+    "comparison": 7,
+    "cli": 8,
 }
 
 

@@ -227,6 +227,37 @@ def export(
 
 
 @app.command()
+def compare(
+    source: Annotated[str, typer.Argument(help="Run folder, preset folder, .keras file or configuration.")],
+    backend: Annotated[list[str] | None, typer.Option(help="Backends; repeatable, or jax,torch. [default: all three]")] = None,
+    reference: Annotated[str, typer.Option(help="The backend that the others are compared with.")] = "jax",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 20,
+    num_steps: Annotated[int, typer.Option(help="Steps of sampling.")] = 20,
+    num_samples: Annotated[int, typer.Option("--num-samples", "-n", help="Number of samples.")] = 16,
+    batch_size: Annotated[int | None, typer.Option(help="Samples of a training step. [default: the configuration's, or 16]")] = None,
+    sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
+    data: Annotated[str | None, typer.Option(help="Data for a preset: digits, a path … [default: random numbers]")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of random data, for networks that take any size.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise, the same on all backends.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder to make. [default: runs/compare-<date>]", show_default=False)] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+):
+    """Train and sample one model on several backends: how fast is each, and do they compute the same?
+
+    Every backend gets a process of its own and the same weights, batches and noise. One that is not installed is a row that says so.
+
+    Example: keras-diffusion compare runs/digits --backend jax,torch --steps 50 --out runs/compare-digits
+    """
+    with _errors(debug):
+        _choose_backend(None)
+        from keras_diffusion.cli.comparing import compare_backends
+
+        options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler, "seed": seed, "size": size}
+        compare_backends(_console(), source, backend, reference, data, batch_size, out, overwrite, **options)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the pictures.")] = Path("runs/demo"),
     overwrite: Overwrite = False,

@@ -26,7 +26,8 @@ def info(console, path=None):
 def _installation():
     from keras_diffusion import guidance, networks, predictors, samplers, schedulers
     from keras_diffusion.cli.building import _optimizers, _schedules, _snake
-    from keras_diffusion.cli.environment import describe_environment, package_version
+    from keras_diffusion.cli.environment import describe_environment
+    from keras_diffusion.core.hardware import package_version
     from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
     from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 

@@ -110,10 +110,10 @@ def sample(
         num_samples,
         conditions=None if labels is None else {"labels": labels},
         num_steps=num_steps,
-        sampler=_identifier(sampler),
-        spacing=_identifier(spacing),
+        sampler=identifier(sampler),
+        spacing=identifier(spacing),
         guidance_scale=guidance_scale,
-        guidance=_identifier(guidance),
+        guidance=identifier(guidance),
         seed=seed,
         weights=weights,
         batch_size=batch_size,
@@ -141,7 +141,7 @@ def _labels(labels, num_samples, per_label, num_classes):
     return ids, len(ids)
 
 
-def _identifier(text):
+def identifier(text):
     """A name, or the dict that the JSON text holds."""
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return text

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from keras_diffusion.core.files import write_whole
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -63,5 +64,5 @@ def load_preset(cls, directory, load_weights=True):
 
 
 def write_json(path, value):
-    """Writes JSON, indented, in UTF-8."""
-    Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes JSON, indented, in UTF-8; whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -1,0 +1,59 @@
+"""A diffusion model that is trained with noise from outside, the same on every backend."""
+
+import json
+
+import keras
+from keras import ops
+
+from keras_diffusion.models.diffusion_model import DiffusionModel
+
+
+class GivenNoiseModel(DiffusionModel):
+    """A `DiffusionModel` whose batches are dicts of "x0", "t", "eps" and the conditions: `call` draws nothing.
+
+    What layers would draw is turned off: dropout has the rate 0. The loss of the last step is among the metrics, as "step_loss" (Keras's
+    "loss" is the mean over the epoch so far).
+    """
+
+    @classmethod
+    def read(cls, directory):
+        """Loads a preset of a `DiffusionModel`."""
+        model = cls.from_config(json.loads((directory / "config.json").read_text(encoding="utf-8"))["config"])
+        model.load_weights(directory / "model.weights.h5")
+        turn_dropout_off(model)
+        model.step_loss = LastValue(name="step_loss")  # after loading: the file has none
+        return model
+
+    def fit(self, *args, **kwargs):
+        return keras.Model.fit(self, *args, **kwargs)  # less the checks of data: a dropped label is one more than there are classes
+
+    def call(self, data, training=False):
+        conditions = {key: value for key, value in data.items() if key not in ("x0", "t", "eps")}
+        return self.outputs_at(data["x0"], data["t"], data["eps"], conditions, training)
+
+    def compute_loss(self, *args, **kwargs):
+        loss = super().compute_loss(*args, **kwargs)
+        self.step_loss.update_state(loss)
+        return loss
+
+
+def turn_dropout_off(model):
+    """Sets the rates of all layers that drop to 0: those of Keras, attention included, and this library's own blocks."""
+    for layer in model._flatten_layers(include_self=False):
+        for name in ("rate", "dropout", "_dropout"):
+            if isinstance(getattr(layer, name, None), (int, float)):
+                setattr(layer, name, 0.0)
+
+
+class LastValue(keras.metrics.Metric):
+    """A metric that remembers no more than the last value."""
+
+    def __init__(self, name="last_value"):
+        super().__init__(name=name)
+        self.value = self.add_variable(shape=(), initializer="zeros", name="value")
+
+    def update_state(self, value):
+        self.value.assign(value)
+
+    def result(self):
+        return ops.convert_to_tensor(self.value)
