@@ -119,6 +119,23 @@ def test_import_loads_no_other_backend_and_no_optional_package():
 
 
 @pytest.mark.slow
+def test_training_and_sampling_on_jax_import_neither_tensorflow_nor_torch():
+    code = """
+import sys
+import numpy as np
+import keras_diffusion as kd
+
+network = kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, num_classes=2)
+model = kd.DiffusionModel(network)
+model.compile("adam")
+model.fit({"images": np.zeros((4, 4, 4, 1), "float32"), "labels": np.zeros(4, "int32")}, batch_size=2, verbose=0)
+model.generate(2, {"labels": 1}, num_steps=2, verbose=0)
+print([name for name in ("tensorflow", "torch") if name in sys.modules])
+"""
+    assert run_python(code, KERAS_BACKEND="jax").strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
 def test_jax_is_the_default_backend():
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     code = "import keras_diffusion, keras; print(keras.backend.backend())"

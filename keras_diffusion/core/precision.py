@@ -16,3 +16,11 @@ def solver_layer_options(options):
     """Constructor options for a `keras.layers.Layer` that does level maths: `dtype` as above and no autocasting."""
     dtype = options.pop("dtype", None) or solver_dtype()
     return {**options, "dtype": dtype, "autocast": False}
+
+
+def policy_config(policy):
+    """What a config says for a dtype policy: its name, such as "mixed_bfloat16", unless it is of a kind of its own.
+
+    `keras.dtype_policies.serialize` says the same at length, and imports TensorFlow wherever it is installed, which takes two seconds.
+    """
+    return policy.name if type(policy) is keras.dtype_policies.DTypePolicy else keras.dtype_policies.serialize(policy)

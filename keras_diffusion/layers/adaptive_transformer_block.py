@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.attention import Attention
-from keras_diffusion.layers.options import check_dropout, dense, get_activation
+from keras_diffusion.layers.options import activation_config, check_dropout, dense, get_activation
 
 
 @serializable
@@ -101,7 +101,7 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
         return {
             **super().get_config(),
             **self.attention_options,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             "norm_epsilon": self.norm_epsilon,
             "dropout": self.dropout,
             "seed": self.seed,

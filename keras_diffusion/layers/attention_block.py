@@ -19,7 +19,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
-from keras_diffusion.layers.options import check_norm, dense, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, check_norm, dense, get_activation, normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
@@ -170,7 +170,7 @@ class AttentionBlock(keras.layers.Layer):
             "norm": self.norm,
             "norm_groups": self.norm_groups,
             "norm_epsilon": self.norm_epsilon,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             "flash_attention": self.flash_attention,
             "zero_init": self.zero_init,
             "output_scale": self.output_scale,

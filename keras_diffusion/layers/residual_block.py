@@ -20,7 +20,16 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import first_kernel
-from keras_diffusion.layers.options import check_choice, check_dropout, check_norm, convolution, dense, get_activation, normalization
+from keras_diffusion.layers.options import (
+    activation_config,
+    check_choice,
+    check_dropout,
+    check_norm,
+    convolution,
+    dense,
+    get_activation,
+    normalization,
+)
 
 TIME_INJECTIONS = ("add", "scale_shift")
 RESAMPLINGS = ("down", "up")
@@ -176,7 +185,7 @@ class ResidualBlock(keras.layers.Layer):
             "norm": self.norm,
             "norm_groups": self.norm_groups,
             "norm_epsilon": self.norm_epsilon,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             "time_injection": self.time_injection,
             "dropout": self.dropout,
             "zero_init": self.zero_init,

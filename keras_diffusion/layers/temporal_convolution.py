@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import check_dropout, convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
 
 _STEPS = 4
 
@@ -94,7 +94,7 @@ class TemporalConvolution(keras.layers.Layer):
             **super().get_config(),
             "norm_groups": self.norm_groups,
             "norm_epsilon": self.norm_epsilon,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             "dropout": self.dropout,
             "zero_init": self.zero_init,
             "seed": self.seed,

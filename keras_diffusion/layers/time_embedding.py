@@ -24,7 +24,7 @@ from keras import ops
 
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import get_activation, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
 
 
 @serializable
@@ -171,7 +171,7 @@ class TimeProjection(keras.layers.Layer):
         return (input_shape[0], self.dim)
 
     def get_config(self):
-        activation = keras.activations.serialize(self.activation)
+        activation = activation_config(self.activation)
         return {**super().get_config(), "dim": self.dim, "activation": activation, "last_activation": self.last_activation}
 
 

@@ -19,7 +19,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.attention import Attention
-from keras_diffusion.layers.options import dense, get_activation
+from keras_diffusion.layers.options import activation_config, dense, get_activation
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
@@ -137,7 +137,7 @@ class TransformerBlock(keras.layers.Layer):
             **self.attention_options,
             "cross_attention": self.cross_attention,
             "gated": self.gated,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             "norm_epsilon": self.norm_epsilon,
             "double_self_attention": self.double_self_attention,
         }

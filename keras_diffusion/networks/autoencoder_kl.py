@@ -15,11 +15,12 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 from keras import ops
 
+from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
-from keras_diffusion.layers.options import convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
 HALVES = ("encoder", "decoder")
@@ -216,7 +217,7 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "dtype": policy_config(self.dtype_policy),
             "widths": list(self.widths),
             "num_res_blocks": self.num_res_blocks,
             "channels": self.channels,
@@ -228,6 +229,6 @@ class AutoencoderKL(LoRAMixin, keras.Model):
             "shift": self.shift,
             "quant_convs": list(self.quant_convs),
             "attention": self.attention,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activation_config(self.activation),
             **adapters_config(self),
         }

@@ -25,7 +25,7 @@ from keras_diffusion.layers import Downsample, ResidualBlock, SinusoidalEmbeddin
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
-from keras_diffusion.layers.options import check_dropout, convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 
 UPSAMPLE_WIDTHS = ("next", "flaxdiff")
@@ -216,7 +216,7 @@ class FlaxUNet(Network):
             "out_channels": out_channels,
             "num_middle_res_blocks": num_middle_res_blocks,
             "norm_groups": norm_groups,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "embedding_dim": embedding_dim,
             "time_embedding": time_embedding,
             "fourier_stream": fourier_stream,

@@ -8,7 +8,7 @@ No normalization: it would throw away the size of x, which says much about the n
 
 import keras
 
-from keras_diffusion.layers.options import get_activation, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, embed_conditions, networks, wide_dtype
 
 
@@ -100,7 +100,7 @@ class MLP(Network):
             "num_classes": num_classes,
             "context_dim": context_dim,
             "out_channels": out_channels,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "time_embedding": time_embedding,
             "time_scale": time_scale,
             "embedding_dim": embedding_dim,

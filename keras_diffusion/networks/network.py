@@ -14,6 +14,7 @@ import math
 
 import keras
 
+from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
@@ -83,7 +84,7 @@ class Network(LoRAMixin, keras.Model):
         return size
 
     def get_config(self):
-        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        policy = policy_config(self.dtype_policy)
         return {"name": self.name, "trainable": self.trainable, "dtype": policy, **self._arguments, **adapters_config(self)}
 
 

@@ -19,7 +19,7 @@ Reference: Ronneberger et al., "U-Net", arXiv:1505.04597; Ho et al., "Denoising 
 import keras
 
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.options import check_dropout, check_norm, convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, check_dropout, check_norm, convolution, get_activation, normalization
 from keras_diffusion.layers.residual_block import TIME_INJECTIONS
 from keras_diffusion.networks.network import (
     Network,
@@ -200,7 +200,7 @@ class UNet(Network):
             "out_channels": out_channels,
             "num_middle_res_blocks": num_middle_res_blocks,
             **norms,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "dropout": dropout,
             "time_embedding": time_embedding,
             "time_scale": time_scale,

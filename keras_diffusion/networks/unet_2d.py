@@ -31,7 +31,7 @@ from keras_diffusion.layers import (
     SinusoidalEmbedding,
     Upsample,
 )
-from keras_diffusion.layers.options import check_choice, convolution, get_activation, normalization, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, check_choice, convolution, get_activation, normalization, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 
 # Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type` says).
@@ -246,7 +246,7 @@ class UNet2D(Network):
             "center_input": center_input,
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "dropout": dropout,
             "flash_attention": flash_attention,
             "seed": seed,

@@ -18,7 +18,7 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 
 from keras_diffusion.layers import Downsample, LabelEmbedding, ResidualBlock, SpatialTransformer, TimeProjection, Upsample
-from keras_diffusion.layers.options import convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
@@ -190,7 +190,7 @@ class UNet2DCondition(Network):
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
             "transformer_norm_epsilon": transformer_norm_epsilon,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "feed_forward_activation": feed_forward_activation,
             "flash_attention": flash_attention,
             "num_classes": num_classes,

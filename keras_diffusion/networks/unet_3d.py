@@ -34,7 +34,7 @@ from keras_diffusion.layers import (
     TimeProjection,
     Upsample,
 )
-from keras_diffusion.layers.options import convolution, get_activation, normalization
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 from keras_diffusion.networks.unet_2d_condition import attention_per_level, heads_per_level, per_level, plain
@@ -209,7 +209,7 @@ class UNet3D(Network):
             "norm_groups": norm_groups,
             "norm_epsilon": norm_epsilon,
             "time_norm_epsilon": time_norm_epsilon,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "feed_forward_activation": feed_forward_activation,
             "time_dim": time_dim,
             "cos_first": cos_first,

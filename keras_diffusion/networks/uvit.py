@@ -13,7 +13,7 @@ References: Bao et al., "All are worth words: a ViT backbone for diffusion model
 
 import keras
 
-from keras_diffusion.layers.options import convolution, get_activation, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid
 from keras_diffusion.layers.position import LearnedPosition
 from keras_diffusion.layers.uvit_block import UViTBlock
@@ -167,7 +167,7 @@ class UViT(Network):
             "norm_inputs": norm_inputs,
             "explicitly_add_residual": explicitly_add_residual,
             "add_residualblock_output": add_residualblock_output,
-            "activation": keras.activations.serialize(act),
+            "activation": activation_config(act),
             "norm_epsilon": norm_epsilon,
             "dropout": dropout,
             "time_embedding": time_embedding,

@@ -22,7 +22,7 @@ from keras import ops
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_table, coupling_table
 from keras_diffusion.core.memory import initial_memories, parts_of, remembering
-from keras_diffusion.core.precision import solver_dtype, solver_layer_options
+from keras_diffusion.core.precision import policy_config, solver_dtype, solver_layer_options
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.samplers.grids import check_levels
 from keras_diffusion.samplers.tables import check_noise_kind, noise_source, recorded, rows_of, to_tensors
@@ -128,6 +128,10 @@ class Sampler(keras.layers.Layer):
     def step_ends(self, levels):
         """Rows after which x stands at levels 1 … n, int array (n,)."""
         return np.arange(len(levels.t) - 1)
+
+    def get_config(self):
+        # What `keras.layers.Layer` says, without its import of TensorFlow: every compilation asks for it.
+        return {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
 
     def structure(self):
         """What the compiled step depends on besides the table, hashable: samplers with equal structures share a program."""

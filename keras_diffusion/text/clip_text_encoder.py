@@ -14,6 +14,7 @@ Reference: Radford et al., "Learning transferable visual models from natural lan
 import keras
 from keras import ops
 
+from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
@@ -95,7 +96,7 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "dtype": policy_config(self.dtype_policy),
             "vocabulary_size": self.vocabulary_size,
             "max_length": self.max_length,
             "width": self.width,
