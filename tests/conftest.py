@@ -19,8 +19,7 @@ def shared_compilations(tmp_path_factory):
     """On JAX, tests, and the processes that they start, share what they compile.
 
     Most programs run once, so that compiling them costs more than running them: within the tests' own process the compiler optimizes
-    little, which saves about a quarter of the time. Processes that tests start (command line, notebooks, crossing of backends) compile
-    as users do.
+    little, which saves about a quarter of the time. Processes that tests start (command line, notebooks) compile as users do.
     """
     if keras.backend.backend() == "jax":
         import jax

@@ -1,6 +1,6 @@
 """The benchmark suite: sampling and training here, in FlaxDiff and in diffusers, in turns.
 
-    make bench                                    cases a and b; docs/performance.md says what the cases are
+    make bench                                    cases a and b, with this table on the standard output
     cd benchmarks && python -m suite --cases a b c d b2 c2 --rounds 7 --out results/NAME.json
 
 Each contestant is a process of its own that has its library imported, its weights read and its programs compiled before the first round.
@@ -168,7 +168,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", help="contestants with one of these words in their name")
     parser.add_argument("--out", type=Path, help="JSON file; a table is printed in any case")
+    parser.add_argument("--show", type=Path, help="print the table of such a file, and measure nothing")
     options = parser.parse_args()
+    if options.show is not None:
+        print(table(json.loads(options.show.read_text(encoding="utf-8"))))
+        return
     results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "rounds": options.rounds, "measurements": {}}
     for name in options.cases:
         for what in options.what:
