@@ -2,16 +2,18 @@
 
     KERAS_BACKEND=jax python benchmarks/attention.py [--rounds 15]
 
-Prints one JSON line per shape; a ratio below 1 says that the function here is faster. On TensorFlow and torch both are Keras's.
+Prints one JSON line per shape, "there" being Keras; a ratio below 1 says that the function here is faster. On TensorFlow and torch both
+are Keras's.
 """
 
 import argparse
 import json
-import time
+from functools import partial
 
 import keras
 import numpy as np
 from keras import ops
+from turns import computed, here_and_there
 
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.compile import Compiled
@@ -30,19 +32,12 @@ def main():
         lengths = (queries, keys, keys)
         qkv = [ops.convert_to_tensor(rng.standard_normal((batch, n, heads, channels)).astype("float32")) for n in lengths]
         row = {"backend": keras.backend.backend(), "batch, queries, keys, heads, channels": [batch, queries, keys, heads, channels]}
-        functions = {"here": dot_product_attention, "keras": ops.dot_product_attention}
+        functions = {"here": dot_product_attention, "there": ops.dot_product_attention}
         for what, wrap in (("forward", lambda f: f), ("gradient", gradient)):
             calls = {name: Compiled(wrap(function)) for name, function in functions.items()}
             a, b = (ops.convert_to_numpy(call(*qkv)) for call in calls.values())
             np.testing.assert_allclose(a, b, atol=1e-4)
-            times = {name: [] for name in calls}
-            for _ in range(options.rounds):
-                for name, call in calls.items():
-                    start = time.perf_counter()
-                    ops.convert_to_numpy(call(*qkv))
-                    times[name].append(time.perf_counter() - start)
-            row[what] = {name: round(1e3 * float(np.median(spent)), 3) for name, spent in times.items()}
-            row[what]["ratio"] = round(float(np.median(np.array(times["here"]) / np.array(times["keras"]))), 2)
+            row[what] = here_and_there(*(partial(computed, call, *qkv) for call in calls.values()), options.rounds)
         print(json.dumps(row), flush=True)
 
 

@@ -15,11 +15,11 @@ import inspect
 import json
 import platform
 import tempfile
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
+from turns import in_turns
 
 from keras_diffusion import checkpoints
 from keras_diffusion.core.compile import Compiled, as_tensors
@@ -169,20 +169,15 @@ def measure(make, case, batch, rounds):
     compiled = Compiled(pure)
     ours = lambda: keras.ops.convert_to_numpy(compiled(values, inputs))  # noqa: E731
     a, b = ours(), peer()
-    times = {ours: [], peer: []}
-    for _ in range(rounds):
-        for function, spent in times.items():
-            start = time.perf_counter()
-            function()
-            spent.append(time.perf_counter() - start)
-    ratios = np.array(times[ours]) / np.array(times[peer])
+    times = in_turns({"here": ours, "there": peer}, rounds)
+    ratios = times["here"] / times["there"]
     return {
         "parameters": network.count_params(),
         "parameters there": int(parameters),
         "difference": float(np.abs(a - b).max() / np.abs(b).max()),
-        "ms": 1e3 * float(np.median(times[ours])),
-        "ms there": 1e3 * float(np.median(times[peer])),
-        "ratio": float(np.median(times[ours]) / np.median(times[peer])),
+        "ms": 1e3 * float(np.median(times["here"])),
+        "ms there": 1e3 * float(np.median(times["there"])),
+        "ratio": float(np.median(times["here"]) / np.median(times["there"])),
         "quartiles": [float(q) for q in np.quantile(ratios, [0.25, 0.75])],
     }
 

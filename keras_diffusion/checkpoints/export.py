@@ -12,8 +12,8 @@ from pathlib import Path
 from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
+from keras_diffusion.core.files import write_json
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import write_json
 from keras_diffusion.text.clip_tokenizer import END, START
 
 _FORMATS = ("diffusers",)

@@ -1,20 +1,15 @@
 """The commands and their options. What they do is in the modules that they import."""
 
-import contextlib
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.cli.devices import join_processes, joined, leave_processes, on_devices
+from keras_diffusion.cli.devices import join_processes, on_devices
+from keras_diffusion.cli.invocation import choose_backend, console, errors, read_early
 from keras_diffusion.version import __version__
-
-_BACKENDS = ("jax", "tensorflow", "torch")
 
 app = typer.Typer(
     name="keras-diffusion",
@@ -83,7 +78,7 @@ def train(
 
     Example: keras-diffusion train examples/digits.toml --set train.epochs=20
     """
-    with _errors(debug):
+    with errors(debug):
         if not distributed and (coordinator, num_processes, process_id) != (None, None, None):
             raise ConfigError("--coordinator, --num-processes and --process-id are for --distributed, which was not given.")
         if distributed and out is None:
@@ -95,14 +90,14 @@ def train(
         if resume and out is None and not (config and Path(config).is_dir()):
             raise ConfigError("--resume needs the folder of the run: keras-diffusion train --resume --out runs/NAME")
         if not resume:
-            _read_early(config, set_ or ())
-        _choose_backend(backend, out or config if resume else None)
+            read_early(config, set_ or ())
+        choose_backend(backend, out or config if resume else None)
         if distributed:
             join_processes(coordinator, num_processes, process_id)
         from keras_diffusion.cli.training import train
 
         verbosity = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        train(_console(), config, set_ or (), out, resume, overwrite, verbosity, devices or ("data" if distributed else None))
+        train(console(), config, set_ or (), out, resume, overwrite, verbosity, devices or ("data" if distributed else None))
 
 
 @app.command()
@@ -133,14 +128,14 @@ def sample(
 
     Example: keras-diffusion sample runs/demo --labels 0-9 --per-label 8 --seed 1 --out digits.png
     """
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
         options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
         options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
         with on_devices(devices):
-            sample(_console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
+            sample(console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
 
 
 @app.command()
@@ -150,11 +145,11 @@ def info(
     debug: Debug = False,
 ):
     """Show versions, devices and known names, or what a run, a preset or a .keras file holds."""
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.information import info
 
-        info(_console(), model)
+        info(console(), model)
 
 
 Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw, where the file holds both.")]
@@ -174,11 +169,11 @@ def inspect(
 
     Example: keras-diffusion inspect legacy_tf/checkpoints/ddim/tf_checkpoint
     """
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.checkpoints import inspect
 
-        inspect(_console(), checkpoint, config, match, json)
+        inspect(console(), checkpoint, config, match, json)
 
 
 @app.command()
@@ -197,11 +192,11 @@ def convert(
 
     Example: keras-diffusion convert legacy_tf/checkpoints/ddim/tf_checkpoint presets/ddim
     """
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.checkpoints import convert
 
-        convert(_console(), checkpoint, out, weights, state, config, strict, overwrite)
+        convert(console(), checkpoint, out, weights, state, config, strict, overwrite)
 
 
 @app.command()
@@ -219,11 +214,11 @@ def export(
 
     Example: keras-diffusion export presets/ddpm diffusers/ddpm
     """
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.checkpoints import export
 
-        export(_console(), source, out, weights, state, config, overwrite)
+        export(console(), source, out, weights, state, config, overwrite)
 
 
 @app.command()
@@ -249,12 +244,12 @@ def compare(
 
     Example: keras-diffusion compare runs/digits --backend jax,torch --steps 50 --out runs/compare-digits
     """
-    with _errors(debug):
-        _choose_backend(None)
+    with errors(debug):
+        choose_backend(None)
         from keras_diffusion.cli.comparing import compare_backends
 
         options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler, "seed": seed, "size": size}
-        compare_backends(_console(), source, backend, reference, data, batch_size, out, overwrite, **options)
+        compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
 
 
 @app.command()
@@ -266,67 +261,8 @@ def demo(
     debug: Debug = False,
 ):
     """Train on real 8×8 digits and measure the result, in about four minutes on two CPU cores."""
-    with _errors(debug):
-        _choose_backend(backend)
+    with errors(debug):
+        choose_backend(backend)
         from keras_diffusion.cli.demo import run_demo
 
         run_demo(out, overwrite=overwrite, quick=quick)
-
-
-def _console():
-    # Made when needed: a test or a pipe may have put another file in the place of stdout.
-    return Console(highlight=False)
-
-
-@contextlib.contextmanager
-def _errors(debug):
-    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: something else went wrong, 130: Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        leave_processes(130)
-        raise typer.Exit(130) from None
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        if debug:
-            traceback.print_exc()
-        # Not as rich markup: [viz] and [data] are words here.
-        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-        code = 2 if isinstance(error, ConfigError) else 1
-        leave_processes(code)
-        raise typer.Exit(code) from None
-    except Exception:
-        if joined():
-            traceback.print_exc()
-            leave_processes(1)
-        raise
-
-
-def _read_early(config, sets):
-    """Typing errors are reported before Keras is imported."""
-    from keras_diffusion.cli.config import apply_sets, read_config, with_defaults
-
-    with_defaults(apply_sets(read_config(config), sets))
-
-
-def _choose_backend(backend, run=None):
-    """Sets Keras's backend: the one asked for, else that of the run to be resumed."""
-    if backend is not None and backend not in _BACKENDS:
-        raise ConfigError(f"--backend is one of {', '.join(_BACKENDS)}. Received: --backend {backend}")
-    if run is not None and backend is None and "keras" not in sys.modules:
-        from keras_diffusion.cli.run_folder import RunFolder
-
-        folder = RunFolder(run)
-        folder.require_run()
-        backend = folder.environment["backend"]
-    if backend is not None:
-        if "keras" in sys.modules:
-            import keras
-
-            if keras.backend.backend() != backend:
-                raise ConfigError(
-                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start keras-diffusion as a "
-                    "command, or set the environment variable KERAS_BACKEND."
-                )
-        os.environ["KERAS_BACKEND"] = backend
-    # Where TensorFlow is installed Keras imports it for saving, on any backend, and it greets with lines about oneDNN.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

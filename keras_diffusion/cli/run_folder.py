@@ -110,18 +110,15 @@ class RunFolder:
         self.loss_curve.unlink(missing_ok=True)
 
     def write(self, name, value):
-        from keras_diffusion.core.files import write_whole
+        from keras_diffusion.core.files import write_json
 
-        write_whole(self.path / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+        write_json(self.path / name, value)
 
 
 def default_folder(config_path):
     """`runs/<date>-<name of the configuration>`, with -2, -3 … behind it where that exists already."""
+    from keras_diffusion.core.files import unused_path
+
     config_path = Path(config_path)
     name = config_path.resolve().parent.name if config_path.name == "config.json" else config_path.stem
-    base = f"{datetime.date.today().isoformat()}-{name}"
-    number, path = 1, Path("runs") / base
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{base}-{number}"
-    return path
+    return unused_path(Path("runs") / f"{datetime.date.today().isoformat()}-{name}")

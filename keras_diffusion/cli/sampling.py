@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_diffusion.cli.config import ConfigError, check_int, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
-from keras_diffusion.core.files import atomic_path
+from keras_diffusion.core.files import atomic_path, unused_path
 from keras_diffusion.core.noise import check_seed
 
 
@@ -162,11 +162,7 @@ def _check_out(out, overwrite):
 
 def _new_file(path, seed, suffix):
     folder = RunFolder(path).generated if RunFolder(path).is_run else Path()
-    number, out = 1, folder / f"samples-{seed}{suffix}"
-    while out.exists():
-        number += 1
-        out = folder / f"samples-{seed}-{number}{suffix}"
-    return out
+    return unused_path(folder / f"samples-{seed}", suffix)
 
 
 def _write(out, samples, labels, cols):

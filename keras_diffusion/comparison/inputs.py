@@ -17,12 +17,12 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers
-from keras_diffusion.core.files import atomic_path
+from keras_diffusion.core.files import atomic_path, write_json
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.inputs import SAMPLE_KEY, condition_keys_of, unpack_batch
-from keras_diffusion.models.presets import write_json
+from keras_diffusion.models.presets import portable_optimizer
 
 KIND = "keras_diffusion comparison"
 PROGRESS = "@progress "  # begins the lines of a worker's stdout that say how far it is
@@ -106,7 +106,7 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
     spec = {
         "kind": KIND,
         "settings": dataclasses.asdict(settings),
-        "optimizer": _portable(optimizer or keras.optimizers.Adam(1e-3)),
+        "optimizer": portable_optimizer(keras.saving.serialize_keras_object(optimizer or keras.optimizers.Adam(1e-3))),
         "sample_shape": list(x0.shape[1:]),
         "random_data": data is None,
     }
@@ -194,11 +194,3 @@ def _forward(model, x0, conditions, rng):
 
 def _named(group, tensors):
     return {f"{group}/{name}": ops.convert_to_numpy(value) for name, value in tensors.items()}
-
-
-def _portable(optimizer):
-    """The optimizer's config, under the name that it has on every backend."""
-    config = keras.saving.serialize_keras_object(optimizer)
-    if str(config.get("module", "")).startswith("keras."):
-        config = {**config, "module": "keras.optimizers", "registered_name": None}
-    return config

@@ -15,6 +15,7 @@ import numpy as np
 from keras_diffusion.comparison.inputs import KIND, PROGRESS, Settings, make_inputs, write_inputs
 from keras_diffusion.comparison.pictures import shows_images
 from keras_diffusion.comparison.report import summarize, write_report
+from keras_diffusion.core.files import unused_path
 from keras_diffusion.core.optional import import_optional
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -123,12 +124,7 @@ def prepare_folder(folder, overwrite=False):
 
 def default_folder():
     """`runs/compare-<date>`, with -2, -3 … behind it where that exists already."""
-    number, base = 1, Path("runs") / f"compare-{datetime.date.today().isoformat()}"
-    folder = base
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    return unused_path(Path("runs") / f"compare-{datetime.date.today().isoformat()}")
 
 
 def _is_comparison(folder):

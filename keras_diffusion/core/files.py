@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -38,3 +39,22 @@ def write_whole(path, content):
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return Path(path)
+
+
+def write_json(path, value):
+    """Writes JSON, indented, in UTF-8; whole or not at all."""
+    return write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def unused_path(stem, suffix=""):
+    """The path `stem` + `suffix`, with -2, -3 … between them where there is such a file or folder already.
+
+    Args:
+        stem: path without its ending.
+        suffix: ending, such as ".png"; none for a folder.
+    """
+    number, path = 1, Path(f"{stem}{suffix}")
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}{suffix}")
+    return path

@@ -52,7 +52,7 @@ def split_axis(path, shape, parts):
 
 
 def layout_map(network, device_mesh, model_axis="model"):
-    """A `keras.distribution.LayoutMap` for the weights of a network: what `split` of them does, written out path by path.
+    """A `keras.distribution.LayoutMap` for the weights of a network: what `split_axis` says of them, written out path by path.
 
     Args:
         network: built network of this library.

@@ -28,7 +28,7 @@ from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.likelihood import LikelihoodMixin
-from keras_diffusion.models.presets import load_preset, save_preset
+from keras_diffusion.models.presets import load_preset, portable_optimizer, save_preset
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, StateTreeMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
@@ -265,9 +265,8 @@ class DiffusionModel(
         config = super().get_compile_config()
         if config:
             config["jit_compile"] = "auto"
-            optimizer = config.get("optimizer")
-            if isinstance(optimizer, dict) and str(optimizer.get("module", "")).startswith("keras."):
-                config["optimizer"] = {**optimizer, "module": "keras.optimizers", "registered_name": None}
+            if isinstance(config.get("optimizer"), dict):
+                config["optimizer"] = portable_optimizer(config["optimizer"])
         return config
 
     def save_to_preset(self, directory, overwrite=False):

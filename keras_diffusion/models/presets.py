@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core.files import write_whole
+from keras_diffusion.core.files import write_json
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -63,6 +63,8 @@ def load_preset(cls, directory, load_weights=True):
     return model
 
 
-def write_json(path, value):
-    """Writes JSON, indented, in UTF-8; whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+def portable_optimizer(config):
+    """The config of an optimizer, under the name that it has on every backend: Keras writes the class of one of them."""
+    if not str(config.get("module", "")).startswith("keras."):
+        return config
+    return {**config, "module": "keras.optimizers", "registered_name": None}

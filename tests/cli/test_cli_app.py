@@ -3,16 +3,11 @@ import sys
 
 import keras
 import pytest
-from typer.testing import CliRunner
+from command_line import run
 
 import keras_diffusion
-from keras_diffusion.cli.app import app
 
 OTHER = "torch" if keras.backend.backend() != "torch" else "jax"
-
-
-def run(*arguments):
-    return CliRunner(env={"COLUMNS": "400"}).invoke(app, [str(a) for a in arguments])
 
 
 def test_version():

@@ -5,17 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run
 
 import keras_diffusion as kd
-from keras_diffusion.cli.app import app
 
 DIT = Path(__file__).parents[1] / "golden" / "diffusers" / "dit" / "model"
 DDIM = Path(__file__).parents[2] / "legacy_tf" / "checkpoints" / "ddim" / "tf_checkpoint"
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_inspect_shows_the_family_and_the_tensors():

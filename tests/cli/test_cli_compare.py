@@ -1,13 +1,7 @@
 """Errors of `keras-diffusion compare`, each one line. The command itself runs in tests/comparison/test_run.py."""
 
 import pytest
-from typer.testing import CliRunner
-
-from keras_diffusion.cli.app import app
-
-
-def run(*arguments):
-    return CliRunner(env={"COLUMNS": "400"}).invoke(app, [str(a) for a in arguments])
+from command_line import run
 
 
 @pytest.mark.parametrize(

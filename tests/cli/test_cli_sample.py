@@ -3,15 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner
 
 import keras_diffusion as kd
-from keras_diffusion.cli.app import app
-
-
-def run(*arguments):
-    return CliRunner(env={"COLUMNS": "400"}).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run
 
-from keras_diffusion.cli.app import app
 from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 
 SLIM = {"network": {"widths": [8, 16], "num_res_blocks": 1, "attention": False}, "train": {"epochs": 2, "samples": {"every": 0}}}
-
-
-def run(*arguments):
-    return CliRunner(env={"COLUMNS": "400"}).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -284,8 +279,8 @@ def test_sigterm_leaves_a_run_to_resume(config, tmp_path):
 
 
 def test_resume_stays_on_the_backend_of_the_run(trained):
-    code = "import os, sys; sys.argv = ['keras-diffusion']; from keras_diffusion.cli.app import _choose_backend\n"
-    code += f"_choose_backend(None, {str(trained[0])!r}); print(os.environ['KERAS_BACKEND'])"
+    code = "import os, sys; sys.argv = ['keras-diffusion']; from keras_diffusion.cli.invocation import choose_backend\n"
+    code += f"choose_backend(None, {str(trained[0])!r}); print(os.environ['KERAS_BACKEND'])"
     other = {"KERAS_BACKEND": "torch" if keras.backend.backend() != "torch" else "jax", "PATH": "/usr/bin:/bin"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=other)
     assert result.stdout.strip() == keras.backend.backend(), result.stderr

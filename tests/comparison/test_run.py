@@ -6,10 +6,9 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run
 
 import keras_diffusion as kd
-from keras_diffusion.cli.app import app
 from keras_diffusion.comparison import compare
 from keras_diffusion.comparison.report import difference
 from keras_diffusion.comparison.run import BACKENDS, prepare_folder, run_backend
@@ -28,10 +27,6 @@ learning_rate = 1e-3
 [train.samples]
 every = 0
 """
-
-
-def run(*arguments):
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")

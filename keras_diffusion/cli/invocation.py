@@ -1,0 +1,72 @@
+"""What every command does before and after its work: chooses the backend, and turns errors into one message and an exit code."""
+
+import contextlib
+import os
+import sys
+import traceback
+
+import typer
+from rich.console import Console
+
+from keras_diffusion.cli.config import ConfigError, apply_sets, read_config, with_defaults
+from keras_diffusion.cli.devices import joined, leave_processes
+
+_BACKENDS = ("jax", "tensorflow", "torch")
+
+
+def console():
+    """The console that commands print to."""
+    # Made when needed: a test or a pipe may have put another file in the place of stdout.
+    return Console(highlight=False)
+
+
+@contextlib.contextmanager
+def errors(debug):
+    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: something else went wrong, 130: Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        leave_processes(130)
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if debug:
+            traceback.print_exc()
+        # Not as rich markup: [viz] and [data] are words here.
+        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        code = 2 if isinstance(error, ConfigError) else 1
+        leave_processes(code)
+        raise typer.Exit(code) from None
+    except Exception:
+        if joined():
+            traceback.print_exc()
+            leave_processes(1)
+        raise
+
+
+def read_early(config, sets):
+    """Typing errors are reported before Keras is imported."""
+    with_defaults(apply_sets(read_config(config), sets))
+
+
+def choose_backend(backend, run=None):
+    """Sets Keras's backend: the one asked for, else that of the run to be resumed."""
+    if backend is not None and backend not in _BACKENDS:
+        raise ConfigError(f"--backend is one of {', '.join(_BACKENDS)}. Received: --backend {backend}")
+    if run is not None and backend is None and "keras" not in sys.modules:
+        from keras_diffusion.cli.run_folder import RunFolder
+
+        folder = RunFolder(run)
+        folder.require_run()
+        backend = folder.environment["backend"]
+    if backend is not None:
+        if "keras" in sys.modules:
+            import keras
+
+            if keras.backend.backend() != backend:
+                raise ConfigError(
+                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start keras-diffusion as a "
+                    "command, or set the environment variable KERAS_BACKEND."
+                )
+        os.environ["KERAS_BACKEND"] = backend
+    # Where TensorFlow is installed Keras imports it for saving, on any backend, and it greets with lines about oneDNN.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
