@@ -14,7 +14,7 @@ import math
 import keras
 from keras import ops
 
-# Weights of a block, 8 MB in float32. A quarter of it takes about as long; with twice as many, four heads of 1024 positions take three times.
+# Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads of 1024 positions.
 _BLOCK = 2**21
 
 
