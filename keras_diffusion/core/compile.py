@@ -43,12 +43,21 @@ class Compiled:
 
 def loop_bound(i):
     """An int as an argument of a compiled function that a loop in it ends at."""
-    return i if keras.backend.backend() == "torch" else ops.convert_to_tensor(np.int32(i))
+    return i if keras.backend.backend() == "torch" else as_tensor(np.int32(i))
+
+
+def as_tensor(value):
+    """A tensor, array or number as a tensor; an array's type is kept where the backend has it."""
+    if ops.is_tensor(value):
+        return value
+    # Told the type, JAX moves an array as it is; left to find out, it compiles a program for every shape.
+    told = isinstance(value, (np.ndarray, np.generic)) and value.dtype.itemsize <= 4
+    return ops.convert_to_tensor(np.asarray(value), value.dtype.name) if told else ops.convert_to_tensor(value)
 
 
 def as_tensors(tree):
     """A pytree of tensors, arrays and numbers as one of tensors."""
-    return keras.tree.map_structure(lambda v: v if ops.is_tensor(v) else ops.convert_to_tensor(v), tree)
+    return keras.tree.map_structure(as_tensor, tree)
 
 
 def _graphs(function):

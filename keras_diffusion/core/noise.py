@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.precision import solver_dtype
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -51,7 +52,7 @@ def check_seed(seed):
 def seed_words(seed):
     """The two 32-bit words of a seed, as a tensor `(2,)` of the type that `counter_normal` computes in."""
     seed = check_seed(seed)
-    return ops.convert_to_tensor(np.array([seed & _WORD, seed >> 32], word_dtype()))
+    return as_tensor(np.array([seed & _WORD, seed >> 32], word_dtype()))
 
 
 def counter_normal(words, step, draw, shape, first_index=0):
@@ -73,14 +74,16 @@ def counter_normal(words, step, draw, shape, first_index=0):
     pairs = (size + 1) // 2
     zero = ops.zeros((), dtype)
     key = threefry_2x32((words[0], words[1]), (ops.cast(step, dtype), zero + draw))
-    sample = ops.arange(batch, dtype=dtype)[:, None] + ops.cast(first_index, dtype)
-    element = ops.arange(pairs, dtype=dtype)[None, :]
-    first, second = threefry_2x32(key, (sample + 0 * element, element + 0 * sample))
+    # In one long row: of short ones XLA unrolls every round of the bijection, and compiles for longer than the draws ever take.
+    number = ops.arange(batch * pairs, dtype=dtype)
+    sample, element = number // pairs + ops.cast(first_index, dtype), number % pairs
+    first, second = threefry_2x32(key, (sample, element))
     # 24 bits fill a float32 mantissa: u₁ ∈ (0, 1), never 0, so that its logarithm is finite; u₂ ∈ [0, 1).
     u1 = (ops.cast(_shift_right(first, 8), "float32") + 0.5) * 2.0**-24
     u2 = ops.cast(_shift_right(second, 8), "float32") * 2.0**-24
     radius, angle = ops.sqrt(-2.0 * ops.log(u1)), (2.0 * math.pi) * u2
-    normals = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=1)
+    halves = [ops.reshape(radius * of_angle, (batch, pairs)) for of_angle in (ops.cos(angle), ops.sin(angle))]
+    normals = ops.concatenate(halves, axis=1)
     return ops.cast(ops.reshape(normals[:, :size], shape), solver_dtype())
 
 

@@ -101,6 +101,29 @@ class RandomUniform(HostInitializer):
         return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
 
 
+@serializable
+class Zeros(keras.initializers.Initializer):
+    """Zeros. JAX compiles nothing for them, unlike for Keras's own, which are a program for every shape."""
+
+    def __call__(self, shape, dtype=None):
+        return _filled(np.zeros, shape, dtype)
+
+
+@serializable
+class Ones(keras.initializers.Initializer):
+    """Ones, likewise."""
+
+    def __call__(self, shape, dtype=None):
+        return _filled(np.ones, shape, dtype)
+
+
+def _filled(fill, shape, dtype):
+    dtype = keras.backend.standardize_dtype(dtype)
+    if keras.backend.backend() != "jax":  # nothing is compiled there, and memory is taken when it is written to
+        return (ops.zeros if fill is np.zeros else ops.ones)(shape, dtype)
+    return ops.convert_to_tensor(fill(tuple(shape), "float64" if dtype == "float64" else "float32"), dtype)
+
+
 @contextlib.contextmanager
 def zero_kernels():
     """A context in which layers start with kernels of zeros: for networks whose weights are read from a file at once.
@@ -117,5 +140,5 @@ def zero_kernels():
 def first_kernel(identifier="glorot_uniform"):
     """The initializer that a kernel gets: `identifier`, drawn on the host where that is "glorot_uniform"; zeros within `zero_kernels`."""
     if _ZERO_KERNELS.get() or identifier == "zeros":
-        return "zeros"
+        return Zeros()
     return GlorotUniform() if identifier == "glorot_uniform" else identifier

@@ -7,7 +7,7 @@ import keras
 from keras_diffusion.layers.activations import ACTIVATIONS
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 from keras_diffusion.layers.group_normalization import GroupNormalization
-from keras_diffusion.layers.initializers import RandomUniform, first_kernel
+from keras_diffusion.layers.initializers import Ones, RandomUniform, Zeros, first_kernel
 
 NORMS = ("group", "rms")
 
@@ -59,12 +59,13 @@ def normalization(norm, channels, groups, epsilon, name, dtype):
         return keras.layers.Identity(name=name, dtype=dtype)
     if norm == "rms":
         return keras.layers.RMSNormalization(epsilon=epsilon, name=name, dtype=dtype)
-    return GroupNormalization(groups=math.gcd(groups, channels), epsilon=epsilon, name=name, dtype=dtype)
+    start = {"gamma_initializer": Ones(), "beta_initializer": Zeros()}
+    return GroupNormalization(groups=math.gcd(groups, channels), epsilon=epsilon, **start, name=name, dtype=dtype)
 
 
 def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):
     """A dense layer that can take adapters, whose kernel starts as `initializers.first_kernel` says; not yet built."""
-    return AdaptableDense(units, kernel_initializer=first_kernel(kernel_initializer), **options)
+    return AdaptableDense(units, kernel_initializer=first_kernel(kernel_initializer), bias_initializer=Zeros(), **options)
 
 
 def dense(units, inputs, name, dtype, use_bias=True, kernel_initializer="glorot_uniform"):
@@ -81,7 +82,7 @@ def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform",
         raise ValueError(
             f"Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, H, W, C). Received: {rank} spatial axes"
         )
-    options = {"padding": "same", "data_format": "channels_last", **options}
+    options = {"padding": "same", "data_format": "channels_last", "bias_initializer": Zeros(), **options}
     return layer(filters, kernel_size, kernel_initializer=first_kernel(kernel_initializer), **options)
 
 

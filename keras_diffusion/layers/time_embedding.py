@@ -67,7 +67,8 @@ class FourierEmbedding(keras.layers.Layer):
 
     def _draw(self, shape, dtype=None):
         # RandomState: NumPy promises never to change its stream, which it doesn't for newer generators.
-        return ops.convert_to_tensor(self.scale * np.random.RandomState(self.seed).standard_normal(shape), dtype=dtype)
+        drawn = self.scale * np.random.RandomState(self.seed).standard_normal(shape)
+        return ops.convert_to_tensor(drawn if dtype == "float64" else drawn.astype("float32"), dtype)
 
     def call(self, noise_level):
         c = ops.cast(noise_level, self.compute_dtype)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
+from keras_diffusion.core.compile import Compiled, as_tensor, as_tensors, loop_bound
 from keras_diffusion.core.devices import BatchPlacement, to_host
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise, seed_words
@@ -93,9 +93,9 @@ class Generator:
         place = BatchPlacement(len(x), pad=not sampler.couples_samples)
         conditions, extra = place.batch(conditions), _placed(extra, place, np.ndim(x))
         given = as_tensors((values, conditions, place.copies(scale), extra))
-        words, first = place.copies((seed_words(seed), ops.convert_to_tensor(np.int32(first_index))))
+        words, first = place.copies((seed_words(seed), as_tensor(np.int32(first_index))))
         plan = place.copies(plan)
-        x = ops.convert_to_tensor(place.batch(np.asarray(x, solver_dtype())))
+        x = as_tensor(place.batch(np.asarray(x, solver_dtype())))
         walk = place.like(x, sampler.start(x, self._make_denoiser(*given, guided=guided)))
         record = place.like(x, {key: ops.zeros((length if kept else 1, *x.shape), x.dtype) for key in wanted})
         chunk = 1 if on_step else max(1, math.ceil(in_loop / 20)) if progress else max(1, in_loop)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
+from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.devices import run_batch
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.denoisers import NetworkDenoiser
@@ -209,12 +210,12 @@ class SamplingMixin:
         """One row of each of the network's conditions that means "no condition"; a context as long as the one in `like`."""
         null = {}
         if "labels" in self._condition_keys and self.network.null_labels is not None:
-            null["labels"] = ops.full((1,), self.network.null_labels, "int32")
+            null["labels"] = as_tensor(np.full((1,), self.network.null_labels, "int32"))
         if "context" in self._condition_keys:
             context = np.zeros(self.network.context_dim, "float32") if self.null_context is None else self.null_context
-            context = ops.convert_to_tensor(context if context.ndim == 2 else context[None])[None]
-            length = like["context"].shape[1] if "context" in like else context.shape[1]
-            null["context"] = ops.broadcast_to(context, (1, length, context.shape[2]))
+            context = context if context.ndim == 2 else context[None]
+            length = like["context"].shape[1] if "context" in like else len(context)
+            null["context"] = as_tensor(np.broadcast_to(context, (1, length, context.shape[1])))
         return null
 
     def _check_null_class(self, conditions, negative, guidance_scale):

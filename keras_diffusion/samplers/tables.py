@@ -8,13 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.brownian import brownian_normal
+from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.noise import counter_normal
 from keras_diffusion.core.precision import solver_dtype
 
 
 def to_tensors(plan):
     """A table's float64 columns as tensors of the solver's type."""
-    return keras.tree.map_structure(lambda column: ops.convert_to_tensor(np.asarray(column, solver_dtype())), plan)
+    return keras.tree.map_structure(lambda column: as_tensor(np.asarray(column, solver_dtype())), plan)
 
 
 def padded(table, length):

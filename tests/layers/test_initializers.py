@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_diffusion.layers.initializers import GlorotUniform, RandomNormal, RandomUniform, first_kernel, zero_kernels
+from keras_diffusion.layers.initializers import GlorotUniform, Ones, RandomNormal, RandomUniform, Zeros, first_kernel, zero_kernels
 
 
 def draw(initializer, shape, dtype="float32"):
@@ -44,6 +44,13 @@ def test_seeds_and_configs():
         np.testing.assert_array_equal(draw(again, (3, 3)), draw(initializer, (3, 3)))
 
 
+def test_zeros_and_ones():
+    for initializer, value in ((Zeros(), 0.0), (Ones(), 1.0)):
+        for dtype in ("float32", "bfloat16"):
+            np.testing.assert_array_equal(draw(initializer, (2, 3), dtype), np.full((2, 3), value))
+        assert type(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(initializer))) is type(initializer)
+
+
 def test_other_dtypes():
     draw(GlorotUniform(seed=0), (2, 3), "bfloat16")
     draw(RandomNormal(seed=0), (2, 3), "float16")
@@ -51,5 +58,5 @@ def test_other_dtypes():
 
 def test_zeros_where_weights_are_read_from_a_file():
     with zero_kernels():
-        assert first_kernel() == "zeros"
+        assert isinstance(first_kernel(), Zeros)
     assert isinstance(first_kernel(), GlorotUniform) and first_kernel("he_normal") == "he_normal"
