@@ -67,6 +67,7 @@ def test_what_was_loaded_goes_back_as_it_was(case, tmp_path):
     assert differ <= {"_diffusers_version", "sample_size", "norm_num_groups"} and tensors_of(derived).keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_a_pipeline_round_trip_makes_the_same_images(pipeline):
     model, folder = pipeline
     index = json.loads((folder / "model_index.json").read_text())

@@ -17,7 +17,7 @@ def trained(tmp_path_factory):
     np.savez(folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4)
     config = {
         "data": {"source": str(folder / "images.npz"), "batch_size": 16},
-        "network": {"widths": [8, 16], "num_res_blocks": 1, "attention": False},
+        "network": {"widths": [8], "num_res_blocks": 1, "num_middle_res_blocks": 0, "attention": False},
         "model": {"ema": 0.9},
         "train": {"epochs": 2, "samples": {"every": 0}},
     }

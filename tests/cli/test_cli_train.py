@@ -16,7 +16,8 @@ from command_line import run
 from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 
-SLIM = {"network": {"widths": [8, 16], "num_res_blocks": 1, "attention": False}, "train": {"epochs": 2, "samples": {"every": 0}}}
+SMALL = {"widths": [8], "num_res_blocks": 1, "num_middle_res_blocks": 0, "attention": False}
+SLIM = {"network": SMALL, "train": {"epochs": 2, "samples": {"every": 0}}}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion.layers import FlaxTransformerBlock, ResidualBlock
@@ -12,7 +13,7 @@ TEXT = np.random.RandomState(1).normal(size=(2, 3, 5)).astype("float32")
 
 
 def run(block, x=X, context=None, training=False):
-    return ops.convert_to_numpy(block(x, training=training) if context is None else block(x, context, training=training))
+    return call(block, x, training=training) if context is None else call(block, x, context, training=training)
 
 
 def block_of(**options):

@@ -107,7 +107,9 @@ def test_one_condition_serves_all_samples(model):
 
 def test_context_is_a_condition_with_a_null():
     keras.utils.set_random_seed(0)
-    network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=True, context_dim=4, num_heads=2, zero_init=False)
+    network = kd.networks.UNet(
+        (8, 8, 1), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=True, context_dim=4, num_heads=2, zero_init=False
+    )
     model = kd.DiffusionModel(network, seed=0, condition_dropout=0.5)
     rng = np.random.default_rng(0)
     data = {"images": rng.uniform(-1, 1, (16, 8, 8, 1)).astype("float32"), "context": rng.standard_normal((16, 5, 4)).astype("float32")}

@@ -59,7 +59,7 @@ def test_mixed_precision_is_within_rounding_of_float32(network):
     mixed.set_weights(network.get_weights())
     assert mixed.get_layer("conv_in").compute_dtype == "bfloat16"
     expected = call(network, batch(network))
-    values = mixed(batch(network))
+    values = call(mixed, batch(network))
     assert keras.backend.standardize_dtype(values.dtype) == "float32"
     assert 0 < np.abs(ops.convert_to_numpy(values) - expected).max() < 0.1 * np.abs(expected).max()
 

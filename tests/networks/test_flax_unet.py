@@ -95,6 +95,7 @@ def test_mixed_precision_is_within_rounding_of_float32(conditional):
     assert 0 < error.max() < 0.1 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_training_reduces_the_loss(remat):
     """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from calling import call
 from keras import ops
 
 from keras_diffusion import networks
@@ -15,10 +16,6 @@ def batch(size=3, seed=0):
         "labels": rng.randint(0, 4, size),
         "context": rng.normal(size=(size, 5, 6)).astype("float32"),
     }
-
-
-def call(network, inputs, **options):
-    return ops.convert_to_numpy(network(inputs, **options))
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_config_and_file_round_trip(network, tmp_path):
 def test_mixed_precision_is_within_rounding_of_float32(network):
     mixed = type(network).from_config({**network.get_config(), "dtype": "mixed_bfloat16"})
     mixed.set_weights(network.get_weights())
-    expected, values = call(network, batch(network)), mixed(batch(network))
+    expected, values = call(network, batch(network)), call(mixed, batch(network))
     assert keras.backend.standardize_dtype(values.dtype) == "float32"
     assert 0 < np.abs(ops.convert_to_numpy(values) - expected).max() < 0.2 * np.abs(expected).max()
 

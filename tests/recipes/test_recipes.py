@@ -10,6 +10,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpm", "ddim"])
 def test_trains_samples_and_saves(name, tmp_path):
     pytest.importorskip("sklearn")
