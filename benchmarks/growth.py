@@ -1,12 +1,16 @@
-"""How the time of sampling and of a training step grows: with steps, batch and resolution.
+"""How the time of sampling and of a training step grows: with steps, batch, resolution and devices.
 
     KERAS_BACKEND=jax python benchmarks/growth.py [--out docs/images/growth.png] [--json benchmarks/results/growth.json]
 
-A U-Net of 2 million weights. Each number is the median of three runs after one that compiles.
+A U-Net of 2 million weights. Each number is the median of three runs after one that compiles. Devices, on JAX alone, are virtual ones of
+the same CPU, and share one batch: beyond the number of its cores, what they add is the cost of working together.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,8 +18,10 @@ import keras
 import numpy as np
 
 import keras_diffusion as kd
+from keras_diffusion.core.files import write_json
 
-STEPS, BATCHES, SIZES = (10, 25, 50, 100, 200), (1, 2, 4, 8, 16, 32), (16, 32, 48, 64, 96)
+STEPS, BATCHES, SIZES, DEVICES = (10, 25, 50, 100, 200), (1, 2, 4, 8, 16, 32), (16, 32, 48, 64, 96), (1, 2, 4, 8)
+_BATCH = 16  # that devices share
 
 
 def model_of(size):
@@ -36,6 +42,22 @@ def training(model, batch, steps=5):
     return median(lambda: model.fit(images, batch_size=batch, verbose=0)) / steps
 
 
+def on_devices(count):
+    """Seconds of sampling and of a training step on so many devices, measured by this file in a process that has them."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, __file__, "--devices", str(count)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def share_a_batch(count):
+    """What `on_devices` starts: prints the two numbers."""
+    with kd.distribution.make(f"data={count}").scope():
+        model = model_of(32)
+        print(json.dumps([sampling(model, _BATCH, 10), training(model, _BATCH)]))
+
+
 def median(run):
     run()  # compiles
     times = []
@@ -52,14 +74,15 @@ def draw(results, path):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure, panels = pyplot.subplots(1, len(results["curves"]), figsize=(3.6 * len(results["curves"]), 3.2), layout="constrained")
     for panel, (title, curves) in zip(panels, results["curves"].items(), strict=True):
         for name, points in curves.items():
             x, y = np.array(points).T
             panel.plot(x, y, "o-", label=name)
         x, y = np.array(next(iter(curves.values()))).T
-        power = 2 if "side" in title else 1
-        panel.plot(x, y[-1] * (x / x[-1]) ** power, ":", color="grey", label="area" if power == 2 else "proportional")
+        power, meaning = (2, "area") if "side" in title else (0, "the same") if "devices" in title else (1, "proportional")
+        anchor = 0 if power == 0 else -1
+        panel.plot(x, y[anchor] * (x / x[anchor]) ** power, ":", color="grey", label=meaning)
         panel.set(xscale="log", yscale="log", xlabel=title, ylabel="seconds")
         panel.set_xticks(x, [f"{v:g}" for v in x])
         panel.minorticks_off()
@@ -69,31 +92,58 @@ def draw(results, path):
     figure.savefig(path, dpi=130)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/images/growth.png"))
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/growth.json"))
-    options = parser.parse_args()
-    middle = model_of(32)
-    curves = {
-        "steps of sampling (batch 8, 32×32)": {"generate": [(n, sampling(middle, 8, n)) for n in STEPS]},
-        "batch (32×32)": {
-            "generate, 10 steps": [(n, sampling(middle, n, 10)) for n in BATCHES],
-            "training step": [(n, training(middle, n)) for n in BATCHES],
-        },
+def over_steps():
+    model = model_of(32)
+    return "steps of sampling (batch 8, 32×32)", {"generate": [(n, sampling(model, 8, n)) for n in STEPS]}
+
+
+def over_batch():
+    model = model_of(32)
+    return "batch (32×32)", {
+        "generate, 10 steps": [(n, sampling(model, n, 10)) for n in BATCHES],
+        "training step": [(n, training(model, n)) for n in BATCHES],
     }
+
+
+def over_side():
     models = {size: model_of(size) for size in SIZES}
-    curves["side of the images (batch 4)"] = {
+    return "side of the images (batch 4)", {
         "generate, 10 steps": [(size, sampling(model, 4, 10)) for size, model in models.items()],
         "training step": [(size, training(model, 4)) for size, model in models.items()],
     }
-    results = {"backend": keras.backend.backend(), "parameters": middle.network.count_params(), "curves": curves}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def over_devices():
+    sampled, trained = zip(*(on_devices(count) for count in DEVICES), strict=True)
+    return f"virtual devices (batch {_BATCH}, 32×32)", {
+        "generate, 10 steps": list(zip(DEVICES, sampled, strict=True)),
+        "training step": list(zip(DEVICES, trained, strict=True)),
+    }
+
+
+CURVES = {"steps": over_steps, "batch": over_batch, "side": over_side, "devices": over_devices}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/images/growth.png"))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/growth.json"), help="curves are put into it")
+    parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
+    parser.add_argument("--devices", type=int, help=argparse.SUPPRESS)  # for `on_devices`
+    options = parser.parse_args()
+    if options.devices:
+        share_a_batch(options.devices)
+        return
+    results = {"backend": keras.backend.backend(), "parameters": model_of(32).network.count_params(), "curves": {}}
+    if options.json.exists():
+        results = json.loads(options.json.read_text(encoding="utf-8"))
+    for name in options.curves:
+        title, lines = CURVES[name]()
+        results["curves"][title] = lines
+        write_json(options.json, results)
+        for line, points in lines.items():
+            print(f"{title}, {line}: " + ", ".join(f"{x:g}: {y:.3f} s" for x, y in points), flush=True)
     draw(results, options.out)
-    for title, lines in curves.items():
-        for name, points in lines.items():
-            print(f"{title}, {name}: " + ", ".join(f"{x:g}: {y:.3f} s" for x, y in points), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@
     make bench                                    cases a and b, with this table on the standard output
     cd benchmarks && python -m suite --cases a b c d b2 c2 --rounds 7 --out results/NAME.json
 
-Each contestant is a process of its own that has its library imported, its weights read and its programs compiled before the first round.
-Then all run once per round, one after another. Reported are medians, the ratio to ours on JAX within each round (median and quartiles), the
-time to the first result (weights read, compiled, run once), and the peak of memory. A peer that is not installed is a row that says so.
+`sample` and `train`: each contestant is a process of its own that has its library imported, its weights read and its programs compiled
+before the first round. Then all run once per round, one after another. Reported are medians, the ratio to ours on JAX (of the medians, and
+quartiles of the ratios within a round), the time to the first result (weights read, compiled, run once), and the peak of memory.
+
+`first`: the time to the first images, of processes that have imported their library and nothing more; a new process each round.
+
+A peer that is not installed is a row that says so.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -19,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_diffusion.core.files import write_json
 from suite.cases import CASES
 
 HERE = Path(__file__).resolve().parents[1]
@@ -35,11 +41,19 @@ TRAINING = [
     ("ours, torch", "ours", "train", "torch"),
     ("step by hand, jax", "ours", "step_alone", "jax"),
 ]
+FIRST = [
+    ("ours, weights read", "ours", "sample", "jax"),
+    ("FlaxDiff, weights read", "flaxdiff_side", "sample", "jax"),
+    ("ours, new weights", "ours", "sample_new", "jax"),
+    ("FlaxDiff, new weights", "flaxdiff_side", "sample_new", "jax"),
+]
 _TRAIN_STEPS = 10  # of one run
 
 
 def contestants(case, what):
     """(name, module, function, backend) of everyone who runs."""
+    if what == "first":
+        return FIRST
     peer = {"flaxdiff": ("FlaxDiff", "flaxdiff_side", what, "jax"), "diffusers": ("diffusers, torch", "diffusers_side", what, "torch")}
     return [*(SAMPLING if what == "sample" else TRAINING), peer[case.peer]]
 
@@ -90,7 +104,7 @@ def python_path():
 def measure(name, what, rounds, only):
     """Rows of one case: {contestant: numbers, or {"missing": why}}."""
     case = CASES[name]
-    rows, running = {}, {}
+    wanted = [who for who in contestants(case, what) if not only or any(word in who[0] for word in only)]
     with tempfile.TemporaryDirectory() as folder:
         write = (
             "import sys; from pathlib import Path; from suite.cases import CASES; "
@@ -100,34 +114,73 @@ def measure(name, what, rounds, only):
         written = subprocess.run([sys.executable, "-W", "ignore", "-c", write], cwd=HERE, env=environment, capture_output=True, text=True)
         if written.returncode:
             return {"all": {"missing": written.stderr.strip().splitlines()[-1]}}
-        for title, who, function, backend in contestants(case, what):
-            if only and not any(word in title for word in only):
-                continue
+
+        def start(title, who, function, backend):
             print(f"  {name} {what}: {title} …", file=sys.stderr, flush=True)
+            return Contestant({"who": who, "case": name, "what": function, "weights": folder}, backend)
+
+        return (first_results if what == "first" else runs_in_turns)(wanted, start, rounds, _TRAIN_STEPS if what == "train" else 1)
+
+
+def applies(what, case):
+    """Whether something is measured of a case: training where it has a batch for it, first images of FlaxDiff's U-Net."""
+    return {"sample": True, "train": case.train_batch > 0, "first": case.network == "Unet"}[what]
+
+
+def runs_in_turns(wanted, start, rounds, parts):
+    """Rows of contestants that are all started first, and then run once each round; a run is of so many parts."""
+    rows, running = {}, {}
+    for title, *job in wanted:
+        try:
+            running[title] = start(title, *job)
+        except RuntimeError as error:
+            rows[title] = {"missing": str(error)}
+    for i in range(rounds):
+        print(f"  round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+        for contestant in running.values():
+            contestant.run()
+    base = running["ours, jax"].seconds if "ours, jax" in running else None
+    for title, contestant in running.items():
+        rows[title] = {
+            **times(np.array(contestant.seconds) / parts),
+            "first": sum(contestant.start.values()),
+            "compile": max(0.0, contestant.start["first"] - float(np.median(contestant.seconds))),
+            "peak_mib": contestant.end(),
+            **({} if base is None else ratio(base, contestant.seconds)),
+        }
+    return rows
+
+
+def first_results(wanted, start, rounds, _):
+    """Rows of contestants that are started anew each round, and timed from the import of their library to their first result."""
+    rows, seconds, peaks = {}, {title: [] for title, *_ in wanted}, {}
+    for _ in range(rounds):
+        for title, *job in wanted:
+            if title in rows:
+                continue
             try:
-                running[title] = Contestant({"who": who, "case": name, "what": function, "weights": folder}, backend)
+                contestant = start(title, *job)
             except RuntimeError as error:
                 rows[title] = {"missing": str(error)}
-        for i in range(rounds):
-            print(f"  {name} {what}: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
-            for contestant in running.values():
-                contestant.run()
-        base = np.array(running["ours, jax"].seconds) if "ours, jax" in running else None
-        for title, contestant in running.items():
-            spent = np.array(contestant.seconds)
-            per = _TRAIN_STEPS if what == "train" else 1
-            rows[title] = {
-                "seconds": float(np.median(spent)) / per,
-                "quartiles": [float(q) / per for q in np.quantile(spent, [0.25, 0.75])],
-                "first": sum(contestant.start.values()),
-                "compile": max(0.0, contestant.start["first"] - float(np.median(spent))),
-                "peak_mib": contestant.end(),
-            }
-            if base is not None:
-                ratios = base / spent
-                rows[title]["ours_over_this"] = float(np.median(base) / np.median(spent))
-                rows[title]["ours_over_this_quartiles"] = [float(q) for q in np.quantile(ratios, [0.25, 0.75])]
-    return rows
+                continue
+            seconds[title].append(sum(contestant.start.values()))
+            peaks[title] = contestant.end()
+    for title in seconds.keys() - rows.keys():
+        base = seconds.get(f"ours, {title.split(', ')[1]}")
+        rows[title] = {**times(seconds[title]), "peak_mib": peaks[title], **(ratio(base, seconds[title]) if base else {})}
+    return {title: rows[title] for title in seconds}
+
+
+def times(seconds):
+    return {"seconds": float(np.median(seconds)), "quartiles": [float(q) for q in np.quantile(seconds, [0.25, 0.75])]}
+
+
+def ratio(ours, theirs):
+    ours, theirs = np.array(ours), np.array(theirs)
+    return {
+        "ours_over_this": float(np.median(ours) / np.median(theirs)),
+        "ours_over_this_quartiles": [float(q) for q in np.quantile(ours / theirs, [0.25, 0.75])],
+    }
 
 
 def table(results):
@@ -137,22 +190,24 @@ def table(results):
         name, what = key.split()
         case = CASES[name]
         size = "×".join(map(str, case.shape))
-        title = f"{case.steps} steps, batch {case.batch}" if what == "sample" else f"one training step, batch {case.train_batch}"
+        sampling = f"{case.steps} steps, batch {case.batch}"
+        title = {"sample": sampling, "train": f"one training step, batch {case.train_batch}", "first": f"first images, {sampling}"}[what]
+        columns = {"seconds": "time", **({} if what == "first" else {"first": "first result", "compile": "compiling"})}
         lines += [
             f"**{name}: {case.network}, {size}, {title}**",
             "",
-            "| | time | first result | compiling | peak memory | ours on JAX ÷ this |",
+            f"| | {' | '.join(columns.values())} | peak memory | {'ours ÷ this' if what == 'first' else 'ours on JAX ÷ this'} |",
+            f"|---|{'--:|' * (len(columns) + 2)}",
         ]
-        lines += ["|---|--:|--:|--:|--:|--:|"]
         for who, row in rows.items():
             if "missing" in row:
-                lines.append(f"| {who} | {row['missing']} | | | | |")
+                lines.append(f"| {who} | {row['missing']} |{' |' * (len(columns) + 1)}")
                 continue
-            ratio = ""
+            compared = ""
             if "ours_over_this" in row:
-                ratio = "{:.2f} ({:.2f}–{:.2f})".format(row["ours_over_this"], *row["ours_over_this_quartiles"])
-            times = " | ".join(seconds(row[key]) for key in ("seconds", "first", "compile"))
-            lines.append(f"| {who} | {times} | {row['peak_mib']:,.0f} MiB | {ratio} |")
+                compared = "{:.2f} ({:.2f}–{:.2f})".format(row["ours_over_this"], *row["ours_over_this_quartiles"])
+            spent = " | ".join(seconds(row[key]) for key in columns)
+            lines.append(f"| {who} | {spent} | {row['peak_mib']:,.0f} MiB | {compared} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -164,24 +219,26 @@ def seconds(value):
 def main():
     parser = argparse.ArgumentParser(prog="python -m suite", description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=["a", "b"], choices=list(CASES))
-    parser.add_argument("--what", nargs="+", default=["sample", "train"], choices=["sample", "train"])
+    parser.add_argument("--what", nargs="+", default=["sample", "train", "first"], choices=["sample", "train", "first"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", help="contestants with one of these words in their name")
-    parser.add_argument("--out", type=Path, help="JSON file; a table is printed in any case")
+    parser.add_argument("--out", type=Path, help="JSON file that measurements are put into; a table is printed in any case")
     parser.add_argument("--show", type=Path, help="print the table of such a file, and measure nothing")
     options = parser.parse_args()
     if options.show is not None:
         print(table(json.loads(options.show.read_text(encoding="utf-8"))))
         return
-    results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "rounds": options.rounds, "measurements": {}}
-    for name in options.cases:
-        for what in options.what:
-            if what == "sample" or CASES[name].train_batch:
-                results["measurements"][f"{name} {what}"] = measure(name, what, options.rounds, options.only)
-                print(table({"measurements": {f"{name} {what}": results["measurements"][f"{name} {what}"]}}), flush=True)
-                if options.out is not None:
-                    options.out.parent.mkdir(parents=True, exist_ok=True)
-                    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "rounds": {}, "measurements": {}}
+    if options.out is not None and options.out.exists():
+        results = json.loads(options.out.read_text(encoding="utf-8"))
+    for name, what in itertools.product(options.cases, options.what):
+        if not applies(what, CASES[name]):
+            continue
+        key = f"{name} {what}"
+        results["measurements"][key], results["rounds"][key] = measure(name, what, options.rounds, options.only), options.rounds
+        print(table({"measurements": {key: results["measurements"][key]}}), flush=True)
+        if options.out is not None:
+            write_json(options.out, results)
 
 
 if __name__ == "__main__":

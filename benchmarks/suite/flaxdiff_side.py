@@ -35,15 +35,22 @@ class _Inputs:
 def write_weights(case, folder):
     """Random weights, as FlaxDiff's msgpack; layers that start at zero are moved, or they would hide what is behind them."""
     model = _NETWORKS[case.network](**case.config)
-    inputs = jnp.ones((1, *case.shape)), jnp.ones((1,)), jnp.ones((1, *CONTEXT))
-    params = jax.jit(model.init)(jax.random.PRNGKey(0), *inputs)
+    params = _new_params(model, case)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.02 * rng.standard_normal(leaf.shape).astype("float32"), params)
     (folder / "weights.msgpack").write_bytes(serialization.msgpack_serialize({"params": params}))
 
 
 def sample(case, weights):
-    model, params = _read(case, weights)
+    return _sampling_with(*_read(case, weights), case)
+
+
+def sample_new(case, weights):
+    model = _NETWORKS[case.network](**case.config)
+    return _sampling_with(model, _new_params(model, case), case)
+
+
+def _sampling_with(model, params, case):
     schedule, inputs = CosineNoiseScheduler(1000), _Inputs()
     sampler = DDIMSampler(model, schedule, VPredictionTransform(), inputs)
     context = jnp.zeros((case.batch, *CONTEXT))
@@ -105,6 +112,11 @@ def train(case, weights, steps=10):
         return float(loss)
 
     return run
+
+
+def _new_params(model, case):
+    inputs = jnp.ones((1, *case.shape)), jnp.ones((1,)), jnp.ones((1, *CONTEXT))
+    return jax.jit(model.init)(jax.random.PRNGKey(0), *inputs)
 
 
 def _read(case, weights):

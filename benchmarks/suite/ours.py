@@ -10,7 +10,15 @@ from suite.worker import CONTEXT, train_data
 
 
 def sample(case, weights):
-    model = kd.DiffusionModel(network_of(case, weights), predictor="v", ema=None, seed=0)
+    return sampling_with(network_of(case, weights), case)
+
+
+def sample_new(case, weights):
+    return sampling_with(new_network(case), case)
+
+
+def sampling_with(network, case):
+    model = kd.DiffusionModel(network, predictor="v", ema=None, seed=0)
     conditions = {"context": np.zeros((case.batch, *CONTEXT), "float32")} if case.peer == "flaxdiff" else None
 
     def run():
@@ -39,6 +47,22 @@ def network_of(case, weights):
         if case.network == "SimpleDiT":
             config = {**config, "sincos_position": False, "rotary": True}  # as FlaxDiff 0.2.11 has it
     return checkpoints.load(weights, config=config, verbose=0).network
+
+
+def new_network(case):
+    """FlaxDiff's `Unet` as we make it, with weights drawn here."""
+    if case.network != "Unet":
+        raise ValueError(f"First images with new weights are measured of FlaxDiff's Unet. Received: {case.network}")
+    config, attention = case.config, {"only_pure_attention": True, "explicitly_add_residual": True, "residual": "normalized"}
+    return kd.networks.FlaxUNet(
+        case.shape,
+        widths=config["feature_depths"],
+        num_res_blocks=config["num_res_blocks"],
+        attention=[options and {"num_heads": options["heads"], **attention} for options in config["attention_configs"]],
+        context_dim=CONTEXT[1],
+        embedding_dim=config["emb_features"],
+        upsample_widths="flaxdiff",
+    )
 
 
 def network_inputs(case, batch):
