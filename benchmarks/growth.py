@@ -83,7 +83,9 @@ def draw(results, path):
         power, meaning = (2, "area") if "side" in title else (0, "the same") if "devices" in title else (1, "proportional")
         anchor = 0 if power == 0 else -1
         panel.plot(x, y[anchor] * (x / x[anchor]) ** power, ":", color="grey", label=meaning)
-        panel.set(xscale="log", yscale="log", xlabel=title, ylabel="seconds")
+        panel.set(xscale="log", yscale="log" if power else "linear", xlabel=title, ylabel="seconds")
+        if not power:
+            panel.set_ylim(bottom=0)
         panel.set_xticks(x, [f"{v:g}" for v in x])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
