@@ -116,17 +116,19 @@ def main():
         print(json.dumps(measure(*options.one, options.scale, options.rounds)))
         return
     # A process each: memory is counted from the start of one, and two of them would not fit on the device.
-    rows = []
+    rows, device = [], None
     for name, dtype in itertools.product(options.cases, options.dtypes):
         command = [sys.executable, __file__, "--one", name, dtype, "--scale", str(options.scale), "--rounds", str(options.rounds)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             rows.append({"case": name, "dtype": dtype, "failed": f"exit status {done.returncode}"})
             print(f"{name}, {dtype}: failed", flush=True)
+        else:
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(line(rows[-1]), flush=True)
+            device = rows[-1]["device"]
+        if device is None:
             continue
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(line(rows[-1]), flush=True)
-        device = rows[-1]["device"]
         default = Path(__file__).parent / "results" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
         versions = {"jax": jax.__version__, "keras": keras.__version__}
         write_json(options.out or default, {"device": device, **versions, "rounds": options.rounds, "measurements": rows})

@@ -11,11 +11,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
+from turns import in_turns
 
 import keras_diffusion as kd
 from keras_diffusion.core.files import write_json
@@ -60,12 +60,7 @@ def share_a_batch(count):
 
 def median(run):
     run()  # compiles
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return float(np.median(in_turns({"run": run}, 3)["run"]))
 
 
 def draw(results, path):
@@ -130,16 +125,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/images/growth.png"))
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/growth.json"), help="curves are put into it")
-    parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
+    parser.add_argument("--curves", nargs="+", choices=list(CURVES))
     parser.add_argument("--devices", type=int, help=argparse.SUPPRESS)  # for `on_devices`
     options = parser.parse_args()
     if options.devices:
         share_a_batch(options.devices)
         return
-    results = {"backend": keras.backend.backend(), "parameters": model_of(32).network.count_params(), "curves": {}}
+    backend = keras.backend.backend()
+    results = {"backend": backend, "parameters": model_of(32).network.count_params(), "curves": {}}
     if options.json.exists():
         results = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in options.curves:
+    if results["backend"] != backend:
+        parser.error(
+            f"{options.json} holds curves of {results['backend']}. Received: KERAS_BACKEND={backend}. Name another file with --json"
+        )
+    for name in options.curves or (name for name in CURVES if backend == "jax" or name != "devices"):
         title, lines = CURVES[name]()
         results["curves"][title] = lines
         write_json(options.json, results)

@@ -119,7 +119,9 @@ def measure(name, what, rounds, only):
             print(f"  {name} {what}: {title} …", file=sys.stderr, flush=True)
             return Contestant({"who": who, "case": name, "what": function, "weights": folder}, backend)
 
-        return (first_results if what == "first" else runs_in_turns)(wanted, start, rounds, _TRAIN_STEPS if what == "train" else 1)
+        if what == "first":
+            return first_results(wanted, start, rounds)
+        return runs_in_turns(wanted, start, rounds, _TRAIN_STEPS if what == "train" else 1)
 
 
 def applies(what, case):
@@ -151,7 +153,7 @@ def runs_in_turns(wanted, start, rounds, parts):
     return rows
 
 
-def first_results(wanted, start, rounds, _):
+def first_results(wanted, start, rounds):
     """Rows of contestants that are started anew each round, and timed from the import of their library to their first result."""
     rows, seconds, peaks = {}, {title: [] for title, *_ in wanted}, {}
     for _ in range(rounds):

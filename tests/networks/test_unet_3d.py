@@ -104,7 +104,6 @@ def test_mixed_precision_is_within_rounding_of_float32(conditional):
     assert 0 < np.abs(values - expected).max() < 0.2 * np.abs(expected).max()
 
 
-@pytest.mark.slow
 def test_training_reduces_the_loss_and_videos_of_any_size_come_out():
     """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""
     keras.utils.set_random_seed(0)
