@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_diffusion import predictors, schedulers
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.compile import CompiledStepsMixin
 from keras_diffusion.core.devices import batches_that_divide
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
@@ -38,7 +39,15 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 @serializable
 class DiffusionModel(
-    SamplingMixin, InversionMixin, LikelihoodMixin, AdaptingMixin, StateTreeMixin, KeepsStateMixin, RandomStateMixin, keras.Model
+    SamplingMixin,
+    InversionMixin,
+    LikelihoodMixin,
+    AdaptingMixin,
+    StateTreeMixin,
+    KeepsStateMixin,
+    RandomStateMixin,
+    CompiledStepsMixin,
+    keras.Model,
 ):
     """Trains a denoising network and samples from it.
 

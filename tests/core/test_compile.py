@@ -1,8 +1,22 @@
 import keras
 import numpy as np
+import pytest
 from golden_data import array, tensor
+from keras import ops
 
+from keras_diffusion.core import compile as compiling
 from keras_diffusion.core.compile import Compiled
+
+
+def _jax_on_a_cpu():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "cpu"
+
+
+on_a_cpu = pytest.mark.skipif(not _jax_on_a_cpu(), reason="options of XLA on CPUs")
 
 
 def test_result_equals_the_function_for_pytrees():
@@ -38,3 +52,50 @@ def test_no_gradients_are_recorded_on_torch():
     variable = keras.Variable(np.ones(2, "float32"))
     result = Compiled(lambda x: x * variable.value)(tensor([1.0, 2.0]))
     assert not getattr(result, "requires_grad", False)
+
+
+@pytest.fixture
+def options():
+    """`compiler_options`, without what it remembers from before."""
+    compiling.compiler_options.cache_clear()
+    yield compiling.compiler_options
+    compiling.compiler_options.cache_clear()
+
+
+@on_a_cpu
+def test_convolutions_are_left_to_the_library_that_uses_all_cores(options):
+    import jax
+
+    def convolve(x, kernel):
+        return ops.conv(x, kernel, padding="same", data_format="channels_last")
+
+    x, kernel = tensor(np.ones((2, 8, 8, 32))), tensor(np.ones((3, 3, 32, 32)))
+    texts = [jax.jit(convolve, compiler_options=o).lower(x, kernel).compile().as_text() for o in (None, options())]
+    assert ["__ynn_fusion" in text for text in texts] == [True, False]
+
+
+@on_a_cpu
+def test_flags_of_the_user_win(options, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert options() is None
+
+
+@on_a_cpu
+def test_an_xla_that_does_not_know_the_option_compiles_without(options, monkeypatch):
+    monkeypatch.setattr(compiling, "_LIBRARY", "xla_cpu_option_of_another_version")
+    assert options() is None
+    np.testing.assert_array_equal(array(Compiled(lambda x: x + x)(tensor([1.0]))), [2])
+
+
+@on_a_cpu
+@pytest.mark.parametrize("method", ["fit", "evaluate", "generate"])
+def test_models_are_compiled_with_the_options(method, make_model, blobs, monkeypatch):
+    model = make_model()
+    monkeypatch.setattr(compiling, "compiler_options", lambda: {"xla_cpu_no_such_option": "1"})
+    call = {
+        "fit": lambda: model.fit(blobs, batch_size=32, verbose=0),
+        "evaluate": lambda: model.evaluate(blobs, batch_size=32, verbose=0),
+        "generate": lambda: model.generate(2, {"labels": [0, 1]}, num_steps=2, verbose=0),
+    }[method]
+    with pytest.raises(Exception, match="xla_cpu_no_such_option"):
+        call()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
+from keras_diffusion.core.compile import compiler_options
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the programs that JAX compiles")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -21,6 +22,7 @@ def programs():
         if event == _COMPILED:
             names.append(fun_name)
 
+    compiler_options()  # asks XLA once in a process, by compiling with them
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield names
     jax.monitoring.unregister_event_duration_listener(listen)
