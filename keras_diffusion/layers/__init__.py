@@ -19,6 +19,7 @@ from keras_diffusion.layers.patches import PatchEmbedding, Unpatchify
 from keras_diffusion.layers.position import LearnedPosition
 from keras_diffusion.layers.resampling import Downsample, Upsample
 from keras_diffusion.layers.residual_block import ResidualBlock
+from keras_diffusion.layers.rms_normalization import RMSNormalization
 from keras_diffusion.layers.sequence_attention import SequenceAttention
 from keras_diffusion.layers.spatial_transformer import SpatialTransformer
 from keras_diffusion.layers.ssm_block import SSMDiTBlock
@@ -51,6 +52,7 @@ __all__ = [
     "PatchExpanding",
     "PatchMerging",
     "PerFrame",
+    "RMSNormalization",
     "ResidualBlock",
     "SSMDiTBlock",
     "SequenceAttention",

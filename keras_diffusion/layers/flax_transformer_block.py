@@ -29,6 +29,7 @@ from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import check_dropout, unbuilt_dense
+from keras_diffusion.layers.rms_normalization import RMSNormalization
 
 ATTENTION_OVER = ("all", "rows", "columns", "text_columns")
 RESIDUALS = ("raw", "normalized")
@@ -190,7 +191,7 @@ class FlaxTransformerBlock(keras.layers.Layer):
         return "zeros" if self.zero_init else "glorot_uniform"
 
     def _norm(self, name, channels):
-        layer = keras.layers.RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+        layer = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
         layer.build((None, None, channels))
         return layer
 

@@ -8,6 +8,7 @@ from keras_diffusion.layers.activations import ACTIVATIONS
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 from keras_diffusion.layers.group_normalization import GroupNormalization
 from keras_diffusion.layers.initializers import Ones, RandomUniform, Zeros, first_kernel
+from keras_diffusion.layers.rms_normalization import RMSNormalization
 
 NORMS = ("group", "rms")
 
@@ -58,9 +59,14 @@ def normalization(norm, channels, groups, epsilon, name, dtype):
     if norm is None:
         return keras.layers.Identity(name=name, dtype=dtype)
     if norm == "rms":
-        return keras.layers.RMSNormalization(epsilon=epsilon, name=name, dtype=dtype)
+        return RMSNormalization(epsilon=epsilon, name=name, dtype=dtype)
     start = {"gamma_initializer": Ones(), "beta_initializer": Zeros()}
     return GroupNormalization(groups=math.gcd(groups, channels), epsilon=epsilon, **start, name=name, dtype=dtype)
+
+
+def layer_normalization(**options):
+    """`keras.layers.LayerNormalization` whose scale and shift start as `initializers` explains."""
+    return keras.layers.LayerNormalization(gamma_initializer=Ones(), beta_initializer=Zeros(), **options)
 
 
 def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):

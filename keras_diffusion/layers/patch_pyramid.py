@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.options import unbuilt_dense
+from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.patches import patch_grid, to_image, to_patches
 
@@ -24,7 +24,7 @@ class _Resampling(keras.layers.Layer):
         super().__init__(**kwargs)
         check_patch_order(order)
         self.dim, self.patch_size, self.order, self.norm_epsilon = dim, patch_size, order, norm_epsilon
-        self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
+        self.norm = layer_normalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
 
     def _dense(self, units, inputs):
         layer = unbuilt_dense(units, name="projection", dtype=self.dtype_policy)

@@ -25,7 +25,7 @@ from keras import ops
 
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import serializable
-from keras_diffusion.layers.initializers import RandomNormal, RandomUniform
+from keras_diffusion.layers.initializers import Ones, RandomNormal, RandomUniform
 
 _TINY = 1e-8  # added to A before dividing, as FlaxDiff does
 
@@ -62,14 +62,14 @@ class StateSpace(keras.layers.Layer):
         n, channels = self.state_dim, u_shape[-1]
         index = np.arange(n)
         steps = RandomUniform(math.log(1e-3), math.log(0.1), seed=self.seed)
-        self.log_a_real = self._weight("log_a_real", (n,), lambda shape, dtype: ops.convert_to_tensor(np.log(index + 0.5), dtype))
-        self.a_imag = self._weight("a_imag", (n,), lambda shape, dtype: ops.convert_to_tensor(np.pi * index, dtype))
+        self.log_a_real = self._weight("log_a_real", (n,), _starts_as(np.log(index + 0.5)))
+        self.a_imag = self._weight("a_imag", (n,), _starts_as(np.pi * index))
         self.log_dt = self._weight("log_dt", (n,), steps)
         self.b_real = self._weight("b_real", (channels, n), RandomNormal(channels**-0.5, self.seed))
         self.b_imag = self._weight("b_imag", (channels, n), RandomNormal(channels**-0.5, None if self.seed is None else self.seed + 1))
         self.c_real = self._weight("c_real", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 2))
         self.c_imag = self._weight("c_imag", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 3))
-        self.d = self._weight("d", (channels,), "ones")
+        self.d = self._weight("d", (channels,), Ones())
 
     def _weight(self, name, shape, initializer):
         return self.add_weight(name=name, shape=shape, initializer=initializer)
@@ -109,6 +109,11 @@ class StateSpace(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "state_dim": self.state_dim, "reverse": self.reverse, "seed": self.seed}
+
+
+def _starts_as(values):
+    """The initializer of a weight that starts as these numbers."""
+    return lambda shape, dtype: ops.convert_to_tensor(values.astype("float64" if dtype == "float64" else "float32"), dtype)
 
 
 def _pairs(sequence):

@@ -19,7 +19,7 @@ from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.attention import Attention
-from keras_diffusion.layers.options import activation_config, dense, get_activation
+from keras_diffusion.layers.options import activation_config, dense, get_activation, layer_normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
@@ -116,7 +116,7 @@ class TransformerBlock(keras.layers.Layer):
         return x + self.feed_forward2(hidden)
 
     def _norm(self, name, shape):
-        layer = keras.layers.LayerNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+        layer = layer_normalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
         layer.build(shape)
         return layer
 

@@ -10,12 +10,12 @@ References: Bao et al., "All are worth words: a ViT backbone for diffusion model
 transformer", arXiv:2002.05202.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.perturbation import is_perturbed
+from keras_diffusion.layers.rms_normalization import RMSNormalization
 from keras_diffusion.layers.sequence_attention import SequenceAttention
 from keras_diffusion.layers.sequence_block import SequenceBlock
 
@@ -104,7 +104,7 @@ class UViTBlock(SequenceBlock):
         return x + h if self.outer_residual else h
 
     def _norm(self, name, shape):
-        layer = keras.layers.RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+        layer = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
         layer.build(shape)
         return layer
 

@@ -109,7 +109,7 @@ class DiTTransformer2D(Network):
         patches = _fold(inputs["x"], rows, columns, patch_size)
         tokens = layer_dense(width, "patch_embedding", patches)
         positions = patch_positions(rows, columns, width, base_size)
-        tokens = tokens + ops.cast(ops.convert_to_tensor(positions, wide), tokens.dtype)
+        tokens = tokens + ops.cast(ops.convert_to_tensor(positions.astype(wide), wide), tokens.dtype)
         time = sinusoidal_embedding(_TIMESTEP_DIM, 1, cos_first=True)(inputs["noise_level"])
 
         embeddings = []

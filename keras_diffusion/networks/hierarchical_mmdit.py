@@ -18,7 +18,7 @@ References: Liu et al., "Swin transformer", arXiv:2103.14030 (merging); FlaxDiff
 import keras
 
 from keras_diffusion.layers.dit_block import DiTBlock
-from keras_diffusion.layers.options import unbuilt_dense
+from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_pyramid import PatchExpanding, PatchMerging
 from keras_diffusion.networks.network import Network, networks, wide_dtype
 from keras_diffusion.networks.transformer import begin, embed_context, embed_noise_level, embed_patches, finish
@@ -150,7 +150,7 @@ class HierarchicalMMDiT(Network):
         for i in reversed(range(len(stages) - 1)):
             expand = PatchExpanding(emb_features[i], base_patch_size * 2**i, name=f"patch_expander_{i}", **pyramid)
             tokens = keras.layers.Concatenate(name=f"fusion_concat_{i}", dtype=policy)([expand(tokens, inputs["x"]), skips[i]])
-            tokens = keras.layers.LayerNormalization(epsilon=norm_epsilon, name=f"fusion_norm_{i}", dtype=policy)(tokens)
+            tokens = layer_normalization(epsilon=norm_epsilon, name=f"fusion_norm_{i}", dtype=policy)(tokens)
             tokens = unbuilt_dense(emb_features[i], name=f"fusion_dense_{i}", dtype=policy)(tokens)
             tokens = blocks(tokens, i, "decoder")
         channels = input_shape[-1] if out_channels is None else out_channels

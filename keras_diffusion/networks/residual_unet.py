@@ -21,6 +21,7 @@ Reference: A. Béres, "Denoising diffusion implicit models", keras.io/examples/g
 import keras
 
 from keras_diffusion.layers import NoiseMap
+from keras_diffusion.layers.initializers import Ones, Zeros
 from keras_diffusion.layers.options import convolution
 from keras_diffusion.networks.ddpm_unet import check_image_levels
 from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, networks, wide_dtype
@@ -73,12 +74,13 @@ class ResidualUNet(Network):
         check_image_levels("ResidualUNet", input_shape, widths)
         check_positive_int(block_depth=block_depth)
         inputs = condition_inputs(input_shape, None, None, policy)
+        statistics = {"moving_mean_initializer": Zeros(), "moving_variance_initializer": Ones()}
 
         def residual(h, width, name):
             shortcut = h
             if h.shape[-1] != width:
                 shortcut = convolution(2, width, 1, name=f"{name}_shortcut", dtype=policy)(h)
-            h = keras.layers.BatchNormalization(center=False, scale=False, name=f"{name}_norm", dtype=policy)(h)
+            h = keras.layers.BatchNormalization(center=False, scale=False, **statistics, name=f"{name}_norm", dtype=policy)(h)
             h = convolution(2, width, 3, activation="swish", name=f"{name}_conv1", dtype=policy)(h)
             h = convolution(2, width, 3, name=f"{name}_conv2", dtype=policy)(h)
             return keras.layers.Add(name=f"{name}_add", dtype=policy)([h, shortcut])

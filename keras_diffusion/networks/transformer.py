@@ -10,7 +10,7 @@ import keras
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
-from keras_diffusion.layers.options import check_dropout, unbuilt_dense
+from keras_diffusion.layers.options import check_dropout, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order
 from keras_diffusion.layers.patches import PatchEmbedding, Unpatchify, patch_grid
 from keras_diffusion.networks.network import check_positive_int, condition_inputs, wide_dtype
@@ -98,7 +98,7 @@ def finish(tokens, inputs, patch_size, channels, order, learn_sigma, first_only,
 
     The dense layer works in float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
     """
-    tokens = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="final_norm", dtype=policy)(tokens)
+    tokens = layer_normalization(epsilon=norm_epsilon, name="final_norm", dtype=policy)(tokens)
     units = patch_size**2 * channels * (2 if learn_sigma else 1)
     dtype = wide_dtype(policy)
     tokens = unbuilt_dense(units, kernel_initializer="zeros", name="final_proj", dtype=dtype)(tokens)

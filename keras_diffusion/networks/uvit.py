@@ -13,7 +13,7 @@ References: Bao et al., "All are worth words: a ViT backbone for diffusion model
 
 import keras
 
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid
 from keras_diffusion.layers.position import LearnedPosition
 from keras_diffusion.layers.uvit_block import UViTBlock
@@ -146,7 +146,7 @@ class UViT(Network):
         if add_residualblock_output:
             h = keras.layers.Concatenate(name="image_and_output", dtype=policy)([inputs["x"], output])
             h = convolution(2, 64, 3, name="final_conv1", dtype=policy)(h)
-            h = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="final_norm_conv", dtype=policy)(h)
+            h = layer_normalization(epsilon=norm_epsilon, name="final_norm_conv", dtype=policy)(h)
             h = keras.layers.Activation(act, name="final_act", dtype=policy)(h)
             output = convolution(2, channels, 3, kernel_initializer="zeros", name="final_conv2", dtype=wide_dtype(policy))(h)
 

@@ -18,7 +18,7 @@ from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
-from keras_diffusion.layers.options import embedding_table, get_activation
+from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization
 
 
 @serializable
@@ -73,7 +73,7 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
         options = {"cross_attention": False, "gated": False, "activation": activation, "use_bias": True, "causal": True, "dtype": policy}
         self.blocks = [TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)]
         wide = policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=wide)
+        self.norm = layer_normalization(epsilon=1e-5, name="norm", dtype=wide)
         self.token_embedding.build()
         self.position_embedding.build()
         for layer in (*self.blocks, self.norm):

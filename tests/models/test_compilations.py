@@ -28,9 +28,20 @@ def programs():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_making_a_network_compiles_nothing(programs):
-    network = kd.networks.UNet((8, 8, 1), widths=(24, 40), num_res_blocks=1, num_classes=3, seed=0)
-    assert network.count_params() > 0
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kd.networks.UNet((8, 8, 1), widths=(24, 40), num_res_blocks=1, num_classes=3, seed=0),
+        lambda: kd.networks.UNet((8, 8, 1), widths=(20, 28), num_res_blocks=1, norm="rms", seed=0),
+        lambda: kd.networks.FlaxUNet((8, 8, 1), widths=(12, 36), num_res_blocks=1, attention=[None, {"num_heads": 2}]),
+        lambda: kd.networks.ResidualUNet((8, 8, 1), widths=(20, 28), block_depth=1),
+        lambda: kd.networks.UViT((8, 8, 1), patch_size=2, emb_features=44, num_layers=2, num_heads=2),
+        lambda: kd.networks.HybridSSMAttentionDiT((8, 8, 1), patch_size=2, emb_features=44, num_layers=2, num_heads=2),
+    ],
+    ids=["UNet", "UNet of rms norms", "FlaxUNet", "ResidualUNet", "UViT", "HybridSSMAttentionDiT"],
+)
+def test_making_a_network_compiles_nothing(programs, make):
+    assert make().count_params() > 0
     assert programs == []
 
 
