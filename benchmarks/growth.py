@@ -70,15 +70,15 @@ def draw(results, path):
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, len(results["curves"]), figsize=(3.6 * len(results["curves"]), 3.2), layout="constrained")
-    for panel, (title, curves) in zip(panels, results["curves"].items(), strict=True):
-        for name, points in curves.items():
+    for panel, (curve, measured) in zip(panels, results["curves"].items(), strict=True):
+        power, meaning = GROWTH[curve]
+        for name, points in measured["lines"].items():
             x, y = np.array(points).T
             panel.plot(x, y, "o-", label=name)
-        x, y = np.array(next(iter(curves.values()))).T
-        power, meaning = (2, "area") if "side" in title else (0, "the same") if "devices" in title else (1, "proportional")
+        x, y = np.array(next(iter(measured["lines"].values()))).T
         anchor = 0 if power == 0 else -1
         panel.plot(x, y[anchor] * (x / x[anchor]) ** power, ":", color="grey", label=meaning)
-        panel.set(xscale="log", yscale="log" if power else "linear", xlabel=title, ylabel="seconds")
+        panel.set(xscale="log", yscale="log" if power else "linear", xlabel=measured["title"], ylabel="seconds")
         if not power:
             panel.set_ylim(bottom=0)
         panel.set_xticks(x, [f"{v:g}" for v in x])
@@ -119,6 +119,7 @@ def over_devices():
 
 
 CURVES = {"steps": over_steps, "batch": over_batch, "side": over_side, "devices": over_devices}
+GROWTH = {"steps": (1, "proportional"), "batch": (1, "proportional"), "side": (2, "area"), "devices": (0, "the same")}  # power, in words
 
 
 def main():
@@ -141,7 +142,7 @@ def main():
         )
     for name in options.curves or (name for name in CURVES if backend == "jax" or name != "devices"):
         title, lines = CURVES[name]()
-        results["curves"][title] = lines
+        results["curves"][name] = {"title": title, "lines": lines}
         write_json(options.json, results)
         for line, points in lines.items():
             print(f"{title}, {line}: " + ", ".join(f"{x:g}: {y:.3f} s" for x, y in points), flush=True)
