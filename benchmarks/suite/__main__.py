@@ -4,8 +4,9 @@
     cd benchmarks && python -m suite --cases a b c d b2 c2 --rounds 7 --out results/NAME.json
 
 `sample` and `train`: each contestant is a process of its own that has its library imported, its weights read and its programs compiled
-before the first round. Then all run once per round, one after another. Reported are medians, the ratio to ours on JAX (of the medians, and
-quartiles of the ratios within a round), the time to the first result (weights read, compiled, run once), and the peak of memory.
+before the first round. Then all run in each round, one after another, for a second at least. Reported are medians, the ratio to ours on JAX
+(of the medians, and quartiles of the ratios within a round), the time to the first result (weights read, compiled, run once), and the peak
+of memory.
 
 `first`: the time to the first images, of processes that have imported their library and nothing more; a new process each round.
 
