@@ -2,7 +2,8 @@
 
 XLA (jaxlib 0.10) leaves convolutions on CPUs to YNNPACK, which computes each on one core. Eigen, as before, uses all of them: with two
 cores U-Nets take 0.6 to 0.8 of the time. So programs are compiled with convolutions left to Eigen; products of matrices and sums stay
-with YNNPACK. Where `XLA_FLAGS` names `xla_cpu_experimental_ynn_fusion_type`, or an XLA has no such option, nothing is changed.
+with YNNPACK. Where the CPU is several (virtual) devices, these keep the cores busy, and where `XLA_FLAGS` names
+`xla_cpu_experimental_ynn_fusion_type`, or an XLA has no such option, nothing is changed either.
 """
 
 import functools
@@ -71,7 +72,7 @@ def compiler_options():
     """Options for `jax.jit(compiler_options=)` on this process's devices, or None."""
     import jax
 
-    if jax.default_backend() != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
+    if jax.default_backend() != "cpu" or jax.local_device_count() > 1 or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return None
     options = {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
     try:

@@ -13,7 +13,7 @@ def _jax_on_a_cpu():
         return False
     import jax
 
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and jax.local_device_count() == 1
 
 
 on_a_cpu = pytest.mark.skipif(not _jax_on_a_cpu(), reason="options of XLA on CPUs")
@@ -77,6 +77,14 @@ def test_convolutions_are_left_to_the_library_that_uses_all_cores(options):
 @on_a_cpu
 def test_flags_of_the_user_win(options, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert options() is None
+
+
+@on_a_cpu
+def test_several_devices_use_the_cores_as_they_are(options, monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     assert options() is None
 
 
