@@ -104,21 +104,39 @@ def test_mixed_precision_is_within_rounding_of_float32(conditional):
     assert 0 < np.abs(values - expected).max() < 0.2 * np.abs(expected).max()
 
 
-def test_training_reduces_the_loss_and_videos_of_any_size_come_out():
-    """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""
+def model_of_videos():
+    """A model of a context that takes videos of any size, every weight drawn anew, and data for it."""
     keras.utils.set_random_seed(0)
     options = {**SMALL, "widths": (4,), "attention": [False]}
     network = UNet3D((None, None, None, 1), context_dim=6, dropout=0.1, seed=0, remat=True, **options)
     model = kd.DiffusionModel(randomize(network), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0, ema=None)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
-    before = [ops.convert_to_numpy(w).copy() for w in network.trainable_weights]
     rng = np.random.RandomState(0)
     data = {"images": np.tile(np.sign(rng.normal(size=(1, 2, 2, 4, 1))), (64, 1, 1, 1, 1)).astype("float32")}
     data["context"] = rng.normal(size=(64, 5, 6)).astype("float32")
+    return model, data
+
+
+def test_training_reduces_the_loss():
+    """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""
+    model, data = model_of_videos()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    weights = model.network.trainable_weights
+    before = [ops.convert_to_numpy(w).copy() for w in weights]
     losses = model.fit(data, batch_size=16, epochs=5, verbose=0).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
-    assert not [w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)]
+    assert not [w.path for w, old in zip(weights, before) if np.array_equal(ops.convert_to_numpy(w), old)]
 
+
+def test_a_network_of_any_size_takes_videos_of_any_size():
+    network = model_of_videos()[0].network
+    for shape in ((3, 1, 2), (2, 2, 4)):
+        output = call(network, batch(network, shape=shape))
+        assert output.shape == (2, *shape, 1) and np.isfinite(output).all()
+
+
+@pytest.mark.slow  # what generation adds to this does not depend on the backend's networks
+def test_videos_of_any_size_come_out():
+    model, data = model_of_videos()
     told = {"conditions": {"context": data["context"][0]}, "num_steps": 2, "guidance_scale": 2.0, "seed": 0, "verbose": 0}
     videos = model.generate(2, size=(3, 1, 2), **told)
     assert videos.shape == (2, 3, 1, 2, 1) and np.isfinite(videos).all() and np.abs(videos).max() <= 1

@@ -98,6 +98,7 @@ def test_report_counts_evaluations_and_rejections():
         assert report == {"nfe": nfe + closing, "accepted": accepted, "rejected": rejected, "arrived": 1}
 
 
+@pytest.mark.slow  # hundreds of steps, operation by operation
 @pytest.mark.parametrize("order", [2, 3])
 def test_error_falls_with_the_tolerance(order):
     """Ten times the tolerance, less of the error and more of the evaluations."""
