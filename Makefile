@@ -58,6 +58,7 @@ bench: .venv/peers-installed
 	cd benchmarks && ../$(BIN)/python -m suite $(BENCH)
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/attention.py
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/normalization.py
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/convolutions.py
 
 # FlaxDiff and diffusers go into a folder of their own: their dependencies would change what is tested.
 .venv/peers-installed: .venv/test-installed
