@@ -57,14 +57,14 @@ class Compiled:
 class CompiledStepsMixin:
     """Compiles the steps of `fit`, `evaluate` and `predict` with `compiler_options`. Goes before `keras.Model` in the bases."""
 
-    def _make_function(self, step_function, **options):
+    def _make_function(self, step_function, *args, **kwargs):
         # Keras's `jit` takes no options; under a distribution it tells where results lie, and is left as it is.
         xla = compiler_options() if keras.backend.backend() == "jax" and active_distribution() is None else None
         if xla and self.jit_compile and not self.run_eagerly:
             import jax
 
             step_function = jax.jit(step_function.__wrapped__, donate_argnums=0, compiler_options=xla)
-        return super()._make_function(step_function, **options)
+        return super()._make_function(step_function, *args, **kwargs)
 
 
 @functools.lru_cache(maxsize=1)
