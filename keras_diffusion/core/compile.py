@@ -69,7 +69,10 @@ class CompiledStepsMixin:
 
 @functools.lru_cache(maxsize=1)
 def compiler_options():
-    """Options for `jax.jit(compiler_options=)` on this process's devices, or None."""
+    """What `jax.jit(compiler_options=)` is given on this process's devices: dict of XLA's options by name, or None; JAX only.
+
+    Found out once per process, by compiling an empty program with them.
+    """
     import jax
 
     if jax.default_backend() != "cpu" or jax.local_device_count() > 1 or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
