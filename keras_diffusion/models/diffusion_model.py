@@ -8,8 +8,8 @@ One training step:
     loss = mean w(λ)·|ŷ − y|²,   y = a·x0 + b·ε    loss weighting, predictor
 
 It happens in `call` and `compute_loss`, so Keras's own training step runs it on every backend: `fit`, callbacks, gradient accumulation,
-learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in `sampling.py`, what is saved besides weights
-in `state.py`.
+learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in `sampling.py`, folders of trained models in
+`presets.py`, what is saved besides weights in `state.py`.
 """
 
 import keras
@@ -29,7 +29,7 @@ from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.likelihood import LikelihoodMixin
-from keras_diffusion.models.presets import load_preset, portable_optimizer, save_preset
+from keras_diffusion.models.presets import PresetMixin
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, StateTreeMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
@@ -43,6 +43,7 @@ class DiffusionModel(
     InversionMixin,
     LikelihoodMixin,
     AdaptingMixin,
+    PresetMixin,
     StateTreeMixin,
     KeepsStateMixin,
     RandomStateMixin,
@@ -267,38 +268,3 @@ class DiffusionModel(
         objects = {k: v for k, v in config.items() if isinstance(v, dict) and "class_name" in v}
         loaded = {k: keras.saving.deserialize_keras_object(v, custom_objects=custom_objects) for k, v in objects.items()}
         return cls(**{**config, **loaded})
-
-    def get_compile_config(self):
-        # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile: neither would work
-        # after loading on another.
-        config = super().get_compile_config()
-        if config:
-            config["jit_compile"] = "auto"
-            if isinstance(config.get("optimizer"), dict):
-                config["optimizer"] = portable_optimizer(config["optimizer"])
-        return config
-
-    def save_to_preset(self, directory, overwrite=False):
-        """Writes a folder with `config.json`, `model.weights.h5` and `metadata.json`; see `from_preset`.
-
-        Args:
-            directory: path of the folder to make.
-            overwrite: whether an existing preset may be replaced. Default False.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is False.
-        """
-        save_preset(self, directory, overwrite)
-
-    @classmethod
-    def from_preset(cls, directory, load_weights=True):
-        """Loads what `save_to_preset` wrote, on any backend.
-
-        Args:
-            directory: path of the folder.
-            load_weights: False for the architecture with new weights. Default True.
-
-        Raises:
-            FileNotFoundError: no preset there.
-        """
-        return load_preset(cls, directory, load_weights)

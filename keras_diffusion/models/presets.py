@@ -19,6 +19,45 @@ from keras_diffusion.version import __version__
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 
+class PresetMixin:
+    """Adds `save_to_preset` and `from_preset`, and compile configs that every backend can read. Goes before `keras.Model` in the bases."""
+
+    def save_to_preset(self, directory, overwrite=False):
+        """Writes a folder with `config.json`, `model.weights.h5` and `metadata.json`; see `from_preset`.
+
+        Args:
+            directory: path of the folder to make.
+            overwrite: whether an existing preset may be replaced. Default False.
+
+        Raises:
+            FileExistsError: the folder exists and `overwrite` is False.
+        """
+        save_preset(self, directory, overwrite)
+
+    @classmethod
+    def from_preset(cls, directory, load_weights=True):
+        """Loads what `save_to_preset` wrote, on any backend.
+
+        Args:
+            directory: path of the folder.
+            load_weights: False for the architecture with new weights. Default True.
+
+        Raises:
+            FileNotFoundError: no preset there.
+        """
+        return load_preset(cls, directory, load_weights)
+
+    def get_compile_config(self):
+        # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile: neither would work
+        # after loading on another.
+        config = super().get_compile_config()
+        if config:
+            config["jit_compile"] = "auto"
+            if isinstance(config.get("optimizer"), dict):
+                config["optimizer"] = portable_optimizer(config["optimizer"])
+        return config
+
+
 def save_preset(model, directory, overwrite=False, extra=None):
     """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then renamed."""
     directory = Path(directory)
