@@ -1,7 +1,7 @@
 """What all backends receive: one folder, written once and read by a process per backend.
 
 model/         the start weights, as a preset
-arrays.npz     train/…    x0, t, eps and conditions of all training steps, one after the other
+arrays.npz     train/…    x0 (latents, where there is an autoencoder), t, eps and conditions of all training steps, one after the other
                sample/…   latents and conditions of the samples
                forward/…  one input of the network, for the comparison of its layers
 spec.json      the settings, and the optimizer's config
@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers
+from keras_diffusion.core.devices import run_batch
 from keras_diffusion.core.files import atomic_path, write_json
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
@@ -69,11 +70,6 @@ def check_model(model):
             "Backends are compared on a plain DiffusionModel, which every process can build by itself. "
             f"Received: {type(model).__name__}. Compare a DiffusionModel of its network"
         )
-    if model.autoencoder is not None:
-        raise ValueError(
-            "Backends are compared on the diffusion alone. Received: a model with an autoencoder. "
-            "Compare a model of its network without the autoencoder, with latents as data"
-        )
 
 
 def make_inputs(model, data, settings, optimizer=None, size=None):
@@ -82,7 +78,8 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
     Args:
         model: `DiffusionModel`.
         data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels" and "context", or batches of
-            these (`data.Batches`, a list …), repeated as often as needed; None: random numbers in place of data.
+            these (`data.Batches`, a list …), repeated as often as needed; None: random numbers in place of data. Where there is an
+            autoencoder, it encodes them, here and once; random numbers are latents.
         settings: `Settings`.
         optimizer: `keras.Optimizer`, or None for Adam with a learning rate of 1e-3.
         size: of random samples, an int, for networks that take any size.
@@ -96,8 +93,14 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
     check_model(model)
     rng = np.random.default_rng([check_seed(settings.seed), 0])
     count = settings.steps * settings.batch_size
-    rows = _random_data(model, count, size, rng) if data is None else first_rows(data, count)
-    x0, conditions = unpack_batch(rows, model.sample_shape, condition_keys_of(model.network))
+    keys = condition_keys_of(model.network)
+    if data is None:
+        x0, conditions = unpack_batch(_random_data(model, count, size, rng), model.sample_shape, keys)
+    elif model.autoencoder is None:
+        x0, conditions = unpack_batch(first_rows(data, count), model.sample_shape, keys)
+    else:
+        x0, conditions = unpack_batch(first_rows(data, count), (None,) * len(model.sample_shape), keys)
+        x0 = _latents(model.autoencoder, ops.convert_to_numpy(x0), settings.batch_size)
     arrays = {
         **_named("train", _training(model, x0, conditions, settings.batch_size, rng)),
         **_named("sample", _sampling(model, x0, conditions, settings)),
@@ -164,6 +167,11 @@ def _random_data(model, count, size, rng):
     if "context" in keys:
         rows["context"] = rng.standard_normal((count, _CONTEXT_LENGTH, network.context_dim), dtype="float32")
     return rows
+
+
+def _latents(autoencoder, samples, at_once):
+    parts = [run_batch(autoencoder.encode, samples[i : i + at_once]) for i in range(0, len(samples), at_once)]
+    return ops.convert_to_tensor(np.concatenate(parts), "float32")
 
 
 def _training(model, x0, conditions, batch_size, rng):

@@ -48,7 +48,7 @@ def compare(
     """
     progress = settings.pop("progress", lambda *_: None)
     backends, settings = check_backends(backends, reference), Settings(**settings)
-    if shows_images(model.sample_shape):
+    if model.autoencoder is not None or shows_images(model.sample_shape):
         import_optional("PIL.Image", extra="viz", purpose="the pictures of samples")
     spec, arrays = make_inputs(model, data, settings, optimizer, size)
     folder = prepare_folder(default_folder() if out is None else Path(out), overwrite)

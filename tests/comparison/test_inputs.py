@@ -76,14 +76,9 @@ def test_settings_check_sampler_and_seed():
 
 
 def test_models_that_do_not_fit(make_model):
-    class Encoder(keras.layers.Layer):
-        pass
-
     class Own(kd.DiffusionModel):
         pass
 
     network = make_model().network
-    with pytest.raises(ValueError, match="without the autoencoder, with latents as data"):
-        make_inputs(kd.DiffusionModel(network, autoencoder=Encoder()), None, SETTINGS)
     with pytest.raises(ValueError, match="plain DiffusionModel.*Received: Own"):
         make_inputs(Own(network), None, SETTINGS)

@@ -43,6 +43,35 @@ def test_a_process_samples_trains_and_keeps_activations(inputs, tmp_path, capsys
     assert [line["done"] for line in said if line["phase"] == "training"] == [1, 2, 3, 4]
 
 
+@keras.saving.register_keras_serializable("test_worker")
+class Halves(keras.layers.Layer):
+    """Vectors of 4 numbers as latents of 2."""
+
+    def encode(self, x):
+        return 0.5 * (x[:, :2] + x[:, 2:])
+
+    def decode(self, latents):
+        return ops.concatenate([latents, latents + 0.25], axis=-1)
+
+
+def test_an_autoencoder_encodes_before_all_processes_and_decodes_in_each(make_model, tmp_path):
+    model = make_model(num_classes=None, optimizer=None, autoencoder=Halves())
+    vectors = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype("float32")
+    spec, arrays = make_inputs(model, vectors, SETTINGS)
+    np.testing.assert_allclose(arrays["train/x0"], (vectors[:, :2] + vectors[:, 2:])[np.arange(32) % 6] / 2, atol=1e-6)
+    assert spec["sample_shape"] == [2] and make_inputs(model, None, SETTINGS)[1]["train/x0"].shape == (32, 2)
+    write_inputs(tmp_path / "inputs", model, spec, arrays)
+    worker.measure(tmp_path / "inputs", tmp_path / "out")
+    with np.load(tmp_path / "out" / "arrays.npz") as arrays:
+        samples = arrays["samples"]
+    latents = read_arrays(tmp_path / "inputs", "sample")["latents"]
+    expected = model.generate(3, latents=latents, num_steps=3, sampler="ddim", verbose=0)
+    np.testing.assert_allclose(samples, expected, atol=1e-5)
+    np.testing.assert_allclose(samples[:, 2:] - samples[:, :2], 0.25, atol=1e-5)  # decoded
+    losses = json.loads((tmp_path / "out" / "result.json").read_text())["training"]["losses"]
+    np.testing.assert_allclose(losses[0], first_loss(model, read_arrays(tmp_path / "inputs", "train")), rtol=1e-5)  # of the latents
+
+
 def first_loss(model, train):
     """By the formula: v-prediction of a network whose last layer is 0."""
     levels = model.noise_schedule.levels(train["t"][:8].astype("float64"))
