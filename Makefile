@@ -59,6 +59,7 @@ bench: .venv/peers-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/attention.py
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/normalization.py
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/convolutions.py
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/upsampling.py
 
 # FlaxDiff and diffusers go into a folder of their own: their dependencies would change what is tested.
 .venv/peers-installed: .venv/test-installed

@@ -27,6 +27,17 @@ def devices():
     return ["mps" if torch.backends.mps.is_available() else "cpu"]
 
 
+def jax_platform():
+    """What JAX runs on, such as "cpu"; None on another backend."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    return jax.devices()[0].platform
+
+
 def package_version(package):
     """Version of an installed package, or None."""
     # TensorFlow and JAX come in packages of several names.

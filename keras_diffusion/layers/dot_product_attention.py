@@ -14,6 +14,8 @@ import math
 import keras
 from keras import ops
 
+from keras_diffusion.core.hardware import jax_platform
+
 # Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads of 1024 positions.
 _BLOCK = 2**21
 
@@ -35,7 +37,7 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
         ValueError: `flash_attention=True` where there is no such kernel.
     """
     dtype = keras.backend.standardize_dtype(query.dtype)
-    platform = _jax_platform()
+    platform = jax_platform()
     if platform == "cpu" and not (flash_attention or causal) and dtype not in ("bfloat16", "float16"):
         return _blockwise(query, key, value, _BLOCK)
     if platform is None and keras.backend.backend() == "tensorflow" and dtype in ("bfloat16", "float16"):
@@ -84,12 +86,3 @@ def _weighted_mean(query, key, value):
     # Any number may be subtracted, so the gradient need not know that it is the maximum.
     weights = ops.exp(logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True)))
     return ops.matmul(weights, value) / ops.sum(weights, axis=-1, keepdims=True)
-
-
-def _jax_platform():
-    """What JAX runs on, such as "cpu"; None on another backend."""
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    return jax.devices()[0].platform

@@ -72,7 +72,7 @@ def test_softmax_is_float32_under_mixed_precision():
 
 
 def test_flash_attention_is_off_on_tpus(monkeypatch):
-    monkeypatch.setattr(module, "_jax_platform", lambda: "tpu")
+    monkeypatch.setattr(module, "jax_platform", lambda: "tpu")
     seen = []
     monkeypatch.setattr(module.ops, "dot_product_attention", lambda q, k, v, **options: seen.append(options["flash_attention"]) or q)
     tensor = ops.ones((1, 2, 1, 4))

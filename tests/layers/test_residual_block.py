@@ -5,6 +5,7 @@ from calling import call
 from keras import ops
 
 from keras_diffusion.layers import Downsample, ResidualBlock, Upsample
+from keras_diffusion.layers.resampling import convolve_in_phases, convolve_repeated
 
 
 def array(*shape, seed=0):
@@ -85,6 +86,20 @@ def test_upsampling_repeats_before_the_convolution():
     layer(x)
     layer.conv.kernel.assign(np.eye(2)[None])
     np.testing.assert_allclose(call(layer, x), np.repeat(x, 2, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(5,), (4, 6), (9, 8), (2, 3, 4)])
+def test_phases_are_the_convolution_of_what_is_repeated(size):
+    x, kernel = array(2, *size, 3), array(*(3,) * len(size), 3, 5)
+    expected = ops.convert_to_numpy(convolve_repeated(x, kernel))
+    assert expected.shape == (2, *(2 * n for n in size), 5)
+    found = ops.convert_to_numpy(convolve_in_phases(x, kernel))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    layer = Upsample(5)
+    layer(x)
+    layer.conv.kernel.assign(kernel)
+    layer.conv.bias.assign(np.arange(5.0))
+    np.testing.assert_allclose(call(layer, x), expected + np.arange(5), atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
