@@ -1,10 +1,11 @@
 """The benchmark suite: sampling and training here, in FlaxDiff and in diffusers, in turns.
 
     make bench                                    cases a and b, with this table on the standard output
-    cd benchmarks && python -m suite --cases a b c d b2 c2 --rounds 7 --out results/NAME.json
+    cd benchmarks && python -m suite --cases a b c d b2 c2 --out results/NAME.json
 
 `sample` and `train`: each contestant is a process of its own that has its library imported, its weights read and its programs compiled
-before the first round. Then all run in each round, one after another, for a second at least. Reported are medians, the ratio to ours on JAX
+before the first round. Then all run in each round, one after another, for a second at least. After some rounds all are started anew, as a
+process may be a tenth faster or slower than another one of the same program, all its life. Reported are medians, the ratio to ours on JAX
 (of the medians, and quartiles of the ratios within a round), the time to the first result (weights read, compiled, run once), and the peak
 of memory.
 
@@ -102,7 +103,7 @@ def python_path():
     return os.pathsep.join(str(folder) for folder in (HERE, HERE.parent, HERE.parent / ".venv" / "peers"))
 
 
-def measure(name, what, rounds, only):
+def measure(name, what, rounds, starts, only):
     """Rows of one case: {contestant: numbers, or {"missing": why}}."""
     case = CASES[name]
     wanted = [who for who in contestants(case, what) if not only or any(word in who[0] for word in only)]
@@ -121,8 +122,8 @@ def measure(name, what, rounds, only):
             return Contestant({"who": who, "case": name, "what": function, "weights": folder}, backend)
 
         if what == "first":
-            return first_results(wanted, start, rounds)
-        return runs_in_turns(wanted, start, rounds, _TRAIN_STEPS if what == "train" else 1)
+            return first_results(wanted, start, starts * rounds)
+        return runs_in_turns(wanted, start, rounds, _TRAIN_STEPS if what == "train" else 1, starts)
 
 
 def applies(what, case):
@@ -130,28 +131,34 @@ def applies(what, case):
     return {"sample": True, "train": case.train_batch > 0, "first": case.network == "Unet"}[what]
 
 
-def runs_in_turns(wanted, start, rounds, parts):
-    """Rows of contestants that are all started first, and then run once each round; a run is of so many parts."""
-    rows, running = {}, {}
-    for title, *job in wanted:
-        try:
-            running[title] = start(title, *job)
-        except RuntimeError as error:
-            rows[title] = {"missing": str(error)}
-    for i in range(rounds):
-        print(f"  round {i + 1} of {rounds}", file=sys.stderr, flush=True)
-        for contestant in running.values():
-            contestant.run()
-    base = running["ours, jax"].seconds if "ours, jax" in running else None
-    for title, contestant in running.items():
+def runs_in_turns(wanted, start, rounds, parts, starts):
+    """Rows of contestants that are all started, and then run once each round; all that so many times. A run is of so many parts."""
+    rows, seconds, prepared, peaks = {}, {}, {}, {}
+    for _ in range(starts):
+        running = {}
+        for title, *job in wanted:
+            try:
+                running[title] = start(title, *job)
+            except RuntimeError as error:
+                rows[title] = {"missing": str(error)}
+        for i in range(rounds):
+            print(f"  round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+            for contestant in running.values():
+                contestant.run()
+        for title, contestant in running.items():
+            seconds.setdefault(title, []).extend(contestant.seconds)
+            prepared.setdefault(title, []).append(contestant.start)
+            peaks.setdefault(title, []).append(contestant.end())
+    base = seconds.get("ours, jax")
+    for title, spent in seconds.items():
         rows[title] = {
-            **times(np.array(contestant.seconds) / parts),
-            "first": sum(contestant.start.values()),
-            "compile": max(0.0, contestant.start["first"] - float(np.median(contestant.seconds))),
-            "peak_mib": contestant.end(),
-            **({} if base is None else ratio(base, contestant.seconds)),
+            **times(np.array(spent) / parts),
+            "first": float(np.median([sum(one.values()) for one in prepared[title]])),
+            "compile": max(0.0, float(np.median([one["first"] for one in prepared[title]]) - np.median(spent))),
+            "peak_mib": max(peaks[title]),
+            **({} if base is None else ratio(base, spent)),
         }
-    return rows
+    return {title: rows[title] for title, *_ in wanted}
 
 
 def first_results(wanted, start, rounds):
@@ -223,7 +230,8 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m suite", description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=["a", "b"], choices=list(CASES))
     parser.add_argument("--what", nargs="+", default=["sample", "train", "first"], choices=["sample", "train", "first"])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="after each start")
     parser.add_argument("--only", nargs="+", help="contestants with one of these words in their name")
     parser.add_argument("--out", type=Path, help="JSON file that measurements are put into; a table is printed in any case")
     parser.add_argument("--show", type=Path, help="print the table of such a file, and measure nothing")
@@ -238,7 +246,8 @@ def main():
         if not applies(what, CASES[name]):
             continue
         key = f"{name} {what}"
-        results["measurements"][key], results["rounds"][key] = measure(name, what, options.rounds, options.only), options.rounds
+        results["measurements"][key] = measure(name, what, options.rounds, options.starts, options.only)
+        results["rounds"][key] = options.starts * options.rounds
         print(table({"measurements": {key: results["measurements"][key]}}), flush=True)
         if options.out is not None:
             write_json(options.out, results)
