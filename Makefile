@@ -10,7 +10,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Two processes: most of the time goes into compiling small programs, which uses one core. Whichever is done first takes over half of the rest.
+# Two processes: most of the time goes into compiling small programs, which uses one core. Whichever is done first takes over half of what
+# the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
 .PHONY: demo test lint test-jax test-tensorflow test-torch bench bench-networks solvers clean help

@@ -94,12 +94,10 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
     rng = np.random.default_rng([check_seed(settings.seed), 0])
     count = settings.steps * settings.batch_size
     keys = condition_keys_of(model.network)
-    if data is None:
-        x0, conditions = unpack_batch(_random_data(model, count, size, rng), model.sample_shape, keys)
-    elif model.autoencoder is None:
-        x0, conditions = unpack_batch(first_rows(data, count), model.sample_shape, keys)
-    else:
-        x0, conditions = unpack_batch(first_rows(data, count), (None,) * len(model.sample_shape), keys)
+    encoded = data is not None and model.autoencoder is not None
+    rows = _random_data(model, count, size, rng) if data is None else first_rows(data, count)
+    x0, conditions = unpack_batch(rows, (None,) * len(model.sample_shape) if encoded else model.sample_shape, keys)
+    if encoded:
         x0 = _latents(model.autoencoder, ops.convert_to_numpy(x0), settings.batch_size)
     arrays = {
         **_named("train", _training(model, x0, conditions, settings.batch_size, rng)),

@@ -117,11 +117,16 @@ class Upsample(_Resampling):
         return (input_shape[0], *(None if n is None else 2 * n for n in input_shape[1:-1]), self.filters)
 
 
-def convolve_repeated(x, kernel):
-    """Every position of x `(B, ..., C)` twice along every spatial axis, then a "same" convolution: `(B, ..., filters)`."""
+def doubled(x):
+    """Every position of `(B, L, C)` or `(B, H, W, C)` twice along every spatial axis: `(B, 2L, C)` or `(B, 2H, 2W, C)`."""
     for axis in range(1, len(x.shape) - 1):
         x = ops.repeat(x, 2, axis=axis)
-    return ops.conv(x, kernel, padding="same", data_format="channels_last")
+    return x
+
+
+def convolve_repeated(x, kernel):
+    """A "same" convolution of `doubled(x)` with a kernel `(k, ..., C, filters)`: `(B, 2H, 2W, filters)`."""
+    return ops.conv(doubled(x), kernel, padding="same", data_format="channels_last")
 
 
 def convolve_in_phases(x, kernel):

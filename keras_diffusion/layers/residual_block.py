@@ -30,6 +30,7 @@ from keras_diffusion.layers.options import (
     get_activation,
     normalization,
 )
+from keras_diffusion.layers.resampling import doubled
 
 TIME_INJECTIONS = ("add", "scale_shift")
 RESAMPLINGS = ("down", "up")
@@ -202,6 +203,4 @@ def _resample(x, direction):
     rank = len(x.shape) - 2
     if direction == "down":
         return ops.average_pool(x, (2,) * rank, strides=(2,) * rank, padding="valid", data_format="channels_last")
-    for axis in range(1, rank + 1):
-        x = ops.repeat(x, 2, axis=axis)
-    return x
+    return doubled(x)

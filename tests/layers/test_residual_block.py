@@ -4,7 +4,8 @@ import pytest
 from calling import call
 from keras import ops
 
-from keras_diffusion.layers import Downsample, ResidualBlock, Upsample
+from keras_diffusion.core.hardware import jax_platform
+from keras_diffusion.layers import Downsample, ResidualBlock, Upsample, resampling
 from keras_diffusion.layers.resampling import convolve_in_phases, convolve_repeated
 
 
@@ -100,6 +101,24 @@ def test_phases_are_the_convolution_of_what_is_repeated(size):
     layer.conv.kernel.assign(kernel)
     layer.conv.bias.assign(np.arange(5.0))
     np.testing.assert_allclose(call(layer, x), expected + np.arange(5), atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "size, kernel_size, dtype, in_phases",
+    [
+        ((9, 8), 3, "float32", True),
+        ((4, 6), 3, "float32", False),
+        ((9, 8), 5, "float32", False),
+        ((9, 8), 3, "mixed_bfloat16", False),
+    ],
+)
+def test_jax_on_cpus_convolves_large_images_in_phases(size, kernel_size, dtype, in_phases, monkeypatch):
+    used = []
+    for name in ("convolve_in_phases", "convolve_repeated"):
+        original = getattr(resampling, name)
+        monkeypatch.setattr(resampling, name, lambda x, kernel, name=name, original=original: used.append(name) or original(x, kernel))
+    Upsample(5, kernel_size, dtype=dtype)(array(2, *size, 3))
+    assert used == ["convolve_in_phases" if in_phases and jax_platform() == "cpu" else "convolve_repeated"]
 
 
 @pytest.mark.parametrize(
