@@ -8,6 +8,8 @@ import inspect
 
 import keras
 
+from keras_diffusion.core.checks import did_you_mean, shown
+
 PACKAGE = "keras_diffusion"
 
 
@@ -77,14 +79,16 @@ class Registry:
             options: constructor arguments, where `identifier` is a name, a dict with a name, or a class.
 
         Raises:
-            ValueError: unknown name (the message lists the known ones), unknown option, or options given with a finished object.
+            ValueError: unknown name (the message lists the known ones), unknown or missing option, options given with a finished object,
+                or a config of a class that is not registered as one of this kind.
         """
         if isinstance(identifier, dict):
             if "class_name" in identifier:
-                return self.get(keras.saving.deserialize_keras_object(identifier), **options)
+                return self.get(self._from_config(identifier), **options)
             if "name" not in identifier:
                 raise ValueError(
-                    f"A {self.kind} given as a dict needs the key 'name' (or be a Keras config). Received keys: {sorted(identifier)}"
+                    f"A {self.kind} given as a dict needs the key 'name' (or be a Keras config). "
+                    f"Received keys: {shown(sorted(map(str, identifier)))}"
                 )
             identifier, options = identifier["name"], {**{k: v for k, v in identifier.items() if k != "name"}, **options}
         if isinstance(identifier, str):
@@ -92,18 +96,21 @@ class Registry:
             name = name if name in self._entries else self._aliases.get(name)
             if name is None:
                 raise ValueError(
-                    f"Unknown {self.kind}: {identifier!r}. Known names: {', '.join(self.names())}. "
-                    f"Pass one of them, or a {self.kind} object."
+                    f"Unknown {self.kind}: {shown(identifier)}. Known names: {', '.join(self.names())}. Pass one of them, or a "
+                    f"{self.kind} object. Received: {shown(identifier)}{_sentence(did_you_mean(identifier, self._spellings()))}"
                 )
             cls, defaults = self._entries[name]
             options = {**defaults, **options}
             self._check_options(cls, identifier, options)
             return cls(**options)
-        if inspect.isclass(identifier):
+        if inspect.isclass(identifier) and issubclass(identifier, self._base):
+            if identifier in self.classes():
+                self._check_options(identifier, identifier.__name__, options)
             return self._checked(identifier(**options))
         if options:
             raise ValueError(
-                f"Options are for names, not for finished objects. Received: {self.kind}={identifier!r} with options {sorted(options)}"
+                "Options are for names, not for finished objects. "
+                f"Received: {self.kind}={shown(identifier)} with options {shown(sorted(map(str, options)))}"
             )
         return self._checked(identifier)
 
@@ -112,17 +119,49 @@ class Registry:
         cls, defaults = self._entries[name]
         return {**_parameters(cls), **defaults}
 
+    def _from_config(self, config):
+        """The object of a Keras config. Its class is looked up among those that are registered, and nothing is imported for it."""
+        name, registered = config["class_name"], config.get("registered_name")
+        known = {cls.__name__: cls for cls in self.classes()}
+        cls = known.get(name) if isinstance(name, str) else None
+        for other in (registered, name):  # one of the caller's own, registered with Keras
+            if cls is None and isinstance(other, str):
+                cls = keras.saving.get_registered_object(other)
+        if not (inspect.isclass(cls) and issubclass(cls, self._base)):
+            raise ValueError(
+                f"A config's class must be a {self.kind} that is registered: {', '.join(sorted(known))}, or one of your own with "
+                f"`@keras.saving.register_keras_serializable()`. Received: class_name={shown(name)}{_sentence(did_you_mean(name, known))}"
+            )
+        arguments = config.get("config") or {}
+        if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+            raise ValueError(f"The config of a {self.kind} is a dict of its arguments. Received: config={shown(arguments)}")
+        try:
+            return cls.from_config(dict(arguments))
+        except TypeError as error:
+            raise ValueError(f"The config does not fit a {cls.__name__}: {error}. Received: config={shown(arguments)}") from error
+
+    def _spellings(self):
+        return [*self._entries, *(cls.__name__ for cls in self.classes())]
+
     def _check_options(self, cls, name, options):
-        known = list(_parameters(cls))
-        unknown = sorted(set(options) - set(known) - set(_parameters(self._base)) - {"name", "dtype", "trainable"})
+        parameters = _parameters(cls)
+        known = list(parameters)
+        unknown = sorted({str(key) for key in options} - set(known) - set(_parameters(self._base)) - {"name", "dtype", "trainable"})
         if unknown:
             raise ValueError(
-                f"The {self.kind} {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {', '.join(known) or 'none'}."
+                f"The {self.kind} {shown(name)} has no option {', '.join(map(shown, unknown))}. "
+                f"Its options: {', '.join(known) or 'none'}. Received: {unknown[0][:100]}={shown(options.get(unknown[0]))}"
+                f"{_sentence(did_you_mean(unknown[0], known))}"
             )
+        missing = [key for key, default in parameters.items() if default is inspect.Parameter.empty and key not in options]
+        if missing:
+            raise ValueError(f"The {self.kind} {shown(name)} needs {', '.join(missing)}. Received: options {shown(sorted(options))}")
 
     def _checked(self, value):
         if not isinstance(value, self._base):
-            raise ValueError(f"Expected a {self.kind}: a name, a dict or an object. Received: {value!r} of type {type(value).__name__}")
+            raise ValueError(
+                f"Expected a {self.kind}: a name, a dict or an object. Received: {shown(value)} of type {type(value).__name__}"
+            )
         return value
 
 
@@ -134,3 +173,7 @@ def _parameters(cls):
 
 def _normalize(name):
     return name.lower().replace("-", "_")
+
+
+def _sentence(hint):
+    return f".{hint}" if hint else ""

@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import pytest
 
@@ -114,3 +116,65 @@ def test_things_that_are_not_saved_need_no_config():
 
     assert isinstance(toys.get("test_ball"), Ball)
     assert keras.saving.get_registered_object("keras_diffusion>Ball") is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_name": "os"},
+        {"class_name": "os", "module": "os", "config": {}},
+        {"module": "not_there_at_all", "class_name": "X", "config": {}, "registered_name": None},
+        {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3}},
+        {"class_name": 3},
+        {"class_name": ["GreyCat"]},
+        {"class_name": None, "registered_name": {}},
+    ],
+)
+def test_configs_of_other_classes_are_refused_and_import_nothing(config):
+    before = set(sys.modules)
+    with pytest.raises(ValueError, match="A config's class must be a pet that is registered.*Received: class_name="):
+        PETS.get(config)
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("arguments", [[1], "age", {"age": 1, "size": 2}, {3: 1}])
+def test_configs_with_other_arguments(arguments):
+    with pytest.raises(ValueError, match="config.*Received: config="):
+        PETS.get({"class_name": "GreyCat", "config": arguments})
+
+
+def test_configs_of_ones_own_registered_classes():
+    @keras.saving.register_keras_serializable("test_registry_own")
+    class OwnPet(Pet):
+        pass
+
+    config = keras.saving.serialize_keras_object(OwnPet(age=9))
+    assert type(PETS.get(config)) is OwnPet and PETS.get(config).age == 9
+
+
+def test_what_was_probably_meant():
+    with pytest.raises(ValueError, match="Unknown pet: 'test_cart'. Known names: .*Did you mean 'test_cat'\\?"):
+        PETS.get("test_cart")
+    with pytest.raises(ValueError, match="has no option 'colr'.*Received: colr='red'. Did you mean 'colour'\\?"):
+        PETS.get("test_cat", colr="red")
+    with pytest.raises(ValueError, match="has no option 'size'"):
+        PETS.get(GreyCat, size=3)
+
+
+def test_options_without_a_default_are_asked_for():
+    toys = Registry("toy", saved=False)
+
+    @toys.register("test_wheel")
+    class Wheel:
+        def __init__(self, spokes):
+            self.spokes = spokes
+
+    assert toys.get("test_wheel", spokes=8).spokes == 8
+    with pytest.raises(ValueError, match="The toy 'test_wheel' needs spokes. Received: options"):
+        toys.get("test_wheel")
+
+
+def test_long_names_do_not_fill_the_screen():
+    with pytest.raises(ValueError, match="Unknown pet") as error:
+        PETS.get("x" * 10_000_000)
+    assert len(str(error.value)) < 2000
