@@ -13,8 +13,11 @@ import copy
 import difflib
 import json
 import re
-import tomllib
+from functools import partial
 from pathlib import Path
+
+from keras_diffusion.core.documents import parse_json, parse_toml, parse_yaml
+from keras_diffusion.core.files import read_bytes
 
 #: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
 SECTIONS = {
@@ -66,18 +69,13 @@ def read_config(path):
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}, which does not exist.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".toml":
-            config = tomllib.loads(text)
-        elif path.suffix == ".json":
-            config = json.loads(text)
-        elif path.suffix in (".yaml", ".yml"):
-            config = _yaml(text)
-        else:
-            raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}.")
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from error
+    if path.suffix not in _PARSERS:
+        raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}.")
+
+    def error(message):
+        return ConfigError(f"Cannot read the configuration {str(path)!r}: {message}")
+
+    config = _PARSERS[path.suffix](read_bytes(path, error, "config_bytes"), "text", error)
     if not isinstance(config, dict):
         raise ConfigError(
             f"A configuration holds the sections {', '.join(SECTIONS)}. Received: {str(path)!r} with a {type(config).__name__}"
@@ -198,17 +196,13 @@ def parse_labels(labels):
     return ids
 
 
-def _yaml(text):
+def _yaml(text, what, error):
     try:
-        import yaml
-    except ImportError as error:
+        return _numbers(parse_yaml(text, what, error))
+    except ImportError as cause:
         raise ImportError(
-            f"Reading YAML needs PyYAML: {error}. pip install pyyaml, or write the configuration as .toml or .json."
-        ) from error
-    try:
-        return _numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Cannot read the YAML configuration: {error}") from error
+            f"Reading YAML needs PyYAML: {cause}. pip install pyyaml, or write the configuration as .toml or .json."
+        ) from cause
 
 
 def _numbers(value):
@@ -218,3 +212,6 @@ def _numbers(value):
     if isinstance(value, list):
         return [_numbers(v) for v in value]
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
+
+
+_PARSERS = {".toml": parse_toml, ".json": partial(parse_json, kind=object), ".yaml": _yaml, ".yml": _yaml}

@@ -5,6 +5,9 @@ import json
 import os
 from pathlib import Path
 
+from keras_diffusion.core import limits
+from keras_diffusion.core.documents import parse_json
+
 
 @contextlib.contextmanager
 def atomic_path(path):
@@ -44,6 +47,52 @@ def write_whole(path, content):
 def write_json(path, value):
     """Writes JSON, indented, in UTF-8; whole or not at all."""
     return write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def read_json(path, error=ValueError, kind=dict):
+    """Reads JSON from a file, within the limits of core/limits.py.
+
+    Args:
+        path: the file.
+        error: function from a message to the exception that is raised. Default: `ValueError`.
+        kind: type that the value must have; `object` for any. Default: dict.
+
+    Returns:
+        the value.
+
+    Raises:
+        FileNotFoundError: no such file.
+        `error`: no file but a folder or a device, no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`,
+            `text_values`, `text_depth`.
+
+    Example:
+
+    >>> config = read_json("runs/flowers/config.json")
+    """
+    return parse_json(read_bytes(path, error), f"file {str(path)!r}", error, kind)
+
+
+def read_bytes(path, error=ValueError, limit="text_bytes"):
+    """Reads a whole file that is not larger than a limit.
+
+    Args:
+        path: the file.
+        error: function from a message to the exception that is raised. Default: `ValueError`.
+        limit: name of the limit. Default: "text_bytes".
+
+    Returns:
+        bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        `error`: no file but a folder or a device, or larger than the limit.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise error(f"A file is needed. Received: {str(path)!r}, which is a folder or a device.")
+    with path.open("rb") as file:
+        limits.check(os.fstat(file.fileno()).st_size, limit, f"The length of the file {str(path)!r}", error)
+        return file.read(getattr(limits.current(), limit))
 
 
 def unused_path(stem, suffix=""):

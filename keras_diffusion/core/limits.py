@@ -1,0 +1,143 @@
+"""Limits: how much a file, a configuration or an argument may ask for before it is refused.
+
+A file of a few hundred bytes can ask for any amount of memory or time: by compression, by references to itself, by a number that says how
+many more there are. Whatever reads files or counts steps compares with the values here first. They lie far above what models have; who
+has a larger one raises them, for a block or for a process:
+
+    with keras_diffusion.core.limits.raised(text_bytes=1 << 30):
+        model = keras_diffusion.DiffusionModel.from_preset("models/large")
+
+    KERAS_DIFFUSION_LIMITS="text_bytes=1073741824,steps=500000" keras-diffusion sample models/large
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import os
+
+from keras_diffusion.core.brief import brief
+
+ENVIRONMENT = "KERAS_DIFFUSION_LIMITS"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The limits, and what they are by default.
+
+    Attributes:
+        text_bytes: bytes of a JSON text, a vocabulary or a table of names, after unpacking.
+        text_values: values in a JSON text, counted by its commas and brackets.
+        text_depth: levels of lists and tables in a JSON, TOML or YAML text.
+        config_bytes: bytes of a configuration in TOML.
+        yaml_bytes: bytes of a configuration in YAML, whose parser takes a minute for a megabyte.
+        pickle_instructions: instructions of a pickle, and items that its calls copy.
+        name_length: characters of a tensor's name.
+        tensors: tensors, groups or files that a checkpoint lists.
+        tensor_bytes: bytes of one tensor after it was unpacked or repeated.
+        spare_weights: values that a network may have beyond twice those that its file holds; without a file, see `weights`.
+        weights: values of a network that is built from a configuration alone.
+        layers: layers and weights of a network beyond four times the tensors that its file holds.
+        config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
+        timesteps: timesteps of a noise schedule's table.
+        image_pixels: pixels of one picture (height · width · frames).
+        array_bytes: bytes of a packed array (.npz) that are larger than `array_ratio` times their file.
+        array_ratio: how many times its packed size an array or a member of an archive may have.
+        steps: steps of a sampler's grid.
+        samples: samples of one call of `generate`.
+    """
+
+    text_bytes: int = 1 << 26
+    text_values: int = 1_000_000
+    text_depth: int = 100
+    config_bytes: int = 1 << 18
+    yaml_bytes: int = 1 << 16
+    pickle_instructions: int = 1_000_000
+    name_length: int = 1000
+    tensors: int = 200_000
+    tensor_bytes: int = 1 << 40
+    spare_weights: int = 10_000_000
+    weights: int = 20_000_000_000
+    layers: int = 5_000
+    config_number: int = 1 << 24
+    timesteps: int = 100_000
+    image_pixels: int = 1 << 26
+    array_bytes: int = 1 << 28
+    array_ratio: int = 100
+    steps: int = 100_000
+    samples: int = 10_000_000
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Limits))
+_raised: contextvars.ContextVar[Limits | None] = contextvars.ContextVar("limits", default=None)
+
+
+def current():
+    """The limits that hold here: those of the innermost `raised`, else of the environment variable, else the defaults."""
+    return _raised.get() or _of_environment(os.environ.get(ENVIRONMENT, ""))
+
+
+@contextlib.contextmanager
+def raised(**values):
+    """A block in which limits have other values.
+
+    Args:
+        values: names of `Limits`, and positive integers.
+
+    Yields:
+        the `Limits`.
+
+    Raises:
+        ValueError: an unknown name, or no positive integer.
+
+    Example:
+
+    >>> with raised(steps=500_000):
+    ...     x = model.generate(1, num_steps=200_000)
+    """
+    token = _raised.set(dataclasses.replace(current(), **_checked(values)))
+    try:
+        yield _raised.get()
+    finally:
+        _raised.reset(token)
+
+
+def check(value, name, what, error=ValueError):
+    """Raises `error` where `value` is above a limit.
+
+    Args:
+        value: number.
+        name: of the limit.
+        what: whose number it is: "The number of steps".
+        error: function from the message to the exception.
+
+    Returns:
+        `value`.
+    """
+    if value > getattr(current(), name):
+        raise error(beyond(what, value, name))
+    return value
+
+
+def beyond(what, value, name):
+    """The message about a value above the limit `name`."""
+    return (
+        f"{what} is above the limit {name}={getattr(current(), name)}. Received: {brief(value)}. Where this is meant: "
+        f"`with keras_diffusion.core.limits.raised({name}=…)`, or the environment variable {ENVIRONMENT}={name}=…"
+    )
+
+
+def _of_environment(text):
+    values = {}
+    for part in filter(None, text.replace(" ", "").split(",")):
+        name, equals, number = part.partition("=")
+        values[name] = int(number) if equals and number.isdecimal() and len(number) < 20 else number
+    return dataclasses.replace(Limits(), **_checked(values))
+
+
+def _checked(values):
+    for name, value in values.items():
+        if name not in NAMES:
+            raise ValueError(f"Unknown limit: {name!r:.100}. Known: {', '.join(NAMES)}.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"A limit is a positive integer. Received: {name}={value!r:.100}")
+    return values
