@@ -34,6 +34,8 @@ class LoadedCheckpoint:
         report: what was matched, missing, unused and assumed; `print(report)`.
         config: the network's arguments, in the words of its family.
         options: further arguments of `DiffusionModel`.
+        sampling: how the source samples: "sampler", "spacing" and "guidance" as `generate` takes them, and takes them unless told
+            otherwise.
     """
 
     network: Any
@@ -43,6 +45,7 @@ class LoadedCheckpoint:
     report: Report
     config: dict
     options: dict = field(default_factory=dict)
+    sampling: dict = field(default_factory=dict)
 
     def diffusion_model(self, **options):
         """A `DiffusionModel` to generate with, or to train on; its average starts at the loaded weights.
@@ -62,6 +65,7 @@ class LoadedCheckpoint:
                 self.report.path,
             )
         parts = {"noise_schedule": self.noise_schedule, "predictor": self.predictor, "autoencoder": self.normalizer}
+        parts["sampling_defaults"] = self.sampling
         # A text encoder among the options: text to image.
         cls = TextToImage if "text_encoder" in self.options else DiffusionModel
         return cls(self.network, **{**parts, **self.options, **options})
@@ -102,11 +106,20 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
         name, root, notes = family.choose(container, weights, state)
         config = family.read_config(container, root, dict(config or {}))
         parts = family.build(container, config)
-        report = Report(str(path), container.format, family.name, name, notes=[*notes, *parts.notes])
+        notes = [*notes, *parts.notes, *told_sampling(parts.sampling)]
+        report = Report(str(path), container.format, family.name, name, notes=notes)
         sources = family.sources(container, root, parts.network, config)
         transfer(container, sources, parts.network, report, family.ignores(container, root), strict, verbose)
     _say(report, verbose)
-    return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options))
+    return LoadedCheckpoint(*parts[:4], report, config, dict(parts.options), dict(parts.sampling))
+
+
+def told_sampling(sampling):
+    """What the report says of how the source samples: a list of at most one sentence."""
+    if not sampling:
+        return []
+    told = ", ".join(f"{key}={value!r}" for key, value in sampling.items())
+    return [f"Sampled as in the source unless `generate` is told otherwise: {told}."]
 
 
 def _own(path, weights, verbose):
@@ -121,7 +134,9 @@ def _own(path, weights, verbose):
     kept = ("loss_weighting", "time_distribution", "condition_dropout", "ema", "null_context", "noise_bands", "seed")
     options = {key: getattr(model, key) for key in kept}
     network.trainable = True
-    return LoadedCheckpoint(network, model.noise_schedule, model.predictor, model.autoencoder, report, network.get_config(), options)
+    return LoadedCheckpoint(
+        network, model.noise_schedule, model.predictor, model.autoencoder, report, network.get_config(), options, model.sampling_defaults
+    )
 
 
 def _say(report, verbose):

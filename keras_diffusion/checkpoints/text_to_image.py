@@ -61,7 +61,8 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
             "together.",
             bpe_path,
         )
-    parts = {"noise_schedule": diffusion.noise_schedule, "predictor": diffusion.predictor, **diffusion.options}
+    parts = {"noise_schedule": diffusion.noise_schedule, "predictor": diffusion.predictor, "sampling_defaults": diffusion.sampling}
+    parts |= diffusion.options
     return TextToImage(diffusion.network, text_encoder, tokenizer, autoencoder, **{**parts, **options})
 
 

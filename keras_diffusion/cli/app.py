@@ -109,10 +109,18 @@ def sample(
     labels: Annotated[str | None, typer.Option(help="Classes: 0,1,2 or 0-9; none for no class. [default: all]")] = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 50,
-    sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
-    spacing: Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the noise schedule's own]")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. [default: the model\'s own, else dpmpp_2m]')
+    ] = None,
+    spacing: Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the model's own]")] = None,
     guidance_scale: Annotated[float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")] = 1.0,
-    guidance: Annotated[str | None, typer.Option(help="Kind of guidance: name or JSON. [default: classifier_free]")] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help='Kind of guidance, or of threshold: name or JSON, \'["rescale", "static_threshold"]\' for both; none for no threshold. '
+            "[default: the model's own, else classifier_free]"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")] = None,
     out: Annotated[Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")] = None,
     weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",

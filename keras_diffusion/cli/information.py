@@ -28,6 +28,7 @@ def _installation():
     from keras_diffusion.cli.building import _optimizers, _schedules, _snake
     from keras_diffusion.cli.environment import describe_environment
     from keras_diffusion.core.hardware import package_version
+    from keras_diffusion.guidance.threshold import THRESHOLDS
     from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
     from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 
@@ -42,6 +43,7 @@ def _installation():
         "samplers": samplers.SAMPLERS,
         "spacings": schedulers.SPACINGS,
         "guidance": guidance.GUIDANCES,
+        "thresholds": THRESHOLDS,
     }
     return {
         **{name: version for name, version in environment["versions"].items()},
@@ -63,6 +65,7 @@ def _model(model):
         "conditions": ", ".join(f"{value} {key}" for key, value in conditions.items() if value) or "none",
         "noise schedule": type(model.noise_schedule).__name__,
         "predictor": type(model.predictor).__name__,
+        "sampled": ", ".join(f"{key} {json.dumps(value)}" for key, value in model.sampling_defaults.items()) or "as generate does",
         "average": "none" if model.ema is None else f"decay {model.ema}",
     }
 

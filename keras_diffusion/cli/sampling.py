@@ -60,7 +60,7 @@ def sample(
     labels=None,
     per_label=None,
     num_steps=50,
-    sampler="dpmpp_2m",
+    sampler=None,
     spacing=None,
     guidance_scale=1.0,
     guidance=None,
@@ -79,7 +79,8 @@ def sample(
         path: run folder, preset folder or `.keras` file.
         labels: text such as "0,1,2" or "0-9", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
-        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'.
+        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'; of guidance also a list of these. None: the
+            model's own.
         out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated` folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
@@ -142,8 +143,8 @@ def _labels(labels, num_samples, per_label, num_classes):
 
 
 def identifier(text):
-    """A name, or the dict that the JSON text holds."""
-    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+    """A name, or the dict or list that the JSON text holds."""
+    if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
         return text
     try:
         return json.loads(text)

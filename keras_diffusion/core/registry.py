@@ -66,6 +66,10 @@ class Registry:
         """Known names, sorted."""
         return sorted(self._entries)
 
+    def __contains__(self, name):
+        """Whether `get` knows `name`."""
+        return isinstance(name, str) and (_normalize(name) in self._entries or _normalize(name) in self._aliases)
+
     def classes(self):
         """Registered classes, each once, in order of registration."""
         return list(dict.fromkeys(cls for cls, _ in self._entries.values()))

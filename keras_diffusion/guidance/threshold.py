@@ -5,9 +5,13 @@ Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε, or keep the 
 
 from keras import ops
 
+from keras_diffusion.core.registry import Registry
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
 
+THRESHOLDS = Registry("threshold", saved=False)
 
+
+@THRESHOLDS.register("static_threshold")
 class StaticThreshold(Denoiser):
     """Clips x0 to [−limit, limit].
 
@@ -27,6 +31,7 @@ class StaticThreshold(Denoiser):
         return _replaced(x, ops.clip(prediction.x0, -self.limit, self.limit), level, prediction, self.keep_eps)
 
 
+@THRESHOLDS.register("dynamic_threshold")
 class DynamicThreshold(Denoiser):
     """Clips each sample's x0 at a quantile of its magnitudes and scales it back into [−limit, limit].
 

@@ -65,6 +65,8 @@ class DiffusionModel(
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
         noise_bands: number of equal bands of t whose mean loss is reported apart ("loss_t25" is the cleanest of 4, t ≤ 0.25). Default 4.
         seed: int, of all random numbers of training; None (default) takes a new one.
+        sampling_defaults: dict of what `generate` does unless told otherwise: "sampler", "spacing" and "guidance", by names and dicts;
+            loaded checkpoints have it from their source. None (default): what `generate` says.
 
     Call arguments:
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the conditions under
@@ -99,6 +101,7 @@ class DiffusionModel(
         null_context=None,
         noise_bands=4,
         seed=None,
+        sampling_defaults=None,
         **kwargs,
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
@@ -122,6 +125,7 @@ class DiffusionModel(
         self.validation_noise = seed_generator(self._base_seed, _VALIDATION, "validation_noise")
         self.null_context = None if null_context is None else np.asarray(null_context, "float32")
         self.noise_bands = noise_bands
+        self.sampling_defaults = sampling_defaults
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
         self._guided_generators = {}
         self._generator = self._guided_generator(read_guidance(None, 1.0))
@@ -261,6 +265,7 @@ class DiffusionModel(
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts},
             **{name: getattr(self, name) for name in plain},
             "null_context": None if self.null_context is None else self.null_context.tolist(),
+            "sampling_defaults": self.sampling_defaults or None,
         }
 
     @classmethod

@@ -4,6 +4,7 @@ The walking itself, compiled, is in `generation.py`; here arguments are checked,
 """
 
 import functools
+import json
 
 import numpy as np
 from keras import ops
@@ -17,6 +18,7 @@ from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER, check_sampling_defaults
 from keras_diffusion.samplers.tables import recorded
 
 
@@ -31,7 +33,7 @@ class SamplingMixin:
                 `(B, L, D)`); conditions left out are null.
             guidance_scale: w of guidance; 1 (default) is off.
             weights: "ema" (default), the average, where there is one; or "raw".
-            guidance: as in `generate`.
+            guidance: as in `generate`, but None leaves the model's own out: what the network says, unchanged.
 
         Returns:
             `Denoiser`: (x, level) → (x0, ε).
@@ -46,7 +48,7 @@ class SamplingMixin:
         num_samples=None,
         conditions=None,
         num_steps=50,
-        sampler="dpmpp_2m",
+        sampler=None,
         guidance_scale=1.0,
         seed=None,
         init=None,
@@ -72,7 +74,8 @@ class SamplingMixin:
             num_samples: number of samples N; default: as many as the conditions have rows, else 1.
             conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`. Conditions left out are null.
             num_steps: number of steps ≥ 1. Default 50.
-            sampler: `Sampler`, its name, or a dict with options. Default "dpmpp_2m".
+            sampler: `Sampler`, its name, or a dict with options. None (default): the model's own (`sampling_defaults`, which loaded
+                checkpoints have), else "dpmpp_2m".
             guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off.
             seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
             init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8. Where there is an
@@ -83,12 +86,14 @@ class SamplingMixin:
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in it, "both".
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
-            spacing: `Spacing`, its name, or a dict with options; None (default) takes the schedule's own.
+            spacing: `Spacing`, its name, or a dict with options; None (default) takes the model's own, else the schedule's.
             guidance: how the two predictions are combined: "classifier_free" (default), "rescale", "adaptive_projected", "zero_star",
-                or a dict with options; a function denoiser → denoiser that is applied after that, such as `StaticThreshold` or one with
-                options bound by `partial`; or a list of these in order. Functions become part of the compiled program.
+                or a dict with options; what is applied after that: "static_threshold", "dynamic_threshold", a dict with options, or a
+                function denoiser → denoiser, which becomes part of the compiled program; or a list of these in order. What is not told of
+                the two is the model's own (`sampling_defaults`), else "classifier_free" and no threshold. "none": no threshold.
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
-            clip: whether to clip to [−1, 1]; "auto" (default): images yes, vectors no.
+            clip: whether to clip the samples to [−1, 1]; "auto" (default): images yes, vectors no. False leaves out the thresholds of the
+                model's own guidance too.
             dtype: "float32" (default), or "uint8" for pixels from 0 to 255.
             noise: of samplers that draw: "independent"; "brownian", of which samples change little with the number of steps; None
                 (default) is the sampler's own way.
@@ -125,11 +130,12 @@ class SamplingMixin:
             raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
         if init is None and (strength != 1.0 or mask is not None):
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
-        guiding = read_guidance(guidance, guidance_scale)
-        sampler = samplers.get(sampler)
+        own = self.sampling_defaults
+        guiding = read_guidance(guidance, guidance_scale, own.get("guidance"), own_wrappers=clip is not False)
+        sampler = samplers.get(own.get("sampler", DEFAULT_SAMPLER) if sampler is None else sampler)
         if sampler.ascends:
             raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
-        spacing = schedulers.get_spacing(spacing or self.noise_schedule.spacing)
+        spacing = schedulers.get_spacing(spacing or own.get("spacing") or self.noise_schedule.spacing)
         seed = check_seed(seed)
         at_once = batch_size or num_samples
         init = self._encoded(init, "init")
@@ -196,6 +202,15 @@ class SamplingMixin:
         if guiding.structure not in self._guided_generators:
             self._guided_generators[guiding.structure] = Generator(functools.partial(self._make_denoiser, guiding))
         return self._guided_generators[guiding.structure]
+
+    @property
+    def sampling_defaults(self):
+        """What `generate` does unless told otherwise, a dict with some of "sampler", "spacing" and "guidance"."""
+        return json.loads(self._sampling_defaults)
+
+    @sampling_defaults.setter
+    def sampling_defaults(self, defaults):
+        self._sampling_defaults = json.dumps(check_sampling_defaults(defaults))  # as text: Keras would wrap dicts that it tracks
 
     @property
     def _condition_keys(self):

@@ -39,6 +39,7 @@ class Parts(NamedTuple):
         normalizer: layer with `encode` and `decode` between images in [−1, 1] and what the network saw, or None.
         options: further arguments of `DiffusionModel`.
         notes: sentences for the report: what was assumed.
+        sampling: how the source samples, as `DiffusionModel` takes it in `sampling_defaults`.
     """
 
     network: Any
@@ -47,6 +48,7 @@ class Parts(NamedTuple):
     normalizer: Any = None
     options: dict = {}
     notes: tuple[str, ...] = ()
+    sampling: dict = {}
 
 
 class Family:

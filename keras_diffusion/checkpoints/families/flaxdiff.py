@@ -24,6 +24,8 @@ _SETS = {"ema": "ema_params/", "raw": "params/"}
 FACTS = ("era", "image_shape_hwc", "text_shape", "fourier_frequencies", "noise_schedule", "predictor", "versions", "conv_variant")
 # Arguments of every FlaxDiff network that change nothing here: Keras has its dtype policies, and attention its own precision.
 NEEDLESS = ("dtype", "precision", "force_fp32_for_softmax", "kernel_init")
+# Its pipeline and the validation of its trainer; nothing is clipped but the image at the end.
+SAMPLING = {"sampler": "euler_ancestral"}
 _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.flaxdiff import (
+    SAMPLING,
     FlaxDiffFamily,
     activation_of,
     conventions,
@@ -126,7 +127,8 @@ class FlaxDiffTransformer(FlaxDiffFamily):
         except ValueError as error:
             raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         schedule, predictor = conventions(config["facts"])
-        return Parts(network, schedule, predictor, notes=(f"FlaxDiff's {cls.__name__}.", *config["assumed"]))
+        notes = (f"FlaxDiff's {cls.__name__}.", *config["assumed"])
+        return Parts(network, schedule, predictor, notes=notes, sampling=SAMPLING)
 
     def layers(self, network, config):
         names = config["names"]

@@ -19,6 +19,7 @@ from datetime import date
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, register
 from keras_diffusion.checkpoints.families.flaxdiff import (
+    SAMPLING,
     FlaxDiffFamily,
     activation_of,
     code_date,
@@ -118,7 +119,7 @@ class FlaxDiffUNet(FlaxDiffFamily):
         notes = [
             f"Arithmetic of FlaxDiff's code of {config['era']}." if config["era"] != "head" else "Arithmetic of FlaxDiff's present code."
         ]
-        return Parts(network, schedule, predictor, notes=(*notes, *config["assumed"]))
+        return Parts(network, schedule, predictor, notes=(*notes, *config["assumed"]), sampling=SAMPLING)
 
     def layers(self, network, config):
         kind = "RMSNorm" if config["norm_groups"] == 0 else "GroupNorm"

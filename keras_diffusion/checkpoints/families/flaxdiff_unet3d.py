@@ -11,7 +11,7 @@ import re
 
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, register
-from keras_diffusion.checkpoints.families.flaxdiff import FlaxDiffFamily, conventions, must_agree, shapes_of, split_config
+from keras_diffusion.checkpoints.families.flaxdiff import SAMPLING, FlaxDiffFamily, conventions, must_agree, shapes_of, split_config
 from keras_diffusion.layers import AsOneVideo, PerFrame
 from keras_diffusion.networks import UNet3D
 
@@ -90,7 +90,7 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
             raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         schedule, predictor = conventions(config["facts"])
         note = "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output depends on its neighbours."
-        return Parts(network, schedule, predictor, notes=(note, *config["assumed"]))
+        return Parts(network, schedule, predictor, notes=(note, *config["assumed"]), sampling=SAMPLING)
 
     def layers(self, network, config):
         ends = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}

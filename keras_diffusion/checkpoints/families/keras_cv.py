@@ -111,7 +111,9 @@ class KerasCVStableDiffusion(Family):
             f"The number of attention heads is not in the file; assumed: {heads}.",
             "The model keeps no average of its weights, which would double the memory; diffusion_model(ema=0.999) does.",
         )
-        return Parts(network, schedule, EpsilonPredictor(condition="timestep"), options={"ema": None}, notes=notes)
+        # KerasCV's own pipeline.
+        sampling = {"sampler": "ddim", "spacing": "linspace"}
+        return Parts(network, schedule, EpsilonPredictor(condition="timestep"), options={"ema": None}, notes=notes, sampling=sampling)
 
     def sources(self, container, root, network, config):
         layers = _layers(container, root)

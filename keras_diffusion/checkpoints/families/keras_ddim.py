@@ -94,7 +94,8 @@ class KerasDDIM(KerasExample):
                 "The file has no normalizer: the network gets and gives images of zero mean and unit variance. "
                 "Pass diffusion_model(autoencoder=layers.Normalizer(mean, variance)), or Normalizer.from_data(images)."
             )
-        return Parts(network, schedule, EpsilonPredictor(condition="noise_variance"), normalizer, notes=tuple(notes))
+        sampling = {"sampler": "ddim"}  # nothing is clipped but the image at the end
+        return Parts(network, schedule, EpsilonPredictor(condition="noise_variance"), normalizer, notes=tuple(notes), sampling=sampling)
 
     def slots(self, network):
         yield Slot("p", network.get_layer("conv_in"))

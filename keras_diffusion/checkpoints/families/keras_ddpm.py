@@ -105,6 +105,7 @@ class KerasDDPM(KerasExample):
             LinearNoiseSchedule(timesteps),
             EpsilonPredictor(condition="timestep", timesteps=timesteps),
             notes=tuple(notes),
+            sampling={"sampler": "ddpm", "guidance": "static_threshold"},  # `p_sample(clip_denoised=True)`, the posterior's variance
         )
 
     def slots(self, network):

@@ -83,7 +83,8 @@ class NVIDIAEDM(Family):
                     "The network was trained on labels that are always there and knows none for “no class”: it cannot be guided "
                     "(config={'label_dropout': 0.1} takes zeros for it all the same, as EDM does)."
                 )
-        return Parts(network, schedule, predictor, options=options, notes=tuple(notes))
+        # The default of EDM's generate.py: its sampler without churn. Nothing is clipped but the image at the end.
+        return Parts(network, schedule, predictor, options=options, notes=tuple(notes), sampling={"sampler": "heun"})
 
     def sources(self, container, root, network, config):
         tensors = Tensors(container, root)

@@ -73,12 +73,15 @@ class OpenAIUNet(Family):
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
             notes.append("The network knows no label for “no class”: it cannot be guided, and trains on labels that are always there.")
+        # `p_sample(clip_denoised=True)`; without a variance of the network's own theirs is β, unless told `sigma_small`.
+        ancestral = {"name": "ddpm", "variance": "fixed_small" if config["learn_sigma"] else "fixed_large"}
         return Parts(
             network,
             schedule(steps, spacing="linspace"),
             predictor(condition="timestep", timesteps=steps),
             options=options,
             notes=tuple(notes),
+            sampling={"sampler": ancestral, "guidance": "static_threshold"},
         )
 
     def sources(self, container, root, network, config):
