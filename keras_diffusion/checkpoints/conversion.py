@@ -7,7 +7,7 @@ from keras_diffusion.checkpoints.loading import load
 from keras_diffusion.models.presets import save_preset
 
 
-def convert(source, directory, weights="ema", state="best", config=None, strict=True, overwrite=False, verbose="auto"):
+def convert(source, directory, weights="ema", state="best", config=None, strict=True, overwrite=False, verbose="auto", custom_objects=None):
     """Writes a checkpoint of an older system as a preset.
 
     The folder has the files of `DiffusionModel.save_to_preset`, and `conversion.json`, the report. What is no denoising network is
@@ -16,7 +16,7 @@ def convert(source, directory, weights="ema", state="best", config=None, strict=
     Args:
         source: what `load` takes.
         directory: folder to make.
-        weights, state, config, strict, verbose: see `load`.
+        weights, state, config, strict, verbose, custom_objects: see `load`.
         overwrite: whether an existing preset may be replaced. Default False.
 
     Returns:
@@ -31,7 +31,7 @@ def convert(source, directory, weights="ema", state="best", config=None, strict=
         raise FileExistsError(
             f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."
         )
-    loaded = load(source, weights, state, config, strict, verbose)
+    loaded = load(source, weights, state, config, strict, verbose, custom_objects)
     model = loaded.network if loaded.predictor is None else loaded.diffusion_model()
     save_preset(model, directory, overwrite, extra={"conversion.json": {**asdict(loaded.report), "config": loaded.config}})
     return loaded.report

@@ -1,6 +1,5 @@
 """`inspect`: what a file holds, without loading it."""
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,6 +9,7 @@ from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import family_of
 from keras_diffusion.checkpoints.hub import local_path
+from keras_diffusion.models.presets import read_config
 
 
 @dataclass
@@ -101,17 +101,18 @@ def inspect(path, config=None):
 def _inspect_own(path):
     path = Path(path)
     with open_container(own.weights_file(path)) as container:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8")) if path.is_dir() else container.config
-        metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8")) if path.is_dir() else container.metadata
-        network = config["config"]["network"]
-        weights = ("ema", "raw") if config["config"].get("ema") is not None else ("raw",)
-        title = f"a {config['class_name']} of this library, with a {network['class_name']}"
+        config = read_config(path / "config.json") if path.is_dir() else container.config
+        metadata = read_config(path / "metadata.json") if (path / "metadata.json").is_file() else container.metadata
+        arguments = config.get("config")
+        network = arguments.get("network") if isinstance(arguments, dict) else None
+        if not isinstance(network, dict) or not isinstance(network.get("config"), dict):
+            raise CheckpointError("The config of a diffusion model holds that of its network. This one does not.", path)
         return Inspection(
             str(path),
             "preset" if path.is_dir() else container.format,
             own.FAMILY,
-            title,
-            weights,
+            f"a {config.get('class_name')} of this library, with a {network.get('class_name')}",
+            ("ema", "raw") if arguments.get("ema") is not None else ("raw",),
             network["config"],
             dict(container.tensors),
             dict(metadata),

@@ -71,7 +71,7 @@ class LoadedCheckpoint:
         return cls(self.network, **{**parts, **self.options, **options})
 
 
-def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto"):
+def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto", custom_objects=None):
     """Loads a checkpoint: of an older system, or of this one. Neither TensorFlow nor any code of the file is needed or run.
 
     Args:
@@ -82,6 +82,8 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
         config: dict of the old model's constructor arguments, for what shapes cannot tell; it stands above what the file says.
         strict: whether anything missing or unused is an error (default) or only in the report.
         verbose: 0 says nothing; 1 says what was loaded and shows a bar; "auto" (default): the bar on a terminal only.
+        custom_objects: for files of this library: dict from names to classes of your own that they may make, such as
+            `{"my_package>MyNetwork": MyNetwork}`; see `DiffusionModel.from_preset`. Default None.
 
     Returns:
         `LoadedCheckpoint`.
@@ -99,8 +101,8 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     for name, value in (("weights", weights), ("state", state)):
         if value not in _CHOICES[name]:
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")
-    if own.is_own(path):
-        return _own(path, weights, verbose)
+    if own.is_own(path, custom_objects):
+        return _own(path, weights, verbose, custom_objects)
     with open_container(path) as container:
         family = required_family(container)
         name, root, notes = family.choose(container, weights, state)
@@ -122,9 +124,9 @@ def told_sampling(sampling):
     return [f"Sampled as in the source unless `generate` is told otherwise: {told}."]
 
 
-def _own(path, weights, verbose):
+def _own(path, weights, verbose, custom_objects):
     """What `load` returns for a file of this library."""
-    model = own.load_own(path)
+    model = own.load_own(path, custom_objects)
     name = "ema" if weights == "ema" and model.average is not None else "raw"
     network = model.average.network if name == "ema" else model.network
     notes = [] if name == weights else ["The model keeps no average of its weights; these are its raw weights."]

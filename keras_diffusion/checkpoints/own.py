@@ -12,15 +12,17 @@ import keras
 import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.file_configs import build_from_file
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import is_preset, load_preset
+from keras_diffusion.models.presets import file_error, is_preset, load_preset, load_weights_file
 
 FAMILY = "keras_diffusion"
 
 
-def is_own(path):
-    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it."""
-    cls = keras.saving.get_registered_object(str(_registered_name(Path(path))))
+def is_own(path, custom_objects=None):
+    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's derived of it."""
+    name = str(_registered_name(Path(path)))
+    cls = (custom_objects or {}).get(name) or keras.saving.get_registered_object(name)
     return isinstance(cls, type) and issubclass(cls, DiffusionModel)
 
 
@@ -30,20 +32,26 @@ def weights_file(path):
     return path / "model.weights.h5" if path.is_dir() else path
 
 
-def load_own(path):
-    """The `DiffusionModel` at `path`.
+def load_own(path, custom_objects=None):
+    """The `DiffusionModel` at `path`, a preset or a `.keras` file.
+
+    Args:
+        path: folder or file.
+        custom_objects: see `DiffusionModel.from_preset`.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or names a class that is not allowed.
     """
     path = Path(path)
-    with open_container(weights_file(path)) as container:
-        for name in container.tensors:
-            container.read(name)  # a damaged file shall end here, not within Keras
-    try:
-        return load_preset(DiffusionModel, path) if path.is_dir() else keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise CheckpointError(f"The model cannot be built from its config and weights: {error}", path) from error
+    if path.is_dir():
+        return load_preset(DiffusionModel, path, custom_objects=custom_objects)
+    with open_container(path) as container:
+        config = container.config
+    model = build_from_file(config, custom_objects, error=file_error(path))
+    if not isinstance(model, DiffusionModel):
+        raise CheckpointError(f"The file holds a {type(model).__name__}, not a DiffusionModel.", path)
+    load_weights_file(model, path)
+    return model
 
 
 def _registered_name(path):

@@ -1,11 +1,13 @@
 """A diffusion model that is trained with noise from outside, the same on every backend."""
 
-import json
-
 import keras
 from keras import ops
 
+from keras_diffusion.core.file_configs import build_from_file
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.presets import file_error, load_weights_file, read_config
+
+_NAME = "keras_diffusion>GivenNoiseModel"  # not registered: only `read` makes one of a config
 
 
 class GivenNoiseModel(DiffusionModel):
@@ -16,10 +18,12 @@ class GivenNoiseModel(DiffusionModel):
     """
 
     @classmethod
-    def read(cls, directory):
-        """Loads a preset of a `DiffusionModel`."""
-        model = cls.from_config(json.loads((directory / "config.json").read_text(encoding="utf-8"))["config"])
-        model.load_weights(directory / "model.weights.h5")
+    def read(cls, directory, custom_objects=None):
+        """Loads a preset of a `DiffusionModel`; `custom_objects` as in `DiffusionModel.from_preset`."""
+        custom = {**(custom_objects or {}), _NAME: cls}
+        config = {**read_config(directory / "config.json"), "class_name": cls.__name__, "registered_name": _NAME}
+        model = build_from_file(config, custom, directory, error=file_error(directory))
+        load_weights_file(model, directory / "model.weights.h5")
         turn_dropout_off(model)
         model.step_loss = LastValue(name="step_loss")  # after loading: the file has none
         return model

@@ -20,6 +20,7 @@ import keras_diffusion.networks  # their classes must be known before a model ca
 from keras_diffusion.comparison.activations import activations
 from keras_diffusion.comparison.given_noise import GivenNoiseModel
 from keras_diffusion.comparison.inputs import PROGRESS, read_arrays
+from keras_diffusion.core.file_configs import build_from_file
 from keras_diffusion.core.files import atomic_path, write_json
 from keras_diffusion.core.hardware import devices, package_version, peak_memory
 
@@ -27,12 +28,13 @@ _TIMED_CALLS = 3  # of sampling, after the one that compiles
 _KEPT = 2**16  # values of a layer's output, drawn at random where there are more
 
 
-def measure(inputs, out):
+def measure(inputs, out, custom_objects=None):
     """Runs everything on the backend of this process.
 
     Args:
         inputs: folder of `write_inputs`.
         out: folder for `result.json` and `arrays.npz`; made if missing.
+        custom_objects: classes of the model's that are not of this library, as in `DiffusionModel.from_preset`. Default None.
     """
     backend = keras.backend.backend()
     spec = json.loads((inputs / "spec.json").read_text(encoding="utf-8"))
@@ -42,7 +44,7 @@ def measure(inputs, out):
         "memory": {"before": peak_memory()["bytes"]},
     }
     _say("loading")
-    model = GivenNoiseModel.read(inputs / "model")
+    model = GivenNoiseModel.read(inputs / "model", custom_objects)
     start_weights = model.network.get_weights()
     result["sampling"], samples = _sample(model, inputs, spec["settings"])
     result["training"] = _train(model, inputs, spec)
@@ -72,7 +74,7 @@ def _sample(model, inputs, settings):
 
 def _train(model, inputs, spec):
     settings = spec["settings"]
-    model.compile(keras.saving.deserialize_keras_object(spec["optimizer"]))
+    model.compile(build_from_file(spec["optimizer"]))
     clock = _Clock(settings["steps"])
     model.fit(read_arrays(inputs, "train"), batch_size=settings["batch_size"], shuffle=False, verbose=0, callbacks=[clock])
     return {"seconds": clock.seconds, "losses": clock.losses}

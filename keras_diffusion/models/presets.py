@@ -5,7 +5,6 @@ model.weights.h5     weights, their average and random state
 metadata.json        versions that wrote it
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core.files import write_json
+from keras_diffusion.core.file_configs import build_from_file
+from keras_diffusion.core.files import read_json, write_json
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -35,17 +35,20 @@ class PresetMixin:
         save_preset(self, directory, overwrite)
 
     @classmethod
-    def from_preset(cls, directory, load_weights=True):
-        """Loads what `save_to_preset` wrote, on any backend.
+    def from_preset(cls, directory, load_weights=True, custom_objects=None):
+        """Loads what `save_to_preset` wrote, on any backend. Nothing of the folder is run: it makes classes that are known to be plain.
 
         Args:
             directory: path of the folder.
             load_weights: False for the architecture with new weights. Default True.
+            custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork": MyNetwork}`: those
+                of this library and the plain ones of Keras need no mention, others are refused, registered with Keras or not. Default None.
 
         Raises:
             FileNotFoundError: no preset there.
+            CheckpointError: a class that is not allowed; a damaged file; weights that do not fit, or are not finite.
         """
-        return load_preset(cls, directory, load_weights)
+        return load_preset(cls, directory, load_weights, custom_objects)
 
     def get_compile_config(self):
         # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile: neither would work
@@ -86,20 +89,63 @@ def is_preset(path):
     return all((Path(path) / name).is_file() for name in (_CONFIG, _WEIGHTS))
 
 
-def load_preset(cls, directory, load_weights=True):
-    """Reads a folder of `save_preset` as an instance of `cls`."""
+def load_preset(cls, directory, load_weights=True, custom_objects=None):
+    """Reads a folder of `save_preset` as an instance of `cls`; see `PresetMixin.from_preset`."""
     directory = Path(directory)
     missing = [name for name in (_CONFIG, *([_WEIGHTS] if load_weights else [])) if not (directory / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"A preset is a folder with {_CONFIG} and {_WEIGHTS}. Received: directory={str(directory)!r}, which lacks {', '.join(missing)}"
         )
-    model = keras.saving.deserialize_keras_object({**json.loads((directory / _CONFIG).read_text()), "compile_config": None})
+    config = read_config(directory / _CONFIG)
+    model = build_from_file(config, custom_objects, directory, error=file_error(directory / _CONFIG))
     if not isinstance(model, cls):
         raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")
     if load_weights:
-        model.load_weights(directory / _WEIGHTS)
+        load_weights_file(model, directory / _WEIGHTS)
     return model
+
+
+def read_config(path):
+    """A JSON file of a preset, a dict; raises a CheckpointError where it is damaged."""
+    return read_json(path, error=file_error(path))
+
+
+def load_weights_file(model, path):
+    """Loads weights into a model from a file that anybody may have written.
+
+    The file is read by this library first, to its end: Keras leaves HDF5 to a library that damage can crash, and takes NaN for a weight.
+
+    Args:
+        model: built model.
+        path: `.weights.h5`, or `.keras`.
+
+    Raises:
+        CheckpointError: a damaged file, numbers that are not finite, or weights of another model.
+    """
+    check_weights_file(path)
+    try:
+        model.load_weights(path)
+    except Exception as error:  # the file is sound: it is of another model, which Keras says in many ways
+        text = str(error) or type(error).__name__
+        raise file_error(path)(f"The weights do not fit the model: {text if len(text) <= 1000 else text[:1000] + '…'}") from error
+
+
+def check_weights_file(path):
+    """Reads all tensors of a file; raises a CheckpointError where it is damaged, or holds NaN or infinity."""
+    # The package around this room imports models, so it cannot be imported before them.
+    from keras_diffusion.checkpoints.containers import open_container
+
+    with open_container(path) as container:
+        for name in container.tensors:
+            container.read(name)
+
+
+def file_error(path):
+    """A function from a message to a CheckpointError about the file at `path`."""
+    from keras_diffusion.checkpoints.errors import CheckpointError
+
+    return lambda message: CheckpointError(message if message.endswith((".", "…")) else f"{message}.", path)
 
 
 def portable_optimizer(config):

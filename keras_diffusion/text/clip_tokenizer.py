@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_diffusion.core.checks import shown
+from keras_diffusion.core.file_configs import FilePath
 from keras_diffusion.core.registry import serializable
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -55,6 +57,8 @@ class CLIPTokenizer:
     >>> tokenizer(["a photograph of an astronaut riding a horse"]).shape
     (1, 77)
     """
+
+    path_arguments = ("bpe_path",)  # what a config from a file may only lead to beside that file
 
     def __init__(self, bpe_path=None, merges=None, max_length=77, pad_token=None):
         if (bpe_path is None) == (merges is None):
@@ -147,7 +151,17 @@ class CLIPTokenizer:
 
     @classmethod
     def from_config(cls, config):
-        """The inverse of `get_config`."""
+        """The inverse of `get_config`, which has the merges and no path.
+
+        Raises:
+            ValueError: a path, unless it was found beside the file that the config comes from: this opens no file that a stranger names.
+        """
+        path = config.get("bpe_path")
+        if path is not None and not isinstance(path, FilePath):
+            raise ValueError(
+                f"The config of a tokenizer holds its merges; a path is for the constructor. Received: bpe_path={shown(path)}. "
+                "Use CLIPTokenizer(bpe_path), and save what it gives"
+            )
         return cls(**config)
 
 

@@ -61,7 +61,7 @@ def test_an_autoencoder_encodes_before_all_processes_and_decodes_in_each(make_mo
     np.testing.assert_allclose(arrays["train/x0"], (vectors[:, :2] + vectors[:, 2:])[np.arange(32) % 6] / 2, atol=1e-6)
     assert spec["sample_shape"] == [2] and make_inputs(model, None, SETTINGS)[1]["train/x0"].shape == (32, 2)
     write_inputs(tmp_path / "inputs", model, spec, arrays)
-    worker.measure(tmp_path / "inputs", tmp_path / "out")
+    worker.measure(tmp_path / "inputs", tmp_path / "out", {"test_worker>Halves": Halves})
     with np.load(tmp_path / "out" / "arrays.npz") as arrays:
         samples = arrays["samples"]
     latents = read_arrays(tmp_path / "inputs", "sample")["latents"]
