@@ -8,12 +8,14 @@ probably meant. What is shown of a value is short, however long the value is.
 """
 
 import difflib
+import inspect
 import math
 import numbers
 import reprlib
 
 import numpy as np
 
+_LARGEST = 2**31 - 1  # what no count in a program exceeds
 _LONGEST = 600  # characters of a value in a message
 
 
@@ -23,7 +25,7 @@ def check_whole(name, value, least=None, most=None, rule=None, optional=False):
     Args:
         name: of the argument, for the message.
         value: what was passed: an int or an integer of NumPy or of the backend; no bool, and no float, whole or not.
-        least, most: bounds, themselves allowed; None for no bound.
+        least, most: bounds, themselves allowed; None for no bound, which above is 2³¹ − 1.
         rule: a sentence, without its full stop, in place of the usual one.
         optional: whether None is allowed, and returned.
 
@@ -33,8 +35,9 @@ def check_whole(name, value, least=None, most=None, rule=None, optional=False):
     if value is None and optional:
         return None
     number = _plain(value)
-    within = isinstance(number, numbers.Integral) and not isinstance(number, bool) and _inside(number, least, most)
-    if not within:
+    whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    most = _LARGEST if most is None and whole and number > _LARGEST else most
+    if not (whole and _inside(number, least, most)):
         raise _error(name, value, rule, _kind("an integer", least, most, optional))
     return int(number)
 
@@ -107,6 +110,54 @@ def check_axes(name, value, rank=None, free=False, rule=None):
         count = "" if rank is None else f"{rank} "
         raise _error(name, value, rule, f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else ""))
     return tuple(None if n is None else int(n) for n in axes)
+
+
+def check_array(name, value, dtype=None):
+    """`value` as a NumPy array of finite numbers.
+
+    Args:
+        name: of the argument, for the message.
+        value: array, tensor, nested sequences of numbers, or a number.
+        dtype: type of the result; None keeps the value's own.
+
+    Raises:
+        ValueError: what is no array of numbers, rows of different lengths, NaN or infinity.
+    """
+    try:
+        array = np.asarray(value)
+        number = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+        array = array if dtype is None or not number else array.astype(dtype)
+    except Exception:  # what an object's conversion may raise is its own affair
+        number = False
+    if not number:
+        raise _error(name, value, None, "an array of numbers")
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        raise ValueError(f"`{name}` must be finite. Received: {name} with NaN or infinity, of shape {array.shape}")
+    return array
+
+
+def check_known(owner, options, known, suggested=()):
+    """Raises ValueError for the first of `options`, a dict, whose name is not `known`; `suggested`: further names that may be meant."""
+    for name in options:
+        if name not in known:
+            names = list(dict.fromkeys((*suggested, *known)))
+            raise ValueError(
+                f"{owner} has no option {shown(name)}. Its options: {', '.join(suggested or known) or 'none'}. "
+                f"Received: {shown(name)}={shown(options[name])}{_sentence(did_you_mean(name, names))}"
+            )
+
+
+def arguments_of(cls):
+    """Names of the arguments of a class's constructor, a tuple; those that it hands on to its bases are among them."""
+    names = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base.__module__.partition(".")[0] in ("keras", "builtins"):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        names.update({p.name: None for p in parameters if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)})
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return tuple(names)
 
 
 def did_you_mean(name, known):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_whole
 from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.precision import solver_dtype
 
@@ -29,24 +30,43 @@ def initial_noise(seed, indices, shape):
     """Standard normal noise for the samples named by `indices`.
 
     Args:
-        seed: int ≥ 0.
+        seed: int in [0, 2^64).
         indices: sequence of sample indices (ints ≥ 0).
         shape: shape of one sample, without the batch axis.
 
     Returns:
         float32 array `(len(indices), *shape)`. Row k depends on `seed` and `indices[k]` only.
     """
-    rows = [np.random.Generator(np.random.Philox(key=[check_seed(seed), i])).standard_normal(shape, dtype="float32") for i in indices]
+    rows = [philox(seed, i).standard_normal(shape, dtype="float32") for i in indices]
     return np.stack(rows) if rows else np.zeros((0, *shape), "float32")
+
+
+def philox(seed, index, counter=(0, 0, 0, 0)):
+    """NumPy's Philox generator under the key (seed, index).
+
+    Args:
+        seed: int in [0, 2^64), or None for a new one.
+        index: int in [0, 2^64), of the sample, the epoch …
+        counter: four such numbers, where the stream begins.
+    """
+    # Told the type: of a list that holds a number from 2^63 on NumPy makes floats, and neighbouring seeds become one.
+    key = np.array([check_seed(seed), index], "uint64")
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array(counter, "uint64")))
 
 
 def check_seed(seed):
     """`seed` as an int in [0, 2^64); a new one from the operating system for None."""
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"A seed must be an integer from 0 to 2^64 − 1, or None for a new one. Received: seed={seed!r}")
-    return int(seed)
+    rule = "A seed must be an integer from 0 to 2^64 − 1, or None for a new one"
+    return check_whole("seed", seed, 0, 2**64 - 1, rule=rule)
+
+
+def generator_seed(seed):
+    """A seed for a `keras.random.SeedGenerator`, which takes 31 bits on every backend: longer ones are hashed. None stays None."""
+    if seed is None or check_seed(seed) < 2**31:
+        return seed if seed is None else int(seed)
+    return int(np.random.SeedSequence(int(seed)).generate_state(1)[0] >> 1)
 
 
 def seed_words(seed):

@@ -6,14 +6,29 @@ therefore compute in float32 whatever the network's policy, or in float64 when `
 
 import keras
 
+from keras_diffusion.core.checks import arguments_of, check_known
+
+# What `keras.layers.Layer` takes.
+_KERAS_OPTIONS = ("name", "trainable", "dtype", "autocast", "activity_regularizer")
+
 
 def solver_dtype():
     """ "float64" when that is Keras's default float type, else "float32"."""
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
-def solver_layer_options(options):
-    """Constructor options for a `keras.layers.Layer` that does level maths: `dtype` as above and no autocasting."""
+def solver_layer_options(options, layer=None):
+    """Constructor options for a `keras.layers.Layer` that does level maths: `dtype` as above and no autocasting.
+
+    Args:
+        options: dict of those that are left for `keras.layers.Layer`.
+        layer: the layer that is being made, whose class says which options there are, or None.
+
+    Raises:
+        ValueError: an option that neither the layer nor Keras's has.
+    """
+    if layer is not None:
+        check_known(type(layer).__name__, options, _KERAS_OPTIONS, arguments_of(type(layer)))
     dtype = options.pop("dtype", None) or solver_dtype()
     return {**options, "dtype": dtype, "autocast": False}
 

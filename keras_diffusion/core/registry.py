@@ -92,7 +92,7 @@ class Registry:
             if "name" not in identifier:
                 raise ValueError(
                     f"A {self.kind} given as a dict needs the key 'name' (or be a Keras config). "
-                    f"Received keys: {shown(sorted(map(str, identifier)))}"
+                    f"Received keys: {shown(sorted(map(str, identifier)))}, Received: {shown(identifier)}"
                 )
             identifier, options = identifier["name"], {**{k: v for k, v in identifier.items() if k != "name"}, **options}
         if isinstance(identifier, str):

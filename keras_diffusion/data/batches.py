@@ -13,7 +13,7 @@ of `epoch`: use `batches_per_epoch` instead.
 import keras
 import numpy as np
 
-from keras_diffusion.core.noise import check_seed
+from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
 
@@ -140,7 +140,7 @@ class Batches(keras.utils.PyDataset):
         images = np.asarray(batch["images"])
         images = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
         # The counter's upper words set these draws apart from each other and from the permutation, which starts at counter 0.
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 1, index]))
+        rng = philox(self.seed, epoch, counter=(0, 0, 1, index))
         if self.horizontal_flip:
             if images.ndim != 4:
                 raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
@@ -186,7 +186,7 @@ class Batches(keras.utils.PyDataset):
         cached, order = self._order
         if cached != number:
             n = len(self.source)
-            order = np.random.Generator(np.random.Philox(key=[self.seed, number])).permutation(n) if self.shuffle else np.arange(n)
+            order = philox(self.seed, number).permutation(n) if self.shuffle else np.arange(n)
             self._order = (number, order)
         return order
 

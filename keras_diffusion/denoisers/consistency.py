@@ -15,6 +15,7 @@ Since EDM's own x0 is σ_d²/(σ̂² + σ_d²)·x/α + σ̂·σ_d/√(σ̂² + �
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
 
@@ -38,6 +39,8 @@ class ConsistencyDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser, sigma_data=0.5, timestep_scaling=10.0, timesteps=1000):
+        for name, value in (("sigma_data", sigma_data), ("timestep_scaling", timestep_scaling), ("timesteps", timesteps)):
+            check_number(name, value)
         if not (sigma_data > 0 and timestep_scaling > 0 and timesteps > 0):
             raise ValueError(
                 "`sigma_data`, `timestep_scaling` and `timesteps` must be positive. "
@@ -71,6 +74,8 @@ class EDMConsistencyDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser, sigma_min=0.002, sigma_data=0.5):
+        check_number("sigma_min", sigma_min)
+        check_number("sigma_data", sigma_data)
         if not (sigma_min >= 0 and sigma_data > 0):
             raise ValueError(
                 "The boundary's `sigma_min` must not be negative and `sigma_data` must be positive. "

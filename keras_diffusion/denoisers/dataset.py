@@ -6,10 +6,10 @@ Sampling with it returns training points. That makes it a check of every schedul
 "memorized" means.
 """
 
-import numpy as np
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.checks import check_array
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 
 
@@ -24,7 +24,7 @@ class DatasetDenoiser(Denoiser):
     """
 
     def __init__(self, data):
-        self.data = np.asarray(data)
+        self.data = check_array("data", data)
         if self.data.ndim < 1 or len(self.data) == 0:
             raise ValueError(f"The denoiser of a data set needs at least one sample. Received: an array of shape {self.data.shape}")
 

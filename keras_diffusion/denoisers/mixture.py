@@ -13,7 +13,9 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_array
 from keras_diffusion.core.levels import Levels, Prediction
+from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.denoisers.denoiser import Denoiser
@@ -38,7 +40,8 @@ class MixtureDenoiser(Denoiser):
     """
 
     def __init__(self, weights, means, stds):
-        self.weights, self.means, self.stds = (np.asarray(v, "float64") for v in (weights, means, stds))
+        given = (("weights", weights), ("means", means), ("stds", stds))
+        self.weights, self.means, self.stds = (check_array(name, value, "float64") for name, value in given)
         if not (self.weights.ndim == self.stds.ndim == 1 and len(self.weights) == len(self.means) == len(self.stds) > 0):
             raise ValueError(
                 "A mixture needs one weight, one mean and one standard deviation per component. "
@@ -100,7 +103,7 @@ class MixtureDenoiser(Denoiser):
         Returns:
             float64 array `(n, ...)`.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_seed(seed))
         component = rng.choice(len(self.weights), num_samples, p=self.weights)
         shape = self.means[component].shape
         stds = self.stds[component].reshape((-1,) + (1,) * (len(shape) - 1))

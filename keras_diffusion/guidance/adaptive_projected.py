@@ -12,6 +12,7 @@ of y_c says nothing about saturation where zero is not the middle of the data, a
 from keras import ops
 
 from keras_diffusion.core.broadcast import sample_axes
+from keras_diffusion.core.checks import check_choice, check_number, check_whole
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 
@@ -48,15 +49,14 @@ class AdaptiveProjectedGuidance(PairGuidance):
         base="conditional",
     ):
         super().__init__(conditional, unconditional, scale, interval, rescale, predictor)
-        if norm_threshold is not None and not norm_threshold > 0:
-            raise ValueError(
-                "`norm_threshold` is the largest norm of the guidance and must be positive, or None for any. "
-                f"Received: norm_threshold={norm_threshold}"
-            )
-        if momentum is not None and not -1 < momentum < 1:
-            raise ValueError(f"`momentum` must lie in (−1, 1), or the sum grows without bound. Received: momentum={momentum}")
-        if base not in ("conditional", "unconditional"):
-            raise ValueError(f"`base` is what is guided: 'conditional' or 'unconditional'. Received: base={base!r}")
+        rule = "`norm_threshold` is the largest norm of the guidance and must be positive, or None for any"
+        check_number("norm_threshold", norm_threshold, above=0, rule=rule, optional=True)
+        rule = "`momentum` must lie in (−1, 1), or the sum grows without bound"
+        check_number("momentum", momentum, above=-1, below=1, rule=rule, optional=True)
+        check_choice("base", base, ("conditional", "unconditional"), "`base` is what is guided: 'conditional' or 'unconditional'")
+        check_number("eta", eta)
+        for number in axis if isinstance(axis, (list, tuple)) and axis else (axis,):
+            check_whole("axis", number, -8, 8, rule="`axis` is an axis of a sample, several, or None for all", optional=True)
         self.eta, self.norm_threshold, self.momentum, self.axis, self.base = eta, norm_threshold, momentum, axis, base
 
     def initial_memory(self, x):

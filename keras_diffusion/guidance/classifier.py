@@ -9,6 +9,7 @@ clean images sees nothing in x_t.
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import with_likelihood
 
@@ -32,7 +33,7 @@ class ClassifierGuidance(Denoiser):
     """
 
     def __init__(self, denoiser, log_prob, scale=1.0):
-        self.denoiser, self.log_prob, self.scale = denoiser, log_prob, scale
+        self.denoiser, self.log_prob, self.scale = denoiser, log_prob, check_number("scale", scale)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -9,6 +9,7 @@ where the noise is larger than the data's spread. Without noise, x0 agrees with 
 
 from keras import ops
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 from keras_diffusion.guidance.operators import check_problem
 
@@ -36,8 +37,8 @@ class DiffPIR(Denoiser):
 
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, prior_weight=1.0):
         check_problem(operator, noise_std)
-        if not prior_weight > 0:
-            raise ValueError(f"`prior_weight` weighs the denoiser's x0 and must be positive. Received: prior_weight={prior_weight}")
+        rule = "`prior_weight` weighs the denoiser's x0 and must be positive"
+        prior_weight = check_number("prior_weight", prior_weight, above=0, rule=rule)
         self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
         self.noise_std, self.prior_weight = noise_std, prior_weight
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.broadcast import sample_axes
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 
@@ -36,11 +37,12 @@ class DPS(Denoiser):
     """
 
     def __init__(self, denoiser, measurement, operator, noise_std=None, scale=1.0):
-        if noise_std is not None and not noise_std > 0:
-            raise ValueError(
-                "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, or None to divide by the "
-                f"residual's norm. Received: noise_std={noise_std}"
-            )
+        rule = (
+            "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, or None to divide by the "
+            "residual's norm"
+        )
+        noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)
+        scale = check_number("scale", scale)
         self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
         self.noise_std, self.scale = noise_std, scale
 

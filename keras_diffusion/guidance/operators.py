@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.checks import check_array, check_number, check_whole
 
 
 class LinearOperator:
@@ -46,7 +47,7 @@ class MaskOperator(LinearOperator):
     """
 
     def __init__(self, mask):
-        mask = np.asarray(mask)
+        mask = check_array("mask", mask)
         if not np.isin(mask, (0, 1)).all():
             values = np.unique(mask)[:5].tolist()
             raise ValueError(f"A mask is 1 where the sample is measured and 0 where it is not. Received: mask with values {values}")
@@ -79,9 +80,7 @@ class AveragePoolOperator(LinearOperator):
     """
 
     def __init__(self, size):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"`size` counts positions and must be an integer of at least 1. Received: size={size!r}")
-        self.size = size
+        self.size = check_whole("size", size, 1, rule="`size` counts positions and must be an integer of at least 1")
 
     def __call__(self, x):
         axes = x.shape[1:-1]
@@ -119,7 +118,7 @@ class MatrixOperator(LinearOperator):
     """
 
     def __init__(self, matrix, sample_shape=None):
-        matrix = np.asarray(matrix, "float64")
+        matrix = check_array("matrix", matrix, "float64")
         if matrix.ndim != 2:
             raise ValueError(f"A matrix has two axes, measurements and numbers of a sample. Received: matrix of shape {matrix.shape}")
         self.matrix, self.sample_shape = matrix, (matrix.shape[1],) if sample_shape is None else tuple(sample_shape)
@@ -151,5 +150,4 @@ def check_problem(operator, noise_std):
             "This method solves with the measurement's operator, which must be a `LinearOperator`. "
             f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or DPS for any function"
         )
-    if not noise_std >= 0:
-        raise ValueError(f"`noise_std` is a standard deviation and must not be negative. Received: noise_std={noise_std}")
+    check_number("noise_std", noise_std, 0, rule="`noise_std` is a standard deviation and must not be negative")

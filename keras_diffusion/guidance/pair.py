@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_diffusion import predictors
 from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
+from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
@@ -43,11 +44,10 @@ class PairGuidance(Denoiser):
     """
 
     def __init__(self, conditional, unconditional, scale, interval=None, rescale=None, predictor="x0"):
-        low, high = interval or (0.0, math.inf)
-        if not 0 <= low < high:
-            raise ValueError(f"A guidance interval is a range of σ/α with 0 <= low < high. Received: interval={interval}")
-        if rescale is not None and not 0 <= rescale <= 1:
-            raise ValueError(f"`rescale` is a share and must lie in [0, 1], or be None for none. Received: rescale={rescale}")
+        low, high = (0.0, math.inf) if interval is None else _range_of(interval)
+        check_number("rescale", rescale, 0, 1, rule="`rescale` is a share and must lie in [0, 1], or be None for none", optional=True)
+        if not ops.is_tensor(scale):
+            scale = check_number("scale", scale)
         self.conditional, self.unconditional, self.scale, self.interval = conditional, unconditional, scale, (low, high)
         self.rescale, self.predictor = rescale, predictors.get(predictor)
 
@@ -87,3 +87,14 @@ def rescaled(guided, conditional, share):
     # A sample without contrast has no scale: it stays as it is.
     factor = ops.where(std > 0, wanted / ops.where(std > 0, std, 1.0), 1.0)
     return share * factor * guided + (1.0 - share) * guided
+
+
+def _range_of(interval):
+    """A guidance interval as a pair of floats."""
+    rule = "A guidance interval is a range of σ/α with 0 <= low < high"
+    if not isinstance(interval, (list, tuple)) or len(interval) != 2:
+        raise ValueError(f"{rule}. Received: interval={shown(interval)}")
+    low, high = (check_number("interval", number, rule=rule, finite=False) for number in interval)
+    if not 0 <= low < high:
+        raise ValueError(f"{rule}. Received: interval={shown(interval)}")
+    return low, high

@@ -10,6 +10,7 @@ self-attention is not changed by it. Together with classifier-free guidance it g
 which takes three evaluations; around the guided denoiser it would take four.
 """
 
+from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.core.memory import recall, remembered
 from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
@@ -42,7 +43,7 @@ class PerturbedAttention(ClassifierFreeGuidance):
     """
 
     def __init__(self, denoiser, scale, blocks=None, interval=None):
-        super().__init__(denoiser, PerturbedDenoiser(denoiser, blocks), 1.0 + scale, interval)
+        super().__init__(denoiser, PerturbedDenoiser(denoiser, blocks), 1.0 + check_number("scale", scale), interval)
 
 
 class PerturbedDenoiser(Denoiser):
@@ -64,7 +65,10 @@ def _selection(blocks, denoiser):
         return lambda name: True
     if callable(blocks):
         return blocks
-    blocks = {blocks} if isinstance(blocks, str) else set(blocks)
+    blocks = [blocks] if isinstance(blocks, str) else blocks
+    if not isinstance(blocks, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in blocks):
+        raise ValueError(f"`blocks` is a name of an attention block, a list of them, a function, or None. Received: blocks={shown(blocks)}")
+    blocks = set(blocks)
     networks = [part.network for part in denoiser.parts() if isinstance(part, NetworkDenoiser)]
     known = {layer.name for network in networks for layer in network._flatten_layers() if isinstance(layer, _BLOCKS)}
     if not blocks <= known:

@@ -10,6 +10,7 @@ the same for all x_t.
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 from keras_diffusion.guidance.operators import check_problem
@@ -35,8 +36,8 @@ class PiGDM(Denoiser):
 
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, data_std=1.0, scale=1.0):
         check_problem(operator, noise_std)
-        if not data_std > 0:
-            raise ValueError(f"`data_std` is the standard deviation of the data and must be positive. Received: data_std={data_std}")
+        rule = "`data_std` is the standard deviation of the data and must be positive"
+        data_std, scale = check_number("data_std", data_std, above=0, rule=rule), check_number("scale", scale)
         self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
         self.noise_std, self.data_std, self.scale = noise_std, data_std, scale
 

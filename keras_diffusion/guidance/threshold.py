@@ -5,6 +5,7 @@ Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε, or keep the 
 
 from keras import ops
 
+from keras_diffusion.core.checks import check_flag, check_number
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
 
@@ -22,9 +23,9 @@ class StaticThreshold(Denoiser):
     """
 
     def __init__(self, denoiser, limit=1.0, keep_eps=False):
-        if not limit > 0:
-            raise ValueError(f"`limit` is the largest magnitude of a sample and must be positive. Received: limit={limit}")
-        self.denoiser, self.limit, self.keep_eps = denoiser, limit, keep_eps
+        rule = "`limit` is the largest magnitude of a sample and must be positive"
+        self.denoiser, self.limit = denoiser, check_number("limit", limit, above=0, rule=rule)
+        self.keep_eps = check_flag("keep_eps", keep_eps)
 
     def __call__(self, x, level):
         prediction = self.denoiser(x, level)
@@ -49,6 +50,9 @@ class DynamicThreshold(Denoiser):
     """
 
     def __init__(self, denoiser, quantile=0.995, limit=1.0, ceiling=None, keep_eps=False):
+        for name, value in (("quantile", quantile), ("limit", limit), ("ceiling", ceiling)):
+            check_number(name, value, optional=name == "ceiling")
+        check_flag("keep_eps", keep_eps)
         if not 0 < quantile <= 1 or not limit > 0 or (ceiling is not None and not ceiling >= limit):
             raise ValueError(
                 "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "

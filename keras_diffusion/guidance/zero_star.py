@@ -11,6 +11,7 @@ perfect network has no use for s.
 from keras import ops
 
 from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 
@@ -32,9 +33,8 @@ class CFGZeroStarGuidance(PairGuidance):
 
     def __init__(self, conditional, unconditional, scale, zero_init=0.0, interval=None, rescale=None, predictor="velocity"):
         super().__init__(conditional, unconditional, scale, interval, rescale, predictor)
-        if not 0 <= zero_init <= 1:
-            raise ValueError(f"`zero_init` is a share of the way and must lie in [0, 1]. Received: zero_init={zero_init}")
-        self.zero_init = zero_init
+        rule = "`zero_init` is a share of the way and must lie in [0, 1]"
+        self.zero_init = check_number("zero_init", zero_init, 0, 1, rule=rule)
 
     def combine(self, conditional, unconditional, x, level):
         product, square = (ops.sum(y * unconditional, axis=sample_axes(x), keepdims=True) for y in (conditional, unconditional))

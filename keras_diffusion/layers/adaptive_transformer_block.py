@@ -12,6 +12,7 @@ Reference: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2
 import keras
 from keras import ops
 
+from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.attention import Attention
 from keras_diffusion.layers.options import activation_config, check_dropout, dense, get_activation
@@ -68,7 +69,7 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
         }
         self.attention = Attention(**self.attention_options, name="attention", dtype=self.dtype_policy)
         # See ResidualBlock: a generator with a name of its own.
-        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
 
     def build(self, x_shape, embedding_shape):
         channels = x_shape[-1]

@@ -41,7 +41,7 @@ class FlaxFourierEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, dim, stream="partitionable", **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         if not isinstance(dim, int) or dim < 2 or dim % 2:
             raise ValueError(f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}")
         if stream not in JAX_STREAMS:

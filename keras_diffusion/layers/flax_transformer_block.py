@@ -25,6 +25,7 @@ came in, it was padded with zeros to the image's width and token w was the only 
 import keras
 from keras import ops
 
+from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
@@ -115,7 +116,7 @@ class FlaxTransformerBlock(keras.layers.Layer):
         self.explicitly_add_residual, self.residual, self.attention_over = explicitly_add_residual, residual, attention_over
         self.norm_epsilon, self.flash_attention, self.zero_init = norm_epsilon, flash_attention, zero_init
         self.dropout, self.seed, self.remat = dropout, seed, remat
-        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
 
     def build(self, x_shape, context_shape=None):
         self._check_context(context_shape)

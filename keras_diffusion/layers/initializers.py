@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
 
 _ZERO_KERNELS = contextvars.ContextVar("zero_kernels", default=False)
@@ -30,7 +31,7 @@ class HostInitializer(keras.initializers.Initializer):
 
     def __init__(self, seed=None):
         self.init_seed = seed
-        self.seed = random.randrange(1, 10**9) if seed is None else seed
+        self.seed = random.randrange(1, 10**9) if seed is None else check_seed(seed)
 
     def __call__(self, shape, dtype=None):
         dtype = keras.backend.standardize_dtype(dtype)

@@ -45,7 +45,7 @@ class NoiseMap(keras.layers.Layer):
 
     def __init__(self, dim, max_frequency=1000.0, **kwargs):
         # float32 whatever the network's precision: bfloat16 cannot tell 0.999 from 1.
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         if not isinstance(dim, int) or dim < 4 or dim % 2:
             raise ValueError(f"Half of a noise map's channels are sines: `dim` must be an even integer ≥ 4. Received: dim={dim!r}")
         if not max_frequency > 1:

@@ -47,7 +47,7 @@ class Normalizer(keras.layers.Layer):
     """
 
     def __init__(self, mean, variance, value_range=(0.0, 1.0), **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         mean, variance = np.asarray(mean, "float32"), np.asarray(variance, "float32")
         if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(variance)) and np.all(variance >= 0)):
             raise ValueError(f"A normalizer needs finite means and variances ≥ 0. Received: mean={mean}, variance={variance}")

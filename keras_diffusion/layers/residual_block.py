@@ -18,6 +18,7 @@ models beat GANs", arXiv:2105.05233, section 3.1 ("scale_shift", there adaptive 
 import keras
 from keras import ops
 
+from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import first_kernel
 from keras_diffusion.layers.options import (
@@ -106,7 +107,7 @@ class ResidualBlock(keras.layers.Layer):
         self.separable, self.remat = separable, remat
         self.resample, self.output_scale = resample, output_scale
         # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
-        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
 
     def build(self, x_shape, embedding_shape=None):
         channels, rank = x_shape[-1], len(x_shape) - 2

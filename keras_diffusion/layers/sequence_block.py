@@ -7,6 +7,7 @@ recomputation do not mix, so the masks of dropout are drawn outside of what is r
 import keras
 from keras import ops
 
+from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.layers.options import check_dropout, unbuilt_dense
 
 
@@ -26,7 +27,7 @@ class SequenceBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         check_dropout(dropout)
         self.dropout, self.remat, self.seed = dropout, remat, seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout > 0 else None
+        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed)) if dropout > 0 else None
 
     def step(self, x, first, second, *others):
         """One pass; `first` and `second` are what the outputs of its two branches are multiplied by."""

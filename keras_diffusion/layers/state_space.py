@@ -55,7 +55,7 @@ class StateSpace(keras.layers.Layer):
     """
 
     def __init__(self, state_dim=64, reverse=False, seed=None, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         self.state_dim, self.reverse, self.seed = state_dim, reverse, seed
 
     def build(self, u_shape):

@@ -12,6 +12,7 @@ Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.
 import keras
 from keras import ops
 
+from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
 
@@ -57,7 +58,7 @@ class TemporalConvolution(keras.layers.Layer):
         self.activation = get_activation(activation)
         self.dropout, self.zero_init, self.seed, self.remat = dropout, zero_init, seed, remat
         # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
-        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
 
     def build(self, x_shape):
         channels = x_shape[-1]

@@ -22,6 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_flag, check_number, check_whole
+from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
@@ -55,10 +57,10 @@ class FourierEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, dim, scale=1.0, seed=0, log=False, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         _check_even(dim)
         _check_positive("scale", scale)
-        self.dim, self.scale, self.seed, self.log = dim, scale, seed, log
+        self.dim, self.scale, self.seed, self.log = dim, scale, check_seed(seed), check_flag("log", log)
 
     def build(self, input_shape):
         self.frequencies = self.add_weight(
@@ -67,7 +69,8 @@ class FourierEmbedding(keras.layers.Layer):
 
     def _draw(self, shape, dtype=None):
         # RandomState: NumPy promises never to change its stream, which it doesn't for newer generators.
-        drawn = self.scale * np.random.RandomState(self.seed).standard_normal(shape)
+        seed = self.seed if self.seed < 2**32 else [self.seed & 0xFFFFFFFF, self.seed >> 32]
+        drawn = self.scale * np.random.RandomState(seed).standard_normal(shape)
         return ops.convert_to_tensor(drawn if dtype == "float64" else drawn.astype("float32"), dtype)
 
     def call(self, noise_level):
@@ -108,7 +111,7 @@ class SinusoidalEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, dim, max_period=10000.0, scale=1.0, cos_first=False, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         _check_even(dim)
         _check_positive("max_period", max_period)
         _check_positive("scale", scale)
@@ -177,10 +180,10 @@ class TimeProjection(keras.layers.Layer):
 
 
 def _check_even(dim):
-    if not isinstance(dim, int) or dim < 2 or dim % 2:
-        raise ValueError(f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}")
+    rule = "An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2"
+    if check_whole("dim", dim, 2, rule=rule) % 2:
+        raise ValueError(f"{rule}. Received: dim={dim!r}")
 
 
 def _check_positive(name, value):
-    if not value > 0:
-        raise ValueError(f"`{name}` must be > 0. Received: {name}={value!r}")
+    check_number(name, value, above=0, rule=f"`{name}` must be > 0")

@@ -11,7 +11,7 @@ from keras import ops
 from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
 from keras_diffusion.core.devices import BatchPlacement
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.core.noise import check_seed
+from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import progress_bar
@@ -118,7 +118,7 @@ class LikelihoodMixin:
         seed, data = check_seed(seed), np.asarray(data)
         if data.dtype == np.uint8:
             data = data if data.ndim > len(self.sample_shape) else data[None]
-            noise = [np.random.Generator(np.random.Philox(key=[seed, i])).random(image.shape) for i, image in enumerate(data)]
+            noise = [philox(seed, i).random(image.shape) for i, image in enumerate(data)]
             data = ((data + np.stack(noise) - 0.5) / 127.5 - 1.0).astype("float32")
         nats = self.log_likelihood(data, conditions, seed=seed, **options)
         dims = math.prod(self._sizes_known(data))

@@ -7,6 +7,7 @@ Written as a row of (x0, ε), F is v-prediction with the sign turned and the dat
 
 from keras import ops
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 
 
@@ -25,9 +26,8 @@ class EDMPredictor(Predictor):
 
     def __init__(self, sigma_data=0.5, condition="c_noise", timesteps=1000, **kwargs):
         super().__init__(condition, timesteps, **kwargs)
-        if not sigma_data > 0:
-            raise ValueError(f"`sigma_data` is a standard deviation and must be positive. Received: sigma_data={sigma_data}")
-        self.sigma_data = sigma_data
+        rule = "`sigma_data` is a standard deviation and must be positive"
+        self.sigma_data = check_number("sigma_data", sigma_data, above=0, rule=rule)
 
     def row(self, alpha, sigma):
         scale = self.input_scale(alpha, sigma)

@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.core import gaussian
+from keras_diffusion.core.checks import check_choice, check_whole
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import Registry
 
@@ -62,11 +63,10 @@ class Predictor(keras.layers.Layer):
     """
 
     def __init__(self, condition="c_noise", timesteps=1000, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
-        if condition not in _CONDITIONS:
-            known = ", ".join(_CONDITIONS)
-            raise ValueError(f"`condition` names what the network is told of the noise level: {known}. Received: condition={condition!r}")
-        self.condition, self.timesteps = condition, timesteps
+        super().__init__(**solver_layer_options(kwargs, self))
+        rule = f"`condition` names what the network is told of the noise level: {', '.join(_CONDITIONS)}"
+        self.condition = check_choice("condition", condition, tuple(_CONDITIONS), rule)
+        self.timesteps = check_whole("timesteps", timesteps, 1)
         self.built = True
 
     def row(self, alpha, sigma):

@@ -23,6 +23,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core import noise as noise_sources
+from keras_diffusion.core.checks import check_choice, check_number, check_whole
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.memory import initial_memories, recall, remembered, remembering
 from keras_diffusion.core.precision import solver_dtype
@@ -74,16 +75,17 @@ class AdaptiveSampler(Sampler):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if order not in self.orders:
-            raise ValueError(f"`order` must be one of {', '.join(map(str, self.orders))}. Received: order={order!r}")
+        order = check_choice("order", order, self.orders, f"`order` must be one of {', '.join(map(str, self.orders))}")
+        given = {"rtol": rtol, "atol": atol, "h_init": h_init}
+        numbers = [check_number(name, value) for name, value in given.items()]
+        max_steps = check_whole("max_steps", max_steps)
         if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
             raise ValueError(f"Tolerances must not be negative, and one must be positive. Received: rtol={rtol}, atol={atol}")
         if not (h_init > 0 and max_steps >= 1):
             raise ValueError(f"The first step and the number of steps must be positive. Received: h_init={h_init}, max_steps={max_steps}")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` is the share of ancestral noise and must lie in [0, 1]. Received: eta={eta}")
-        self.order, self.rtol, self.atol, self.h_init, self.max_steps = order, rtol, atol, h_init, max_steps
-        self.eta, self.s_noise = eta, s_noise
+        eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of ancestral noise and must lie in [0, 1]")
+        self.order, (self.rtol, self.atol, self.h_init), self.max_steps = order, numbers, max_steps
+        self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
         self.controller = PIDController(pcoeff, icoeff, dcoeff, accept_safety)
         self.evaluations_per_step = order
         self.noises_per_step = 1 if eta else 0

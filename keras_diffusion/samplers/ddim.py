@@ -8,6 +8,7 @@ posterior q(x_s | x_t, x0): DDPM's ancestral sampling, which k-diffusion calls E
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
@@ -19,11 +20,11 @@ class DDIMSampler(Sampler):
     One evaluation and one draw per step; order 1 for η = 0.
 
     Args:
-        eta: η ≥ 0; 0 is deterministic, 1 is ancestral. Default 0.
+        eta: η in [0, 1]; 0 is deterministic, 1 is ancestral. Default 0.
         s_noise: factor on the fresh noise, a correction for denoisers that remove too much. Default 1.
 
     Raises:
-        ValueError: negative `eta`, or one so large that c would exceed σ_s (at plan time).
+        ValueError: `eta` outside [0, 1]: above, the fresh noise could exceed that of the level it leads to.
 
     Reference:
         Song et al. 2021, arXiv:2010.02502, eq. 12 and 16.
@@ -34,19 +35,12 @@ class DDIMSampler(Sampler):
 
     def __init__(self, eta=0.0, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not eta >= 0:
-            raise ValueError(f"`eta` is a share of fresh noise and must not be negative. Received: eta={eta}")
-        self.eta, self.s_noise = eta, s_noise
+        self.eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of fresh noise in a step and must lie in [0, 1]")
+        self.s_noise = check_number("s_noise", s_noise, 0)
 
     def plan(self, levels, schedule=None):
         _, _, alpha_s, sigma_s = pairs(levels)
         fresh = self.eta * ancestral_std(levels)
-        if np.any(fresh > sigma_s * (1 + 1e-12)):
-            excess = np.max(fresh / np.maximum(sigma_s, 1e-300))
-            raise ValueError(
-                "The fresh noise of a step cannot exceed the noise of the level it leads to. "
-                f"Received: eta={self.eta}, with which it would be up to {excess:.3g} times as much. Take an eta of at most 1."
-            )
         return {"x0": alpha_s, "eps": np.sqrt(np.maximum(sigma_s**2 - fresh**2, 0.0)), "noise": self.s_noise * fresh}
 
     def step(self, denoise, x, row, state, noise):
@@ -72,9 +66,8 @@ class DDPMSampler(DDIMSampler):
 
     def __init__(self, variance="fixed_small", s_noise=1.0, **kwargs):
         super().__init__(eta=1.0, s_noise=s_noise, **kwargs)
-        if variance not in ("fixed_small", "fixed_large"):
-            raise ValueError(f"`variance` must be 'fixed_small' or 'fixed_large'. Received: variance={variance!r}")
-        self.variance = variance
+        rule = "`variance` must be 'fixed_small' or 'fixed_large'"
+        self.variance = check_choice("variance", variance, ("fixed_small", "fixed_large"), rule)
 
     def plan(self, levels, schedule=None):
         plan = super().plan(levels, schedule)

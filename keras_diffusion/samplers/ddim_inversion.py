@@ -14,6 +14,7 @@ not where the noise is low.)
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_whole
 from keras_diffusion.samplers.grids import pairs, upwards
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
@@ -52,12 +53,9 @@ class DDIMInversionSampler(Sampler):
 
     def __init__(self, iterations=1, prediction="epsilon", **kwargs):
         super().__init__(**kwargs)
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"`iterations` counts evaluations per step and must be an integer of at least 1. Received: {iterations=}")
-        if prediction not in _ROWS:
-            raise ValueError(f"`prediction` must be one of {', '.join(_ROWS)}. Received: prediction={prediction!r}")
-        self.iterations, self.prediction = iterations, prediction
-        self.evaluations_per_step = iterations
+        rule = "`iterations` counts evaluations per step and must be an integer of at least 1"
+        self.iterations = self.evaluations_per_step = check_whole("iterations", iterations, 1, rule=rule)
+        self.prediction = check_choice("prediction", prediction, tuple(_ROWS), f"`prediction` must be one of {', '.join(_ROWS)}")
 
     def check(self, levels):
         return upwards(levels)

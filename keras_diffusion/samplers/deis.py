@@ -10,6 +10,7 @@ A step from pure noise (α = 0) is of first order, and ε there, infinitely far 
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_flag
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order, exponential_moments, known_nodes, quadrature_weights
 from keras_diffusion.samplers.sampler import SAMPLERS
@@ -39,7 +40,7 @@ class DEISSampler(MultistepSampler):
 
     def __init__(self, order=2, lower_order_final=True, **kwargs):
         super().__init__(**kwargs)
-        self.order, self.lower_order_final = check_order(order, 3), lower_order_final
+        self.order, self.lower_order_final = check_order(order, 3), check_flag("lower_order_final", lower_order_final)
         self.remembered = self.order - 1
 
     def plan(self, levels, schedule=None):

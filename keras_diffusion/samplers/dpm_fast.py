@@ -13,6 +13,7 @@ With η > 0 a step and its stages go down to less noise than wanted, and the res
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.dpm_singlestep import SingleStepSampler, combinations
 from keras_diffusion.samplers.sampler import SAMPLERS
@@ -42,9 +43,8 @@ class DPMFastSampler(SingleStepSampler):
 
     def __init__(self, eta=0.0, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` is the share of ancestral noise and must lie in [0, 1]. Received: eta={eta}")
-        self.eta, self.s_noise = eta, s_noise
+        eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of ancestral noise and must lie in [0, 1]")
+        self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
         self.noises_per_step = 1 if eta else 0
 
     def stages(self, levels):

@@ -23,6 +23,7 @@ of lower order: only after a row of order k does it have the order of the method
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 ALGORITHMS = ("dpmpp", "dpm")
@@ -92,18 +93,15 @@ class DPMSingleStepSampler(SingleStepSampler):
 
     def __init__(self, order=2, algorithm="dpmpp", solver_type="midpoint", lower_order_final=True, eta=0.0, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        if order not in (1, 2, 3):
-            raise ValueError(f"`order` must be 1, 2 or 3. Received: order={order!r}")
-        if algorithm not in ALGORITHMS:
-            raise ValueError(f"`algorithm` must be 'dpmpp' or 'dpm'. Received: algorithm={algorithm!r}")
-        if solver_type not in ("midpoint", "heun"):
-            raise ValueError(f"`solver_type` must be 'midpoint' or 'heun'. Received: solver_type={solver_type!r}")
-        if not eta >= 0:
-            raise ValueError(f"`eta` is a share of fresh noise and must not be negative. Received: eta={eta}")
+        order = check_choice("order", order, (1, 2, 3), "`order` must be 1, 2 or 3")
+        check_choice("algorithm", algorithm, tuple(ALGORITHMS), "`algorithm` must be 'dpmpp' or 'dpm'")
+        check_choice("solver_type", solver_type, ("midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'")
+        check_flag("lower_order_final", lower_order_final)
+        eta = check_number("eta", eta, 0, rule="`eta` is a share of fresh noise and must not be negative")
         if eta and algorithm == "dpm":
             raise ValueError(f"The SDE is solved in x0. Received: eta={eta} with algorithm='dpm'. Take algorithm='dpmpp', or eta=0.")
         self.order, self.algorithm, self.solver_type, self.lower_order_final = order, algorithm, solver_type, lower_order_final
-        self.eta, self.s_noise = eta, s_noise
+        self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
         self.noises_per_step = 1 if eta else 0
 
     def stages(self, levels):

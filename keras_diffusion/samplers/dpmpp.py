@@ -17,6 +17,7 @@ D₁ and D₂ are h·x0′ and h²·x0″/2 by divided differences. As x_t = α_
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order, noisy_scales
 from keras_diffusion.samplers.sampler import SAMPLERS
 
@@ -49,10 +50,10 @@ class DPMppSampler(MultistepSampler):
 
     def __init__(self, order=2, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
         super().__init__(**kwargs)
-        if solver_type not in (None, "midpoint", "heun"):
-            raise ValueError(f"`solver_type` must be 'midpoint' or 'heun'. Received: solver_type={solver_type!r}")
+        check_choice("solver_type", solver_type, (None, "midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'")
         self.order, self.solver_type = check_order(order, 3), solver_type
-        self.reference_compatible, self.lower_order_final = reference_compatible, lower_order_final
+        self.reference_compatible = check_flag("reference_compatible", reference_compatible)
+        self.lower_order_final = check_flag("lower_order_final", lower_order_final)
         self.remembered = self.order - 1
         self.eta, self.s_noise = 0.0, 1.0
 
@@ -112,9 +113,8 @@ class DPMppSDESampler(DPMppSampler):
 
     def __init__(self, order=2, eta=1.0, s_noise=1.0, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
         super().__init__(order, solver_type, reference_compatible, lower_order_final, **kwargs)
-        if not eta >= 0:
-            raise ValueError(f"`eta` is a share of fresh noise and must not be negative. Received: eta={eta}")
-        self.eta, self.s_noise = eta, s_noise
+        eta = check_number("eta", eta, 0, rule="`eta` is a share of fresh noise and must not be negative")
+        self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
 
     def get_config(self):
         return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}

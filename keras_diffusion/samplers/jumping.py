@@ -11,6 +11,7 @@ its table.
 import keras
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.tables import rows_of
@@ -34,7 +35,7 @@ class JumpingSampler(Sampler):
 
     def __init__(self, sampler, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.sampler, self.s_noise = SAMPLERS.get(sampler), s_noise
+        self.sampler, self.s_noise = SAMPLERS.get(sampler), check_number("s_noise", s_noise, 0)
         inner = self.sampler
         if inner.ascends or isinstance(inner, JumpingSampler) or type(inner).run is not Sampler.run:
             raise ValueError(

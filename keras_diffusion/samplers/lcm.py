@@ -9,6 +9,7 @@ noise drawn anew; with an ordinary denoiser it is a poor sampler. `denoisers/con
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
@@ -50,9 +51,8 @@ class ConsistencySampler(LCMSampler):
 
     def __init__(self, sigma_min=0.002, **kwargs):
         super().__init__(**kwargs)
-        if not sigma_min >= 0:
-            raise ValueError(f"`sigma_min` is the σ/α of clean samples and must not be negative. Received: sigma_min={sigma_min}")
-        self.sigma_min = sigma_min
+        rule = "`sigma_min` is the σ/α of clean samples and must not be negative"
+        self.sigma_min = check_number("sigma_min", sigma_min, 0, rule=rule)
 
     def get_config(self):
         return {**super().get_config(), "sigma_min": self.sigma_min}

@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
+from keras_diffusion.core.checks import check_text
 from keras_diffusion.core.memory import initial_memories
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
@@ -95,7 +96,7 @@ class ProbabilityFlow(Sampler):
 
     def __init__(self, method="rk4", **kwargs):
         super().__init__(**kwargs)
-        self.name_of_method, self.method = method, SAMPLERS.get(method)
+        self.name_of_method, self.method = check_text("method", method), SAMPLERS.get(method)
         if not isinstance(self.method, RungeKuttaSampler) or self.method.noises_per_step:
             raise ValueError(
                 f"`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method={method!r}"

@@ -20,6 +20,7 @@ The methods differ in what they take for a polynomial, and in which variable: ε
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_choice
 from keras_diffusion.samplers.sampler import Sampler
 
 # Weights of the last values of a function for its mean over the next stretch of an even grid.
@@ -60,10 +61,8 @@ class MultistepSampler(Sampler):
 
 def check_order(order, highest, name="order"):
     """`order` as an int from 1 to `highest`."""
-    if order not in range(1, highest + 1):
-        numbers = ", ".join(str(k) for k in range(1, highest))
-        raise ValueError(f"`{name}` must be {numbers} or {highest}. Received: {name}={order!r}")
-    return int(order)
+    numbers = ", ".join(str(k) for k in range(1, highest))
+    return check_choice(name, order, range(1, highest + 1), f"`{name}` must be {numbers} or {highest}")
 
 
 def noisy_scales(levels, eta, predict_x0):

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_number
+
 
 class PIDController:
     """Step lengths from errors:  h ← h·(1 + atan(e₀^β₀·e₁^β₁·e₂^β₂ − 1)),  e = 1/error of this trial and of the last two that counted.
@@ -18,7 +20,10 @@ class PIDController:
     """
 
     def __init__(self, pcoeff=0.0, icoeff=1.0, dcoeff=0.0, accept_safety=0.81):
-        self.pcoeff, self.icoeff, self.dcoeff, self.accept_safety = pcoeff, icoeff, dcoeff, accept_safety
+        self.pcoeff, self.icoeff, self.dcoeff = (
+            check_number(name, value) for name, value in (("pcoeff", pcoeff), ("icoeff", icoeff), ("dcoeff", dcoeff))
+        )
+        self.accept_safety = check_number("accept_safety", accept_safety, above=0)
 
     def exponents(self, order):
         """β₀, β₁, β₂ for a method of the given order: array (3,)."""

@@ -15,6 +15,7 @@ The first steps take several evaluations, so a row of the table is one evaluatio
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_flag
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.ipndm import transfer
@@ -48,7 +49,7 @@ class PNDMSampler(Sampler):
 
     def __init__(self, skip_prk_steps=False, **kwargs):
         super().__init__(**kwargs)
-        self.skip_prk_steps = skip_prk_steps
+        self.skip_prk_steps = check_flag("skip_prk_steps", skip_prk_steps)
 
     def plan(self, levels, schedule=None):
         starting = (_TRAPEZOID if self.skip_prk_steps else _RUNGE_KUTTA,) * self._starting_steps(levels)

@@ -13,6 +13,7 @@ then and comes down again; noising both parts together and denoising them togeth
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_whole
 from keras_diffusion.core.memory import parts_of
 from keras_diffusion.samplers.jumping import JumpingSampler
 from keras_diffusion.samplers.sampler import SAMPLERS
@@ -43,10 +44,10 @@ class RePaintSampler(JumpingSampler):
 
     def __init__(self, sampler="ddpm", jump_length=10, resamplings=10, s_noise=1.0, **kwargs):
         super().__init__(sampler, s_noise, **kwargs)
-        for name, value in (("jump_length", jump_length), ("resamplings", resamplings)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"`{name}` counts steps or walks and must be an integer of at least 1. Received: {name}={value!r}")
-        self.jump_length, self.resamplings = int(jump_length), int(resamplings)
+        self.jump_length, self.resamplings = (
+            check_whole(name, value, 1, rule=f"`{name}` counts steps or walks and must be an integer of at least 1")
+            for name, value in (("jump_length", jump_length), ("resamplings", resamplings))
+        )
         self.noises_per_step += 1
 
     def pieces(self, levels, schedule):

@@ -7,6 +7,7 @@ the SDE's in total, and the discretization error as small as the ODE's.
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.jumping import JumpingSampler
@@ -38,13 +39,9 @@ class RestartSampler(JumpingSampler):
 
     def __init__(self, sampler="heun", restarts=((0.06, 0.3, 2, 2),), s_noise=1.0, **kwargs):
         super().__init__(sampler, s_noise, **kwargs)
-        for restart in restarts:
-            if len(restart) != 4 or not 0 < restart[0] < restart[1] or not all(float(n).is_integer() and n >= 1 for n in restart[2:]):
-                raise ValueError(
-                    "A restart is (low, high, repeats, steps) with 0 < low < high, in σ/α, and two integers of at least 1. "
-                    f"Received: restart={restart}"
-                )
-        self.restarts = tuple((float(low), float(high), int(repeats), int(steps)) for low, high, repeats, steps in restarts)
+        if not isinstance(restarts, (list, tuple)):
+            raise ValueError(f"`restarts` is a list of (low, high, repeats, steps). Received: restarts={shown(restarts)}")
+        self.restarts = tuple(_checked(restart) for restart in restarts)
 
     def pieces(self, levels, schedule):
         with np.errstate(divide="ignore"):
@@ -73,3 +70,14 @@ class RestartSampler(JumpingSampler):
 
     def get_config(self):
         return {**super().get_config(), "restarts": [list(restart) for restart in self.restarts]}
+
+
+def _checked(restart):
+    numbers = [check_number("restart", value) for value in restart] if isinstance(restart, (list, tuple)) else []
+    if len(numbers) != 4 or not 0 < numbers[0] < numbers[1] or not all(n.is_integer() and n >= 1 for n in numbers[2:]):
+        raise ValueError(
+            "A restart is (low, high, repeats, steps) with 0 < low < high, in σ/α, and two integers of at least 1. "
+            f"Received: restart={shown(restart)}"
+        )
+    low, high, repeats, steps = numbers
+    return low, high, int(repeats), int(steps)

@@ -15,6 +15,7 @@ EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
@@ -45,13 +46,16 @@ class RungeKuttaSampler(Sampler):
 
     def __init__(self, s_churn=0.0, s_tmin=0.0, s_tmax=float("inf"), s_noise=1.0, coordinate="auto", **kwargs):
         super().__init__(**kwargs)
+        finite = {"s_churn": s_churn, "s_tmin": s_tmin, "s_noise": s_noise}
+        numbers = [check_number(name, value) for name, value in finite.items()]
+        check_number("s_tmax", s_tmax, finite=False)
         if not s_churn >= 0 or not 0 <= s_tmin <= s_tmax:
             raise ValueError(
                 f"Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. Received: s_churn={s_churn}, s_tmin={s_tmin}, s_tmax={s_tmax}"
             )
-        if coordinate not in ("auto", "sigma", "flow"):
-            raise ValueError(f"`coordinate` must be 'auto', 'sigma' or 'flow'. Received: coordinate={coordinate!r}")
-        self.s_churn, self.s_tmin, self.s_tmax, self.s_noise, self.coordinate = s_churn, s_tmin, s_tmax, s_noise, coordinate
+        check_choice("coordinate", coordinate, ("auto", "sigma", "flow"), "`coordinate` must be 'auto', 'sigma' or 'flow'")
+        check_number("s_noise", s_noise, 0)
+        (self.s_churn, self.s_tmin, self.s_noise), self.s_tmax, self.coordinate = numbers, float(s_tmax), coordinate
         self.evaluations_per_step = len(self.b)
         self.noises_per_step = 1 if s_churn else 0
 

@@ -13,6 +13,7 @@ which row i adds, carried on, to its weights of the past (see `unipc`).
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import (
     MultistepSampler,
@@ -64,12 +65,17 @@ class SASolverSampler(MultistepSampler):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_number("tau", tau)
+        for name, value in (("tau_start", tau_start), ("tau_end", tau_end)):
+            check_number(name, value, finite=False)
         if not tau >= 0 or not 0 <= tau_end <= tau_start:
             raise ValueError(f"SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: {tau=}, {tau_start=}, {tau_end=}")
         self.predictor_order = check_order(predictor_order, 4, "predictor_order")
-        self.corrector_order = check_order(corrector_order, 4, "corrector_order") if corrector_order else 0
-        self.tau, self.tau_start, self.tau_end = tau, tau_start, tau_end
-        self.predict_x0, self.lower_order_final = predict_x0, lower_order_final
+        rule = "`corrector_order` must be 1, 2, 3 or 4, or 0 for none"
+        self.corrector_order = check_choice("corrector_order", corrector_order, range(5), rule)
+        self.tau, self.tau_start, self.tau_end = float(tau), float(tau_start), float(tau_end)
+        self.predict_x0 = check_flag("predict_x0", predict_x0)
+        self.lower_order_final = check_flag("lower_order_final", lower_order_final)
         self.remembered = self.predictor_order if self.corrector_order else self.predictor_order - 1
         self.remembered = max(self.remembered, self.corrector_order - 1)
         self.eta = tau**2

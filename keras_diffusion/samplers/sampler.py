@@ -68,7 +68,7 @@ class Sampler(keras.layers.Layer):
     table_options: tuple[str, ...] = ()  # options that act through the table alone: changing them needs no new program
 
     def __init__(self, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         self.built = True
 
     def plan(self, levels, schedule=None):

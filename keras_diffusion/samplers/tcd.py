@@ -9,6 +9,7 @@ number of steps, so with an ordinary denoiser this is a poor sampler.
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.samplers.ddim import DDIMSampler
 from keras_diffusion.samplers.sampler import SAMPLERS
 
@@ -32,9 +33,8 @@ class TCDSampler(DDIMSampler):
     """
 
     def __init__(self, eta=0.3, s_noise=1.0, **kwargs):
+        check_number("eta", eta, 0, 1, rule="`eta` is the share of a time that is jumped over and must lie in [0, 1]")
         super().__init__(eta, s_noise, **kwargs)
-        if not eta <= 1:
-            raise ValueError(f"`eta` is the share of a time that is jumped over and must lie in [0, 1]. Received: eta={eta}")
 
     def plan(self, levels, schedule=None):
         following = levels.map(lambda v: v[1:])

@@ -16,6 +16,7 @@ order. The step to a clean level is x ← x0.
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
@@ -40,9 +41,8 @@ class TwoStageSampler(Sampler):
 
     def __init__(self, eta=1.0, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` is the share of ancestral noise and must lie in [0, 1]. Received: eta={eta}")
-        self.eta, self.s_noise = eta, s_noise
+        eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of ancestral noise and must lie in [0, 1]")
+        self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
 
     def bends(self, start, down):
         """Factors of (x0′ − x0, ε′ − ε) on the scale of x̂, for σ̂ from `start` to `down`: two arrays (n,)."""
@@ -139,9 +139,8 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
 
     def __init__(self, eta=1.0, s_noise=1.0, r=0.5, **kwargs):
         super().__init__(eta, s_noise, **kwargs)
-        if not 0 < r < 1:
-            raise ValueError(f"`r` places the stage between two levels and must lie in (0, 1). Received: r={r}")
-        self.r = r
+        rule = "`r` places the stage between two levels and must lie in (0, 1)"
+        self.r = check_number("r", r, above=0, below=1, rule=rule)
 
     def bends(self, start, down):
         return super().bends(start, down)[0] / (2.0 * self.r), np.zeros_like(start)

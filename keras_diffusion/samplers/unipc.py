@@ -15,6 +15,7 @@ the next step carries it on (times σ_s/σ_t, or α_s/α_t for ε), to the weigh
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_flag, check_whole, shown
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order
 from keras_diffusion.samplers.sampler import SAMPLERS
@@ -47,12 +48,15 @@ class UniPCSampler(MultistepSampler):
 
     def __init__(self, order=2, solver_type="bh2", lower_order_final=True, predict_x0=True, disable_corrector=(), **kwargs):
         super().__init__(**kwargs)
-        if solver_type not in ("bh1", "bh2"):
-            raise ValueError(f"`solver_type` must be 'bh1' or 'bh2'. Received: solver_type={solver_type!r}")
-        if any(index != int(index) or index < 0 for index in disable_corrector):
-            raise ValueError(f"`disable_corrector` lists steps, counted from 0. Received: disable_corrector={disable_corrector!r}")
-        self.order, self.solver_type, self.lower_order_final = check_order(order, 3), solver_type, lower_order_final
-        self.predict_x0, self.disable_corrector = predict_x0, tuple(int(index) for index in disable_corrector)
+        check_choice("solver_type", solver_type, ("bh1", "bh2"), "`solver_type` must be 'bh1' or 'bh2'")
+        rule = "`disable_corrector` lists steps, counted from 0"
+        if not isinstance(disable_corrector, (list, tuple, range)):
+            raise ValueError(f"{rule}. Received: disable_corrector={shown(disable_corrector)}")
+        for index in disable_corrector:
+            check_whole("disable_corrector", index, 0, rule=rule)
+        self.order, self.solver_type = check_order(order, 3), solver_type
+        self.lower_order_final, self.predict_x0 = check_flag("lower_order_final", lower_order_final), check_flag("predict_x0", predict_x0)
+        self.disable_corrector = tuple(int(index) for index in disable_corrector)
         self.remembered = self.order
 
     def plan(self, levels, schedule=None):

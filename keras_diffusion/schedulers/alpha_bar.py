@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule, betas_from_alpha_bar, check_timesteps
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
 
 class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
     def __init__(self, alpha_bar, timesteps, max_beta, **kwargs):
-        if not 0 < max_beta <= 1:
-            raise ValueError(f"`max_beta` caps the betas and must lie in (0, 1]. Received: max_beta={max_beta}")
+        max_beta = check_number("max_beta", max_beta, above=0, most=1, rule="`max_beta` caps the betas and must lie in (0, 1]")
         super().__init__(betas_from_alpha_bar(alpha_bar, check_timesteps(timesteps), max_beta), **kwargs)
         self.max_beta = max_beta
 
@@ -32,6 +32,7 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, offset=0.008, max_beta=0.999, zero_terminal_snr=False, **kwargs):
+        offset = check_number("offset", offset, 0)
         super().__init__(lambda u: _cosine(u, offset), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
         self.offset = offset
 
@@ -51,8 +52,7 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
-        if not rate > 0:
-            raise ValueError(f"`rate` is the decay of the signal and must be positive. Received: rate={rate}")
+        rate = check_number("rate", rate, above=0, rule="`rate` is the decay of the signal and must be positive")
         super().__init__(lambda u: np.exp(-rate * u), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
         self.rate = rate
 

@@ -8,6 +8,7 @@ neighbouring pixels average the noise away; `shift` multiplies σ/α to make up 
 
 import math
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -30,8 +31,9 @@ class CosineNoiseSchedule(NoiseSchedule):
 
     def __init__(self, shift=1.0, log_snr_min=None, log_snr_max=None, **kwargs):
         super().__init__(**kwargs)
-        if not shift > 0:
-            raise ValueError(f"`shift` multiplies σ/α and must be positive. Received: shift={shift}")
+        shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
+        for name, limit in (("log_snr_min", log_snr_min), ("log_snr_max", log_snr_max)):
+            check_number(name, limit, -1000, 1000, optional=True)
         if log_snr_min is not None and log_snr_max is not None and not log_snr_min < log_snr_max:
             raise ValueError(
                 "The log-SNR falls with t, so `log_snr_min` (at t = 1) must lie below `log_snr_max` (at t = 0). "
@@ -79,8 +81,7 @@ class OffsetCosineNoiseSchedule(NoiseSchedule):
 
     def __init__(self, offset=0.008, **kwargs):
         super().__init__(**kwargs)
-        if not offset >= 0:
-            raise ValueError(f"`offset` must not be negative. Received: offset={offset}")
+        offset = check_number("offset", offset, 0, rule="`offset` must not be negative")
         self.offset = offset
         self._start = offset / (1 + offset) * 0.5 * math.pi
         self._range = 0.5 * math.pi - self._start

@@ -11,6 +11,7 @@ The cumulative product is formed in float64 on the host: in float32 the first σ
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_flag, check_whole, shown
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -34,13 +35,13 @@ class DiscreteNoiseSchedule(NoiseSchedule):
 
     def __init__(self, betas, zero_terminal_snr=False, **kwargs):
         super().__init__(**kwargs)
-        betas = np.asarray(betas, "float64")
+        betas = _numbers(betas)
         if betas.ndim != 1 or len(betas) < 2 or not np.all((betas > 0) & (betas <= 1)) or np.any(betas[:-1] == 1):
             raise ValueError(
                 "A discrete schedule needs at least two betas in (0, 1), only the last of which may be 1. "
                 f"Received: {betas.size} betas from {betas.min(initial=np.inf):.4g} to {betas.max(initial=-np.inf):.4g}"
             )
-        self.zero_terminal_snr = zero_terminal_snr
+        self.zero_terminal_snr = check_flag("zero_terminal_snr", zero_terminal_snr)
         self.timesteps = len(betas)
         alpha = np.sqrt(np.cumprod(1.0 - betas))
         if zero_terminal_snr:
@@ -123,6 +124,17 @@ def betas_from_alpha_bar(alpha_bar, timesteps, max_beta=0.999):
 
 def check_timesteps(timesteps):
     """`timesteps` as an int ≥ 2."""
-    if isinstance(timesteps, bool) or int(timesteps) != timesteps or timesteps < 2:
-        raise ValueError(f"`timesteps` counts noise levels and must be an integer of at least 2. Received: timesteps={timesteps}")
-    return int(timesteps)
+    rule = "`timesteps` counts noise levels and must be an integer of at least 2"
+    return int(check_whole("timesteps", int(timesteps) if _is_whole(timesteps) else timesteps, 2, rule=rule))
+
+
+def _is_whole(value):
+    """Whether a float is a whole number, as JSON and TOML files of older writers have it."""
+    return isinstance(value, float) and value.is_integer()
+
+
+def _numbers(betas):
+    try:
+        return np.asarray(betas, "float64")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"`betas` is a sequence of numbers in (0, 1). Received: betas={shown(betas)}") from error

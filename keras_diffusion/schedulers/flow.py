@@ -6,6 +6,7 @@ The derivative along the line, ε − x0, is the velocity that `VelocityPredicto
 
 import math
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -22,8 +23,7 @@ class FlowNoiseSchedule(NoiseSchedule):
 
     def __init__(self, shift=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not shift > 0:
-            raise ValueError(f"`shift` multiplies σ/α and must be positive. Received: shift={shift}")
+        shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
         self.shift = shift
 
     def alpha_sigma(self, t, xp):
@@ -61,6 +61,11 @@ def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shi
         Black Forest Labs' Flux as in diffusers' `calculate_shift`; why the shift grows with the size: Esser et al. 2024,
         arXiv:2403.03206, section 5.3.2.
     """
+    given = {"tokens": tokens, "base_tokens": base_tokens, "max_tokens": max_tokens, "base_shift": base_shift, "max_shift": max_shift}
+    for name, value in given.items():
+        check_number(name, value)
+    if base_tokens == max_tokens:
+        raise ValueError(f"`base_tokens` and `max_tokens` must differ. Received: base_tokens={base_tokens}, max_tokens={max_tokens}")
     if not tokens >= 1 or kind not in ("exponential", "linear"):
         raise ValueError(f"`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens={tokens}, kind={kind!r}")
     mu = base_shift + (tokens - base_tokens) * (max_shift - base_shift) / (max_tokens - base_tokens)

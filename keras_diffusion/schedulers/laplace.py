@@ -1,5 +1,6 @@
 """The Laplace schedule: the log-SNR of a uniform t is Laplace-distributed, most of it in the middle noise levels."""
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -17,9 +18,8 @@ class LaplaceNoiseSchedule(NoiseSchedule):
 
     def __init__(self, mu=0.0, b=0.5, **kwargs):
         super().__init__(**kwargs)
-        if not b > 0:
-            raise ValueError(f"`b` is the width of a distribution and must be positive. Received: b={b}")
-        self.mu, self.b = mu, b
+        self.mu = check_number("mu", mu)
+        self.b = check_number("b", b, above=0, rule="`b` is the width of a distribution and must be positive")
 
     def alpha_sigma(self, t, xp):
         # SNR = e^μ·(2t)^−b for t < ½ and e^μ·(2 − 2t)^b beyond: one ratio serves both, and 0 at an end stays 0.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule, check_timesteps
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
@@ -11,6 +12,8 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
 
     def __init__(self, timesteps, beta_start, beta_end, **kwargs):
         timesteps = check_timesteps(timesteps)
+        check_number("beta_start", beta_start)
+        check_number("beta_end", beta_end)
         scale = 1000.0 / timesteps
         if not 0 < beta_start * scale < 1 or not 0 < beta_end * scale < 1:
             raise ValueError(

@@ -41,7 +41,7 @@ class NoiseSchedule(keras.layers.Layer):
     timesteps = None  # number of noise levels of a discretely trained network
 
     def __init__(self, spacing=None, **kwargs):
-        super().__init__(**solver_layer_options(kwargs))
+        super().__init__(**solver_layer_options(kwargs, self))
         if spacing is not None:
             self.spacing = spacing
         self.built = True

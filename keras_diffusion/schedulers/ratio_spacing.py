@@ -6,6 +6,7 @@ How fine a step has to be depends on σ/α rather than on t, which only labels t
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_number, shown
 from keras_diffusion.schedulers.spacing import SPACINGS, Spacing
 
 
@@ -24,11 +25,12 @@ class RatioSpacing(Spacing):
     """
 
     def __init__(self, sigma_min=None, sigma_max=None, coordinate="sigma"):
+        for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+            check_number(name, value, optional=True)
         low, high = 0.0 if sigma_min is None else sigma_min, np.inf if sigma_max is None else sigma_max
         if not low < high or not (sigma_min is None or sigma_min > 0):
             raise ValueError(f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
-        if coordinate not in ("sigma", "flow"):
-            raise ValueError(f"`coordinate` must be 'sigma' or 'flow'. Received: coordinate={coordinate!r}")
+        check_choice("coordinate", coordinate, ("sigma", "flow"), "`coordinate` must be 'sigma' or 'flow'")
         self.sigma_min, self.sigma_max, self.coordinate = sigma_min, sigma_max, coordinate
 
     def times(self, schedule, num_steps, start, end):
@@ -82,9 +84,7 @@ class KarrasSpacing(RatioSpacing):
 
     def __init__(self, rho=7.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
         super().__init__(sigma_min, sigma_max, coordinate)
-        if not rho > 0:
-            raise ValueError(f"`rho` is a root and must be positive. Received: rho={rho}")
-        self.rho = rho
+        self.rho = check_number("rho", rho, above=0, rule="`rho` is a root and must be positive", finite=False)
 
     def ratios(self, high, low, count):
         return np.linspace(high ** (1 / self.rho), low ** (1 / self.rho), count) ** self.rho
@@ -104,9 +104,7 @@ class PolyexponentialSpacing(RatioSpacing):
 
     def __init__(self, rho=1.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
         super().__init__(sigma_min, sigma_max, coordinate)
-        if not rho > 0:
-            raise ValueError(f"`rho` is a power and must be positive. Received: rho={rho}")
-        self.rho = rho
+        self.rho = check_number("rho", rho, above=0, rule="`rho` is a power and must be positive")
 
     def ratios(self, high, low, count):
         return low * (high / low) ** (np.linspace(1.0, 0.0, count) ** self.rho)
@@ -154,6 +152,8 @@ class BetaSpacing(RatioSpacing):
 
     def __init__(self, a=0.6, b=0.6, sigma_min=None, sigma_max=None, coordinate="sigma"):
         super().__init__(sigma_min, sigma_max, coordinate)
+        check_number("a", a)
+        check_number("b", b)
         if not (a > 0 and b > 0):
             raise ValueError(f"The parameters of a beta distribution are positive. Received: a={a}, b={b}")
         self.a, self.b = a, b
@@ -194,10 +194,13 @@ class AlignYourStepsSpacing(Spacing):
     """
 
     def __init__(self, table="sd15"):
-        values = np.asarray(_ALIGNED.get(table, ()) if isinstance(table, str) else table, "float64")
-        if values.ndim != 1 or len(values) < 2 or not np.all(np.diff(values) < 0) or not values[-1] > 0:
+        try:
+            values = np.asarray(_ALIGNED.get(table, ()) if isinstance(table, str) else table, "float64")
+        except (TypeError, ValueError, OverflowError):
+            values = np.zeros(0)
+        if values.ndim != 1 or len(values) < 2 or not np.all(np.isfinite(values)) or not np.all(np.diff(values) < 0) or not values[-1] > 0:
             raise ValueError(
-                f"`table` is one of {', '.join(_ALIGNED)}, or at least two falling, positive values of σ/α. Received: table={table!r}"
+                f"`table` is one of {', '.join(_ALIGNED)}, or at least two falling, positive values of σ/α. Received: table={shown(table)}"
             )
         self.table = table if isinstance(table, str) else values.tolist()
         self._log_ratios = np.log(values)

@@ -2,6 +2,7 @@
 
 import math
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -22,6 +23,8 @@ class SigmoidNoiseSchedule(NoiseSchedule):
 
     def __init__(self, start=-3.0, end=3.0, tau=1.0, **kwargs):
         super().__init__(**kwargs)
+        for name, value in (("start", start), ("end", end), ("tau", tau)):
+            check_number(name, value)
         if not start < end or not tau > 0:
             raise ValueError(f"The sigmoid needs start < end and tau > 0. Received: start={start}, end={end}, tau={tau}")
         self.start, self.end, self.tau = start, end, tau

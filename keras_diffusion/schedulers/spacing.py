@@ -8,6 +8,7 @@ in σ/α are in `ratio_spacing.py`.
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number, check_whole
 from keras_diffusion.core.registry import Registry
 
 SPACINGS = Registry("spacing")
@@ -37,6 +38,7 @@ class Spacing:
 
     def __call__(self, schedule, num_steps, start=1.0, end=0.0):
         check_steps(num_steps)
+        start, end = check_number("start", start), check_number("end", end)
         if not 0 <= end < start <= 1:
             raise ValueError(f"A sampler walks from `start` down to `end`, both in [0, 1]. Received: start={start}, end={end}")
         times = np.asarray(self.times(schedule, int(num_steps), float(start), float(end)), "float64")
@@ -88,7 +90,7 @@ class LeadingSpacing(Spacing):
     """
 
     def __init__(self, offset=0, timesteps=1000):
-        self.offset, self.timesteps = offset, timesteps
+        self.offset, self.timesteps = check_whole("offset", offset, 0), check_whole("timesteps", timesteps, 1)
 
     def times(self, schedule, num_steps, start, end):
         steps = schedule.timesteps or self.timesteps
@@ -127,6 +129,5 @@ class QuadraticSpacing(Spacing):
 
 
 def check_steps(num_steps):
-    """Raises unless `num_steps` is an integer of at least 1."""
-    if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
-        raise ValueError(f"A sampler takes at least one step: `num_steps` must be an integer ≥ 1. Received: num_steps={num_steps!r}")
+    """`num_steps` as an int; raises unless it is an integer of at least 1."""
+    return check_whole("num_steps", num_steps, 1, rule="A sampler takes at least one step: `num_steps` must be an integer ≥ 1")

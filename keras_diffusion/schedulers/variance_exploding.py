@@ -6,6 +6,7 @@ same for both.
 
 import math
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -25,6 +26,8 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
 
     def __init__(self, sigma_min=0.002, sigma_max=80.0, **kwargs):
         super().__init__(**kwargs)
+        check_number("sigma_min", sigma_min)
+        check_number("sigma_max", sigma_max)
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"The noise must grow: 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max

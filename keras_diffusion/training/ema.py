@@ -9,6 +9,7 @@ average that Keras optimizers offer overwrites the trained weights at the end of
 import keras
 from keras import ops
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.devices import to_host
 from keras_diffusion.layers.lora import adapter_variables
 
@@ -30,9 +31,8 @@ class WeightAverage(keras.layers.Layer):
 
     def __init__(self, network, decay=0.999, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= decay < 1:
-            raise ValueError(f"`ema` is the share of the average that one update keeps and must lie in [0, 1). Received: ema={decay}")
-        self.decay = decay
+        rule = "`ema` is the share of the average that one update keeps and must lie in [0, 1)"
+        self.decay = check_number("ema", decay, 0, below=1, rule=rule)
         self.network = copy_of(network)
         self.network.trainable = False
         self.num_calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_calls")

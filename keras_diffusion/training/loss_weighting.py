@@ -19,6 +19,7 @@ so that ε-, v- and EDM-prediction are trained on the same loss and differ in wh
 
 from keras import ops
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.registry import Registry
 
 LOSS_WEIGHTINGS = Registry("loss weighting")
@@ -85,9 +86,7 @@ class MinSNRWeighting(LossWeighting):
     """
 
     def __init__(self, gamma=5.0):
-        if not gamma > 0:
-            raise ValueError(f"`gamma` caps a signal-to-noise ratio and must be positive. Received: gamma={gamma}")
-        self.gamma = gamma
+        self.gamma = check_number("gamma", gamma, above=0, rule="`gamma` caps a signal-to-noise ratio and must be positive")
 
     def __call__(self, log_snr):
         return ops.minimum(ops.exp(log_snr), self.gamma)
@@ -121,6 +120,8 @@ class P2Weighting(LossWeighting):
     """
 
     def __init__(self, k=1.0, gamma=1.0):
+        check_number("k", k)
+        check_number("gamma", gamma)
         if not k > 0 or not gamma >= 0:
             raise ValueError(f"P2 weighting needs k > 0 and gamma >= 0. Received: k={k}, gamma={gamma}")
         self.k, self.gamma = k, gamma
@@ -145,7 +146,7 @@ class SigmoidWeighting(LossWeighting):
     """
 
     def __init__(self, bias=2.0):
-        self.bias = bias
+        self.bias = check_number("bias", bias)
 
     def __call__(self, log_snr):
         return ops.exp(log_snr) * ops.sigmoid(self.bias - log_snr)
@@ -156,9 +157,8 @@ class SigmoidWeighting(LossWeighting):
 
 class _SigmaDataWeighting(LossWeighting):
     def __init__(self, sigma_data=0.5):
-        if not sigma_data > 0:
-            raise ValueError(f"`sigma_data` is a standard deviation and must be positive. Received: sigma_data={sigma_data}")
-        self.sigma_data = sigma_data
+        rule = "`sigma_data` is a standard deviation and must be positive"
+        self.sigma_data = check_number("sigma_data", sigma_data, above=0, rule=rule)
 
     def get_config(self):
         return {"sigma_data": self.sigma_data}

@@ -6,6 +6,7 @@ batch then sees every noise level) or fix them for validation.
 
 from keras import ops
 
+from keras_diffusion.core.checks import check_number, check_whole
 from keras_diffusion.core.registry import Registry
 
 TIME_DISTRIBUTIONS = Registry("time distribution")
@@ -54,9 +55,8 @@ class DiscreteTime(TimeDistribution):
     """
 
     def __init__(self, timesteps=1000):
-        if not timesteps >= 1:
-            raise ValueError(f"`timesteps` counts noise levels and must be at least 1. Received: timesteps={timesteps}")
-        self.timesteps = int(timesteps)
+        rule = "`timesteps` counts noise levels and must be at least 1"
+        self.timesteps = check_whole("timesteps", timesteps, 1, rule=rule)
 
     def quantile(self, u, schedule):
         return _whole_timesteps(u, self.timesteps)
@@ -78,9 +78,8 @@ class LogNormalSigma(TimeDistribution):
     """
 
     def __init__(self, mean=-1.2, std=1.2):
-        if not std > 0:
-            raise ValueError(f"`std` is a standard deviation and must be positive. Received: std={std}")
-        self.mean, self.std = mean, std
+        self.mean = check_number("mean", mean)
+        self.std = check_number("std", std, above=0, rule="`std` is a standard deviation and must be positive")
 
     def quantile(self, u, schedule):
         return schedule.time(-2.0 * (self.mean + self.std * _normal_quantile(u)))
@@ -102,9 +101,8 @@ class LogitNormalTime(TimeDistribution):
     """
 
     def __init__(self, mean=0.0, std=1.0):
-        if not std > 0:
-            raise ValueError(f"`std` is a standard deviation and must be positive. Received: std={std}")
-        self.mean, self.std = mean, std
+        self.mean = check_number("mean", mean)
+        self.std = check_number("std", std, above=0, rule="`std` is a standard deviation and must be positive")
 
     def quantile(self, u, schedule):
         return ops.sigmoid(self.mean + self.std * _normal_quantile(u))

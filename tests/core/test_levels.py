@@ -1,10 +1,12 @@
 import warnings
 
 import numpy as np
+import pytest
 from golden_data import array, tensor
 
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.precision import solver_dtype, solver_layer_options
+from keras_diffusion.samplers import DDIMSampler
 
 
 def test_log_snr_on_the_host_is_infinite_at_the_ends_and_does_not_warn():
@@ -37,3 +39,9 @@ def test_solver_layers_do_not_autocast_and_keep_their_other_options():
     options = solver_layer_options({"name": "a"})
     assert options == {"name": "a", "dtype": solver_dtype(), "autocast": False}
     assert solver_layer_options({"dtype": "float16"})["dtype"] == "float16"
+
+
+def test_an_option_that_a_layer_does_not_have():
+    message = r"DDIMSampler has no option 'ets'. Its options: eta, s_noise. Received: 'ets'=0.5. Did you mean 'eta'\?"
+    with pytest.raises(ValueError, match=message):
+        DDIMSampler(ets=0.5)

@@ -149,3 +149,30 @@ def test_seed_words_and_new_seeds():
 def test_a_seed_must_be_a_64_bit_integer(seed):
     with pytest.raises(ValueError, match=r"seed must be an integer from 0 to 2\^64 − 1, or None.*Received: seed="):
         noise.check_seed(seed)
+
+
+LARGE = [0, 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, 2**63 + 2, 2**63 + 500, 2**64 - 2, 2**64 - 1]
+
+
+def test_all_64_bit_seeds_differ():
+    start = {noise.initial_noise(seed, [3], (4,)).tobytes() for seed in LARGE}
+    loop = {array(noise.seed_words(seed)).tobytes() for seed in LARGE}
+    streams = {noise.philox(seed, 1).random(4).tobytes() for seed in LARGE}
+    assert len(start) == len(loop) == len(streams) == len(LARGE)
+
+
+def test_numpys_integers_are_seeds():
+    for seed in (np.uint64(2**63 + 1), np.int64(7), np.uint8(3), np.array(5)):
+        np.testing.assert_array_equal(noise.initial_noise(seed, [0], (4,)), noise.initial_noise(int(seed), [0], (4,)))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**30, True, 1.0, "1", np.float64(2.0), [1], np.zeros(2)])
+def test_what_is_no_seed(seed):
+    with pytest.raises(ValueError, match="A seed must be an integer from 0 to 2\\^64 − 1, or None for a new one. Received: seed="):
+        noise.check_seed(seed)
+
+
+def test_seeds_of_kerass_generators():
+    assert noise.generator_seed(None) is None and noise.generator_seed(7) == 7
+    assert len({noise.generator_seed(seed) for seed in LARGE}) == len(LARGE)
+    assert all(0 <= noise.generator_seed(seed) < 2**31 for seed in LARGE)

@@ -243,3 +243,11 @@ def test_nan_in_a_lazy_source_names_the_sample():
     samples[5][0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity in sample 5"):
         Batches(samples, 3, shuffle=False)[1]
+
+
+def test_all_64_bit_seeds_have_orders_and_flips_of_their_own():
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype="uint8")
+    seeds = [2**63 - 1, 2**63, 2**63 + 1, 2**63 + 500, 2**64 - 1]
+    orders = {Batches(images, 12, seed=seed)[0]["images"].tobytes() for seed in seeds}
+    flips = {Batches(images, 12, seed=seed, shuffle=False, horizontal_flip=True)[0]["images"].tobytes() for seed in seeds}
+    assert len(orders) == len(flips) == len(seeds)

@@ -100,7 +100,13 @@ def test_one_of_everything_per_component(weights, means, stds):
         MixtureDenoiser(weights, means, stds)
 
 
-@pytest.mark.parametrize(("weight", "std"), [(0.0, 1.0), (-1.0, 1.0), (1.0, -0.1), (float("nan"), 1.0)])
+@pytest.mark.parametrize(("weight", "std"), [(0.0, 1.0), (-1.0, 1.0), (1.0, -0.1)])
 def test_weights_and_stds_in_range(weight, std):
     with pytest.raises(ValueError, match="Weights must be positive and standard deviations not negative. Received: weights="):
         MixtureDenoiser([1.0, weight], [[0.0], [1.0]], [1.0, std])
+
+
+@pytest.mark.parametrize("weights", [[1.0, float("nan")], ["a", "b"], [[1.0], [1.0, 2.0]], None, object()])
+def test_parts_are_arrays_of_finite_numbers(weights):
+    with pytest.raises(ValueError, match="`weights` must be (finite|an array of numbers). Received: weights"):
+        MixtureDenoiser(weights, [[0.0], [1.0]], [1.0, 1.0])

@@ -119,7 +119,7 @@ def test_consistency_sampling_adds_noise_beyond_its_cleanest_level():
     ("name", "options", "message"),
     [
         ("tcd", {"eta": 1.1}, r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=1.1"),
-        ("tcd", {"eta": -0.1}, "`eta` is a share of fresh noise and must not be negative. Received: eta=-0.1"),
+        ("tcd", {"eta": -0.1}, r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=-0.1"),
         ("consistency", {"sigma_min": -1.0}, "`sigma_min` is the σ/α of clean samples and must not be negative. Received: sigma_min=-1.0"),
     ],
 )

@@ -257,7 +257,7 @@ def test_quadrature_weights_integrate_polynomials():
         ("unipc", {"solver_type": "heun"}, "`solver_type` must be 'bh1' or 'bh2'. Received: solver_type='heun'"),
         ("unipc", {"disable_corrector": [-1]}, "`disable_corrector` lists steps, counted from 0. Received: disable_corrector="),
         ("sa_solver", {"predictor_order": 5}, "`predictor_order` must be 1, 2, 3 or 4. Received: predictor_order=5"),
-        ("sa_solver", {"corrector_order": 5}, "`corrector_order` must be 1, 2, 3 or 4. Received: corrector_order=5"),
+        ("sa_solver", {"corrector_order": 5}, "`corrector_order` must be 1, 2, 3 or 4, or 0 for none. Received: corrector_order=5"),
         ("sa_solver", {"tau": -1.0}, "SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: tau=-1.0"),
         ("sa_solver", {"tau_start": 1.0, "tau_end": 2.0}, "0 <= tau_end <= tau_start. Received: tau=1.0, tau_start=1.0, tau_end=2.0"),
     ],
