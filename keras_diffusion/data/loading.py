@@ -15,7 +15,8 @@ from keras_diffusion.data.batches import Batches
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
-from keras_diffusion.data.tfds import TFDSSource, is_prepared_folder
+from keras_diffusion.data.tfds import TFDSSource
+from keras_diffusion.data.tfds_folder import is_prepared_folder
 
 _HELD_OUT = ("validation", "val", "test")
 

@@ -5,12 +5,14 @@ TensorFlow; tfrecord files, the default of `tfds`, only allow reading in order, 
 needs TensorFlow, once.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.sources import Source
+from keras_diffusion.data.tfds_folder import check_folder, check_folders_below, is_prepared_folder
 
 _RANDOM_ACCESS = ("array_record", "parquet")
 
@@ -28,7 +30,8 @@ class TFDSSource(Source):
 
     Raises:
         ImportError: tensorflow-datasets is not installed.
-        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no such feature.
+        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no such feature;
+            a folder that names classes other than features of TFDS, or files of other folders.
     """
 
     def __init__(self, name, split="train", data_dir=None, download=False, image_key="image", label_key="label"):
@@ -75,13 +78,15 @@ class TFDSSource(Source):
     @staticmethod
     def _builder(tfds, name, data_dir):
         if is_prepared_folder(name):
-            return tfds.builder_from_directory(name)
+            check_folder(name)
+            try:
+                return tfds.builder_from_directory(name)
+            except Exception as error:  # of JSON, of protocol buffers, of TFDS: the folder is damaged
+                raise ValueError(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}"[:1000]) from error
+        if data_dir is not None:
+            # Where TFDS does not know a name, or a version is named, it goes by what it finds there.
+            check_folders_below(Path(data_dir).expanduser() / re.split("[/:]", str(name))[0])
         return tfds.builder(str(name), data_dir=data_dir)
-
-
-def is_prepared_folder(path):
-    """Whether `path` is the folder of a prepared TFDS data set."""
-    return (Path(path).expanduser() / "dataset_info.json").is_file()
 
 
 def _prepare_call(builder, data_dir):
