@@ -20,6 +20,8 @@ import keras
 
 from keras_diffusion.core.devices import values_of_all, writing
 from keras_diffusion.core.files import atomic_path
+from keras_diffusion.core.training_state import read_state
+from keras_diffusion.models.presets import check_weights_file
 
 
 class Resume(keras.callbacks.Callback):
@@ -37,7 +39,7 @@ class Resume(keras.callbacks.Callback):
         epoch: number of epochs that the restored state had behind it; 0 for a new run.
 
     Raises:
-        ValueError: `every` < 1, or a state that does not fit the model.
+        ValueError: `every` < 1, a state that does not fit the model, or a damaged one.
 
     Example:
 
@@ -59,7 +61,7 @@ class Resume(keras.callbacks.Callback):
         return (self.directory / "state.json").is_file()
 
     def on_train_begin(self, logs=None):
-        epochs = values_of_all(json.loads((self.directory / "state.json").read_text())["epoch"] if self.exists else 0)
+        epochs = values_of_all(read_state(self.directory)["epoch"] if self.exists else 0)
         if len(set(epochs)) > 1:
             raise ValueError(
                 "All processes continue from one state, in a folder that all of them see. Received: "
@@ -70,10 +72,11 @@ class Resume(keras.callbacks.Callback):
         self._data_start = 0 if self.data is None else self.data.epoch - self.epoch
 
     def _restore(self):
-        state = json.loads((self.directory / "state.json").read_text())
+        state = read_state(self.directory)
         # Keras may make the optimizer's variables in the first step only, and would skip what the file has for them.
         if self.model.optimizer is not None and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
+        check_weights_file(self.directory / state["weights"])
         try:
             self.model.load_weights(self.directory / state["weights"])
         except ValueError as error:

@@ -14,6 +14,7 @@ import keras
 
 from keras_diffusion import networks
 from keras_diffusion.cli.config import ConfigError, check_keys, did_you_mean, with_defaults
+from keras_diffusion.core.file_configs import check_values
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.models import DiffusionModel
 
@@ -32,6 +33,7 @@ def resolve(config):
     Raises:
         ConfigError: unknown keys, wrong values, data that cannot be loaded.
     """
+    check_values(config, "the configuration", error=ConfigError)  # it may be anybody's
     config = with_defaults(config)
     defaults = _defaults_of(load)
     check_keys(config["data"], _data_keys(), "[data]")
@@ -75,6 +77,7 @@ def load_data(config):
 
 def build_model(config, compile=True):
     """The `DiffusionModel` of a resolved configuration."""
+    check_values(config, "the configuration", error=ConfigError)
     if re.fullmatch(r"(mixed_)?float16", str(config["dtype"])):
         raise ConfigError(
             f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. Use 'mixed_bfloat16'."

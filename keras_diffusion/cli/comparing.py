@@ -62,9 +62,10 @@ def read_source(source):
     """(model, training batches or None, optimizer or None, what it is as text)."""
     path, run = Path(source), RunFolder(source)
     if run.is_run:
-        config, batches, _ = building.resolve(run.config)
-        model, about = load_model(path)
-        return model, batches, building.build_optimizer(config["optimizer"]), about
+        with run.only_config_errors():
+            config, batches, _ = building.resolve(run.config)
+            model, about = load_model(path)
+            return model, batches, building.build_optimizer(config["optimizer"]), about
     if path.suffix in (".toml", ".json", ".yaml", ".yml") and path.is_file():
         config, batches, _ = building.resolve(read_config(path))
         model = building.build_model(config, compile=False)

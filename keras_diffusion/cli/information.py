@@ -3,6 +3,7 @@
 import json
 
 from rich.table import Table
+from rich.text import Text
 
 from keras_diffusion.cli.run_folder import RunFolder
 
@@ -16,7 +17,8 @@ def info(console, path=None):
 
     rows, run = {}, RunFolder(path)
     if run.is_run:
-        rows = _run(run)
+        with run.only_config_errors():
+            rows = _run(run)
     if not run.is_run or run.epochs_done:
         model, source = load_model(path)
         rows = {"holds": source, **_model(model), **rows}
@@ -94,5 +96,5 @@ def print_rows(console, rows):
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(key, str(value))
+        table.add_row(Text(key), Text(str(value)))  # not as markup: brackets may stand in names and paths
     console.print(table)

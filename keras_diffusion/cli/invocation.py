@@ -57,7 +57,9 @@ def choose_backend(backend, run=None):
 
         folder = RunFolder(run)
         folder.require_run()
-        backend = folder.environment["backend"]
+        backend = folder.environment.get("backend")
+        if backend not in _BACKENDS:
+            raise ConfigError(f"The run in {str(run)!r} was begun on no known backend. Received: backend={backend!r:.100}. Pass --backend")
     if backend is not None:
         if "keras" in sys.modules:
             import keras

@@ -8,12 +8,14 @@ model/             the trained model as a preset, at the end
 generated/         what `keras-diffusion sample` writes unless told otherwise
 """
 
+import contextlib
 import datetime
-import json
 import shutil
 from pathlib import Path
 
 from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.core.files import read_json
+from keras_diffusion.core.training_state import read_state
 
 _ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
 _ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")
@@ -42,24 +44,24 @@ class RunFolder:
     def is_run(self):
         """Whether the folder was made by `train`."""
         try:
-            environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+            environment = self.environment
         except (OSError, ValueError):
             return False
         return isinstance(environment, dict) and environment.get("kind") == _MARK and (self.path / "config.json").is_file()
 
     @property
     def config(self):
-        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "config.json", ConfigError)
 
     @property
     def environment(self):
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "environment.json", ConfigError)
 
     @property
     def epochs_done(self):
         """Epochs behind the saved state; 0 without one."""
         try:
-            return json.loads((self.state / "state.json").read_text(encoding="utf-8"))["epoch"]
+            return read_state(self.state, ConfigError)["epoch"]
         except FileNotFoundError:
             return 0
 
@@ -67,6 +69,14 @@ class RunFolder:
     def finished(self):
         """Whether training came to its end."""
         return (self.model / "config.json").is_file()
+
+    @contextlib.contextmanager
+    def only_config_errors(self):
+        """A block that reads what the files of the run say; what is not as `train` writes it becomes a ConfigError."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ConfigError(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}"[:1000]) from error
 
     def require_run(self):
         """Raises a ConfigError unless this is the folder of a run."""
@@ -104,7 +114,9 @@ class RunFolder:
 
     def continue_with(self, config, environment):
         """Notes a resumption. A finished model is put away: its weights are in the state too, and it is written anew at the end."""
-        self.write("environment.json", {**self.environment, "resumed": [*self.environment["resumed"], environment]})
+        begun = self.environment
+        resumed = begun.get("resumed")
+        self.write("environment.json", {**begun, "resumed": [*(resumed if isinstance(resumed, list) else []), environment]})
         self.write("config.json", config)
         shutil.rmtree(self.model, ignore_errors=True)
         self.loss_curve.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from keras_diffusion.cli.config import ConfigError, check_int, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.core.files import atomic_path, unused_path
 from keras_diffusion.core.noise import check_seed
+from keras_diffusion.core.training_state import read_state
 
 
 def load_model(path):
@@ -27,7 +28,8 @@ def load_model(path):
     if run.is_run and run.finished:
         return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
     if run.is_run:
-        return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
+        with run.only_config_errors():
+            return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
     if own.is_own(path):
         return own.load_own(path), "a preset" if path.is_dir() else "a .keras file"
     from keras_diffusion.checkpoints import load
@@ -44,12 +46,13 @@ def load_model(path):
 
 def _unfinished(run):
     from keras_diffusion.cli.building import build_model
+    from keras_diffusion.models.presets import load_weights_file
 
     if not run.epochs_done:
         raise ConfigError(f"A run needs a finished epoch before it can be sampled. Received: {str(run.path)!r}, which has none yet.")
-    state = json.loads((run.state / "state.json").read_text(encoding="utf-8"))
+    weights = run.state / read_state(run.state, ConfigError)["weights"]
     model = build_model(run.config, compile=False)
-    model.load_weights(run.state / state["weights"])
+    load_weights_file(model, weights)
     return model
 
 

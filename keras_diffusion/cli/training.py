@@ -201,7 +201,7 @@ def _say_interrupted(console, run, config):
 
 
 def _note_backend(console, run, environment):
-    began = run.environment["backend"]
+    began = run.environment.get("backend")
     if began != environment["backend"]:
         console.print(
             f"The run began on {began} and goes on on {environment['backend']}: a sound continuation, but not the same numbers.",

@@ -78,7 +78,9 @@ class ShardedWeights(JoinedTensors):
         self.format = f"{self.kind} ({', '.join(dict.fromkeys(part.format for part in self._parts))}, {len(files)} files)"
 
     def _beside(self, file):
-        path = self.path.with_name(Path(file).name)
-        if Path(file).name != file or path.suffix == _ENDING or not path.is_file():
-            raise CheckpointError(f"The index names {file!r}, which is no file beside it.", self.path)
+        # A name alone, no way to another folder; ".." is a name to pathlib in some places, and none in others.
+        named = bool(file) and Path(file).name == file and file != ".." and len(file) <= 255 and Path(file).suffix != _ENDING
+        path = self.path.parent / file if named else self.path
+        if not named or not path.is_file():
+            raise CheckpointError(f"The index names {file[:300]!r}, which is no file beside it.", self.path)
         return path

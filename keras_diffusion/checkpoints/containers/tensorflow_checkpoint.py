@@ -93,7 +93,7 @@ class TensorFlowCheckpoint(Container):
             newest = re.search(r'^model_checkpoint_path: "(.+)"', state.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
             # The path may be absolute, of another machine; the files lie beside.
             found = [newest[1].replace("\\", "/").split("/")[-1]] if newest else found
-        if len(found) != 1:
+        if len(found) != 1 or found[0] in ("", ".", ".."):
             raise CheckpointError(f"Which of the checkpoints? Pass one of the prefixes: {', '.join(found) or 'none found'}.", path)
         return path / found[0]
 
