@@ -15,10 +15,11 @@ def level_at_ratio(ratio, levels, schedule=None, unchanged=None):
         unchanged: bool array (n,): steps whose level is the grid's own, to be taken over as it is.
 
     Returns:
-        `Levels` of (n,) arrays. Beyond a schedule's last level (churn at t = 1) σ/α is kept and t is 1.
+        `Levels` of (n,) arrays, on the scale of the grid: levels at α = 1 stay there, whatever the schedule. Beyond a schedule's last level
+        (churn at t = 1) σ/α is kept and t is 1.
 
     Raises:
-        ValueError: no schedule, and the grid is neither variance preserving nor exploding nor a flow.
+        ValueError: the grid is neither variance preserving nor exploding nor a flow, and there is no schedule that it lies on.
     """
     start = levels.map(lambda v: v[:-1])
     if unchanged is not None and np.all(unchanged):
@@ -40,12 +41,30 @@ def _times(ratio, levels, schedule):
 
 
 def _scale(ratio, t, levels, schedule):
-    """α at σ/α = ratio."""
-    if schedule is not None:
-        alpha, sigma = schedule.levels(t)[1:]
-        on_curve = np.abs(sigma - alpha * ratio) < 1e-6 * sigma
-        if np.all(on_curve):
-            return alpha
+    """α at σ/α = ratio, on the scale of the grid: the schedule's, where the grid lies on it."""
+    known = _known_scale(levels)
+    if schedule is None or not _lies_on(levels, schedule):
+        if known is None:
+            raise ValueError(_off_curve(levels, schedule))
+        return known(ratio)
+    alpha, sigma = schedule.levels(t)[1:]
+    # Beyond the schedule's ends (churn at t = 1, a clean level behind the last noise) t is clipped, and only σ/α is as wanted.
+    reached = np.abs(sigma - alpha * ratio) <= 1e-6 * sigma
+    return alpha if known is None else np.where(reached, alpha, known(ratio))
+
+
+def _lies_on(levels, schedule):
+    """Whether the grid has the schedule's α wherever the schedule has the grid's σ/α."""
+    inside = np.isfinite(levels.log_snr)
+    t = np.clip(schedule.time(levels.log_snr[inside]), 0.0, 1.0)
+    _, alpha, sigma = schedule.levels(t)
+    own_alpha, own_sigma = levels.alpha[inside], levels.sigma[inside]
+    reached = np.abs(sigma * own_alpha - alpha * own_sigma) <= 1e-6 * sigma * own_alpha
+    return np.allclose(alpha[reached], own_alpha[reached], rtol=1e-5, atol=1e-9)
+
+
+def _known_scale(levels):
+    """The function σ/α → α of the curves that need no schedule, or None where the grid lies on none of them."""
     alpha, sigma = levels.alpha, levels.sigma
     for norm, scale in (
         (alpha, lambda r: np.ones_like(r)),
@@ -53,8 +72,15 @@ def _scale(ratio, t, levels, schedule):
         (alpha + sigma, lambda r: 1.0 / (1.0 + r)),
     ):
         if np.allclose(norm, 1.0, rtol=0, atol=1e-6):
-            return scale(ratio)
-    raise ValueError(
+            return scale
+    return None
+
+
+def _off_curve(levels, schedule):
+    remedy = "Pass the schedule that they were made with: sample(..., schedule=schedule)."
+    if schedule is not None:
+        remedy = f"They do not lie on the schedule {type(schedule).__name__} either: take its own levels, schedule.levels(t)."
+    return (
         "This sampler evaluates between the levels and has to know the curve they lie on: they satisfy neither α = 1, α² + σ² = 1 nor "
-        f"α + σ = 1. Pass the schedule: sample(..., schedule=schedule). Received: alpha={alpha}, sigma={sigma}"
+        f"α + σ = 1. {remedy} Received: alpha={levels.alpha}, sigma={levels.sigma}"
     )

@@ -115,8 +115,9 @@ def _middles(levels, schedule):
     start = levels.map(lambda v: v[:-1])
     if schedule is not None:
         t = schedule.time(log_snr)
-        middle = schedule.levels(np.clip(0.5 * (t[:-1] + t[1:]), 0.0, 1.0))
-        return Levels(*(np.where(ends, old, new) for old, new in zip(start, middle, strict=True)))
-    with np.errstate(invalid="ignore"):
-        ratio = np.where(ends, start.sigma, np.exp(-0.25 * (log_snr[:-1] + log_snr[1:])))
-    return level_at_ratio(ratio, levels, None, unchanged=ends)
+        log_snr_middle = schedule.levels(np.clip(0.5 * (t[:-1] + t[1:]), 0.0, 1.0)).log_snr
+    else:
+        with np.errstate(invalid="ignore"):
+            log_snr_middle = 0.5 * (log_snr[:-1] + log_snr[1:])
+    ratio = np.where(ends, start.sigma, np.exp(-0.5 * log_snr_middle))
+    return level_at_ratio(ratio, levels, schedule, unchanged=ends)
