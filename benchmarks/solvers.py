@@ -39,6 +39,7 @@ POINTS = 20_000  # samples for the distance of distributions
 PEERS = {
     "ddim": ("–", "DDIMScheduler", "FlaxDiff DDIMSampler"),
     "ddim_inversion": ("–", "DDIMInverseScheduler", "–"),
+    "dpmpp_2m_inversion": ("–", "DPMSolverMultistepInverseScheduler", "–"),
     "ddpm": ("–", "DDPMScheduler", "FlaxDiff DDPMSampler"),
     "euler": ("sample_euler", "EulerDiscreteScheduler, EDMEulerScheduler", "FlaxDiff EulerSampler"),
     "flow_euler": ("–", "FlowMatchEulerDiscreteScheduler", "–"),
@@ -82,6 +83,7 @@ PEERS = {
 # They walk up, or are for another kind of denoiser or task: no error to measure here.
 APART = {
     "ddim_inversion": "walks up, from data to noise",
+    "dpmpp_2m_inversion": "walks up, from data to noise",
     "lcm": "for consistency models",
     "tcd": "for consistency models",
     "consistency": "for consistency models",
@@ -124,6 +126,30 @@ DEPARTURES = [  # what, peers, here, why
         "diffusers repeats the last σ: the step has no length",
         "it goes to σ = 0",
         "noise would be left in the sample",
+    ),
+    (
+        'last step of DPM-Solver and UniPC with `final_sigmas_type="sigma_min"`',
+        "the same: the last two σ are equal",
+        "grids fall strictly; the last step goes to σ = 0",
+        "an evaluation would be made for nothing",
+    ),
+    (
+        "PNDM with v-prediction",
+        "diffusers averages the v of several levels and reads the mean at the level that the step starts from",
+        "averages ε",
+        "v = α·ε − σ·x0 means something else at every level",
+    ),
+    (
+        "LMS entered half way (image to image)",
+        "diffusers takes the weights of order 4 and leaves out those for which it has no ε yet",
+        "starts anew, with order 1; or from a stored history, `sample(walk, …, start=k)`",
+        "the weights that are left do not add up to the step",
+    ),
+    (
+        "DDIM inversion",
+        "diffusers clips x0 to [−1, 1] unless told otherwise",
+        "x0 as it is",
+        "what is clipped on the way up cannot come back on the way down",
     ),
     ("first step of iPNDM", "diffusers takes x0 = 0", "the denoiser's x0", "α = 0 there, and x0 is not 0"),
     (

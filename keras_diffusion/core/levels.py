@@ -40,6 +40,27 @@ class Levels(NamedTuple):
         """The same levels with `function` applied to each field: `levels.map(lambda v: v[:-1])` drops the last one."""
         return Levels(*(function(field) for field in self))
 
+    def at_unit_alpha(self):
+        """The same host levels seen at α = 1, σ becoming σ/α: k-diffusion's and EDM's scale, on which x is x/α. Pure noise has σ = ∞ there.
+
+        Example:
+
+        >>> levels = keras_diffusion.schedulers.get("cosine").levels([0.9, 0.5, 0.1])
+        >>> sigmas = levels.at_unit_alpha().sigma
+        """
+        with np.errstate(divide="ignore"):
+            return Levels(self.t, np.ones_like(self.sigma), np.divide(self.sigma, self.alpha))
+
+    def with_clean_end(self):
+        """Host levels with a clean one, (t, α, σ) = (0, 1, 0), put behind them: what k-diffusion does by appending a zero to its sigmas.
+
+        Raises:
+            ValueError: the last level is clean already.
+        """
+        if np.size(self.sigma) and self.sigma[-1] == 0:
+            raise ValueError(f"Only the last level of a grid may be clean, and this grid ends so already. Received: sigma={self.sigma}")
+        return Levels(*(np.append(field, end) for field, end in zip(self, (0.0, 1.0, 0.0), strict=True)))
+
 
 class Prediction(NamedTuple):
     """What a denoiser returns: its estimates of the clean sample x0 and of the noise ε, both shaped like x."""

@@ -191,13 +191,11 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     # is put behind it. Trailing spacing has the clean one in its place.
     if not spacing.visits_end:
         t = spacing(schedule, num_steps, start=start)
-        levels = schedule.levels(t[:-1])
-        return Levels(*(np.append(field, end) for field, end in zip(levels, (0.0, 1.0, 0.0), strict=True)))
+        return schedule.levels(t[:-1]).with_clean_end()
     least = getattr(spacing, "sigma_min", None)
     end = 0.0 if least is None else float(np.clip(schedule.time(-2.0 * np.log(least)), 0.0, 1.0))
     t = spacing(schedule, num_steps - 1, start=start, end=end) if num_steps > 1 else np.array([start])
-    levels = schedule.levels(t)
-    return Levels(*(np.append(field, end) for field, end in zip(levels, (0.0, 1.0, 0.0), strict=True)))
+    return schedule.levels(t).with_clean_end()
 
 
 def initial_state(levels, seed, indices, sample_shape, init=None, latents=None):

@@ -24,8 +24,9 @@ class InversionMixin:
         """The noise from which `generate` makes given samples again, deterministically.
 
         `generate(latents=model.invert(samples), sampler="ddim")` with the same number of steps, conditions and spacing gives the samples
-        back, the better the more steps; with `sampler={"name": "ddim_inversion", "iterations": 5}` much better. With other conditions it
-        gives them changed: that is editing by inversion. Inversion under guidance is less exact, as guidance makes the path bend.
+        back, the better the more steps; with `sampler={"name": "ddim_inversion", "iterations": 5}` much better. "dpmpp_2m_inversion",
+        followed by "dpmpp_2m", needs fewer steps. With other conditions it gives them changed: that is editing by inversion. Inversion
+        under guidance is less exact, as guidance makes the path bend.
 
         Args:
             samples: `(N, ...)`, float in [−1, 1] or uint8. Where there is an autoencoder, it encodes them.
@@ -46,7 +47,10 @@ class InversionMixin:
         """
         sampler = samplers.get(sampler)
         if not sampler.ascends:
-            raise ValueError(f"Inversion needs a sampler that walks upwards: 'ddim_inversion'. Received: sampler={type(sampler).__name__}")
+            raise ValueError(
+                "Inversion needs a sampler that walks upwards: 'ddim_inversion' or 'dpmpp_2m_inversion'. "
+                f"Received: sampler={type(sampler).__name__}"
+            )
         samples = self._encoded(samples, "samples")
         shape = self._sizes_known(samples)
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1

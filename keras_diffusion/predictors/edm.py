@@ -7,7 +7,7 @@ Written as a row of (x0, ε), F is v-prediction with the sign turned and the dat
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.core.checks import check_choice, check_number
 from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 
 
@@ -17,6 +17,8 @@ class EDMPredictor(Predictor):
 
     Args:
         sigma_data: standard deviation σ_d of the data, > 0. Default 0.5, about right for images in [−1, 1].
+        prediction: "epsilon" (default), y as above, EDM's own: near pure noise it points to x0, near clean samples to −ε. "v": −y, the
+            same with the sign turned, as diffusers' EDM schedulers have it for "v_prediction".
         condition: see `Predictor`.
         timesteps: see `Predictor`.
 
@@ -24,17 +26,20 @@ class EDMPredictor(Predictor):
         Karras et al. 2022, arXiv:2206.00364, table 1, last column.
     """
 
-    def __init__(self, sigma_data=0.5, condition="c_noise", timesteps=1000, **kwargs):
+    def __init__(self, sigma_data=0.5, condition="c_noise", timesteps=1000, prediction="epsilon", **kwargs):
         super().__init__(condition, timesteps, **kwargs)
         rule = "`sigma_data` is a standard deviation and must be positive"
         self.sigma_data = check_number("sigma_data", sigma_data, above=0, rule=rule)
+        rule = "`prediction` gives the sign of the output: 'epsilon' or 'v'"
+        self.prediction = check_choice("prediction", prediction, ("epsilon", "v"), rule=rule)
 
     def row(self, alpha, sigma):
         scale = self.input_scale(alpha, sigma)
+        scale = -scale if self.prediction == "v" else scale
         return sigma * scale / self.sigma_data, -alpha * self.sigma_data * scale
 
     def input_scale(self, alpha, sigma):
         return 1.0 / ops.sqrt(ops.square(alpha * self.sigma_data) + ops.square(sigma))
 
     def get_config(self):
-        return {**super().get_config(), "sigma_data": self.sigma_data}
+        return {**super().get_config(), "sigma_data": self.sigma_data, "prediction": self.prediction}

@@ -26,6 +26,7 @@ PREDICTORS = Registry("predictor")
 # What a network may be told about the noise level. At the ends of a schedule log(σ/α) is infinite: it is cut at ±10.
 _CONDITIONS = {
     "c_noise": lambda level, timesteps: _log_ratio(level) / 4.0,
+    "c_noise_timestep": lambda level, timesteps: timesteps * _log_ratio(level) / 4.0,
     "log_snr": lambda level, timesteps: -2.0 * _log_ratio(level),
     "time": lambda level, timesteps: level.t,
     "timestep": lambda level, timesteps: level.t * timesteps - 1.0,
@@ -46,7 +47,8 @@ class Predictor(keras.layers.Layer):
     """Base class: a row (a, b), and what goes with it on the way into the network.
 
     Args:
-        condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default); "log_snr"; "time", t;
+        condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default);
+            "c_noise_timestep", T·log(σ/α)/4, for consistency models; "log_snr"; "time", t;
             "timestep", t·T − 1, for discretely trained networks; "continuous_timestep", t·(T − 1), for those of the variance-preserving
             SDE; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α; "log_half_sigma", log(σ/2α), for those of the
             variance-exploding SDE; "noise_variance", σ².

@@ -9,6 +9,7 @@ from keras_diffusion.samplers.dpm_fast import DPMFastSampler
 from keras_diffusion.samplers.dpm_singlestep import DPMSingleStepSampler
 from keras_diffusion.samplers.dpm_solver import DPMSolverSampler, DPMSolverSDESampler
 from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
+from keras_diffusion.samplers.dpmpp_inversion import DPMppInversionSampler
 from keras_diffusion.samplers.ipndm import IPNDMSampler
 from keras_diffusion.samplers.lcm import ConsistencySampler, LCMSampler
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, log_likelihood
@@ -18,7 +19,7 @@ from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.restart import RestartSampler
 from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
 from keras_diffusion.samplers.sa_solver import SASolverSampler
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
 from keras_diffusion.samplers.tcd import TCDSampler
 from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
 from keras_diffusion.samplers.unipc import UniPCSampler
@@ -40,6 +41,7 @@ __all__ = [
     "DPMSolverSDESampler",
     "DPMSolverSampler",
     "DPMpp2SAncestralSampler",
+    "DPMppInversionSampler",
     "DPMppSDESampler",
     "DPMppSDESingleStepSampler",
     "DPMppSampler",
@@ -60,6 +62,7 @@ __all__ = [
     "Sampler",
     "TCDSampler",
     "UniPCSampler",
+    "Walk",
     "get",
     "log_likelihood",
 ]

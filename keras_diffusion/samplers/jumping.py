@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from keras_diffusion.core.checks import check_number
-from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.tables import rows_of
 
@@ -67,7 +66,7 @@ class JumpingSampler(Sampler):
 
     def step_ends(self, levels):
         ends, row = np.zeros(len(levels.t), "int64"), 0
-        for piece, places in self.pieces(_exploding(levels), None):
+        for piece, places in self.pieces(levels.at_unit_alpha(), None):
             inner = self.sampler.step_ends(piece)
             ends[places[places > 0]] = (row + inner)[places > 0]  # the last visit of a level is the one that counts
             row += inner[-1] + 1
@@ -94,7 +93,7 @@ class JumpingSampler(Sampler):
 
     def coupling(self, levels):
         inner, blocks = self.sampler, []
-        for piece, _ in self.pieces(_exploding(levels), None):
+        for piece, _ in self.pieces(levels.at_unit_alpha(), None):
             block = np.repeat(np.eye(self.noises_per_step)[None], inner.step_ends(piece)[-1] + 1, axis=0)
             if inner.noises_per_step > 1:
                 block[:, : inner.noises_per_step, : inner.noises_per_step] = inner.coupling(piece)
@@ -109,9 +108,3 @@ class JumpingSampler(Sampler):
 
     def get_config(self):
         return {**super().get_config(), "sampler": keras.saving.serialize_keras_object(self.sampler), "s_noise": self.s_noise}
-
-
-def _exploding(levels):
-    """The same levels at α = 1, which lie on a curve that is known without a schedule."""
-    with np.errstate(divide="ignore"):
-        return Levels(levels.t, np.ones_like(levels.t), levels.sigma / levels.alpha)

@@ -188,11 +188,14 @@ class Sampler(keras.layers.Layer):
             x = self.close(denoise, walk.x, row, lambda draw: noise(index, draw))
         return walk._replace(x=x), {key: _write(buffer, index, x) for key, buffer in record.items()}
 
-    def sample(self, x, denoise, levels, noise=None, schedule=None, trajectory=False, seed=None):
-        """Walks down a grid of levels.
+    def sample(self, x, denoise, levels, noise=None, schedule=None, trajectory=False, seed=None, start=0, stop=None, return_walk=False):
+        """Walks down a grid of levels, or a part of it.
 
         Args:
-            x: noisy samples `(B, ...)` at the first level, on its scale: α·x0 + σ·ε.
+            x: noisy samples `(B, ...)` at level `start`, on its scale: α·x0 + σ·ε. Or a `Walk` that stands there, as an earlier call
+                returned it or made by hand: x with the history of a multistep method, newest first (`initial_state` says what it is made
+                of), and what the denoiser remembers. Samples alone have no history: the method begins with them as at the first level of
+                a grid.
             denoise: a `Denoiser`.
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
             noise: array `(n, noises_per_step, B, ...)` of standard normals; to draw them, "independent" from step to step or "brownian",
@@ -201,33 +204,49 @@ class Sampler(keras.layers.Layer):
             schedule: see `plan`.
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the denoiser's first x0 in it, "both".
             seed: int, for drawn noise; None takes a new one.
+            start, stop: numbers of the levels at which the walk starts and stops, 0 ≤ start < stop ≤ n. Default: the first and the last.
+            return_walk: return the `Walk` in place of its x, to go on with later. Default False.
 
         Returns:
-            x `(B, ...)` at the last level, or (x, xs) with xs `(n, B, ...)`; for "both" (x, xs, x0s).
+            x `(B, ...)` at level `stop`, or (x, xs) with xs `(stop − start, B, ...)`; for "both" (x, xs, x0s).
 
         Raises:
-            ValueError: levels out of order, or noise of the wrong shape.
+            ValueError: levels out of order, no part of them, or noise of the wrong shape.
+
+        Example:
+
+        >>> half_way = sampler.sample(x, denoise, levels, stop=5, return_walk=True)
+        >>> samples = sampler.sample(half_way, denoise, levels, start=5)
         """
         levels = self.check(levels)
+        stop = _check_part(start, stop, len(levels.t) - 1, len(self.step_ends(levels)))
+        if start and not isinstance(x, Walk):  # without a history, the rest of the grid is a grid of its own
+            rest = levels.map(lambda v: v[start:])
+            return self.sample(x, denoise, rest, noise, schedule, trajectory, seed, 0, stop - start, return_walk)
         drawn = check_noise_kind(self.noise if noise is None else noise) if noise is None or isinstance(noise, str) else None
         kept = recorded(trajectory)
         plan = to_tensors(self.table(levels, schedule, drawn or "given"))
-        x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        rows = rows_of(plan)
-        in_loop = rows - 1 if self.closes_apart(levels) else rows
+        walk = x if isinstance(x, Walk) else None
+        x = ops.convert_to_tensor(x.x if walk else x, dtype=solver_dtype())
+        walk = walk._replace(x=x) if walk else self.start(x, denoise)
+        rows, ends = rows_of(plan), self.step_ends(levels)
+        first = ends[start - 1] + 1 if start else 0
+        last = ends[stop - 1] + 1 if stop < len(ends) else rows
+        in_loop = min(last, rows - 1 if self.closes_apart(levels) else rows)
         if drawn:
             source = noise_source(plan, noise_sources.seed_words(seed), x.shape)
         else:
             source = self._given(noise, rows, x, closing=levels.sigma[-1] == 0)
         record = {key: ops.zeros((rows, *x.shape), x.dtype) for key in kept}
-        walk, record = self.run(self.start(x, denoise), record, denoise, plan, source, 0, in_loop)
-        if in_loop < rows:
+        walk, record = self.run(walk, record, denoise, plan, source, int(first), int(in_loop))
+        if in_loop < last:
             walk, record = self.finish(walk, record, denoise, plan, source, rows - 1)
         self.report(walk.state)  # which warns where the method has reason to
+        result = walk if return_walk else walk.x
         if not kept:
-            return walk.x
-        ends = ops.convert_to_tensor(self.step_ends(levels).astype("int32"))
-        return (walk.x, *(ops.take(record[key], ends, axis=0) for key in kept))
+            return result
+        ends = ops.convert_to_tensor(ends[start:stop].astype("int32"))
+        return (result, *(ops.take(record[key], ends, axis=0) for key in kept))
 
     def _given(self, noise, rows, x, closing):
         needed = self.noises_per_step
@@ -257,6 +276,25 @@ class _Watched:
         if self.x0 is None:
             self.x0 = prediction.x0
         return prediction
+
+
+def _check_part(start, stop, steps, ends):
+    """`stop` as a number; raises unless `start` and `stop` are levels of a grid of `steps` steps, in this order.
+
+    A sampler that chooses its own steps does not stand at the levels between: it has another number of `ends`.
+    """
+    stop = steps if stop is None else stop
+    if (start, stop) != (0, steps) and ends != steps:
+        raise ValueError(
+            f"An adaptive sampler does not stop at the levels of its grid. Received: {start=}, {stop=}. Walk down the part that you want: "
+            "levels.map(lambda v: v[start : stop + 1])"
+        )
+    whole = all(isinstance(level, int | np.integer) and not isinstance(level, bool) for level in (start, stop))
+    if not whole or not 0 <= start < stop <= steps:
+        raise ValueError(
+            f"A walk starts and stops at levels of its grid: integers with 0 <= start < stop <= {steps}. Received: {start=}, {stop=}"
+        )
+    return stop
 
 
 def _write(buffer, i, value):

@@ -93,7 +93,10 @@ def test_restart_in_generate(model):
 
 
 def test_directions_are_checked(model):
-    with pytest.raises(ValueError, match="Inversion needs a sampler that walks upwards: 'ddim_inversion'. Received: sampler=DDIMSampler"):
+    with pytest.raises(
+        ValueError,
+        match="walks upwards: 'ddim_inversion' or 'dpmpp_2m_inversion'. Received: sampler=DDIMSampler",
+    ):
         model.invert(np.zeros((1, 2), "float32"), sampler="ddim")
     with pytest.raises(ValueError, match="for the way up call `invert`. Received: sampler=DDIMInversionSampler"):
         model.generate(sampler="ddim_inversion")

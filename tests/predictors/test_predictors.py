@@ -129,6 +129,17 @@ def test_edm_scalings_by_formula(sigma_data):
     check_edm(sigma, edm_scalings(sigma, sigma_data), sigma_data)
 
 
+def test_edm_with_v_prediction_turns_the_sign_of_the_output():
+    plain, turned = predictors.get("edm"), predictors.get("edm", prediction="v")
+    output, x = (np.random.default_rng(i).standard_normal((4, 3)).astype("float32") for i in range(2))
+    alpha, sigma = np.array([1.0, 0.9, 0.5, 0.1], "float32"), np.array([0.2, 0.5, 1.0, 3.0], "float32")
+    for ours, theirs in zip(turned.split(-output, x, alpha, sigma), plain.split(output, x, alpha, sigma), strict=True):
+        np.testing.assert_allclose(array(ours), array(theirs), rtol=1e-5, atol=1e-6)
+    assert round_trip(turned).prediction == "v"
+    with pytest.raises(ValueError, match=r"`prediction` gives the sign of the output: 'epsilon' or 'v'\. Received: prediction='x0'"):
+        predictors.get("edm", prediction="x0")
+
+
 @pytest.mark.parametrize("case", ["discrete-linear", "discrete-scaled_linear"])
 def test_edm_scalings_agree_with_k_diffusion(case):
     golden = load("kdiff_schedules")[case]
@@ -171,6 +182,7 @@ def test_edm_is_v_prediction_with_the_sign_turned_where_the_data_have_unit_varia
     ("condition", "expected"),
     [
         ("c_noise", np.log(SIGMA / ALPHA) / 4),
+        ("c_noise_timestep", 500 * np.log(SIGMA / ALPHA) / 4),
         ("log_snr", 2 * np.log(ALPHA / SIGMA)),
         ("time", np.linspace(0.1, 0.9, 6)),
         ("timestep", np.linspace(0.1, 0.9, 6) * 500 - 1),
@@ -205,7 +217,7 @@ def test_config_round_trip(name):
 
 
 def test_unknown_condition():
-    with pytest.raises(ValueError, match=r"`condition` names what .*: c_noise, log_snr, time, .*Received: condition='beta'"):
+    with pytest.raises(ValueError, match=r"`condition` names what .*: c_noise, .*, log_snr, time, .*Received: condition='beta'"):
         predictors.get("v", condition="beta")
 
 

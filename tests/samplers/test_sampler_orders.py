@@ -53,6 +53,7 @@ ORDERS = {
     "dpmpp_2m_sde": None,
     "dpmpp_3m": 2,  # its first steps, without a history, are of lower order: started exactly it is of order 3, see below
     "dpmpp_3m_sde": None,
+    "dpmpp_2m_inversion": None,  # of order 2, from the other end: test_inversion_orders.py
     "edm": 2,  # without churn
     "euler": 1,
     "euler_ancestral": None,
