@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from keras_diffusion.core.finite import check_finite
 from keras_diffusion.core.optional import import_optional
 
 
@@ -26,6 +27,7 @@ def orbax_checkpoint(directory, **options):
         the callback.
 
     Raises:
+        FloatingPointError: when it would save, weights that are NaN or infinite; the last checkpoint stays.
         ImportError: Orbax is not installed, or Keras is older than its callback.
 
     Example:
@@ -35,4 +37,15 @@ def orbax_checkpoint(directory, **options):
     import_optional("orbax.checkpoint", extra="orbax", purpose="sharded checkpoints")
     if not hasattr(keras.callbacks, "OrbaxCheckpoint"):
         raise ImportError(f"Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: Keras {keras.__version__}. Upgrade it.")
-    return keras.callbacks.OrbaxCheckpoint(str(Path(directory).absolute()), **options)
+    return _finite_only(keras.callbacks.OrbaxCheckpoint)(str(Path(directory).absolute()), **options)
+
+
+def _finite_only(base):
+    """Keras's callback, with an end to training before it saves what is not finite."""
+
+    class OrbaxCheckpoint(base):
+        def _save_checkpoint(self, step, logs=None):
+            check_finite(self.model, f"The checkpoint of step {step}")
+            super()._save_checkpoint(step, logs)
+
+    return OrbaxCheckpoint

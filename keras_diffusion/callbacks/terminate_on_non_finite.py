@@ -4,7 +4,8 @@ import math
 import warnings
 
 import keras
-from keras import ops
+
+from keras_diffusion.core.finite import describe, non_finite
 
 
 class TerminateOnNonFinite(keras.callbacks.Callback):
@@ -61,16 +62,12 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
         warnings.warn(self.reason, stacklevel=2)
 
 
-def _report_weights(model, shown=5):
-    weights = [w for w in model.weights if keras.backend.is_float_dtype(w.dtype)]
-    broken = [w.path for w in weights if not bool(ops.convert_to_numpy(ops.all(ops.isfinite(w))))]
+def _report_weights(model):
+    weights = model.weights
+    broken = non_finite(weights)
     if not broken:
         return (
             f"All {len(weights)} weights are still finite: look at the batch and the loss (values out of range, a division by zero, "
             "a logarithm of zero, float16)."
         )
-    more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
-    return (
-        f"{len(broken)} of {len(weights)} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the last "
-        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for NaN."
-    )
+    return describe(broken, len(weights))

@@ -1,6 +1,7 @@
 """The commands and their options. What they do is in the modules that they import."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.devices import join_processes, on_devices
-from keras_diffusion.cli.invocation import choose_backend, console, errors, read_early
+from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
 from keras_diffusion.version import __version__
 
 app = typer.Typer(
@@ -30,7 +31,15 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out
 
 def main():
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    end_process(code)
 
 
 def _print_version(asked: bool):

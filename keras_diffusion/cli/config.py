@@ -48,7 +48,13 @@ DEFAULTS = {
     "network": {},
     "model": {},
     "optimizer": {"name": "adamw", "learning_rate": 5e-4, "weight_decay": 1e-4, "clipnorm": 1.0},
-    "train": {"epochs": 100, "steps_per_execution": 1, "jit_compile": "auto", "save_every": 1, "samples": SAMPLES},
+    "train": {
+        "epochs": 100,
+        "steps_per_execution": 1,
+        "jit_compile": "auto",
+        "save_every": 1,  # epochs; or "500 steps", "30 min": see `saving_options`
+        "samples": SAMPLES,
+    },
 }
 
 
@@ -128,12 +134,40 @@ def with_defaults(config):
             f"Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
         )
     train = merged["train"]
-    for name, least in (("epochs", 1), ("steps_per_execution", 1), ("save_every", 1)):
+    for name, least in (("epochs", 1), ("steps_per_execution", 1)):
         check_int(train[name], f"train.{name}", least)
+    saving_options(train["save_every"])
     for name, least in (("every", 0), ("per_label", 1), ("num_samples", 1), ("num_steps", 1)):
         check_int(train["samples"][name], f"train.samples.{name}", least)
     check_int(merged["seed"], "seed", 0)
     return merged
+
+
+def saving_options(save_every):
+    """`train.save_every` as arguments of `callbacks.Resume`.
+
+    Args:
+        save_every: an int counts epochs, and an epoch that is longer than ten minutes is saved every ten minutes as well. Text is for long
+            epochs: "500 steps", "30 min", "2 h"; the end of every epoch is saved too.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?|s|min|minutes?|h|hours?)\s*", str(save_every))
+    if isinstance(save_every, int) and not isinstance(save_every, bool):
+        match = re.fullmatch("([0-9]+)(.*)", f"{save_every}epochs")
+    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
+    counts = unit.startswith(("epoch", "step"))
+    if number <= 0 or (counts and number != int(number)):
+        raise ConfigError(
+            '`train.save_every` is a number of epochs, or text such as "500 steps", "30 min" or "2 h". '
+            f"Received: train.save_every={save_every!r}"
+        )
+    if unit.startswith("epoch"):
+        return {"every": int(number), "save_every_minutes": 10.0}
+    if unit.startswith("step"):
+        return {"save_every_steps": int(number)}
+    return {"save_every_minutes": number * {"s": 1 / 60, "m": 1.0, "h": 60.0}[unit[0]]}
 
 
 def merge(under, over):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 
@@ -22,12 +23,13 @@ def console():
 
 @contextlib.contextmanager
 def errors(debug):
-    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: something else went wrong, 130: Ctrl-C."""
+    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: anything else, 130: Ctrl-C, 143: SIGTERM."""
     try:
         yield
-    except KeyboardInterrupt:
-        leave_processes(130)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        code = 128 + getattr(stop, "number", signal.SIGINT)
+        leave_processes(code)
+        raise typer.Exit(code) from None
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if debug:
             traceback.print_exc()
@@ -41,6 +43,27 @@ def errors(debug):
             traceback.print_exc()
             leave_processes(1)
         raise
+
+
+def end_process(code):
+    """Ends the process with an exit code, or with a message and 1, as `sys.exit` does.
+
+    Once Keras is there, without the interpreter's own end: after an interruption while JAX was tracing or compiling, and after HDF5 could
+    not write a file to the end, that crashes (signal 11, the message above it lost in a pipe). Nothing is lost without it. Files are
+    written and closed by then, each put in place when it was whole; the system releases locks.
+    """
+    if "keras" not in sys.modules:
+        sys.exit(code)
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    if "multiprocessing.process" in sys.modules:
+        for child in sys.modules["multiprocessing.process"].active_children():  # workers that read data
+            child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads, a closed file
+            stream.flush()
+    os._exit(code or 0)
 
 
 def read_early(config, sets):

@@ -10,11 +10,11 @@ generated/         what `keras-diffusion sample` writes unless told otherwise
 
 import contextlib
 import datetime
-import shutil
 from pathlib import Path
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.core.files import read_json
+from keras_diffusion.core.files import is_leftover, read_json, remove_folder, remove_leftovers
+from keras_diffusion.core.locks import NAME, FolderLock, FolderLocked
 from keras_diffusion.core.training_state import read_state
 
 _ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
@@ -37,17 +37,30 @@ class RunFolder:
 
     @property
     def exists(self):
-        """Whether there is a folder with anything in it."""
-        return self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
+        """Whether there is a folder with anything in it, other than what a start that was stopped at once leaves behind."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        entries = {entry.name for entry in self.path.iterdir() if not _is_passing(entry)}
+        return bool(entries) and not (entries == {"environment.json"} and self.is_ours)
 
     @property
-    def is_run(self):
-        """Whether the folder was made by `train`."""
+    def locks(self):
+        """Whether a process trains here, or has left its lock behind."""
+        return (self.path / NAME).exists()
+
+    @property
+    def is_ours(self):
+        """Whether the folder was made by `train`: `environment.json` is the first file that it writes, and the last that it deletes."""
         try:
             environment = self.environment
         except (OSError, ValueError):
             return False
-        return isinstance(environment, dict) and environment.get("kind") == _MARK and (self.path / "config.json").is_file()
+        return isinstance(environment, dict) and environment.get("kind") == _MARK
+
+    @property
+    def is_run(self):
+        """Whether the folder holds a run that can be resumed."""
+        return self.is_ours and (self.path / "config.json").is_file()
 
     @property
     def config(self):
@@ -62,6 +75,14 @@ class RunFolder:
         """Epochs behind the saved state; 0 without one."""
         try:
             return read_state(self.state, ConfigError)["epoch"]
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def step_done(self):
+        """Steps of the next epoch that are behind the saved state; 0 where it was saved at the end of an epoch."""
+        try:
+            return read_state(self.state, ConfigError).get("step") or 0
         except FileNotFoundError:
             return 0
 
@@ -82,6 +103,8 @@ class RunFolder:
         """Raises a ConfigError unless this is the folder of a run."""
         if not self.is_run:
             what = "which holds no config.json and environment.json of a run" if self.path.exists() else "which does not exist"
+            if self.path.is_dir() and not self.exists:
+                what = "in which none was begun. Start it without --resume"
             raise ConfigError(f"A run is a folder made by `keras-diffusion train`. Received: {str(self.path)!r}, {what}.")
 
     def check_free(self, overwrite):
@@ -89,42 +112,78 @@ class RunFolder:
         if not self.exists:
             return
         if not overwrite:
-            remedy = "--resume continues it, --overwrite deletes it first" if self.is_run else "choose another folder with --out"
+            remedy = "--overwrite deletes it first" if self.is_ours else "choose another folder with --out"
+            remedy = f"--resume continues it, {remedy}" if self.is_run else remedy
             raise ConfigError(f"A run starts in a new or empty folder. Received: {str(self.path)!r}, which is not empty; {remedy}.")
-        if not self.is_run:
+        if not self.is_ours:
             raise ConfigError(
                 f"--overwrite only deletes folders made by `keras-diffusion train`. Received: {str(self.path)!r}, which is none. "
                 "Choose another folder with --out, or delete this one yourself."
             )
-        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in (*_ENTRIES, *_ENTRIES_OF_DEMO))
+        known = (*_ENTRIES, *_ENTRIES_OF_DEMO)
+        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known and not _is_passing(entry))
         if foreign:
             raise ConfigError(
                 f"--overwrite does not delete what a run has not written. Received: {str(self.path)!r} with {', '.join(foreign)}. "
                 "Move these away, or choose another folder with --out."
             )
 
+    @contextlib.contextmanager
+    def locked(self):
+        """A context in which no other process trains in this folder; a folder that stays empty is removed at its end.
+
+        Raises:
+            ConfigError: another one does.
+        """
+        new = not self.path.exists()
+        try:
+            with FolderLock(self.path):
+                yield
+        except FolderLocked as error:
+            raise ConfigError(str(error)) from None
+        finally:
+            if new and self.path.is_dir():
+                with contextlib.suppress(OSError):  # not empty
+                    self.path.rmdir()
+
     def create(self, config, environment, overwrite=False):
-        """Starts a run here."""
+        """Starts a run here. A process that is killed meanwhile leaves a folder in which another can be started."""
         self.check_free(overwrite)
-        if self.exists:
-            shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        self._tidy()
+        (self.path / "config.json").unlink(missing_ok=True)  # first: what is left is no run any more, and environment.json says whose
+        for entry in sorted(self.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_folder(entry)
+            elif entry.name not in ("environment.json", NAME):
+                entry.unlink()
         self.write("environment.json", {"kind": _MARK, **environment, "resumed": []})
         self.write("config.json", config)
 
     def continue_with(self, config, environment):
         """Notes a resumption. A finished model is put away: its weights are in the state too, and it is written anew at the end."""
+        self._tidy()
         begun = self.environment
         resumed = begun.get("resumed")
         self.write("environment.json", {**begun, "resumed": [*(resumed if isinstance(resumed, list) else []), environment]})
         self.write("config.json", config)
-        shutil.rmtree(self.model, ignore_errors=True)
+        remove_folder(self.model)
         self.loss_curve.unlink(missing_ok=True)
+
+    def _tidy(self):
+        """Removes what killed processes left half written."""
+        for folder in (self.path, self.state, self.samples):
+            remove_leftovers(folder)
 
     def write(self, name, value):
         from keras_diffusion.core.files import write_json
 
         write_json(self.path / name, value)
+
+
+def _is_passing(entry):
+    """Whether a file or folder is the lock, or the temporary one of a writer."""
+    return entry.name == NAME or is_leftover(entry)
 
 
 def default_folder(config_path):

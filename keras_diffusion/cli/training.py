@@ -1,6 +1,8 @@
 """`keras-diffusion train`: from a configuration to a run folder, in one go or in several."""
 
+import contextlib
 import shlex
+import signal
 
 from rich.console import Console
 from rich.table import Table
@@ -8,12 +10,13 @@ from rich.table import Table
 from keras_diffusion import samplers
 from keras_diffusion.callbacks import MetricsJSONL, Resume, SampleGrid, TerminateOnNonFinite
 from keras_diffusion.cli import building
-from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config
+from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config, saving_options
 from keras_diffusion.cli.devices import check_layout, describe_distribution, lost_processes, on_devices, share_data
 from keras_diffusion.cli.environment import counted, describe_environment
-from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
-from keras_diffusion.core.devices import is_writer, wait_for_all, writing
+from keras_diffusion.core.devices import is_writer, values_of_all, wait_for_all, writing
+from keras_diffusion.core.files import NotWritten
+from keras_diffusion.core.interrupts import Interrupts
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.visualization import loss_curve
 
@@ -40,14 +43,33 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
         KeyboardInterrupt: stopped; the folder can be resumed.
         ConnectionError: another process was lost.
     """
-    with on_devices(devices), lost_processes():
+    notice = "Stopping after this step; once more stops at once."
+    with Interrupts((signal.SIGINT, signal.SIGTERM), notice), on_devices(devices), lost_processes():
         if not is_writer():
             console, verbose = Console(quiet=True), 0
-        return _train(console, config_path, sets, out, resume, overwrite, verbose)
+        run = RunFolder(out if out is not None else config_path if resume else default_folder(config_path))
+        if resume or not run.locks:  # a wrong call changes nothing, not even for the time of a lock
+            run.require_run() if resume else run.check_free(overwrite)
+        with _locked(run):
+            return _train(console, run, config_path, sets, resume, overwrite, verbose)
 
 
-def _train(console, config_path, sets, out, resume, overwrite, verbose):
-    run = RunFolder(out if out is not None else config_path if resume else default_folder(config_path))
+@contextlib.contextmanager
+def _locked(run):
+    """`run.locked()`, taken by the process that writes; all others learn whether it has it."""
+    with contextlib.ExitStack() as stack:
+        refused = None
+        if is_writer():
+            try:
+                stack.enter_context(run.locked())
+            except ConfigError as error:
+                refused = error
+        if any(values_of_all(refused is not None)):
+            raise refused or ConfigError("Another run is going on in this folder, as the first process says.")
+        yield
+
+
+def _train(console, run, config_path, sets, resume, overwrite, verbose):
     if resume:
         run.require_run()
         config, batches, validation = _resolve_again(run, config_path, sets)
@@ -76,17 +98,16 @@ def _train(console, config_path, sets, out, resume, overwrite, verbose):
         run.continue_with(config, environment) if resume else run.create(config, environment, overwrite)
     wait_for_all("begun")
     console.print(_header(run, config, model, batches, validation, environment, pictures))
-    with Interrupts() as interrupts:
-        try:
-            options = {"epochs": config["train"]["epochs"], "callbacks": [interrupts, *callbacks], "verbose": verbose}
-            model.fit(batches, validation_data=validation, **options)
-            _finish(console, run, model)
-        except KeyboardInterrupt:
-            _say_interrupted(console, run, config)
-            raise
-        except FloatingPointError as error:
-            saved = f"The state after epoch {run.epochs_done} is in {run.state}" if run.epochs_done else "No epoch was finished"
-            raise FloatingPointError(f"{error} Nothing was saved since it broke. {saved}.") from error
+    try:
+        model.fit(batches, validation_data=validation, epochs=config["train"]["epochs"], callbacks=callbacks, verbose=verbose)
+        _finish(console, run, model)
+    except KeyboardInterrupt:
+        _say_interrupted(console, run, config)
+        raise
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error} Nothing was saved since it broke. {_saved(run)}.") from error
+    except NotWritten as error:
+        raise OSError(f"{error} {_saved(run)}; continue, when there is room, with: {resume_command(run.path)}") from error
     return run
 
 
@@ -140,7 +161,7 @@ def _callbacks(run, config, batches, pictures):
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
         callbacks.append(SampleGrid(run.samples, **pictures))
-    return [*callbacks, Resume(run.state, data=batches, every=config["train"]["save_every"])]
+    return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
 
 
 def _header(run, config, model, batches, validation, environment, pictures):
@@ -151,7 +172,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
         data += f" in {config['network']['num_classes']} classes"
     if validation is not None:
         data += f", {len(validation.source):,} held out"
-    resumed = f", {run.epochs_done} of them done" if run.epochs_done else ""
+    resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""
+    resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
     rows = {
         "network": f"{config['network']['name']}, {model.network.count_params():,} parameters, {config['dtype']}",
         "model": f"{_name(config['model']['predictor'])}-prediction, {_name(config['model']['noise_schedule'])} schedule",
@@ -172,17 +194,17 @@ def _name(identifier):
 
 
 def _finish(console, run, model):
+    if is_writer():
+        try:
+            loss_curve(run.metrics, run.loss_curve)
+        except ImportError as error:
+            console.print(f"No {run.loss_curve.name}: {error}", markup=False, style="yellow")
     with writing(model) as writer:
         if writer:
-            model.save_to_preset(run.model, overwrite=True)
+            model.save_to_preset(run.model, overwrite=True)  # last: it is what makes the run a finished one
     wait_for_all("saved")
-    if not writer:
-        return
-    try:
-        loss_curve(run.metrics, run.loss_curve)
-    except ImportError as error:
-        console.print(f"No {run.loss_curve.name}: {error}", markup=False, style="yellow")
-    _say_finished(console, run)
+    if writer:
+        _say_finished(console, run)
 
 
 def _say_finished(console, run):
@@ -194,10 +216,19 @@ def _say_finished(console, run):
 
 
 def _say_interrupted(console, run, config):
-    done = run.epochs_done
-    state = f"{done} of {config['train']['epochs']} epochs are saved" if done else "no epoch was finished yet"
+    done, step = run.epochs_done, run.step_done
+    state = f"{done} of {config['train']['epochs']} epochs" + (f" and {step} steps" if step else "") + " are saved"
+    state = state if done or step else "no step was saved yet"
     console.print(f"\nInterrupted: {state}. Continue with:", markup=False, style="yellow", soft_wrap=True)
     console.print(f"  {resume_command(run.path)}", markup=False, soft_wrap=True)
+
+
+def _saved(run):
+    """What of a run that broke off is there, a sentence without its dot."""
+    if not run.epochs_done and not run.step_done:
+        return "No epoch was finished"
+    step = f" and {run.step_done} steps" if run.step_done else ""
+    return f"The state after epoch {run.epochs_done}{step} is in {run.state}"
 
 
 def _note_backend(console, run, environment):

@@ -1,12 +1,25 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import errno
+import gc
 import json
 import os
+import re
+import shutil
+import traceback
 from pathlib import Path
 
 from keras_diffusion.core import limits
 from keras_diffusion.core.documents import parse_json
+
+# Names of what is not whole yet, or about to be deleted; the last are those of earlier versions.
+_LEFT_OVER = re.compile(r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+")
+_FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")} - {None}
+
+
+class NotWritten(OSError):
+    """A file could not be written to its end: what it was to replace is still there."""
 
 
 @contextlib.contextmanager
@@ -21,12 +34,58 @@ def atomic_path(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
-        yield temporary
+        with write_errors(path):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_errors(path):
+    """A context for what writes `path`: what libraries raise when the disk is full becomes a `NotWritten` that says so.
+
+    HDF5 raises errors of several types, and keeps trying to write what it has as long as its file is open.
+    """
+    try:
+        yield
+    except NotWritten:
+        raise
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in _FULL
+        if not (full or (isinstance(error, RuntimeError) and re.search(r"extend file|file write failed|unable to flush", str(error)))):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" (file write failed")[0]
+        raise NotWritten(f"Could not write {str(path)!r}: is the disk full, or a quota reached? {reason}.") from None
+
+
+def remove_leftovers(folder):
+    """Deletes what killed processes left half written or half deleted in a folder; no other process may be writing there.
+
+    Args:
+        folder: path; what lies in its sub-folders stays.
+    """
+    for path in Path(folder).glob(".*"):
+        if is_leftover(path):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def is_leftover(path):
+    """Whether a file or folder is the temporary one of a writer."""
+    return _LEFT_OVER.fullmatch(Path(path).name) is not None
+
+
+def remove_folder(path):
+    """Deletes a folder, if it is there: for others it is gone at once, by renaming it first."""
+    path = Path(path)
+    if path.exists():
+        removed = path.with_name(f".tmp-{os.getpid()}-removed-{path.name}")
+        os.replace(path, removed)
+        shutil.rmtree(removed)
 
 
 def write_whole(path, content):

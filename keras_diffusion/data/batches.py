@@ -39,6 +39,9 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         epoch: number of the current epoch, int; set it to resume. `fit` moves it on at the end of each epoch.
+        start: number of batches of the current epoch that lie behind already, int; set it after `epoch` to resume within one. They are
+            not read any more: in their place the next one is handed out, for readers that count through (`fit` after
+            `DiffusionModel.skip_steps`). 0 in the epochs that follow.
         num_classes: number of classes, or None.
         class_names: list of names, or None.
         image_shape: shape of one image, `(H, W, C)`.
@@ -112,7 +115,18 @@ class Batches(keras.utils.PyDataset):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
             raise ValueError(f"epoch must be an integer ≥ 0. Received: epoch={value!r}")
         self._epoch = int(value)
+        self._start, self._stand_in = 0, None
         self._begun = self._last_batch_seen = False
+
+    @property
+    def start(self):
+        return self._start
+
+    @start.setter
+    def start(self, value):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= len(self):
+            raise ValueError(f"start counts batches of an epoch and must be an integer from 0 to {len(self)}. Received: start={value!r}")
+        self._start, self._stand_in = int(value), None
 
     @property
     def image_shape(self):
@@ -129,6 +143,16 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(f"Batch index must lie in [0, {len(self)}). Received: index={index}")
+        if index >= self._start:
+            batch = self._read(index)
+        else:
+            batch = self._stand_in or self._read(min(self._start, len(self) - 1))
+            self._stand_in = batch
+        if index == len(self) - 1:
+            self._last_batch_seen = True
+        return batch
+
+    def _read(self, index):
         epoch = self._epoch
         indices = self._indices(epoch, index)
         # An augmentation is a function of the whole batch: then all of it is read.
@@ -155,8 +179,6 @@ class Batches(keras.utils.PyDataset):
         batch["images"] = images
         if "labels" in batch:
             batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
-        if index == len(self) - 1:
-            self._last_batch_seen = True
         return batch if late is None else {key: value[late] for key, value in batch.items()}
 
     def on_epoch_begin(self):

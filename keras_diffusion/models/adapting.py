@@ -6,11 +6,13 @@ average's.
 
 from keras_diffusion.layers.lora import LoRAMixin
 from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.keeping import reads_weights
 
 
 class AdaptingMixin:
     """`enable_lora`, `merge_lora`, `remove_lora` for a model with `network` and `average`. Goes before `keras.Model` in the bases."""
 
+    @reads_weights
     def enable_lora(self, rank, alpha=None, target="attention"):
         """Adds low-rank adapters to the network and freezes all its other weights, so that `fit` trains the adapters alone.
 
@@ -52,6 +54,7 @@ class AdaptingMixin:
         self._adaptable().add_adapters(table)
         self._after_adapters()
 
+    @reads_weights
     def merge_lora(self):
         """Adds what the adapters learned to the kernels and removes them: what the model makes stays, up to rounding.
 

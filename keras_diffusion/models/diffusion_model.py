@@ -28,10 +28,11 @@ from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
+from keras_diffusion.models.keeping import KeepsStateMixin
 from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.presets import PresetMixin
 from keras_diffusion.models.sampling import SamplingMixin
-from keras_diffusion.models.state import KeepsStateMixin, RandomStateMixin, StateTreeMixin, reset_seed, seed_generator
+from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
@@ -45,8 +46,9 @@ class DiffusionModel(
     AdaptingMixin,
     PresetMixin,
     StateTreeMixin,
-    KeepsStateMixin,
+    SavesWholeMixin,
     RandomStateMixin,
+    KeepsStateMixin,
     CompiledStepsMixin,
     keras.Model,
 ):
@@ -236,7 +238,8 @@ class DiffusionModel(
 
         In-memory arrays are checked for NaN, labels out of range and images that were not scaled. Data sets that order themselves
         (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide every batch, also the last one.
-        After an exception or Ctrl-C the model keeps the weights of its last step.
+        After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for the step to end, a second one
+        stops at once.
         """
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
@@ -246,13 +249,13 @@ class DiffusionModel(
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
             self.optimizer.build(self.trainable_variables)
-        with batches_that_divide(x, kwargs.get("batch_size")), self._state_kept():
+        with self._telling(kwargs.get("callbacks")), batches_that_divide(x, kwargs.get("batch_size")), self._steps("fit"):
             return super().fit(checked.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
-        reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-        with batches_that_divide(x, kwargs.get("batch_size")), self._state_kept():
+        with batches_that_divide(x, kwargs.get("batch_size")), self._steps("evaluate"):
+            reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
             return super().evaluate(checked.readable(x), y, **kwargs)
 
     # Saving -------------------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ import numpy as np
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import sampling_levels
+from keras_diffusion.models.keeping import reads_weights
 
 
 class InversionMixin:
     """`invert`, for a model that can `generate`."""
 
+    @reads_weights
     def invert(
         self,
         samples,

@@ -16,6 +16,7 @@ from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import progress_bar
 from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, to_tensors
@@ -27,6 +28,7 @@ _ROWS = 256  # rows that a table is padded to; longer ones to the next multiple
 class LikelihoodMixin:
     """`log_likelihood` and `bits_per_dim`, for a model that can `generate`."""
 
+    @reads_weights
     def log_likelihood(
         self,
         data,
@@ -96,6 +98,7 @@ class LikelihoodMixin:
         # From the density of α·data to that of the data.
         return np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])
 
+    @reads_weights
     def bits_per_dim(self, data, conditions=None, seed=None, **options):
         """Bits per element that an ideal code based on the model needs for images of 256 levels.
 

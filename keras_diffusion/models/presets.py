@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 
 from keras_diffusion.core.file_configs import build_from_file
-from keras_diffusion.core.files import read_json, write_json
+from keras_diffusion.core.files import read_json, remove_folder, write_json
+from keras_diffusion.core.finite import check_finite
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -31,6 +32,7 @@ class PresetMixin:
 
         Raises:
             FileExistsError: the folder exists and `overwrite` is False.
+            FloatingPointError: weights that are NaN or infinite; what is there stays.
         """
         save_preset(self, directory, overwrite)
 
@@ -68,6 +70,7 @@ def save_preset(model, directory, overwrite=False, extra=None):
         raise FileExistsError(
             f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."
         )
+    check_finite(model, f"The preset {str(directory)!r}")
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
@@ -77,8 +80,10 @@ def save_preset(model, directory, overwrite=False, extra=None):
         for name, value in (extra or {}).items():
             write_json(temporary / name, value)
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
-        if directory.exists():
-            shutil.rmtree(directory)
+        if directory.is_dir():
+            remove_folder(directory)
+        elif directory.exists():
+            directory.unlink()
         temporary.rename(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -18,6 +18,7 @@ from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER, check_sampling_defaults
 from keras_diffusion.samplers.tables import recorded
 
@@ -25,6 +26,7 @@ from keras_diffusion.samplers.tables import recorded
 class SamplingMixin:
     """`denoiser` and `generate`, for a model with `network`, `average`, `predictor`, `noise_schedule`, `autoencoder` and `null_context`."""
 
+    @reads_weights
     def denoiser(self, conditions=None, guidance_scale=1.0, weights="ema", guidance=None):
         """The trained network as a `Denoiser`.
 
@@ -43,6 +45,7 @@ class SamplingMixin:
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
         return self._make_denoiser(guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
 
+    @reads_weights
     def generate(
         self,
         num_samples=None,

@@ -3,15 +3,16 @@
 Random state: Keras leaves the states of `SeedGenerator`s (a model's own, and those of dropout layers) out of `.keras` and `.weights.h5`
 files. Here they are saved with the weights, so that a resumed training draws the noise it would have drawn.
 
-Weights after an error: on JAX, `fit` takes the values out of the model's variables while it runs, and an exception (a batch of the wrong
-shape, Ctrl-C in a notebook) would leave them empty. Here they are put back.
+What happens to the weights while a step runs or fails is in `keeping.py`.
 """
-
-import contextlib
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_diffusion.core.files import write_errors
+from keras_diffusion.core.finite import check_finite
+from keras_diffusion.models.keeping import reads_weights
 
 _PREFIX = "random_state_"
 _GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
@@ -36,6 +37,34 @@ class RandomStateMixin:
     def _random_state(self):
         known = {id(variable) for variable in (*self.weights, *self.metrics_variables)}
         return [variable for variable in self.variables if id(variable) not in known]
+
+
+class SavesWholeMixin:
+    """Saves finite weights only, and makes one kind of error of a full disk. Goes before `keras.Model` in the bases."""
+
+    @reads_weights
+    def save_weights(self, filepath, *args, **kwargs):
+        """Keras's `save_weights`.
+
+        Raises:
+            FloatingPointError: weights, averages or optimizer variables that are NaN or infinite; a file that is there stays.
+            OSError: they could not be written.
+        """
+        check_finite(self, f"The file {str(filepath)!r}")
+        with write_errors(filepath):
+            return super().save_weights(filepath, *args, **kwargs)
+
+    @reads_weights
+    def save(self, filepath, *args, **kwargs):
+        """Keras's `save`; raises as `save_weights` does."""
+        check_finite(self, f"The file {str(filepath)!r}")
+        with write_errors(filepath):
+            return super().save(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """Keras's `load_weights`."""
+        self._require_weights("load_weights")
+        return super().load_weights(filepath, *args, **kwargs)
 
 
 class StateTreeMixin:
@@ -80,29 +109,6 @@ def _flat(tree, prefix=""):
     """(path, value) of each leaf of nested dicts."""
     for key, value in tree.items():
         yield from _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else [(prefix + key, value)]
-
-
-class KeepsStateMixin:
-    """Puts the weights back into the model when training is interrupted on JAX. Goes before `keras.Model` in the bases."""
-
-    @contextlib.contextmanager
-    def _state_kept(self):
-        try:
-            yield
-        except BaseException:
-            if keras.backend.backend() == "jax":
-                # Where a step had already given the old buffers away and failed, there is nothing to put back.
-                with contextlib.suppress(RuntimeError, ValueError):
-                    self.jax_state_sync()
-            raise
-
-    def _get_jax_state(self, **groups):
-        state = super()._get_jax_state(**groups)
-        if groups.get("purge_model_variables"):
-            # Keras remembers the state from the end of the first step on; until then, this is it.
-            names = [name for name in _GROUPS if groups.get(name)]
-            self._jax_state = dict(zip(names, state, strict=True))
-        return state
 
 
 def seed_generator(seed, stream, name):

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from command_line import run
 
-from keras_diffusion.cli.interrupts import Interrupts
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 
 SMALL = {"widths": [8], "num_res_blocks": 1, "num_middle_res_blocks": 0, "attention": False}
@@ -260,18 +258,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path, optimize
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
     assert [line["loss"] for line in lines(folder)] == [line["loss"] for line in lines(tmp_path / "whole")]
     assert [line["val_loss"] for line in lines(folder)] == [line["val_loss"] for line in lines(tmp_path / "whole")]
-
-
-def test_a_signal_whose_exception_was_lost_stops_training_still():
-    with Interrupts() as interrupts:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        except KeyboardInterrupt:
-            pass  # as Python does with exceptions in a finalizer
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.on_train_batch_end(0)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.slow

@@ -1,0 +1,39 @@
+"""Whether weights are numbers still. What is not is never written over what is."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def non_finite(variables):
+    """Paths of the variables that hold NaN or infinity, a list of str; on several processes all of them have to call this."""
+    return [v.path for v in variables if keras.backend.is_float_dtype(v.dtype) and not _is_finite(v.value)]
+
+
+def check_finite(model, what):
+    """Raises a FloatingPointError unless weights, averages and the optimizer's variables are finite.
+
+    Args:
+        model: Keras model.
+        what: what would be written, such as "The state after epoch 3".
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.weights, *([] if optimizer is None else optimizer.variables)]
+    broken = non_finite(variables)
+    if broken:
+        raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, len(variables))}")
+
+
+def describe(broken, count, shown=5):
+    """A sentence on `broken`, paths of weights, of which there are `count`, and what to do."""
+    more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
+    return (
+        f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the last "
+        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for NaN."
+    )
+
+
+def _is_finite(value):
+    if getattr(value, "is_fully_addressable", True):
+        return bool(np.isfinite(ops.convert_to_numpy(value)).all())
+    return bool(ops.convert_to_numpy(ops.all(ops.isfinite(value))))  # no process has all of it
