@@ -18,6 +18,8 @@ from keras_diffusion.text.clip_tokenizer import END, START
 
 _FORMATS = ("diffusers",)
 _PIPELINES = {"UNet2DModel": "DDIMPipeline", "UNet2DConditionModel": "StableDiffusionPipeline", "DiTTransformer2DModel": "DiTPipeline"}
+# By the channels that are known beside four of latents: diffusers has a pipeline class for each kind of them.
+_INPAINTING, _EDITING = "StableDiffusionInpaintPipeline", "StableDiffusionInstructPix2PixPipeline"
 _OURS = ("_root", "prefix")  # keys of a loaded config that diffusers' has not
 
 
@@ -39,7 +41,8 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
         the folder, as `pathlib.Path`.
 
     Raises:
-        ValueError: a network, schedule or predictor that diffusers does not have; a network with adapters; an unknown format.
+        ValueError: a network, schedule, predictor or kind of pipeline that diffusers does not have; a network with adapters; an unknown
+            format.
         FileExistsError: the folder exists and `overwrite` is False.
 
     Example:
@@ -121,10 +124,24 @@ def _pipeline_files(network, schedule, predictor, config, known, autoencoder=Non
     if tokenizer is not None:
         files |= _tokenizer_files(tokenizer)
         index["tokenizer"] = ["transformers", "CLIPTokenizer"]
-    name = _PIPELINES[component.class_name]
-    if name == "StableDiffusionPipeline":
+    name = _pipeline_class(component, network)
+    if name in ("StableDiffusionPipeline", _INPAINTING, _EDITING):
         index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
     return {"model_index.json": {"_class_name": name, **index}, **files}
+
+
+def _pipeline_class(component, network):
+    known, channels = getattr(network, "concat_channels", 0), network.sample_shape[-1]
+    if not known:
+        return _PIPELINES[component.class_name]
+    pipelines = {channels + 1: _INPAINTING, channels: _EDITING} if component.class_name == "UNet2DConditionModel" else {}
+    if known not in pipelines:
+        raise ValueError(
+            "Of pipelines that see known channels, those of inpainting (a mask and latents) and of InstructPix2Pix (latents) can be "
+            f"written. Received: a {type(network).__name__} with {channels} channels and {known} known ones. Export the network alone: "
+            "export(model.network, folder)"
+        )
+    return pipelines[known]
 
 
 def _tokenizer_files(tokenizer):

@@ -133,7 +133,7 @@ def _own(path, weights, verbose, custom_objects):
     matched = {variable.path: (variable.path,) for variable in network.weights}
     report = Report(str(path), "preset" if Path(path).is_dir() else "Keras 3 .keras", own.FAMILY, name, matched, notes=notes)
     _say(report, verbose)
-    kept = ("loss_weighting", "time_distribution", "condition_dropout", "ema", "null_context", "noise_bands", "seed")
+    kept = ("loss_weighting", "time_distribution", "condition_dropout", "concat_dropout", "ema", "null_context", "noise_bands", "seed")
     options = {key: getattr(model, key) for key in kept}
     network.trainable = True
     return LoadedCheckpoint(

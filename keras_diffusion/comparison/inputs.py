@@ -22,7 +22,7 @@ from keras_diffusion.core.files import atomic_path, write_json
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.inputs import SAMPLE_KEY, condition_keys_of, unpack_batch
+from keras_diffusion.models.inputs import SAMPLE_KEY, concat_channels_of, condition_keys_of, unpack_batch
 from keras_diffusion.models.presets import portable_optimizer
 
 KIND = "keras_diffusion comparison"
@@ -77,9 +77,9 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
 
     Args:
         model: `DiffusionModel`.
-        data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels" and "context", or batches of
-            these (`data.Batches`, a list …), repeated as often as needed; None: random numbers in place of data. Where there is an
-            autoencoder, it encodes them, here and once; random numbers are latents.
+        data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels", "context" and "concat", or
+            batches of these (`data.Batches`, a list …), repeated as often as needed; None: random numbers in place of data. Where there is
+            an autoencoder, it encodes them, here and once; random numbers are latents.
         settings: `Settings`.
         optimizer: `keras.Optimizer`, or None for Adam with a learning rate of 1e-3.
         size: of random samples, an int, for networks that take any size.
@@ -164,6 +164,8 @@ def _random_data(model, count, size, rng):
         rows["labels"] = rng.integers(0, network.num_classes, count)
     if "context" in keys:
         rows["context"] = rng.standard_normal((count, _CONTEXT_LENGTH, network.context_dim), dtype="float32")
+    if "concat" in keys:
+        rows["concat"] = np.clip(0.5 * rng.standard_normal((count, *shape[:-1], concat_channels_of(network)), dtype="float32"), -1.0, 1.0)
     return rows
 
 
@@ -179,7 +181,8 @@ def _training(model, x0, conditions, batch_size, rng):
     t = model.time_distribution.quantile(ops.convert_to_tensor(u.astype("float32")), model.noise_schedule)
     eps = rng.standard_normal(tuple(x0.shape), dtype="float32")
     if conditions:
-        conditions = model.drop_conditions(conditions, ops.convert_to_tensor(rng.random(count) < model.condition_dropout))
+        drop = {key: ops.convert_to_tensor(rng.random(count) < share) for key, share in model.dropout_shares(conditions).items()}
+        conditions = model.drop_conditions(conditions, **drop)
     return {"x0": x0, "t": t, "eps": eps, **conditions}
 
 

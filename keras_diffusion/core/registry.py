@@ -147,6 +147,13 @@ class Registry:
     def _spellings(self):
         return [*self._entries, *(cls.__name__ for cls in self.classes())]
 
+    def parameters(self, identifier):
+        """Constructor arguments, with their defaults, of the class that a known name or class means, a dict."""
+        if inspect.isclass(identifier):
+            return _parameters(identifier)
+        name = _normalize(identifier)
+        return _parameters(self._entries[name if name in self._entries else self._aliases[name]][0])
+
     def _check_options(self, cls, name, options):
         parameters = _parameters(cls)
         known = list(parameters)

@@ -62,7 +62,8 @@ class NetworkDenoiser(Denoiser):
     Args:
         network: callable on a dict `{"x": (B, ...), "noise_level": (B,), **conditions}`.
         predictor: `Predictor` that says what the network's output means.
-        conditions: dict of tensors with leading axis B, e.g. `{"labels": (B,)}`, or 1 for a row that serves all. Default none.
+        conditions: dict of tensors with leading axis B, e.g. `{"labels": (B,)}`, or 1 for a row that serves all. "concat", which lies
+            beside x, may be of size 1 along its other axes too. Default none.
         values: list of values to use in place of `network.variables` (an average of the weights). Default: the network's own.
 
     Example:
@@ -81,7 +82,11 @@ class NetworkDenoiser(Denoiser):
         return self.predictor.split(self._run(inputs), x, level.alpha, level.sigma)
 
     def _rows(self, x):
-        return {key: ops.broadcast_to(value, (x.shape[0], *value.shape[1:])) for key, value in self.conditions.items()}
+        def shape(key, value):
+            inner = x.shape[1:-1] if key == "concat" and all(n == 1 for n in value.shape[1:-1]) else value.shape[1:-1]
+            return (x.shape[0], *inner, *value.shape[-1:]) if len(value.shape) > 1 else (x.shape[0],)
+
+        return {key: ops.broadcast_to(value, shape(key, value)) for key, value in self.conditions.items()}
 
     def _run(self, inputs):
         if self.values is None:

@@ -13,6 +13,7 @@ from keras_diffusion.guidance.perturbed_attention import PerturbedAttention
 from keras_diffusion.guidance.pi_gdm import PiGDM
 from keras_diffusion.guidance.rescaled import RescaledGuidance
 from keras_diffusion.guidance.threshold import DynamicThreshold, StaticThreshold
+from keras_diffusion.guidance.two_scales import TwoScaleGuidance
 from keras_diffusion.guidance.zero_star import CFGZeroStarGuidance
 
 get = GUIDANCES.get
@@ -36,5 +37,6 @@ __all__ = [
     "ReplaceKnown",
     "RescaledGuidance",
     "StaticThreshold",
+    "TwoScaleGuidance",
     "get",
 ]

@@ -2,6 +2,7 @@
 
 from keras_diffusion.core.interpolation import interpolate_noise, slerp
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.known_channels import inpainting_condition, pix2pix_condition
 from keras_diffusion.models.text_to_image import TextToImage
 
-__all__ = ["DiffusionModel", "TextToImage", "interpolate_noise", "slerp"]
+__all__ = ["DiffusionModel", "TextToImage", "inpainting_condition", "interpolate_noise", "pix2pix_condition", "slerp"]

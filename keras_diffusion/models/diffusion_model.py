@@ -29,10 +29,12 @@ from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.keeping import KeepsStateMixin
+from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.presets import PresetMixin
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
+from keras_diffusion.networks.network import check_beside
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
@@ -60,8 +62,10 @@ class DiffusionModel(
         predictor: `Predictor`, or its name: what the network is asked for. Default "v".
         loss_weighting: `LossWeighting`, or its name; None (default) is the plain squared error of the network's output.
         time_distribution: `TimeDistribution`, or its name: which noise levels training draws. Default "uniform".
-        condition_dropout: share of training samples whose conditions are replaced by the null condition, in [0, 1]. Needed for
+        condition_dropout: share of training samples whose labels and context are replaced by the null condition, in [0, 1]. Needed for
             classifier-free guidance. Default 0.1.
+        concat_dropout: share of those whose known channels ("concat") are replaced by zeros, drawn apart from `condition_dropout`. Needed
+            for guidance by them. None (default): as `condition_dropout`.
         ema: decay of the average of the weights, in [0, 1), or None for no average. Default 0.999.
         autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents. Default None.
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
@@ -72,14 +76,16 @@ class DiffusionModel(
 
     Call arguments:
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the conditions under
-            "labels" `(B,)` and "context" `(B, L, D)`.
+            "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or uint8, which is not noised: of the
+            samples' size, or, where there is an autoencoder, of the latents'.
         training: whether dropout drops and conditions are dropped.
 
     Returns:
         dict with "output" and "target" `(B, ...)`, "weight" `(B,)` and "t" `(B,)`, from which `compute_loss` makes the loss.
 
     Raises:
-        ValueError: batches of another shape than the network takes, unknown or missing conditions, labels out of range, NaN.
+        ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); batches of
+            another shape than the network takes, unknown or missing conditions, labels out of range, NaN.
 
     Example:
 
@@ -104,6 +110,7 @@ class DiffusionModel(
         noise_bands=4,
         seed=None,
         sampling_defaults=None,
+        concat_dropout=None,
         **kwargs,
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
@@ -112,12 +119,15 @@ class DiffusionModel(
             raise ValueError(
                 f"`condition_dropout` is a share of samples and must lie in [0, 1]. Received: condition_dropout={condition_dropout}"
             )
+        if concat_dropout is not None and not 0 <= concat_dropout <= 1:
+            raise ValueError(f"`concat_dropout` is a share of samples and must lie in [0, 1]. Received: concat_dropout={concat_dropout}")
+        check_output(network)
         self.network = network
         self.noise_schedule = schedulers.get(noise_schedule)
         self.predictor = predictors.get(predictor)
         self.loss_weighting = get_loss_weighting(loss_weighting)
         self.time_distribution = get_time_distribution(time_distribution)
-        self.condition_dropout = condition_dropout
+        self.condition_dropout, self.concat_dropout = condition_dropout, concat_dropout
         self.ema = ema
         self.average = WeightAverage(network, ema, name="average") if ema is not None else None
         self.autoencoder = autoencoder
@@ -148,6 +158,8 @@ class DiffusionModel(
         else:
             x0, conditions = checked.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
+        if "concat" in conditions:
+            check_beside("concat", conditions["concat"].shape, tuple(x0.shape), checked.concat_channels_of(self.network))
         seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
         # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021, arXiv:2107.00630).
@@ -155,24 +167,38 @@ class DiffusionModel(
         u = ops.clip(u - ops.floor(u), 1e-6, 1.0 - 1e-6)
         t = self.time_distribution.quantile(u, self.noise_schedule)
         eps = keras.random.normal(ops.shape(x0), seed=seed)
-        if training and conditions and self.condition_dropout:
-            drop = keras.random.uniform((batch,), seed=seed) < self.condition_dropout
-            conditions = self.drop_conditions(conditions, drop)
+        if training:
+            shares = self.dropout_shares(conditions)
+            drop = {key: keras.random.uniform((batch,), seed=seed) < share for key, share in shares.items()}
+            conditions = self.drop_conditions(conditions, **drop)
         return self.outputs_at(x0, t, eps, conditions, training)
 
-    def drop_conditions(self, conditions, drop):
+    def dropout_shares(self, conditions):
+        """What training drops at random: dict from arguments of `drop_conditions` to shares of samples > 0."""
+        shares = {}
+        if set(conditions) - {"concat"}:
+            shares["drop"] = self.condition_dropout
+        if "concat" in conditions:
+            shares["drop_concat"] = self.condition_dropout if self.concat_dropout is None else self.concat_dropout
+        return {key: share for key, share in shares.items() if share}
+
+    def drop_conditions(self, conditions, drop=None, drop_concat=None):
         """Conditions replaced by the null condition where `drop` is true; networks without a null class keep their labels.
 
         Args:
             conditions: dict of tensors `(B, ...)`.
-            drop: booleans `(B,)`.
+            drop: booleans `(B,)`, for labels and context; None (default) drops none.
+            drop_concat: likewise for known channels.
 
         Returns:
             dict of tensors like `conditions`.
         """
-        null = self._null_conditions(like=conditions)
-        dropped = {key: ops.where(expand_to_rank(drop, conditions[key]), null[key], conditions[key]) for key in null}
-        return {**conditions, **dropped}
+        dropped = dict(conditions)
+        for key, value in self._null_conditions(like=conditions).items():
+            where = drop_concat if key == "concat" else drop
+            if where is not None:
+                dropped[key] = ops.where(expand_to_rank(where, conditions[key]), value, conditions[key])
+        return dropped
 
     def outputs_at(self, x0, t, eps, conditions=None, training=False):
         """What `call` returns, for given times and noise in place of drawn ones: a function of its arguments, the same on all backends.
@@ -262,7 +288,7 @@ class DiffusionModel(
 
     def get_config(self):
         parts = ("network", "noise_schedule", "predictor", "loss_weighting", "time_distribution", "autoencoder")
-        plain = ("condition_dropout", "ema", "noise_bands", "seed")
+        plain = ("condition_dropout", "concat_dropout", "ema", "noise_bands", "seed")
         return {
             "name": self.name,
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts},

@@ -41,8 +41,13 @@ class Guiding(NamedTuple):
         """What the compiled program depends on, hashable."""
         return self.name, repr(self.options), tuple(sorted(self.numbers)), self.wrappers
 
-    def combine(self, conditional, unconditional, scale, numbers):
-        """The guided denoiser of two others; `numbers` are those of this guidance, as tensors."""
+    @property
+    def needs_empty(self):
+        """Whether it asks for a third prediction, without any condition."""
+        return self.name is not None and "empty" in guidances.GUIDANCES.parameters(self.name)
+
+    def combine(self, conditional, unconditional, scale, numbers, empty=None):
+        """The guided denoiser of two others; `numbers` are those of this guidance, as tensors, `empty` a third denoiser if asked for."""
         guided = guidances.get(
             self.name or "classifier_free",
             conditional=conditional,
@@ -51,6 +56,8 @@ class Guiding(NamedTuple):
             **dict(self.options),
             **self.numbers,
         )
+        if self.needs_empty:
+            guided.empty = empty
         vars(guided).update(numbers)  # the constructor has checked them as plain numbers: tensors inside a program have no value
         return guided
 
@@ -103,7 +110,7 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     if combination is None:
         return Guiding(None, (), {}, wrappers or ())
     options = dict(combination) if isinstance(combination, dict) else {"name": combination}
-    given = sorted({"conditional", "unconditional", "scale"} & set(options))
+    given = sorted({"conditional", "unconditional", "scale", "empty"} & set(options))
     if given:
         raise ValueError(f"The model itself gives the two predictions and `guidance_scale`. Received: guidance with {', '.join(given)}")
     guidances.get(options, conditional=None, unconditional=None, scale=guidance_scale)  # raises where options are wrong

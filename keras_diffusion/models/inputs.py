@@ -12,19 +12,21 @@ import numpy as np
 from keras import ops
 
 SAMPLE_KEY = "images"
-CONDITION_KEYS = ("labels", "context")
+CONCAT_KEY = "concat"
+CONDITION_KEYS = ("labels", "context", CONCAT_KEY)
 
 
 def unpack_batch(data, sample_shape, condition_keys):
     """A batch as (samples, conditions).
 
     Args:
-        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels" and "context".
+        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context" and
+            "concat".
         sample_shape: shape of one sample, None where any size goes.
         condition_keys: conditions that the network takes.
 
     Returns:
-        (samples, dict of conditions): uint8 samples scaled to [−1, 1].
+        (samples, dict of conditions): uint8 samples, and known channels, scaled to [−1, 1].
 
     Raises:
         ValueError: missing or unknown keys, samples of another rank or shape, or integers other than uint8.
@@ -50,15 +52,22 @@ def unpack_batch(data, sample_shape, condition_keys):
                 f"Labels are one class id per sample, of shape (B,). Received: labels of shape {tuple(conditions['labels'].shape)}"
             )
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
+    if CONCAT_KEY in conditions:
+        conditions[CONCAT_KEY] = _scaled(CONCAT_KEY, conditions[CONCAT_KEY])
+    return _scaled(SAMPLE_KEY, samples), conditions
+
+
+def _scaled(name, samples):
+    """A tensor of samples as float32, uint8 scaled to [−1, 1]."""
     dtype = keras.backend.standardize_dtype(samples.dtype)
     if dtype == "uint8":
         samples = ops.cast(samples, "float32") / 127.5 - 1.0
     elif not keras.backend.is_float_dtype(dtype):
         raise ValueError(
-            f"Samples are floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {SAMPLE_KEY} of dtype {dtype}. "
+            f"Samples are floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype {dtype}. "
             "Convert them: x.astype('uint8'), or x / 127.5 - 1"
         )
-    return ops.cast(samples, "float32"), conditions
+    return ops.cast(samples, "float32")
 
 
 def check_shape(name, shape, sample_shape):
@@ -94,7 +103,9 @@ def readable(data):
 def check_arrays(data, num_classes, sample_rank):
     """Looks at the values of in-memory training data: NaN, label range, a scale that was forgotten."""
     arrays = data if isinstance(data, dict) else {SAMPLE_KEY: data}
-    samples, labels = arrays.get(SAMPLE_KEY), arrays.get("labels")
+    samples, labels, concat = arrays.get(SAMPLE_KEY), arrays.get("labels"), arrays.get(CONCAT_KEY)
+    if isinstance(concat, np.ndarray) and concat.dtype.kind == "f":
+        check_finite(CONCAT_KEY, concat)
     if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
         check_finite(SAMPLE_KEY, samples)
         if sample_rank >= 3 and samples.min(initial=0) >= 0 and samples.max(initial=0) > 1.5:
@@ -129,7 +140,7 @@ def generation_conditions(conditions, num_samples, network):
     Args:
         conditions: None, or a dict of arrays, lists or (for labels) ints. A single row serves all samples. A missing condition is null.
         num_samples: int or None (as many as the conditions have rows, else 1).
-        network: the network; its `condition_keys`, `num_classes` and `context_dim` are what counts.
+        network: the network; its `condition_keys`, `num_classes`, `context_dim` and `concat_channels` are what counts.
 
     Returns:
         (dict of arrays for the given keys, number of samples).
@@ -155,6 +166,8 @@ def generation_conditions(conditions, num_samples, network):
             )
         check_finite("context", context)
         arrays["context"] = context
+    if CONCAT_KEY in conditions:
+        arrays[CONCAT_KEY] = _known_channels(conditions[CONCAT_KEY], network)
     rows = {key: len(value) for key, value in arrays.items()}
     if num_samples is None:
         num_samples = max(rows.values(), default=1)
@@ -164,6 +177,34 @@ def generation_conditions(conditions, num_samples, network):
     if wrong:
         raise ValueError(f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}")
     return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, int(num_samples)
+
+
+def _known_channels(concat, network):
+    """The condition "concat" as float32 `(N, ..., K)`."""
+    concat, rank, channels = np.asarray(concat), len(network.input["x"].shape), concat_channels_of(network)
+    array = concat[None] if concat.ndim == rank - 1 else concat
+    if array.ndim != rank or array.shape[-1] != channels:
+        raise ValueError(
+            f"Known channels lie beside the samples: {', '.join(['(N', *['size'] * (rank - 2), str(channels)])}), or one row without N. "
+            f"Received: {CONCAT_KEY} of shape {concat.shape}"
+        )
+    array = scaled_images(CONCAT_KEY, array)
+    check_finite(CONCAT_KEY, array)
+    return array
+
+
+def check_concat_size(concat, sample_shape):
+    """Raises unless known channels `(N, ..., K)` have the size of samples `(..., C)`."""
+    if concat is not None and concat.shape[1:-1] != tuple(sample_shape[:-1]):
+        raise ValueError(
+            f"Known channels have the size of the samples (of the latents, where there is an autoencoder). Received: {CONCAT_KEY} of "
+            f"shape {concat.shape}, samples of shape {tuple(sample_shape)}"
+        )
+
+
+def concat_channels_of(network):
+    """K, the number of channels in the network's "concat"."""
+    return getattr(network, "concat_channels", None) or network.input[CONCAT_KEY].shape[-1]
 
 
 def check_negative(negative, conditions):
@@ -178,17 +219,28 @@ def check_negative(negative, conditions):
 
 
 def condition_keys_of(network):
-    """The conditions that a network takes, ("labels", "context") or part of them."""
+    """The conditions that a network takes, ("labels", "context", "concat") or part of them."""
     return tuple(getattr(network, "condition_keys", ()))
 
 
 def start_images(images, num_samples, sample_shape, name="init"):
     """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`."""
-    images = np.asarray(images)
-    scaled = images.astype("float32") / 127.5 - 1.0 if images.dtype == np.uint8 else images.astype("float32")
+    scaled = scaled_images(name, images)
     scaled = scaled[None] if scaled.ndim == len(sample_shape) else scaled
     check_shape(name, scaled.shape, sample_shape)
     check_finite(name, scaled)
     if len(scaled) not in (1, num_samples):
         raise ValueError(f"`{name}` needs one image, or one per sample. Received: {len(scaled)} images for num_samples={num_samples}")
     return np.repeat(scaled, num_samples, axis=0) if len(scaled) == 1 else scaled
+
+
+def scaled_images(name, images):
+    """An array as float32, uint8 scaled to [−1, 1].
+
+    Raises:
+        ValueError: what is no array of numbers.
+    """
+    images = np.asarray(images)
+    if images.dtype.kind not in "fiub":
+        raise ValueError(f"`{name}` is an array of numbers. Received: dtype {images.dtype}")
+    return images.astype("float32") / 127.5 - 1.0 if images.dtype == np.uint8 else images.astype("float32")

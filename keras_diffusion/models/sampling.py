@@ -32,7 +32,7 @@ class SamplingMixin:
 
         Args:
             conditions: dict of conditions with one row per sample of the batch that will be denoised ("labels" `(B,)`, "context"
-                `(B, L, D)`); conditions left out are null.
+                `(B, L, D)`, "concat" `(B, ..., K)`); conditions left out are null.
             guidance_scale: w of guidance; 1 (default) is off.
             weights: "ema" (default), the average, where there is one; or "raw".
             guidance: as in `generate`, but None leaves the model's own out: what the network says, unchanged.
@@ -75,11 +75,14 @@ class SamplingMixin:
 
         Args:
             num_samples: number of samples N; default: as many as the conditions have rows, else 1.
-            conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`. Conditions left out are null.
+            conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`; "concat", what is known beside the sample,
+                `(..., K)` or `(N, ..., K)`, float in [−1, 1] or uint8, of the latents' size where there is an autoencoder. Conditions
+                left out are null; zeros for "concat".
             num_steps: number of steps ≥ 1. Default 50.
             sampler: `Sampler`, its name, or a dict with options. None (default): the model's own (`sampling_defaults`, which loaded
                 checkpoints have), else "dpmpp_2m".
-            guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off.
+            guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off. "concat" is known to both
+                predictions, unless it is the only condition given.
             seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
             init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8. Where there is an
                 autoencoder, it encodes them.
@@ -91,9 +94,10 @@ class SamplingMixin:
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
             spacing: `Spacing`, its name, or a dict with options; None (default) takes the model's own, else the schedule's.
             guidance: how the two predictions are combined: "classifier_free" (default), "rescale", "adaptive_projected", "zero_star",
-                or a dict with options; what is applied after that: "static_threshold", "dynamic_threshold", a dict with options, or a
-                function denoiser → denoiser, which becomes part of the compiled program; or a list of these in order. What is not told of
-                the two is the model's own (`sampling_defaults`), else "classifier_free" and no threshold. "none": no threshold.
+                "two_scales" (one for "concat", one for the rest), or a dict with options; what is applied after that: "static_threshold",
+                "dynamic_threshold", a dict with options, or a function denoiser → denoiser, which becomes part of the compiled program; or
+                a list of these in order. What is not told of the two is the model's own (`sampling_defaults`), else "classifier_free" and
+                no threshold. "none": no threshold.
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
             clip: whether to clip the samples to [−1, 1]; "auto" (default): images yes, vectors no. False leaves out the thresholds of the
                 model's own guidance too.
@@ -107,8 +111,8 @@ class SamplingMixin:
                 first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
             negative_conditions: what guidance leads away from, in place of the null condition: a dict like `conditions`, a context as long
                 as theirs.
-            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init` or `latents` the size
-                is theirs.
+            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init`, `latents` or
+                "concat" the size is theirs.
 
         Returns:
             array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
@@ -135,6 +139,7 @@ class SamplingMixin:
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
         own = self.sampling_defaults
         guiding = read_guidance(guidance, guidance_scale, own.get("guidance"), own_wrappers=clip is not False)
+        check_two_scales(guiding, conditions)
         sampler = samplers.get(own.get("sampler", DEFAULT_SAMPLER) if sampler is None else sampler)
         if sampler.ascends:
             raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
@@ -142,7 +147,9 @@ class SamplingMixin:
         seed = check_seed(seed)
         at_once = batch_size or num_samples
         init = self._encoded(init, "init")
-        shape = self._sizes_known(latents if init is None else init, size)
+        concat = conditions.get("concat")
+        shape = self._sizes_known(latents if init is None else init, size, concat)
+        checked.check_concat_size(concat, shape)
         if init is not None:
             init = checked.start_images(init, num_samples, shape)
         if latents is not None:
@@ -195,10 +202,18 @@ class SamplingMixin:
     def _make_denoiser(self, guiding, values, conditions, scale, extra, guided):
         """The denoiser that `generate` walks with, made of tensors; runs inside the compiled program."""
         null = self._null_conditions(like=conditions)
-        denoiser = NetworkDenoiser(self.network, self.predictor, {**null, **conditions}, values)
+
+        def denoiser_of(given):
+            return NetworkDenoiser(self.network, self.predictor, {**null, **given}, values)
+
+        denoiser = denoiser_of(conditions)
         if guided:
-            unconditional = NetworkDenoiser(self.network, self.predictor, {**null, **extra.get("negative", {})}, values)
-            denoiser = guiding.combine(denoiser, unconditional, scale, extra.get("guidance", {}))
+            # Guidance exaggerates labels and words. Known channels are facts: they stay, unless they are all there is to exaggerate.
+            facts = {"concat": conditions["concat"]} if "concat" in conditions and len(conditions) > 1 else {}
+            negative = extra.get("negative", {})
+            unconditional = denoiser_of({**facts, **negative})
+            empty = denoiser_of({key: value for key, value in negative.items() if key != "concat"})
+            denoiser = guiding.combine(denoiser, unconditional, scale, extra.get("guidance", {}), empty)
         return guiding.wrap(ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser)
 
     def _guided_generator(self, guiding):
@@ -234,6 +249,8 @@ class SamplingMixin:
             context = context if context.ndim == 2 else context[None]
             length = like["context"].shape[1] if "context" in like else len(context)
             null["context"] = as_tensor(np.broadcast_to(context, (1, length, context.shape[1])))
+        if "concat" in self._condition_keys:  # one position, which stands for all of them
+            null["concat"] = as_tensor(np.zeros((1,) * len(self.sample_shape) + (checked.concat_channels_of(self.network),), "float32"))
         return null
 
     def _check_null_class(self, conditions, negative, guidance_scale):
@@ -261,11 +278,13 @@ class SamplingMixin:
         images = checked.start_images(images, len(images), (None,) * len(self.sample_shape), name)
         return run_batch(self.autoencoder.encode, images)
 
-    def _sizes_known(self, init, size=None):
-        """The network's sample shape: free axes are taken from `init`, or from `size`, which is that of the images."""
+    def _sizes_known(self, init, size=None, concat=None):
+        """The network's sample shape: free axes are taken from `init`, from `size`, which is that of the images, or from `concat`."""
         shape = self.sample_shape
         if init is not None:
             return tuple(np.shape(init)[-len(shape) :]) if None in shape else shape
+        if size is None and concat is not None and None in shape:
+            return (*np.shape(concat)[1:-1], shape[-1])
         if size is not None:
             axes, factor = len(shape) - 1, getattr(self.autoencoder, "size_multiple", 1)
             wanted = (size,) * axes if isinstance(size, (int, np.integer)) else tuple(size)
@@ -278,9 +297,19 @@ class SamplingMixin:
             return wanted
         if None in shape:
             raise ValueError(
-                f"The network takes samples of any size: pass `size`, or `init` or `latents` of the size that is wanted. Its shape: {shape}"
+                "The network takes samples of any size: pass `size`, or `init`, `latents` or a condition “concat” of the size that is "
+                f"wanted. Its shape: {shape}"
             )
         return shape
+
+
+def check_two_scales(guiding, conditions):
+    """Raises ValueError where guidance has a scale for known channels and another for the rest, and one of these is not given."""
+    if guiding.needs_empty and not ("concat" in conditions and len(conditions) > 1):
+        raise ValueError(
+            "Two scales are for known channels, “concat”, and for another condition beside them. "
+            f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass guidance_scale alone"
+        )
 
 
 def _rows_of_mask(mask, rows, num_samples):

@@ -16,6 +16,7 @@ from keras_diffusion.models.diffusion_model import DiffusionModel
 
 _SCHEDULE = {"name": "scaled_linear", "spacing": {"name": "leading", "offset": 1}}
 _PREDICTOR = {"name": "epsilon", "condition": "timestep"}
+_SIZE = 512
 
 
 @serializable
@@ -23,7 +24,7 @@ class TextToImage(DiffusionModel):
     """A `DiffusionModel` that takes words. The defaults are the conventions of Stable Diffusion 1 and 2.1-base.
 
     Args:
-        network: network with a context, such as `networks.UNet2DCondition`.
+        network: network with a context, and perhaps "concat", such as `networks.UNet2DCondition`.
         text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`. It is not trained.
         tokenizer: function from a list of texts to tokens `(N, L)`, such as `text.CLIPTokenizer`.
         autoencoder: as in `DiffusionModel`, such as `networks.AutoencoderKL`; it is not trained. None (default): the network makes images.
@@ -77,7 +78,16 @@ class TextToImage(DiffusionModel):
         return ops.convert_to_numpy(self.text_encoder.predict_on_batch(self.tokenizer(texts)))
 
     def text_to_image(
-        self, prompts, negative_prompts="", num_samples=None, size=512, guidance_scale=7.5, num_steps=50, seed=None, **options
+        self,
+        prompts,
+        negative_prompts="",
+        num_samples=None,
+        size=None,
+        guidance_scale=7.5,
+        num_steps=50,
+        seed=None,
+        concat=None,
+        **options,
     ):
         """Images of texts.
 
@@ -85,11 +95,14 @@ class TextToImage(DiffusionModel):
             prompts: a string, or a list with one string per image.
             negative_prompts: what the images should not show, likewise. Default "": nothing in particular.
             num_samples: number of images N; default: as many as there are prompts. A single prompt serves all.
-            size: height and width in pixels, an int or a pair; the network says which multiples work. Default 512. With `init` or
-                `latents` the size is theirs.
+            size: height and width in pixels, an int or a pair; the network says which multiples work. None (default): 512, or with
+                `init`, `latents` or `concat` their size.
             guidance_scale: how strongly the prompts count; 1 is no guidance. Default 7.5.
             num_steps: default 50.
             seed: int; image i depends on (seed, i). None (default) takes a new one.
+            concat: what is known beside the latents, `(N, h, w, K)`, or one for all, for networks that take some: of inpainting
+                (`models.inpainting_condition`), InstructPix2Pix (`models.pix2pix_condition`) and their like. Both predictions of guidance
+                see it, as in diffusers; `guidance={"name": "two_scales", "concat_scale": 1.5}` gives it a scale of its own.
             options: as in `generate`: sampler, spacing, init, strength, batch_size, dtype, … KerasCV's own pipeline is
                 `sampler="ddim", spacing="linspace"`.
 
@@ -100,11 +113,17 @@ class TextToImage(DiffusionModel):
             ValueError: a text of too many tokens; a size that the networks cannot take; see `generate`.
         """
         context = self.encode_text(prompts)
-        num_samples = len(context) if num_samples is None else num_samples
+        conditions = {"context": context}
+        if concat is not None:
+            conditions["concat"] = concat
+        elif num_samples is None:
+            num_samples = len(context)
+        if size is None and concat is None:
+            size = _SIZE
         if guidance_scale != 1.0:
             options["negative_conditions"] = {"context": self.encode_text(negative_prompts)}
         options |= {"guidance_scale": guidance_scale, "num_steps": num_steps, "seed": seed, "size": size}
-        return self.generate(num_samples, {"context": context}, **options)
+        return self.generate(num_samples, conditions, **options)
 
     def get_config(self):
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")}

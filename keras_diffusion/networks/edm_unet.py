@@ -30,7 +30,7 @@ import keras
 from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, LabelEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
 from keras_diffusion.layers.options import check_choice, convolution, normalization, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
 ARCHITECTURES = ("song", "adm")
@@ -64,10 +64,13 @@ class EDMUNet(Network):
         out_channels: channels of the output; None (default) for as many as the input.
         dropout: of blocks, in [0, 1). Default 0.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "concat"
+            `(B, H, W, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
@@ -105,6 +108,7 @@ class EDMUNet(Network):
         dropout=0.0,
         flash_attention=None,
         seed=None,
+        concat_channels=0,
         name="edm_unet",
         trainable=True,
         dtype=None,
@@ -128,7 +132,7 @@ class EDMUNet(Network):
         attention = [i == 1 for i in range(levels)] if attention is None else [bool(flag) for flag in attention]
         if len(attention) != levels:
             raise ValueError(f"`attention` needs one entry per level, as many as `widths` ({levels}). Received: attention={attention}")
-        inputs = condition_inputs((None, None, channels), num_classes, None, policy)
+        inputs = condition_inputs((None, None, channels), num_classes, None, policy, concat_channels)
         wide = wide_dtype(policy)
         features, dim = time_features or base_width * (2 if fourier else 1), time_dim or 4 * base_width
         epsilon, scale = (1e-6, math.sqrt(2.0)) if song else (1e-5, 1.0)
@@ -161,7 +165,7 @@ class EDMUNet(Network):
                 h = AttentionBlock(head_dim=heads, name=f"{name.replace('middle_0', 'middle')}_attention", **options)(h)
             return h
 
-        h = path = inputs["x"]
+        h = path = seen(inputs, policy)
         h = convolution(2, base_width if song else widths[0], 3, name="conv_in", dtype=policy)(h)
         skips = [h]
         for i, width in enumerate(widths):
@@ -211,6 +215,7 @@ class EDMUNet(Network):
             "dropout": dropout,
             "flash_attention": flash_attention,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

@@ -26,7 +26,7 @@ from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
 from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 
 UPSAMPLE_WIDTHS = ("next", "flaxdiff")
 _ATTENTION_OPTIONS = (
@@ -68,11 +68,14 @@ class FlaxUNet(Network):
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last layer of every branch starts at 0. Default True.
         remat: whether training computes every block again on the way back: less memory, more time. Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, FlaxDiff's `temb`; "context" `(B, M, D)`, `textcontext`, with
-            `context_dim`. Without, a context is allowed and has no effect, as in FlaxDiff.
+            `context_dim`. Without, a context is allowed and has no effect, as in FlaxDiff. "concat" `(B, H, W, concat_channels)` with
+            `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -118,6 +121,7 @@ class FlaxUNet(Network):
         zero_init=True,
         remat=False,
         seed=None,
+        concat_channels=0,
         name="flax_unet",
         trainable=True,
         dtype=None,
@@ -148,7 +152,7 @@ class FlaxUNet(Network):
             )
 
         norm = "rms" if norm_groups == 0 else "group"
-        inputs = condition_inputs(input_shape, None, context_dim, policy)
+        inputs = condition_inputs(input_shape, None, context_dim, policy, concat_channels)
         embedding = _embed(inputs["noise_level"], embedding_dim, time_embedding, fourier_stream, wide_dtype(policy))
         options = {"norm": norm, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "activation": act}
         options |= {"time_injection": time_injection, "dropout": dropout, "zero_init": zero_init, "seed": seed, "remat": remat}
@@ -168,7 +172,7 @@ class FlaxUNet(Network):
         def join(h, skip, name):
             return keras.layers.Concatenate(name=name, dtype=policy)([h, skip])
 
-        h = conv(inputs["x"], widths[0], conv_in_kernel, "conv_in")
+        h = conv(seen(inputs, policy), widths[0], conv_in_kernel, "conv_in")
         skips = [h]
         for i in range(levels):
             for j in range(num_res_blocks):
@@ -234,6 +238,7 @@ class FlaxUNet(Network):
             "zero_init": zero_init,
             "remat": remat,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

@@ -53,11 +53,13 @@ class HierarchicalMMDiT(Network):
         remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
         flaxdiff_compatible: whether blocks compute as FlaxDiff's do, and the second image of `learn_sigma` is computed and dropped.
             Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context"
-            `(B, M, context_dim)`.
+            `(B, M, context_dim)`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -99,6 +101,7 @@ class HierarchicalMMDiT(Network):
         remat=False,
         flaxdiff_compatible=False,
         seed=None,
+        concat_channels=0,
         name="hierarchical_mmdit",
         trainable=True,
         dtype=None,
@@ -108,6 +111,7 @@ class HierarchicalMMDiT(Network):
         coarsest = 2 ** (len(stages) - 1)
         sizes = {f"{key}[{i}]": stage[key] for i, stage in enumerate(stages) for key in ("emb_features", "num_layers", "num_heads")}
         sizes |= {"multiple": coarsest, "needs_context": True}
+        sizes["concat_channels"] = concat_channels
         inputs = begin("HierarchicalMMDiT", input_shape, base_patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
         widest = emb_features[-1]
         time = embed_noise_level(inputs, widest, int(widest * mlp_ratio), widest, time_embedding, time_scale, num_classes, policy)
@@ -179,6 +183,7 @@ class HierarchicalMMDiT(Network):
             "remat": remat,
             "flaxdiff_compatible": flaxdiff_compatible,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
 

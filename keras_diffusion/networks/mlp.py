@@ -9,7 +9,7 @@ No normalization: it would throw away the size of x, which says much about the n
 import keras
 
 from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, embed_conditions, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, embed_conditions, networks, seen, wide_dtype
 
 
 @networks.register("mlp")
@@ -28,10 +28,12 @@ class MLP(Network):
         time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal". Use
             "sinusoidal" with 1 for timesteps 0 … 999.
         embedding_dim: size of the condition vector, even; None (default) for `width`.
+        concat_channels: numbers in "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            features + concat_channels numbers, the output has those of x.
 
     Call arguments:
         inputs: dict: "x" `(B, features)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`.
+            `context_dim`, "concat" `(B, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, out_channels)`.
@@ -58,6 +60,7 @@ class MLP(Network):
         time_embedding="fourier",
         time_scale=None,
         embedding_dim=None,
+        concat_channels=0,
         name="mlp",
         trainable=True,
         dtype=None,
@@ -72,7 +75,7 @@ class MLP(Network):
         if out_channels is not None:
             check_positive_int(out_channels=out_channels)
         act = get_activation(activation)
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy)
+        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
         dim = width if embedding_dim is None else embedding_dim
         embedding = embed_conditions(inputs, dim, time_embedding, time_scale, act, num_classes, policy)
         if context_dim is not None:
@@ -80,7 +83,7 @@ class MLP(Network):
             context = unbuilt_dense(dim, name="context_projection", dtype=wide_dtype(policy))(mean)
             embedding = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))([embedding, context])
 
-        h = unbuilt_dense(width, name="dense_in", dtype=policy)(inputs["x"])
+        h = unbuilt_dense(width, name="dense_in", dtype=policy)(seen(inputs, policy))
         for i in range(depth):
             step = keras.layers.Activation(act, name=f"block_{i}_act1", dtype=policy)(h)
             step = unbuilt_dense(width, name=f"block_{i}_dense1", dtype=policy)(step)
@@ -104,5 +107,6 @@ class MLP(Network):
             "time_embedding": time_embedding,
             "time_scale": time_scale,
             "embedding_dim": embedding_dim,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)

@@ -46,11 +46,13 @@ class SimpleMMDiT(Network):
         remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
         flaxdiff_compatible: whether blocks compute as FlaxDiff's do, and the second image of `learn_sigma` is computed and dropped.
             Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context"
-            `(B, M, context_dim)`.
+            `(B, M, context_dim)`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -91,6 +93,7 @@ class SimpleMMDiT(Network):
         remat=False,
         flaxdiff_compatible=False,
         seed=None,
+        concat_channels=0,
         name="mmdit",
         trainable=True,
         dtype=None,
@@ -98,6 +101,7 @@ class SimpleMMDiT(Network):
         policy = keras.dtype_policies.get(dtype)
         sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
         sizes["needs_context"] = True
+        sizes["concat_channels"] = concat_channels
         inputs = begin("SimpleMMDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
         hidden = int(emb_features * mlp_ratio)
         time = embed_noise_level(inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy)
@@ -144,5 +148,6 @@ class SimpleMMDiT(Network):
             "remat": remat,
             "flaxdiff_compatible": flaxdiff_compatible,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)

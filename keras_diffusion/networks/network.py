@@ -1,9 +1,11 @@
 """What all networks have in common: one dict goes in, a tensor of the sample's size comes out.
 
-    {"x": (B, ...), "noise_level": (B,), "labels": (B,), "context": (B, M, D)}  →  (B, ..., out_channels)
+    {"x": (B, ..., C), "noise_level": (B,), "labels": (B,), "context": (B, M, D), "concat": (B, ..., K)}  →  (B, ..., out_channels)
 
-"labels" and "context" are there only where the network was built for them. What the output means (noise, clean data, velocity) is
-the predictor's affair; so is the number that stands for the noise level: log(σ/α)/4 by default.
+"labels", "context" and "concat" are there only where the network was built for them. "concat" is what is known at every position (an image
+with a hole, a small image enlarged, a map of depths): K channels that the first layer sees beside those of x, without noise. What the
+output means (noise, clean data, velocity) is the predictor's affair; so is the number that stands for the noise level: log(σ/α)/4 by
+default.
 
 A network is a functional Keras model in a class of its own: the graph is built in `__init__`, so the weights exist at once and every
 layer has a fixed name; the class adds the arguments that made it, for saving and for copies: `Network.from_config(net.get_config())`
@@ -22,6 +24,7 @@ from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 networks = Registry("network")
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal")
+CONDITION_KEYS = ("labels", "context", "concat")
 
 
 @networks.base
@@ -39,10 +42,12 @@ class Network(LoRAMixin, keras.Model):
         null_labels: the label that means "no class" (= `num_classes`), or None.
         any_size: whether samples of other sizes than `sample_shape` run as well.
         context_dim: size of the context's vectors, or None.
-        condition_keys: names of the conditions that the network takes, a tuple: of "labels" and "context".
+        concat_channels: K, number of known channels that the network sees beside those of x; 0 for none.
+        condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context" and "concat".
 
     Call arguments:
-        inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers, "context" `(B, M, D)`.
+        inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers, "context" `(B, M, D)`,
+            "concat" `(B, *sample_shape[:-1], K)`.
         training: whether dropout drops.
 
     Returns:
@@ -63,7 +68,8 @@ class Network(LoRAMixin, keras.Model):
         self.sample_shape = tuple(arguments["input_shape"])
         self.num_classes = self.null_labels = arguments.get("num_classes")
         self.context_dim = arguments.get("context_dim")
-        self.condition_keys = tuple(key for key in ("labels", "context") if key in inputs)
+        self.concat_channels = arguments.get("concat_channels") or 0
+        self.condition_keys = tuple(key for key in CONDITION_KEYS if key in inputs)
 
     def call(self, inputs, training=None, mask=None):
         known = ("x", "noise_level", *self.condition_keys)
@@ -75,6 +81,8 @@ class Network(LoRAMixin, keras.Model):
         expected = (*(None if self.any_size else n for n in self.sample_shape[:-1]), self.sample_shape[-1])
         if len(shape) != len(expected) + 1 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)):
             raise ValueError(f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: x.shape={shape}")
+        if self.concat_channels:
+            check_beside("concat", inputs["concat"].shape, shape, self.concat_channels)
         # Axes of free size (None in `input_shape`) are known only now.
         check_size(self.halved_axes(shape[1:-1]), self.size_multiple)
         return super().call(inputs, training=training, mask=mask)
@@ -101,12 +109,22 @@ def check_size(size, multiple):
     )
 
 
+def check_beside(name, shape, sample_shape, channels):
+    """Raises ValueError unless `shape` is that of `channels` channels beside samples of `sample_shape`, batch axes included."""
+    shape, expected = tuple(shape), (*sample_shape[:-1], channels)
+    if len(shape) != len(expected) or any(None not in pair and pair[0] != pair[1] for pair in zip(shape, expected)):
+        raise ValueError(
+            f"`{name}` lies beside the samples, with their size and {channels} channels of its own, as this network was built: "
+            f"(B, {', '.join(map(str, expected[1:]))}). Received: {name}.shape={shape}, samples of the shape {tuple(sample_shape)}"
+        )
+
+
 def wide_dtype(policy):
     """The policy's variable dtype, at least float32: for what must not be rounded to half precision."""
     return policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
 
 
-def condition_inputs(input_shape, num_classes, context_dim, policy):
+def condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels=0):
     """The dict of a network's `keras.Input`s."""
     dtype = wide_dtype(policy)
     inputs = {
@@ -119,7 +137,18 @@ def condition_inputs(input_shape, num_classes, context_dim, policy):
         if isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 1:
             raise ValueError(f"`context_dim` must be an integer ≥ 1, or None for no context. Received: context_dim={context_dim!r}")
         inputs["context"] = keras.Input((None, context_dim), name="context", dtype=dtype)
+    if isinstance(concat_channels, bool) or not isinstance(concat_channels, int) or concat_channels < 0:
+        raise ValueError(f"`concat_channels` must be an integer ≥ 0; 0 is none. Received: concat_channels={concat_channels!r}")
+    if concat_channels:
+        inputs["concat"] = keras.Input((*input_shape[:-1], concat_channels), name="concat", dtype=dtype)
     return inputs
+
+
+def seen(inputs, policy):
+    """What the first layer sees: x, and the channels of "concat" behind its own where the network takes some."""
+    if "concat" not in inputs:
+        return inputs["x"]
+    return keras.layers.Concatenate(name="x_and_concat", dtype=wide_dtype(policy))([inputs["x"], inputs["concat"]])
 
 
 def embed_conditions(inputs, dim, time_embedding, time_scale, activation, num_classes, policy):

@@ -13,12 +13,25 @@ from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.options import check_dropout, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order
 from keras_diffusion.layers.patches import PatchEmbedding, Unpatchify, patch_grid
-from keras_diffusion.networks.network import check_positive_int, condition_inputs, wide_dtype
+from keras_diffusion.networks.network import check_positive_int, condition_inputs, seen, wide_dtype
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal", "flax_partitionable", "flax_original")
 
 
-def begin(name, input_shape, patch_size, order, dropout, num_classes, context_dim, policy, multiple=1, needs_context=False, **sizes):
+def begin(
+    name,
+    input_shape,
+    patch_size,
+    order,
+    dropout,
+    num_classes,
+    context_dim,
+    policy,
+    multiple=1,
+    needs_context=False,
+    concat_channels=0,
+    **sizes,
+):
     """Checks what all transformers have in common.
 
     Args:
@@ -32,6 +45,7 @@ def begin(name, input_shape, patch_size, order, dropout, num_classes, context_di
         policy: dtype policy.
         multiple: how many patches each axis must be a multiple of.
         needs_context: whether there must be a context.
+        concat_channels: channels of "concat"; 0 for none.
         sizes: further arguments that must be integers ≥ 1.
 
     Returns:
@@ -50,7 +64,7 @@ def begin(name, input_shape, patch_size, order, dropout, num_classes, context_di
     check_dropout(dropout)
     if needs_context and context_dim is None:
         raise ValueError(f"{name} needs a context (a text, say). Received: context_dim=None. SimpleDiT does without")
-    return condition_inputs(input_shape, num_classes, context_dim, policy)
+    return condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
 
 
 def check_even(num_layers):
@@ -89,8 +103,8 @@ def embed_context(inputs, dim, policy):
 
 
 def embed_patches(inputs, patch_size, dim, policy, **options):
-    """The image as tokens `(B, N, dim)`."""
-    return PatchEmbedding(patch_size, dim, name="patch_embedding", dtype=policy, **options)(inputs["x"])
+    """The image, and "concat" beside it where there is one, as tokens `(B, N, dim)`."""
+    return PatchEmbedding(patch_size, dim, name="patch_embedding", dtype=policy, **options)(seen(inputs, policy))
 
 
 def finish(tokens, inputs, patch_size, channels, order, learn_sigma, first_only, norm_epsilon, policy):

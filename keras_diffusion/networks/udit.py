@@ -45,11 +45,13 @@ class SimpleUDiT(Network):
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
         remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
         flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does. Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`.
+            `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -90,12 +92,14 @@ class SimpleUDiT(Network):
         remat=False,
         flaxdiff_compatible=False,
         seed=None,
+        concat_channels=0,
         name="udit",
         trainable=True,
         dtype=None,
     ):
         policy = keras.dtype_policies.get(dtype)
         sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
+        sizes["concat_channels"] = concat_channels
         inputs = begin("SimpleUDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
         check_even(num_layers)
         hidden = int(emb_features * mlp_ratio)
@@ -146,5 +150,6 @@ class SimpleUDiT(Network):
             "remat": remat,
             "flaxdiff_compatible": flaxdiff_compatible,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)

@@ -28,6 +28,7 @@ from keras_diffusion.networks.network import (
     condition_inputs,
     embed_conditions,
     networks,
+    seen,
     wide_dtype,
 )
 
@@ -64,11 +65,13 @@ class UNet(Network):
         feed_forward: whether a feed-forward step follows attention. Default False.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
         zero_init: whether the last layer of every residual branch starts at 0. Default True.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`.
+            `context_dim`, "concat" `(B, *input_shape[:-1], concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -112,6 +115,7 @@ class UNet(Network):
         flash_attention=None,
         zero_init=True,
         seed=None,
+        concat_channels=0,
         name="unet",
         trainable=True,
         dtype=None,
@@ -140,7 +144,7 @@ class UNet(Network):
             )
 
         norms = {"norm": norm, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon}
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy)
+        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
         dim = 4 * widths[0] if embedding_dim is None else embedding_dim
         embedding = embed_conditions(inputs, dim, time_embedding, time_scale, act, num_classes, policy)
 
@@ -159,7 +163,7 @@ class UNet(Network):
         def join(h, skip, name):
             return keras.layers.Concatenate(name=name, dtype=policy)([h, skip])
 
-        h = convolution(rank, widths[0], 3, name="conv_in", dtype=policy)(inputs["x"])
+        h = convolution(rank, widths[0], 3, name="conv_in", dtype=policy)(seen(inputs, policy))
         skips = [h]
         for i, width in enumerate(widths):
             if i > 0:
@@ -209,6 +213,7 @@ class UNet(Network):
             **defaults,
             "zero_init": zero_init,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

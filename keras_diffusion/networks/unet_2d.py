@@ -32,7 +32,7 @@ from keras_diffusion.layers import (
     Upsample,
 )
 from keras_diffusion.layers.options import activation_config, check_choice, convolution, get_activation, normalization, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 
 # Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type` says).
 DOWN_TYPES = {"DownBlock2D": (False, "conv"), "AttnDownBlock2D": (True, None), "ResnetDownsampleBlock2D": (False, "resnet")}
@@ -77,10 +77,13 @@ class UNet2D(Network):
         activation: default "swish".
         dropout: of blocks, in [0, 1). Default 0.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "concat"
+            `(B, H, W, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
@@ -130,6 +133,7 @@ class UNet2D(Network):
         dropout=0.0,
         flash_attention=None,
         seed=None,
+        concat_channels=0,
         name="unet_2d",
         trainable=True,
         dtype=None,
@@ -148,7 +152,7 @@ class UNet2D(Network):
             check_choice(key, value, ("conv", "resnet"))
         act, dim = get_activation(activation), time_dim or 4 * widths[0]
         norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
-        inputs = condition_inputs((None, None, channels), num_classes, None, policy)
+        inputs = condition_inputs((None, None, channels), num_classes, None, policy, concat_channels)
         wide = wide_dtype(policy)
 
         if time_embedding == "fourier":
@@ -172,7 +176,7 @@ class UNet2D(Network):
             options = {**heads, "flash_attention": flash_attention, **norm, **options}
             return AttentionBlock(name=f"{name}_attention", **options)(h)
 
-        h = inputs["x"]
+        h = seen(inputs, policy)
         if center_input:
             h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=wide)(h)
         h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(h)
@@ -250,6 +254,7 @@ class UNet2D(Network):
             "dropout": dropout,
             "flash_attention": flash_attention,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

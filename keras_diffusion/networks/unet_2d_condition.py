@@ -10,7 +10,9 @@
 The noise level is a timestep, as cosines and sines; the text enters by cross-attention in every transformer. Unlike in `UNet`, the output
 of every block, of the first convolution and of every downsampling is handed across, and blocks change the number of channels.
 
-It holds the U-Nets of Stable Diffusion 1 (8 heads at every level, context of 768 channels) and 2 (heads of 64 channels, context of 1024).
+It holds the U-Nets of Stable Diffusion 1 (8 heads at every level, context of 768 channels) and 2 (heads of 64 channels, context of 1024),
+and those made of them that see more than they denoise: inpainting (5 channels beside x: a mask and the masked image's latent),
+InstructPix2Pix (4: an image's latent), depth to image (1), upscaling (3: the small image).
 
 Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752.
 """
@@ -19,7 +21,7 @@ import keras
 
 from keras_diffusion.layers import Downsample, LabelEmbedding, ResidualBlock, SpatialTransformer, TimeProjection, Upsample
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
 
@@ -52,11 +54,13 @@ class UNet2DCondition(Network):
         symmetric: whether strided convolutions pad both sides (default) or the end alone; see `Downsample`.
         center_input: whether the network sees 2x − 1. Default False.
         dropout: of blocks, in [0, 1). Default 0.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`, and "labels"
-            `(B,)` with `num_classes`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`, "labels" `(B,)`
+            with `num_classes`, and "concat" `(B, H, W, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
@@ -99,6 +103,7 @@ class UNet2DCondition(Network):
         center_input=False,
         dropout=0.0,
         seed=None,
+        concat_channels=0,
         name="unet_2d_condition",
         trainable=True,
         dtype=None,
@@ -116,7 +121,7 @@ class UNet2DCondition(Network):
         heads = heads_per_level(widths, num_heads, head_dim)
         norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
 
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy)
+        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
         wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
         embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
         # A label comes between the last dense layer and its activation.
@@ -145,7 +150,7 @@ class UNet2DCondition(Network):
             )
             return transformer(h, context=inputs["context"])
 
-        h = inputs["x"]
+        h = seen(inputs, policy)
         if center_input:
             h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=wide)(h)
         h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(h)
@@ -203,6 +208,7 @@ class UNet2DCondition(Network):
             "center_input": center_input,
             "dropout": dropout,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

@@ -35,7 +35,7 @@ from keras_diffusion.layers import (
     Upsample,
 )
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 from keras_diffusion.networks.unet_2d_condition import attention_per_level, heads_per_level, per_level, plain
 
@@ -69,11 +69,14 @@ class UNet3D(Network):
         remat: whether training computes every block again on the way back: less memory, more time. Default False.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
         flaxdiff_compatible: whether the first and the last convolution see the batch as one video, as FlaxDiff does. Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
+            C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, F, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)` with `context_dim`,
-            the same for all frames of a video, and "labels" `(B,)` with `num_classes`.
+            the same for all frames of a video, "labels" `(B,)` with `num_classes`, and "concat" `(B, F, H, W, concat_channels)` with
+            `concat_channels`.
         training: whether dropout drops.
 
     Returns:
@@ -116,6 +119,7 @@ class UNet3D(Network):
         flash_attention=None,
         flaxdiff_compatible=False,
         seed=None,
+        concat_channels=0,
         name="unet_3d",
         trainable=True,
         dtype=None,
@@ -136,7 +140,7 @@ class UNet3D(Network):
         act = get_activation(activation)
         options = {"norm_groups": norm_groups, "remat": remat, "dtype": policy}
 
-        inputs = condition_inputs((None, None, None, channels), num_classes, context_dim, policy)
+        inputs = condition_inputs((None, None, None, channels), num_classes, context_dim, policy, concat_channels)
         wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
         embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
         # A label comes between the last dense layer and its activation.
@@ -167,7 +171,7 @@ class UNet3D(Network):
             layer = convolution(3, filters, 3, name=name, **special)
             return (AsOneVideo(layer, name=f"{name}_across", dtype=layer.dtype_policy) if flaxdiff_compatible else layer)(h)
 
-        h = conv(inputs["x"], widths[0], "conv_in", dtype=policy)
+        h = conv(seen(inputs, policy), widths[0], "conv_in", dtype=policy)
         skips = [h]
         for i, width in enumerate(widths):
             for j in range(blocks[i]):
@@ -219,6 +223,7 @@ class UNet3D(Network):
             "flash_attention": flash_attention,
             "flaxdiff_compatible": flaxdiff_compatible,
             "seed": seed,
+            "concat_channels": concat_channels,
         }
         super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = 2 ** (levels - 1)

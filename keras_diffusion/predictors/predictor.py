@@ -91,10 +91,17 @@ class Predictor(keras.layers.Layer):
     def split(self, output, x_t, alpha, sigma):
         """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments.
 
-        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance.
+        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance. One with fewer would be
+        spread over all channels without a word, and is refused.
         """
         output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
         if len(x_t.shape) and output.shape[-1] != x_t.shape[-1]:
+            if output.shape[-1] < x_t.shape[-1]:
+                raise ValueError(
+                    "A network that denoises has an output for every channel of its samples. Received: an output of shape "
+                    f"{tuple(output.shape)}, x_t of shape {tuple(x_t.shape)}. Channels that are known and not denoised are the condition "
+                    "“concat” of a network with `concat_channels`"
+                )
             output = output[..., : x_t.shape[-1]]
         return gaussian.solve(output, x_t, self.row(alpha, sigma), alpha, sigma)
 

@@ -284,7 +284,6 @@ def test_converts(case, tmp_path):
         (ADM[0], {"large_size": 64}, "Unknown flag of a U-Net of OpenAI: large_size"),
         (ADM[0], {"num_heads": 5}, "`num_heads` must divide 64. Received: num_heads=5"),
         (ADM[0], {"num_heads": 4, "num_heads_upsample": 2}, "num_heads_upsample=2, num_heads=4"),
-        (ADM[0] | {"inputs": 6}, {}, "Received: 6 in, 6 out, as OpenAI's upsamplers have"),
     ],
 )
 def test_what_is_refused(tmp_path, has, told, text):

@@ -71,7 +71,7 @@ def test_other_numbers_are_not_traced_again(model):
 @pytest.mark.parametrize(
     ("guidance", "scale", "message"),
     [
-        ("pag", 3.0, "Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, zero_star"),
+        ("pag", 3.0, "Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, zero_star"),
         ({"name": "apg", "beta": 1.0}, 3.0, "has no option 'beta'"),
         ({"name": "rescale", "rescale": 2.0}, 3.0, "`rescale` is a share"),
         ({"name": "rescale", "scale": 2.0}, 3.0, "The model itself gives the two predictions and `guidance_scale`. Received: .* scale"),

@@ -79,7 +79,7 @@ class UNet2DModel(Component):
         middle = "attention" if config["add_attention"] else "blocks"
         return {
             **unet_arguments(config),
-            "input_shape": [*size_pair(config["sample_size"]), config["in_channels"]],
+            "input_shape": [*size_pair(config["sample_size"]), known_apart(config)[0]],
             "down_types": [name.removeprefix("UNetRes") for name in config["down_block_types"]],
             "up_types": [name.removeprefix("UNetRes") for name in config["up_block_types"]],
             "num_res_blocks": config["layers_per_block"],
@@ -152,11 +152,19 @@ def guess_unet(tensors):
     }
 
 
+def known_apart(config):
+    """Channels of the sample, and of what is known beside it: where more go in than come out, the first ones are the sample's."""
+    inputs, outputs = config["in_channels"], config["out_channels"]
+    return (outputs, inputs - outputs) if inputs > outputs else (inputs, 0)
+
+
 def unet_arguments(config):
     """Arguments that both kinds of U-Nets have."""
+    channels, known = known_apart(config)
     return {
         "widths": config["block_out_channels"],
-        "out_channels": None if config["out_channels"] == config["in_channels"] else config["out_channels"],
+        "out_channels": None if config["out_channels"] == channels else config["out_channels"],
+        "concat_channels": known,
         "num_classes": config["num_class_embeds"],
         "null_class": config["num_class_embeds"] is None,
         "time_injection": {"default": "add"}.get(config["resnet_time_scale_shift"], config["resnet_time_scale_shift"]),
@@ -176,10 +184,15 @@ def unet_config(has):
     """The inverse of `unet_arguments`."""
     channels = has["input_shape"][-1]
     rows = has["num_classes"] if has["num_classes"] is None or not has["null_class"] else has["num_classes"] + 1
+    ends = {"in_channels": channels + has["concat_channels"], "out_channels": has["out_channels"] or channels}
+    if known_apart(ends) != (channels, has["concat_channels"]):
+        raise ValueError(
+            "diffusers tells known channels apart by their number alone: more channels in than out. Received: a network with "
+            f"{channels} channels, {has['concat_channels']} known ones and {ends['out_channels']} in its output"
+        )
     return {
-        "in_channels": channels,
+        **ends,
         "block_out_channels": has["widths"],
-        "out_channels": channels if has["out_channels"] is None else has["out_channels"],
         "num_class_embeds": rows,
         "resnet_time_scale_shift": {"add": "default"}.get(has["time_injection"], has["time_injection"]),
         "time_embedding_dim": has["time_dim"],

@@ -5,7 +5,7 @@
 
 from keras_diffusion.checkpoints.diffusers.component import Component, register
 from keras_diffusion.checkpoints.diffusers.links import layer_links
-from keras_diffusion.checkpoints.diffusers.unet_2d import guess_unet, is_unet, unet_arguments, unet_config, unet_links
+from keras_diffusion.checkpoints.diffusers.unet_2d import guess_unet, is_unet, known_apart, unet_arguments, unet_config, unet_links
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.networks import UNet2DCondition
 
@@ -117,7 +117,7 @@ class UNet2DConditionModel(Component):
         return {
             **unet_arguments(config),
             # Latents of any size: text to image tells it.
-            "input_shape": [None, None, config["in_channels"]],
+            "input_shape": [None, None, known_apart(config)[0]],
             "num_res_blocks": config["layers_per_block"],
             "attention": [kind == _WITH[0] for kind in config["down_block_types"]],
             "context_dim": config["cross_attention_dim"],

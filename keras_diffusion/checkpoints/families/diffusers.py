@@ -68,6 +68,14 @@ class Diffusers(Family):
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
             notes = [*notes, "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always there."]
+        known = getattr(network, "concat_channels", 0)
+        if known:
+            # What the network was trained to do without: InstructPix2Pix's images were left out at times, masks and small images never.
+            options["concat_dropout"] = None if known == network.sample_shape[-1] else 0.0
+            notes = [
+                *notes,
+                f"Of the channels that go in, {known} are known beside the sample: the condition “concat”.",
+            ]
         if network.output.shape[-1] == 2 * network.sample_shape[-1]:
             notes = [*notes, "The network tells a variance too, in the second half of its channels, which samplers here do not use."]
         return Parts(network, schedule, predictor, autoencoder, options, tuple(notes))

@@ -36,6 +36,13 @@ _PUBLISHED = {
     (128, (1, 1, 2, 2, 4, 4), 2, False): {"image_size": 256, "num_heads": 1},
 }
 
+# The published upsamplers, of the same sizes but for where attention is: the flags in the README.
+_UPSAMPLERS = {
+    (False, False, False, True, True, True): {"image_size": 256, "num_heads": 4},
+    (False, False, False, False, True, True): {"image_size": 512, "num_head_channels": 64},
+}
+_UPSAMPLER_SIZES = (192, (1, 1, 2, 2, 4, 4), 2, True)
+
 
 def read_structure(tensors, path, in_channels=None):
     """The flags that names and shapes tell, a dict; "attention": whether a level has it.
@@ -46,7 +53,7 @@ def read_structure(tensors, path, in_channels=None):
         in_channels: what the user says; None where nothing.
 
     Raises:
-        CheckpointError: a classifier, an upsampler, or blocks that lie otherwise than in OpenAI's U-Nets.
+        CheckpointError: a classifier, or blocks that lie otherwise than in OpenAI's U-Nets.
     """
     blocks = tensors.count("output_blocks.{}.")
     if not blocks or "out.2.weight" not in tensors:
@@ -72,16 +79,11 @@ def read_structure(tensors, path, in_channels=None):
     widths = [tensors.shape(f"{block}.0.out_layers.3.weight")[0] for block in first]
     num_channels = tensors.shape("time_embed.0.weight")[1]
     inputs, outputs = tensors.shape("input_blocks.0.0.weight")[1], tensors.shape("out.2.weight")[0]
-    if outputs not in (inputs, 2 * inputs) or (inputs == 6 and in_channels != 6):
-        raise CheckpointError(
-            "A network that denoises has as many channels in its output as in its input, or twice as many. Received: "
-            f"{inputs} in, {outputs} out, as OpenAI's upsamplers have, which also see a small image and are not known here."
-            + (" If these are images of 6 channels, pass config={'in_channels': 6}." if inputs == 6 and outputs in (6, 12) else ""),
-            path,
-        )
+    inputs, known = _known_apart(inputs, outputs, in_channels, path)
     rows = tensors.shape("label_emb.weight")
     return {
         "in_channels": inputs,
+        "concat_channels": known,
         "num_channels": num_channels,
         "channel_mult": [whole(width / num_channels) for width in widths],
         "num_res_blocks": num_res_blocks,
@@ -97,6 +99,20 @@ def read_structure(tensors, path, in_channels=None):
 _RESAMPLING = ("conv.weight", "in_layers.2.weight")
 
 
+def _known_apart(inputs, outputs, told, path):
+    """Channels of the sample, and of the small image beside it, enlarged, that OpenAI's upsamplers see: as many, or none."""
+    upsampler = inputs % 2 == 0 and outputs in (inputs // 2, inputs) and told != inputs
+    if upsampler and (outputs != inputs or inputs == 6 or told == inputs // 2):
+        return inputs // 2, inputs // 2
+    if outputs in (inputs, 2 * inputs):
+        return inputs, 0
+    raise CheckpointError(
+        "A network that denoises has as many channels in its output as in its samples, or twice as many; an upsampler sees as many again, "
+        f"the small image. Received: {inputs} channels in, {outputs} out" + ("." if told is None else f", in_channels={told!r}."),
+        path,
+    )
+
+
 def complete_config(structure, given, path):
     """The whole config; "assumed" has sentences of what neither shapes nor the user told.
 
@@ -109,12 +125,15 @@ def complete_config(structure, given, path):
         CheckpointError: unknown flags, values that shapes contradict, or that are not known here.
     """
     given = dict(given)
+    if structure["concat_channels"]:  # the scripts of upsamplers say it so
+        given.pop("small_size", None)
+        given |= {"image_size": given.pop("large_size")} if "large_size" in given else {}
     unknown = sorted(set(given) - {*structure, *_FREE, *_NEEDLESS, "attention_resolutions"})
     if unknown:
         known = ", ".join([*structure, *_FREE, "attention_resolutions"])
         raise CheckpointError(f"Unknown flag of a U-Net of OpenAI: {', '.join(unknown)}. Known: {known}.", path)
     key = (structure["num_channels"], tuple(structure["channel_mult"]), structure["num_res_blocks"], structure["resblock_updown"])
-    published = _PUBLISHED.get(key) if structure["in_channels"] == 3 and structure["learn_sigma"] else None
+    published = _published(key, structure) if structure["in_channels"] == 3 and structure["learn_sigma"] else None
     if published is not None:
         guessed = dict(published)
     else:
@@ -130,6 +149,13 @@ def complete_config(structure, given, path):
     _check(config, given, path)
     config["assumed"] = _assumed(config, given, published)
     return config
+
+
+def _published(key, structure):
+    """The flags of the published model of these sizes, or None."""
+    if not structure["concat_channels"]:
+        return _PUBLISHED.get(key)
+    return _UPSAMPLERS.get(tuple(structure["attention"])) if key == _UPSAMPLER_SIZES else None
 
 
 def _check(config, given, path):

@@ -15,6 +15,7 @@ anything of the diffusion process. The models that OpenAI published are known by
 in the words of the scripts' flags, says otherwise.
 
     conventions: images in [−1, 1]; ε-prediction, with a learned variance behind it; timesteps 0 … T−1
+    upsamplers: the first convolution sees the small image too, enlarged bilinearly, behind the sample
 
 References: Nichol & Dhariwal, arXiv:2102.09672; Dhariwal & Nichol, arXiv:2105.05233; the flags: the READMEs of github.com/openai/
 improved-diffusion and guided-diffusion.
@@ -70,6 +71,9 @@ class OpenAIUNet(Family):
         notes, options = list(config["assumed"]), {}
         if config["learn_sigma"]:
             notes.append("The network tells a variance too, in the second half of its channels, which samplers here do not use.")
+        if network.concat_channels:
+            options["concat_dropout"] = 0.0
+            notes.append("An upsampler: its condition “concat” is the small image, enlarged bilinearly to the size of the samples.")
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
             notes.append("The network knows no label for “no class”: it cannot be guided, and trains on labels that are always there.")
@@ -127,6 +131,7 @@ def _arguments(config):
     base, widths = config["num_channels"], [int(mult * config["num_channels"]) for mult in config["channel_mult"]]
     return {
         "input_shape": [config["image_size"], config["image_size"], config["in_channels"]],
+        "concat_channels": config["concat_channels"],
         "widths": widths,
         "down_types": [down for down, _ in kinds],
         "up_types": [up for _, up in reversed(kinds)],

@@ -1,0 +1,115 @@
+"""Known channels beside the sample: the condition "concat", and what Stable Diffusion's descendants expect in it.
+
+    x_t   (H, W, C)  noisy, what is denoised ──┐
+                                               ├── the network's first layer sees C + K channels, its output has C
+    concat (H, W, K)  known, never noised ─────┘
+
+Inpainting sees a mask and the rest of the image, InstructPix2Pix the image to edit, super-resolution the small image enlarged. Known
+channels are not scaled with x_t (`Predictor.input_scale`), and zeros mean that nothing is known.
+"""
+
+import numpy as np
+
+from keras_diffusion.core.devices import run_batch
+from keras_diffusion.models.inputs import scaled_images
+
+
+def inpainting_condition(images, mask, autoencoder):
+    """The condition "concat" of Stable Diffusion's inpainting networks: where to fill in, and the latents of all else.
+
+    Args:
+        images: `(N, H, W, channels)`, or one without the batch axis; float in [−1, 1] or uint8.
+        mask: `(N, H, W, 1)`, `(N, H, W)`, `(H, W, 1)` or `(H, W)` in [0, 1], of the images' size: 1 where the image is kept, 0 where the
+            model fills in, as in `generate`. (The pipelines of diffusers have it the other way round.)
+        autoencoder: the model's, such as `networks.AutoencoderKL`.
+
+    Returns:
+        float32 array `(N, H/f, W/f, 1 + latent channels)`: 1 where the model fills in, then the scaled latents of the images with that
+        part set to 0, middle grey. The latents are the mean of what the encoder tells.
+
+    Raises:
+        ValueError: images or a mask of another shape, a mask outside [0, 1], images of a size that the encoder does not take.
+
+    Example:
+
+    >>> concat = keras_diffusion.models.inpainting_condition(image, mask, model.autoencoder)
+    >>> images = model.text_to_image("a bench in the snow", concat=concat)
+    """
+    images = _batch(images)
+    kept = _mask_of(mask, images.shape) >= 0.5  # the networks were trained on masks of zeros and ones
+    latents = run_batch(autoencoder.encode, np.where(kept, images, 0.0).astype("float32"))
+    # Every f-th pixel, as interpolation to the nearest one takes them.
+    steps = [size // small for size, small in zip(images.shape[1:3], latents.shape[1:3], strict=True)]
+    filled = 1.0 - kept[:, :: steps[0], :: steps[1]].astype("float32")
+    return np.concatenate([filled, latents], axis=-1).astype("float32")
+
+
+def pix2pix_condition(images, autoencoder):
+    """The condition "concat" of InstructPix2Pix: the unscaled latents of the images to edit.
+
+    Args:
+        images: `(N, H, W, channels)`, or one without the batch axis; float in [−1, 1] or uint8.
+        autoencoder: the model's, such as `networks.AutoencoderKL`.
+
+    Returns:
+        float32 array `(N, H/f, W/f, latent channels)`: the mean, which is the mode, of what the encoder tells, without the factor that
+        the latents of diffusion have.
+
+    Raises:
+        ValueError: images of another rank, or of a size that the encoder does not take.
+
+    Example:
+
+    >>> concat = keras_diffusion.models.pix2pix_condition(image, model.autoencoder)
+    >>> images = model.text_to_image("make it winter", concat=concat, guidance={"name": "two_scales", "concat_scale": 1.5})
+
+    Reference:
+        Brooks et al. 2023, arXiv:2211.09800, section 3.2.
+    """
+    return run_batch(lambda batch: autoencoder.moments(batch)[0], _batch(images)).astype("float32")
+
+
+def check_output(network):
+    """Raises ValueError unless a network's output has the channels of its samples, or twice as many: a learned variance behind them."""
+    output = getattr(network, "output", None)
+    if output is None or not hasattr(output, "shape") or not len(output.shape):
+        return  # only a functional network tells before it runs
+    shape = getattr(network, "sample_shape", None) or network.input["x"].shape[1:]
+    channels, outputs = shape[-1], output.shape[-1]
+    if outputs in (channels, 2 * channels):
+        return
+    remedy = (
+        "Channels that are known and not denoised (a mask, another image) are a condition of their own: build the network for the sample "
+        f"alone and with `concat_channels`, such as UNet((H, W, {outputs}), concat_channels={channels - outputs}), and pass them as "
+        '"concat" beside "images"'
+        if outputs < channels
+        else f"Leave `out_channels` out, or take {2 * channels} for a learned variance"
+    )
+    raise ValueError(
+        "A network that denoises has as many channels in its output as in its samples, or twice as many, with a learned variance. "
+        f"Received: a {type(network).__name__} with {channels} channels in and {outputs} out. {remedy}"
+    )
+
+
+def _batch(images):
+    images = np.asarray(images)
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4:
+        raise ValueError(f"Images are (N, H, W, channels), or (H, W, channels) for one. Received: images of shape {images.shape}")
+    return scaled_images("images", images)
+
+
+def _mask_of(mask, shape):
+    """A mask as `(N, H, W, 1)` or `(1, H, W, 1)`."""
+    array = np.asarray(mask, "float32")
+    if not np.all(np.isfinite(array)) or array.min(initial=0) < 0 or array.max(initial=0) > 1:
+        raise ValueError("A mask is 1 where the image is kept and 0 where the model fills in. Received: mask with values outside [0, 1]")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1 and array.shape[:2] == shape[1:3]):
+        array = array[None]
+    array = array[..., None] if array.ndim == 3 else array
+    if array.ndim != 4 or array.shape[1:] != (*shape[1:3], 1) or array.shape[0] not in (1, shape[0]):
+        raise ValueError(
+            f"The mask has the images' size, (N, H, W, 1), (H, W, 1) or (H, W). Received: mask of shape {np.shape(mask)}, images of "
+            f"shape {tuple(shape)}"
+        )
+    return np.broadcast_to(array, (*shape[:3], 1))
