@@ -63,7 +63,10 @@ class SampleGrid(keras.callbacks.Callback):
 
     def draw(self, epoch):
         """Draws now; `epoch` names the file. Returns its path, or None: samples not finite, or not the first process."""
-        samples = np.asarray(self.model.generate(**self.generate_options))
+        try:
+            samples = np.asarray(self.model.generate(**self.generate_options))
+        except FloatingPointError:
+            samples = np.array([np.nan])
         if not is_writer():  # samples are drawn by all processes together
             return None
         if not np.isfinite(samples).all():

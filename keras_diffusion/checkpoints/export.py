@@ -82,8 +82,7 @@ def _files(model, weights, config):
         parts = {"autoencoder": model.normalizer, **{key: model.options.get(key) for key in ("text_encoder", "tokenizer")}}
         return _pipeline_files(model.network, model.noise_schedule, model.predictor, {**kept, **config}, known, **parts)
     if isinstance(model, DiffusionModel):
-        average = model.average if weights == "ema" else None
-        network = model.network if average is None else average.network
+        network = model.averaged_network() if weights == "ema" else model.network
         parts = {key: getattr(model, key, None) for key in ("autoencoder", "text_encoder", "tokenizer")}
         return _pipeline_files(network, model.noise_schedule, model.predictor, config, {}, **parts)
     return _component_files("", model, config, {})

@@ -128,7 +128,7 @@ def _own(path, weights, verbose, custom_objects):
     """What `load` returns for a file of this library."""
     model = own.load_own(path, custom_objects)
     name = "ema" if weights == "ema" and model.average is not None else "raw"
-    network = model.average.network if name == "ema" else model.network
+    network = model.averaged_network() if name == "ema" else model.network
     notes = [] if name == weights else ["The model keeps no average of its weights; these are its raw weights."]
     matched = {variable.path: (variable.path,) for variable in network.weights}
     report = Report(str(path), "preset" if Path(path).is_dir() else "Keras 3 .keras", own.FAMILY, name, matched, notes=notes)

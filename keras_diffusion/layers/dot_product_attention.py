@@ -38,7 +38,11 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
     """
     dtype = keras.backend.standardize_dtype(query.dtype)
     platform = jax_platform()
-    if platform == "cpu" and not (flash_attention or causal) and dtype not in ("bfloat16", "float16"):
+    if platform == "cpu" and dtype == "float16":
+        # JAX has no product of float16 with float32 sums on CPUs.
+        query, key, value = (ops.cast(v, "float32") for v in (query, key, value))
+        return ops.cast(dot_product_attention(query, key, value, flash_attention, causal), dtype)
+    if platform == "cpu" and not (flash_attention or causal) and dtype != "bfloat16":
         return _blockwise(query, key, value, _BLOCK)
     if platform is None and keras.backend.backend() == "tensorflow" and dtype in ("bfloat16", "float16"):
         # Keras rounds q·kᵀ to half precision there before the softmax; JAX's and torch's kernels accumulate in float32.

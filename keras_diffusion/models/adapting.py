@@ -39,7 +39,9 @@ class AdaptingMixin:
 
         Reference: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
         """
-        self._adaptable().enable_lora(rank, alpha, target)
+        network = self._adaptable()
+        self._settle_average()
+        network.enable_lora(rank, alpha, target)
         self._after_adapters()
 
     def add_adapters(self, table):
@@ -51,7 +53,9 @@ class AdaptingMixin:
         Raises:
             ValueError: as `enable_lora`; a path that is none of a dense layer.
         """
-        self._adaptable().add_adapters(table)
+        network = self._adaptable()
+        self._settle_average()
+        network.add_adapters(table)
         self._after_adapters()
 
     @reads_weights

@@ -26,11 +26,13 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.adapting import AdaptingMixin
+from keras_diffusion.models.averaging import AveragingMixin
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.keeping import KeepsStateMixin
 from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.likelihood import LikelihoodMixin
+from keras_diffusion.models.pairing import check_pair
 from keras_diffusion.models.presets import PresetMixin
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
@@ -46,6 +48,7 @@ class DiffusionModel(
     InversionMixin,
     LikelihoodMixin,
     AdaptingMixin,
+    AveragingMixin,
     PresetMixin,
     StateTreeMixin,
     SavesWholeMixin,
@@ -84,8 +87,9 @@ class DiffusionModel(
         dict with "output" and "target" `(B, ...)`, "weight" `(B,)` and "t" `(B,)`, from which `compute_loss` makes the loss.
 
     Raises:
-        ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); batches of
-            another shape than the network takes, unknown or missing conditions, labels out of range, NaN.
+        ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); a predictor that
+            is undefined at the schedule's end, such as "epsilon" where α(1) = 0; batches of another shape than the network takes,
+            unknown or missing conditions, labels out of range, NaN.
 
     Example:
 
@@ -125,6 +129,7 @@ class DiffusionModel(
         self.network = network
         self.noise_schedule = schedulers.get(noise_schedule)
         self.predictor = predictors.get(predictor)
+        check_pair(self.noise_schedule, self.predictor)
         self.loss_weighting = get_loss_weighting(loss_weighting)
         self.time_distribution = get_time_distribution(time_distribution)
         self.condition_dropout, self.concat_dropout = condition_dropout, concat_dropout
@@ -272,6 +277,7 @@ class DiffusionModel(
             kwargs["shuffle"] = False
         if "validation_data" in kwargs:
             kwargs["validation_data"] = checked.readable(kwargs["validation_data"])
+        self._settle_average()
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
             self.optimizer.build(self.trainable_variables)

@@ -205,6 +205,33 @@ def initial_state(levels, seed, indices, sample_shape, init=None, latents=None):
     return sigma * z if init is None else alpha * init + sigma * z
 
 
+def check_samples(x, sampler, num_steps, values):
+    """Raises if samples hold NaN or infinity, which clipping and rounding would make black pixels of.
+
+    Args:
+        x: array `(N, ...)`.
+        sampler: `Sampler` that made it.
+        num_steps: its number of steps.
+        values: the weights that it was made with, tensors.
+
+    Raises:
+        FloatingPointError: with the number of such samples, and whether the weights are finite.
+    """
+    bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if not bad.any():
+        return
+    broken = sum(not bool(np.isfinite(np.asarray(to_host(v), "float32")).all()) for v in values if keras.backend.is_float_dtype(v.dtype))
+    cause = (
+        f"{broken} of {len(values)} weights hold NaN or infinity: go back to an earlier state of the training"
+        if broken
+        else "All weights are finite: try more steps, another sampler, less guidance, or float32 in place of float16"
+    )
+    raise FloatingPointError(
+        f"Samples must be finite. Received: NaN or infinity in {int(bad.sum())} of {len(x)}, first in sample {int(np.argmax(bad))}, "
+        f"made by {type(sampler).__name__} in {num_steps} steps. {cause}"
+    )
+
+
 def finish(x, clip, dtype):
     """Clips to [−1, 1] where asked, and converts to "float32" or "uint8"."""
     if dtype not in ("float32", "uint8"):

@@ -16,7 +16,7 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
-from keras_diffusion.models.generation import Generator, finish, initial_state, progress_bar, sampling_levels
+from keras_diffusion.models.generation import Generator, check_samples, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER, check_sampling_defaults
@@ -121,6 +121,7 @@ class SamplingMixin:
 
         Raises:
             ValueError: arguments out of range, conditions that the network does not take, unknown names.
+            FloatingPointError: samples that are not finite.
         """
         if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
             num_samples = len(latents)
@@ -195,6 +196,7 @@ class SamplingMixin:
         x = np.concatenate([part[0] for part in parts])
         if self.autoencoder is not None:
             x = np.concatenate([run_batch(self.autoencoder.decode, x[i : i + at_once]) for i in range(0, num_samples, at_once)])
+        check_samples(x, sampler, num_steps, values)
         x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
@@ -266,8 +268,11 @@ class SamplingMixin:
     def _weight_values(self, weights):
         if weights not in ("ema", "raw"):
             raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
-        network = self.network if weights == "raw" or self.average is None else self.average.network
-        return [variable.value for variable in network.variables]
+        if weights == "raw":
+            return [variable.value for variable in self.network.variables]
+        # The average is float32 throughout, the network's own weights may be half precision.
+        pairs = zip(self.averaged_network().variables, self.network.variables, strict=True)
+        return [ops.cast(variable.value, like.dtype) if variable.dtype != like.dtype else variable.value for variable, like in pairs]
 
     def _encoded(self, images, name):
         """What the network sees of images: they themselves, or their latents."""

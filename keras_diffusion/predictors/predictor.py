@@ -24,13 +24,15 @@ from keras_diffusion.core.registry import Registry
 PREDICTORS = Registry("predictor")
 
 # What a network may be told about the noise level. At the ends of a schedule log(σ/α) is infinite: it is cut at ±10.
+_LARGEST_RATIO = math.exp(10.0)
+_SMALLEST_RATIO = math.exp(-20.0)
 _CONDITIONS = {
     "c_noise": lambda level, timesteps: _log_ratio(level) / 4.0,
     "c_noise_timestep": lambda level, timesteps: timesteps * _log_ratio(level) / 4.0,
     "log_snr": lambda level, timesteps: -2.0 * _log_ratio(level),
     "time": lambda level, timesteps: level.t,
     "timestep": lambda level, timesteps: level.t * timesteps - 1.0,
-    "sigma": lambda level, timesteps: level.sigma / level.alpha,
+    "sigma": lambda level, timesteps: ops.minimum(level.sigma / level.alpha, _LARGEST_RATIO),
     "continuous_timestep": lambda level, timesteps: level.t * (timesteps - 1.0),
     "flow_timestep": lambda level, timesteps: level.sigma / (level.alpha + level.sigma) * timesteps,
     "log_half_sigma": lambda level, timesteps: _log_ratio(level) - math.log(2.0),
@@ -109,7 +111,11 @@ class Predictor(keras.layers.Layer):
         return self.split(output, x_t, alpha, sigma)
 
     def x0_error_scale(self, alpha, sigma):
-        """Factor s with |error of x0|² = s·|error of the output|² at a given x_t: (σ/(a·σ − b·α))²."""
+        """Factor s with |error of x0|² = s·|error of the output|² at a given x_t: (σ/(a·σ − b·α))².
+
+        At σ = 0 and α = 0, where it may be 0/0, it is that of a level close by, with |log(α²/σ²)| = 40.
+        """
+        alpha, sigma = ops.maximum(alpha, _SMALLEST_RATIO * sigma), ops.maximum(sigma, _SMALLEST_RATIO * alpha)
         a, b = self.row(alpha, sigma)
         return ops.square(sigma / (a * sigma - b * alpha))
 

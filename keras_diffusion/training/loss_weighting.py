@@ -15,7 +15,12 @@ so that ε-, v- and EDM-prediction are trained on the same loss and differ in wh
     sigmoid         SNR·sigmoid(b − λ)         sigmoid(b − λ)
     edm             SNR + 1/σ_d²               1 + 1/(σ_d²·SNR)
     soft_min_snr    1/(σ²/α² + σ_d²)           –
+
+A schedule may end at α = 0 or begin at σ = 0, where λ is infinite and factors above are 0·∞: there λ is taken for ±40, beyond all that a
+draw of t comes to, so that every weight is finite.
 """
+
+import math
 
 from keras import ops
 
@@ -23,6 +28,16 @@ from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.registry import Registry
 
 LOSS_WEIGHTINGS = Registry("loss weighting")
+
+_LIMIT = 40.0  # of |λ|; e^40 squared still is a float32
+
+
+def _bounded(log_snr):
+    return ops.clip(log_snr, -_LIMIT, _LIMIT)
+
+
+def _snr(log_snr):
+    return ops.exp(_bounded(log_snr))
 
 
 @LOSS_WEIGHTINGS.base
@@ -41,7 +56,8 @@ class LossWeighting:
 
     def on_output(self, log_snr, x0_error_scale):
         """The weight on the squared error of the network's output; `x0_error_scale` is `Predictor.x0_error_scale`."""
-        return self(log_snr) * x0_error_scale
+        scale = ops.clip(x0_error_scale, math.exp(-_LIMIT), math.exp(_LIMIT))
+        return self(_bounded(log_snr)) * scale
 
     def get_config(self):
         """Constructor arguments."""
@@ -71,7 +87,7 @@ class SNRWeighting(LossWeighting):
     """w = SNR: the plain ε loss of DDPM, whatever the network predicts."""
 
     def __call__(self, log_snr):
-        return ops.exp(log_snr)
+        return _snr(log_snr)
 
 
 @LOSS_WEIGHTINGS.register("min_snr")
@@ -89,7 +105,7 @@ class MinSNRWeighting(LossWeighting):
         self.gamma = check_number("gamma", gamma, above=0, rule="`gamma` caps a signal-to-noise ratio and must be positive")
 
     def __call__(self, log_snr):
-        return ops.minimum(ops.exp(log_snr), self.gamma)
+        return ops.minimum(_snr(log_snr), self.gamma)
 
     def get_config(self):
         return {"gamma": self.gamma}
@@ -104,7 +120,7 @@ class TruncatedSNRWeighting(LossWeighting):
     """
 
     def __call__(self, log_snr):
-        return ops.maximum(ops.exp(log_snr), 1.0)
+        return ops.maximum(_snr(log_snr), 1.0)
 
 
 @LOSS_WEIGHTINGS.register("p2")
@@ -127,7 +143,7 @@ class P2Weighting(LossWeighting):
         self.k, self.gamma = k, gamma
 
     def __call__(self, log_snr):
-        snr = ops.exp(log_snr)
+        snr = _snr(log_snr)
         return snr / (self.k + snr) ** self.gamma
 
     def get_config(self):
@@ -149,7 +165,7 @@ class SigmoidWeighting(LossWeighting):
         self.bias = check_number("bias", bias)
 
     def __call__(self, log_snr):
-        return ops.exp(log_snr) * ops.sigmoid(self.bias - log_snr)
+        return _snr(log_snr) * ops.sigmoid(self.bias - _bounded(log_snr))
 
     def get_config(self):
         return {"bias": self.bias}
@@ -176,7 +192,7 @@ class EDMWeighting(_SigmaDataWeighting):
     """
 
     def __call__(self, log_snr):
-        return ops.exp(log_snr) + 1.0 / self.sigma_data**2
+        return _snr(log_snr) + 1.0 / self.sigma_data**2
 
 
 @LOSS_WEIGHTINGS.register("soft_min_snr")
@@ -191,7 +207,7 @@ class SoftMinSNRWeighting(_SigmaDataWeighting):
     """
 
     def __call__(self, log_snr):
-        return 1.0 / (ops.exp(-log_snr) + self.sigma_data**2)
+        return 1.0 / (_snr(-log_snr) + self.sigma_data**2)
 
 
 def get_loss_weighting(identifier, **options):

@@ -152,6 +152,7 @@ def test_trained_models_are_written_with_their_average(tmp_path):
     network = draw(networks.UNet2D((8, 8, 1), widths=(8, 8), num_res_blocks=1, norm_groups=4, num_classes=2))
     model = DiffusionModel(network, "cosine_beta", {"name": "epsilon", "condition": "timestep"})
     network.weights[0].assign(network.weights[0] + 1.0)
+    model.average.num_calls.assign(1)  # as after a step of training
     for weights, expected in (("ema", model.average.network), ("raw", network)):
         folder = checkpoints.export(model, tmp_path / weights, weights=weights)
         loaded = checkpoints.load(folder, verbose=0)

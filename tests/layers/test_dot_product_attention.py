@@ -71,6 +71,15 @@ def test_softmax_is_float32_under_mixed_precision():
     assert np.abs(ops.convert_to_numpy(ops.cast(attended, "float32")) - expected).max() < 2**-7 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_float16_runs_everywhere(causal):
+    query, key, value = (ops.cast(heads(1, 6, 2, 4, i), "float16") for i in range(3))
+    attended = dot_product_attention(query, key, value, causal=causal)
+    assert keras.backend.standardize_dtype(attended.dtype) == "float16"
+    wide = dot_product_attention(*(ops.cast(v, "float32") for v in (query, key, value)), causal=causal)
+    np.testing.assert_allclose(ops.convert_to_numpy(attended).astype("float32"), ops.convert_to_numpy(wide), atol=5e-3)
+
+
 def test_flash_attention_is_off_on_tpus(monkeypatch):
     monkeypatch.setattr(module, "jax_platform", lambda: "tpu")
     seen = []

@@ -157,3 +157,12 @@ def test_block_kinds():
 def test_errors(kind, options, text):
     with pytest.raises(ValueError, match=text):
         networks.get(kind, **{"input_shape": (8, 8, 1), "context_dim": 6, **KINDS[kind][1], **options})
+
+
+@pytest.mark.slow
+def test_float16_differs_by_its_rounding(network):
+    inputs, config = batch(network), network.get_config()
+    half = type(network).from_config({**config, "dtype": "float16"})
+    half.set_weights(network.get_weights())
+    values = ops.convert_to_numpy(call(half, inputs)).astype("float32")
+    assert np.abs(values - call(network, inputs)).max() < 0.1 * np.abs(values).max()

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from golden_data import array, load, load_outside, relative_error, round_trip, tensor, tolerance
 
-from keras_diffusion import predictors
+from keras_diffusion import predictors, schedulers
+from keras_diffusion.core.levels import Levels
+from keras_diffusion.predictors.predictor import PREDICTORS
+from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 from keras_diffusion.training import LossWeighting, get_loss_weighting
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 
@@ -135,3 +138,30 @@ def test_bad_options(name, options, message):
 def test_base_class_names_what_is_missing():
     with pytest.raises(NotImplementedError, match=r"LossWeighting must implement __call__\(log_snr\)"):
         LossWeighting()(tensor([0.0]))
+
+
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES.names() if name != "discrete"])
+def test_weights_are_finite_at_both_ends_of_every_schedule(schedule):
+    made = [schedulers.get(schedule)]
+    if hasattr(made[0], "zero_terminal_snr"):
+        made.append(schedulers.get(schedule, zero_terminal_snr=True))
+    for curve in made:
+        t = tensor(np.array([0.0, 1e-6, 0.5, 1.0 - 1e-6, 1.0]))
+        level = Levels(t, *curve(t))
+        for name in PREDICTORS.names():
+            predictor = predictors.get(name)
+            scale = predictor.x0_error_scale(level.alpha, level.sigma)
+            for weighting in LOSS_WEIGHTINGS.names():
+                weights = array(get_loss_weighting(weighting).on_output(level.log_snr, scale))
+                assert np.isfinite(weights).all() and (weights > 0).all(), (name, weighting, weights)
+            for condition in ("sigma", "c_noise", "log_snr"):
+                told = array(predictors.get(name, condition=condition).noise_condition(level))
+                assert np.isfinite(told).all(), (name, condition)
+
+
+def test_weights_at_the_ends_are_the_limits():
+    ends = tensor(np.array([0.0, 1.0]))
+    level = Levels(ends, 1.0 - ends, ends)
+    for name, expected in {"epsilon": [1.0, 1.0], "velocity": [1.0, 0.0], "v": [1.0, 0.0]}.items():
+        weights = get_loss_weighting("snr").on_output(level.log_snr, predictors.get(name).x0_error_scale(level.alpha, level.sigma))
+        np.testing.assert_allclose(array(weights), expected, atol=1e-6)

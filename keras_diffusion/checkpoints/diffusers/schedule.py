@@ -70,6 +70,13 @@ def read_schedule(config, class_name, path=None):
     prediction = config.get("prediction_type", "epsilon")
     _known("prediction_type", prediction, _PREDICTIONS, path)
     options = {"zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)), "spacing": _spacing(config)}
+    if prediction == "epsilon" and options["zero_terminal_snr"]:
+        raise CheckpointError(
+            "A network that predicts noise says nothing about the image where there is nothing but noise, which rescaled betas end with. "
+            f"Received: prediction_type={prediction!r}, rescale_betas_zero_snr=True. Put into scheduler_config.json what it was trained "
+            "with: prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
+            path,
+        )
     return _discrete(config, timesteps, options, path), _predictor(_PREDICTIONS[prediction], timesteps, "timestep"), notes
 
 

@@ -222,7 +222,9 @@ def conventions(facts, cosine=False):
     condition = {"condition": "timestep" if discrete else "c_noise", "timesteps": timesteps}
     predictor = str(facts.get("predictor") or ("v" if discrete else "karras")).lower()
     if discrete:
-        schedule = CosineBetaNoiseSchedule(timesteps, max_beta=options.get("beta_end", 1.0))
+        # The last level of a table that ends at ᾱ = 0 is of no use to a network that predicts ε: there it ends just above.
+        limit = options.get("beta_end", 1.0)
+        schedule = CosineBetaNoiseSchedule(timesteps, max_beta=min(limit, 0.999) if predictor.startswith("epsilon") else limit)
     else:
         schedule = VarianceExplodingNoiseSchedule(options.get("sigma_min", 0.002), options.get("sigma_max", 80.0))
     if predictor.startswith("karras"):
