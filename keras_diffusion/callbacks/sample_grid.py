@@ -25,6 +25,7 @@ class SampleGrid(keras.callbacks.Callback):
         every: int ≥ 1, in epochs.
         cols: columns of the grid. Default: nearly square. Videos have a row each, whatever `cols` is.
         scale: enlargement, int or "auto" (64 pixels per image).
+        titles: texts beside the rows, or None.
         tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs no package.
         generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0), `weights` …
 
@@ -37,7 +38,16 @@ class SampleGrid(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory, num_samples=None, conditions=None, every=1, cols=None, scale="auto", tensorboard=None, **generate_options
+        self,
+        directory,
+        num_samples=None,
+        conditions=None,
+        every=1,
+        cols=None,
+        scale="auto",
+        tensorboard=None,
+        titles=None,
+        **generate_options,
     ):
         super().__init__()
         for name, value in (("every", every), ("num_samples", num_samples)):
@@ -47,7 +57,7 @@ class SampleGrid(keras.callbacks.Callback):
         if num_samples is None and conditions is None:
             num_samples = 16
         self.directory = Path(directory)
-        self.every, self.cols, self.scale = every, cols, scale
+        self.every, self.cols, self.scale, self.titles = every, cols, scale, titles
         self.tensorboard = None if tensorboard is None else Path(tensorboard) / "samples"
         self.generate_options = {"num_samples": num_samples, "conditions": conditions, "seed": 0, "verbose": 0, **generate_options}
         self._events = None
@@ -76,7 +86,7 @@ class SampleGrid(keras.callbacks.Callback):
         if samples.ndim == 5:
             grid = film_strip(samples.swapaxes(0, 1), steps=samples.shape[1], scale=self.scale)
         else:
-            grid = image_grid(samples, cols=self.cols, scale=self.scale)
+            grid = image_grid(samples, cols=self.cols, scale=self.scale, titles=self.titles)
         png = png_bytes(grid)
         if self.tensorboard is not None:
             self._events = self._events or EventFile(self.tensorboard)

@@ -134,7 +134,7 @@ def _own(path, weights, verbose, custom_objects):
     report = Report(str(path), "preset" if Path(path).is_dir() else "Keras 3 .keras", own.FAMILY, name, matched, notes=notes)
     _say(report, verbose)
     kept = ("loss_weighting", "time_distribution", "condition_dropout", "concat_dropout", "ema", "null_context", "noise_bands", "seed")
-    options = {key: getattr(model, key) for key in kept}
+    options = {key: getattr(model, key) for key in (*kept, "class_names")}
     network.trainable = True
     return LoadedCheckpoint(
         network, model.noise_schedule, model.predictor, model.autoencoder, report, network.get_config(), options, model.sampling_defaults

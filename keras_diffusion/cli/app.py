@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.config import MOST_SEED, ConfigError, check_options
 from keras_diffusion.cli.devices import join_processes, on_devices
 from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
+from keras_diffusion.cli.wording import running
+from keras_diffusion.core.limits import current as limits
 from keras_diffusion.version import __version__
 
 app = typer.Typer(
@@ -50,9 +52,10 @@ def _print_version(asked: bool):
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")] = False,
 ):
-    pass
+    running.set(context.command.get_command(context, context.invoked_subcommand))  # its options, for errors
 
 
 @app.command()
@@ -115,9 +118,11 @@ def sample(
     num_samples: Annotated[
         int | None, typer.Option("--num-samples", "-n", help="Number of samples. [default: one per class, or 16]")
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Classes: 0,1,2 or 0-9; none for no class. [default: all]")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Classes: 0,1,2 or 0-9, or names: china,flower; none for no class. [default: all]")
+    ] = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
-    steps: Annotated[int, typer.Option(help="Number of steps.")] = 50,
+    steps: Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")] = 50,
     sampler: Annotated[
         str | None, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. [default: the model\'s own, else dpmpp_2m]')
     ] = None,
@@ -146,6 +151,12 @@ def sample(
     Example: keras-diffusion sample runs/demo --labels 0-9 --per-label 8 --seed 1 --out digits.png
     """
     with errors(debug):
+        most = limits()
+        counts = {"num_samples": num_samples, "per_label": per_label, "batch_size": batch_size, "cols": cols}
+        check_options(**{name: (value, 1, most.samples) for name, value in counts.items()})
+        check_options(steps=(steps, 1, most.steps), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED))
+        if weights not in ("ema", "raw"):
+            raise ConfigError(f"--weights is ema or raw. Received: --weights {weights}")
         choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
@@ -262,6 +273,9 @@ def compare(
     Example: keras-diffusion compare runs/digits --backend jax,torch --steps 50 --out runs/compare-digits
     """
     with errors(debug):
+        most = limits()
+        check_options(steps=(steps, 1, None), num_steps=(num_steps, 1, most.steps), num_samples=(num_samples, 1, most.samples))
+        check_options(batch_size=(batch_size, 1, most.samples), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED))
         choose_backend(None)
         from keras_diffusion.cli.comparing import compare_backends
 

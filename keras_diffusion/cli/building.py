@@ -13,8 +13,10 @@ from pathlib import Path
 import keras
 
 from keras_diffusion import networks
-from keras_diffusion.cli.config import ConfigError, check_keys, did_you_mean, with_defaults
+from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, with_defaults
+from keras_diffusion.core.checks import did_you_mean
 from keras_diffusion.core.file_configs import check_values
+from keras_diffusion.core.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.models import DiffusionModel
 
@@ -48,7 +50,7 @@ def resolve(config):
     train, held_out = load_data(config)
     config["network"] = _network_options(config, train)
     model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
-    config["model"] = {**model_defaults, **config["model"]}
+    config["model"] = {**model_defaults, "class_names": _class_names(config, train, held_out), **config["model"]}
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
     if config["network"].get("num_classes") is None:
         train, held_out = (without_labels(batches) for batches in (train, held_out))
@@ -56,6 +58,32 @@ def resolve(config):
         return json.loads(json.dumps(config)), train, held_out
     except TypeError as error:  # a date in a .toml file
         raise ConfigError(f"A configuration holds numbers, text, lists and tables: {error}") from error
+
+
+def known_keys():
+    """The keys of each section, a dict of lists; those of [network] are a U-Net's."""
+    network = networks.networks.options("unet")
+    return {
+        "data": list(_data_keys()),
+        "network": ["size", *network],
+        "model": list(_defaults_of(DiffusionModel)),
+        "optimizer": ["learning_rate", "weight_decay", "clipnorm", "clipvalue", "gradient_accumulation_steps"],
+        "train": [key for key in DEFAULTS["train"] if key != "samples"],
+        "train.samples": list(SAMPLES),
+    }
+
+
+def _class_names(config, train, held_out):
+    """What the data call the classes of the network, or None."""
+    names = train.class_names
+    if names is None or config["network"].get("num_classes") != len(names):
+        return None
+    if held_out is not None and held_out.class_names not in (None, names):
+        raise ConfigError(
+            "Training and validation data need the same classes, in one order. Received: "
+            f"{listed(names)} for training, {listed(held_out.class_names)} for validation. Give both folders the same sub-folders."
+        )
+    return [str(name) for name in names]
 
 
 def load_data(config):
@@ -143,15 +171,17 @@ def _network_options(config, data):
         known = networks.networks.names()
         raise ConfigError(f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}.")
     options = networks.networks.options(name)
-    check_keys({k: v for k, v in given.items() if k != "name"}, [k for k in options if k != "name"], f"[network] ({name})")
+    known = [*(k for k in options if k != "name"), *(["size"] if name == "unet" else [])]
+    check_keys({k: v for k, v in given.items() if k != "name"}, known, f"[network] ({name})")
     if "input_shape" in given and [a for a, b in zip(given["input_shape"], shape) if a not in (None, b)]:
         raise ConfigError(f"[network] must take the samples of the data, of shape {shape}. Received: input_shape={given['input_shape']}")
     inferred = {"input_shape": shape, "num_classes": data.num_classes if "labels" in batch else None}
     if "context" in batch:
         inferred["context_dim"] = int(batch["context"].shape[-1])
     if "widths" in options:
-        inferred["widths"] = default_widths(shape[:-1])
+        inferred.update(_sized(name, options, given, shape))
     defaults = {k: v for k, v in options.items() if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty}
+    given = {k: v for k, v in given.items() if k != "size"}  # the options that it stands for are written out
     resolved = {"name": name, **defaults, **{k: v for k, v in inferred.items() if k in options}, **given}
     if "num_classes" not in options:
         return resolved  # a network that knows no labels
@@ -162,13 +192,21 @@ def _network_options(config, data):
     return resolved
 
 
-def default_widths(size):
-    """Channels of a U-Net's levels: one level more for each halving down to 4 pixels, 4 levels at most; narrow for tiny images."""
-    levels = 1
-    while levels < 4 and all(n % 2**levels == 0 and n // 2**levels >= 4 for n in size):
-        levels += 1
-    first = 32 if max(size, default=0) <= 16 else 64
-    return [first * 2**i for i in range(levels)]
+def _sized(name, options, given, shape):
+    """Widths, and what else a size stands for, of a network with levels: of [network] size, or what suits two CPU cores."""
+    if "size" in given and "widths" in given:
+        raise ConfigError(
+            f"[network] has a `size`, or the `widths` themselves. Received: both, size = {given['size']!r} and widths = {given['widths']!r}"
+        )
+    with _section("network"):
+        sized = networks.unet_size(given.get("size"), shape)
+    if name == "unet" and "widths" not in given:
+        return sized
+    # Others have their own ways to count blocks, and heads that want widths of a certain size.
+    widths = networks.unet_size("small", shape)["widths"]
+    levels = len(given.get("widths", widths))
+    per_level = {key: value[-levels:] for key, value in options.items() if key == "has_attention" and len(value) >= levels}
+    return {"widths": widths, **per_level}
 
 
 def _optimizer_options(config, total_steps):

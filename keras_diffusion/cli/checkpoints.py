@@ -1,12 +1,13 @@
 """`keras-diffusion inspect`, `convert` and `export`: checkpoints of other systems."""
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.information import print_rows
+from keras_diffusion.core.brief import clip
+from keras_diffusion.core.documents import parse_json
 
 
 def read_old_config(text):
@@ -14,12 +15,15 @@ def read_old_config(text):
     if text is None:
         return None
     content = text if text.lstrip().startswith("{") else _read(text)
-    try:
-        value = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {text}: {error}") from None
+
+    def error(message):
+        return ConfigError(
+            f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {clip(text, 300)}: {message}"
+        )
+
+    value = parse_json(content, "text", error, kind=object)
     if not isinstance(value, dict):
-        raise ConfigError(f"--config is a dict of the old model's arguments. Received: --config {text}")
+        raise ConfigError(f"--config is a dict of the old model's arguments. Received: --config {clip(text, 300)}")
     return value["config"] if isinstance(value.get("config"), dict) else value
 
 

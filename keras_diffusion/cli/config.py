@@ -10,19 +10,21 @@ Nothing here imports Keras: a typing error in a file is reported at once.
 """
 
 import copy
-import difflib
 import json
 import re
 from functools import partial
 from pathlib import Path
 
-from keras_diffusion.core.documents import parse_json, parse_toml, parse_yaml
+from keras_diffusion.core import labels as class_labels
+from keras_diffusion.core import limits
+from keras_diffusion.core.checks import did_you_mean
+from keras_diffusion.core.documents import check_size, parse_json, parse_toml, parse_yaml
 from keras_diffusion.core.files import read_bytes
 
 #: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
 SECTIONS = {
     "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: a split, a table of arguments, or false",
-    "network": "`name` (default: unet for images and sequences, mlp for vectors) and the arguments of that network",
+    "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the arguments of that network",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, time_distribution, ema …",
     "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the `name` of a schedule) and other arguments",
     "train": "epochs, steps_per_execution, jit_compile, save_every, and `samples`: the pictures drawn while training",
@@ -56,6 +58,9 @@ DEFAULTS = {
         "samples": SAMPLES,
     },
 }
+
+
+MOST_SEED = 2**64 - 1
 
 
 class ConfigError(ValueError):
@@ -96,11 +101,9 @@ def apply_sets(config, assignments):
         keys, equals, text = assignment.partition("=")
         path = [key.strip() for key in keys.split(".")]
         if not equals or not all(path):
-            raise ConfigError(f"--set takes section.key=value, for example train.epochs=20. Received: {assignment!r}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
+            raise ConfigError(f"--set takes section.key=value, for example train.epochs=20. Received: {assignment!r:.300}")
+        limits.check(len(path), "text_depth", f"The depth of --set {keys:.60}", ConfigError)
+        value = _value_of(text, f"value of --set {keys}")
         table = config
         for i, key in enumerate(path[:-1]):
             table = table.setdefault(key, {})
@@ -110,6 +113,17 @@ def apply_sets(config, assignments):
     return config
 
 
+def _value_of(text, what):
+    """JSON where the text is JSON, else the text."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    except (ValueError, RecursionError):
+        pass  # a number of thousands of digits, lists in lists: refused below
+    return parse_json(text, what, ConfigError, kind=object)
+
+
 def with_defaults(config):
     """`config` checked as far as that goes without Keras, over `DEFAULTS`.
 
@@ -117,6 +131,7 @@ def with_defaults(config):
         ConfigError: unknown sections or keys, sections that are no tables, numbers out of range.
     """
     check_keys(config, SECTIONS, "the configuration", "section")
+    check_size(config, "configuration", ConfigError)
     for section, default in DEFAULTS.items():
         if isinstance(default, dict) and not isinstance(config.get(section, {}), dict):
             raise ConfigError(f"[{section}] is a table of options: {SECTIONS[section]}. Received: {section}={config[section]!r}")
@@ -137,9 +152,15 @@ def with_defaults(config):
     for name, least in (("epochs", 1), ("steps_per_execution", 1)):
         check_int(train[name], f"train.{name}", least)
     saving_options(train["save_every"])
-    for name, least in (("every", 0), ("per_label", 1), ("num_samples", 1), ("num_steps", 1)):
-        check_int(train["samples"][name], f"train.samples.{name}", least)
-    check_int(merged["seed"], "seed", 0)
+    for name, least, most in (
+        ("every", 0, None),
+        ("per_label", 1, limits.current().samples),
+        ("num_samples", 1, limits.current().samples),
+        ("num_steps", 1, limits.current().steps),
+        ("seed", 0, MOST_SEED),
+    ):
+        check_int(train["samples"][name], f"train.samples.{name}", least, most)
+    check_int(merged["seed"], "seed", 0, MOST_SEED)
     return merged
 
 
@@ -201,32 +222,45 @@ def check_keys(table, known, where, kind="key"):
             raise ConfigError(f"Unknown {kind} {key!r} in {where}.{did_you_mean(key, known)} Known: {', '.join(known)}.")
 
 
-def did_you_mean(name, known):
-    """`" Did you mean 'epochs'?"`, or nothing where nothing is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+def check_int(value, name, least, most=None):
+    """Raises a ConfigError unless `value` is an integer from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        above = most is not None and isinstance(value, int) and value > most
+        shown = f"{name} {value!r}" if name.startswith("-") else f"{name}={value!r}"
+        raise ConfigError(f"`{name}` must be an integer ≥ {least}{f' and ≤ {most:,}' if above else ''}. Received: {shown:.100}")
 
 
-def check_int(value, name, least):
-    """Raises a ConfigError unless `value` is an integer ≥ `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"`{name}` must be an integer ≥ {least}. Received: {name}={value!r}")
+def check_options(**options):
+    """Raises a ConfigError that names the first option of the command line that is out of range, before anything is loaded.
+
+    Args:
+        options: `name=(value, least, most)`, the name being the option's without its dashes; a value of None is not looked at.
+    """
+    for name, (value, least, most) in options.items():
+        if value is not None:
+            check_int(value, f"--{name.replace('_', '-')}", least, most)
 
 
-def parse_labels(labels):
-    """Class ids from a list, an int, or text such as "0,1,2" and "0-9" and "0-3,7".
+def parse_labels(labels, class_names=None, num_classes=None, what="labels"):
+    """Class ids from a list, an int, or text such as "0,1,2", "0-9", "0-3,7" and, where names are known, "china,flower".
+
+    Args:
+        labels: the text, int or list.
+        class_names: names of the classes, or None.
+        num_classes: number of classes, or None: ids are then not looked at.
+        what: what the labels are called in messages.
 
     Raises:
-        ConfigError: text of another form, or ids below 0.
+        ConfigError: text of another form, unknown names, ids that there are not.
     """
-    parts = labels.split(",") if isinstance(labels, str) else labels if isinstance(labels, (list, tuple)) else [labels]
-    ids = []
-    for part in parts:
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(part))
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise ConfigError(f"Labels are class ids such as 0,1,2 or a range such as 0-9. Received: labels={labels!r}")
-        ids.extend(range(first, last + 1))
+    try:
+        ids = class_labels.parse_labels(labels, class_names)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    wrong = [label for label in ids if num_classes is not None and label >= num_classes]
+    if wrong or (not ids and num_classes is not None):
+        known = class_labels.listed(class_names) if class_names else f"0 to {num_classes - 1}"
+        raise ConfigError(f"`{what}` are classes of the model: {known}. Received: {f'class {wrong[0]}' if wrong else 'none'}")
     return ids
 
 

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_diffusion.cli.run_folder import RunFolder
+from keras_diffusion.core.labels import listed
 
 
 def info(console, path=None):
@@ -64,6 +65,7 @@ def _model(model):
     return {
         "network": f"{type(network).__name__}, {network.count_params():,} parameters",
         "sample shape": str(model.sample_shape),
+        **({"classes": listed(model.class_names, 50)} if model.class_names else {}),
         "conditions": ", ".join(f"{value} {key}" for key, value in conditions.items() if value) or "none",
         "noise schedule": type(model.noise_schedule).__name__,
         "predictor": type(model.predictor).__name__,

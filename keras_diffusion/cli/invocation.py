@@ -11,6 +11,7 @@ from rich.console import Console
 
 from keras_diffusion.cli.config import ConfigError, apply_sets, read_config, with_defaults
 from keras_diffusion.cli.devices import joined, leave_processes
+from keras_diffusion.cli.wording import in_command_words, words_of_command
 
 _BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -30,11 +31,11 @@ def errors(debug):
         code = 128 + getattr(stop, "number", signal.SIGINT)
         leave_processes(code)
         raise typer.Exit(code) from None
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, RecursionError) as error:
         if debug:
             traceback.print_exc()
         # Not as rich markup: [viz] and [data] are words here.
-        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"Error: {_told(error)}", style="red", markup=False, soft_wrap=True)
         code = 2 if isinstance(error, ConfigError) else 1
         leave_processes(code)
         raise typer.Exit(code) from None
@@ -43,6 +44,13 @@ def errors(debug):
             traceback.print_exc()
             leave_processes(1)
         raise
+
+
+def _told(error):
+    """The message of an error, in the words of the command line."""
+    if "keras" not in sys.modules:  # from the command line itself, then
+        return str(error)
+    return in_command_words(str(error), **words_of_command())
 
 
 def end_process(code):

@@ -1,13 +1,17 @@
 """`keras-diffusion sample`: from a trained model to a picture or an array file."""
 
-import json
+import math
 from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.cli.config import ConfigError, check_int, parse_labels
+from keras_diffusion.cli.config import ConfigError, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
+from keras_diffusion.core import limits
+from keras_diffusion.core.brief import clip
+from keras_diffusion.core.documents import parse_json
 from keras_diffusion.core.files import atomic_path, unused_path
+from keras_diffusion.core.labels import name_of
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.training_state import read_state
 
@@ -80,7 +84,7 @@ def sample(
     Args:
         console: `rich.console.Console`.
         path: run folder, preset folder or `.keras` file.
-        labels: text such as "0,1,2" or "0-9", "none" for no condition. Default: every class in turn.
+        labels: text such as "0,1,2", "0-9" or "china,flower", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
         sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'; of guidance also a list of these. None: the
             model's own.
@@ -93,23 +97,15 @@ def sample(
     """
     if out is not None:
         _check_out(Path(out), overwrite)
-    for name, value in (
-        ("--num-samples", num_samples),
-        ("--per-label", per_label),
-        ("--cols", cols),
-        ("--batch-size", batch_size),
-        ("--size", size),
-    ):
-        if value is not None:
-            check_int(value, name, 1)
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
-    labels, num_samples = _labels(labels, num_samples, per_label, model.num_classes)
+    labels, num_samples = _labels(labels, num_samples, per_label, model)
     picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if out.suffix == ".png" and not picture:
         raise ConfigError(f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use .npz.")
-    console.print(f"Sampling {num_samples} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
+    classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
+    console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
     samples = model.generate(
         num_samples,
         conditions=None if labels is None else {"labels": labels},
@@ -125,20 +121,22 @@ def sample(
     )
     if not np.isfinite(samples).all():
         raise FloatingPointError("The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler.")
-    _write(out, samples, labels, per_label if cols is None else cols)
+    _write(out, samples, labels, per_label if cols is None else cols, model.class_names)
     console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
     return out
 
 
-def _labels(labels, num_samples, per_label, num_classes):
+def _labels(labels, num_samples, per_label, model):
     """(class ids or None, number of samples)."""
+    num_classes = model.num_classes
     if labels == "none" or not num_classes:
         if labels not in (None, "none") or per_label is not None:
-            raise ConfigError(f"--labels and --per-label are for models with classes. Received: labels={labels!r}, per_label={per_label!r}")
+            raise ConfigError(f"--labels and --per-label are for models with classes. Received: --labels {labels}, --per-label {per_label}")
         return None, num_samples or 16
     if per_label is not None and num_samples is not None:
         raise ConfigError(f"Give --num-samples or --per-label. Received both: {num_samples} and {per_label}")
-    ids = list(range(num_classes)) if labels is None else parse_labels(labels)
+    ids = list(range(num_classes)) if labels is None else parse_labels(labels, model.class_names, num_classes, "--labels")
+    limits.check(len(ids) * (per_label or 1), "samples", "The number of samples", ConfigError)
     ids = [label for label in ids for _ in range(per_label or 1)]
     if num_samples is not None:
         ids = [ids[i % len(ids)] for i in range(num_samples)]
@@ -149,12 +147,25 @@ def identifier(text):
     """A name, or the dict or list that the JSON text holds."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
         return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f'Options are given as JSON, for example \'{{"name": "ddim", "eta": 1.0}}\'. Received: {text!r}: {error}'
-        ) from error
+
+    def error(message):
+        return ConfigError(
+            f'Options are given as JSON, for example \'{{"name": "ddim", "eta": 1.0}}\'. Received: {clip(text, 300)!r}: {message}'
+        )
+
+    return parse_json(text, "text", error, kind=object)
+
+
+def listed_labels(labels, class_names, most=10):
+    """The classes that are drawn, by name."""
+    names = list(dict.fromkeys(name_of(label, class_names) for label in labels))
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+def _titles(labels, cols, class_names):
+    """The names of the classes that each row shows."""
+    rows = [labels[i : i + cols] for i in range(0, len(labels), cols)]
+    return [", ".join(dict.fromkeys(name_of(label, class_names) for label in row)) for row in rows]
 
 
 def _check_out(out, overwrite):
@@ -169,11 +180,15 @@ def _new_file(path, seed, suffix):
     return unused_path(folder / f"samples-{seed}", suffix)
 
 
-def _write(out, samples, labels, cols):
+def _write(out, samples, labels, cols, class_names=None):
     if out.suffix == ".png":
         from keras_diffusion.visualization import image_grid, save_png
 
-        save_png(out, image_grid(samples, cols=cols, scale="auto"))
+        titles = None
+        if class_names is not None and labels is not None:
+            cols = math.ceil(math.sqrt(len(samples))) if cols is None else cols
+            titles = _titles(labels, cols, class_names)
+        save_png(out, image_grid(samples, cols=cols, scale="auto", titles=titles))
         return
     arrays = {"images": samples} if labels is None else {"images": samples, "labels": np.asarray(labels, "int32")}
     with atomic_path(out) as temporary:

@@ -21,6 +21,7 @@ from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.compile import CompiledStepsMixin
 from keras_diffusion.core.devices import batches_that_divide
 from keras_diffusion.core.gaussian import mix
+from keras_diffusion.core.labels import check_class_names
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.registry import serializable
@@ -76,6 +77,7 @@ class DiffusionModel(
         seed: int, of all random numbers of training; None (default) takes a new one.
         sampling_defaults: dict of what `generate` does unless told otherwise: "sampler", "spacing" and "guidance", by names and dicts;
             loaded checkpoints have it from their source. None (default): what `generate` says.
+        class_names: list of texts, one per class of the network, or None (default). Labels may then be given by name.
 
     Call arguments:
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the conditions under
@@ -115,6 +117,7 @@ class DiffusionModel(
         seed=None,
         sampling_defaults=None,
         concat_dropout=None,
+        class_names=None,
         **kwargs,
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
@@ -137,6 +140,7 @@ class DiffusionModel(
         self.average = WeightAverage(network, ema, name="average") if ema is not None else None
         self.autoencoder = autoencoder
         self.seed = seed
+        self.class_names = check_class_names(class_names, getattr(network, "num_classes", None))
         self._base_seed = check_seed(seed)
         self.training_noise = seed_generator(self._base_seed, _TRAINING, "training_noise")
         self.validation_noise = seed_generator(self._base_seed, _VALIDATION, "validation_noise")
@@ -299,6 +303,8 @@ class DiffusionModel(
             "name": self.name,
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts},
             **{name: getattr(self, name) for name in plain},
+            # Only where there are some: older versions read the configs of models without.
+            **({} if self.class_names is None else {"class_names": list(self.class_names)}),
             "null_context": None if self.null_context is None else self.null_context.tolist(),
             "sampling_defaults": self.sampling_defaults or None,
         }

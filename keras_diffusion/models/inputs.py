@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.labels import labels_of
+
 SAMPLE_KEY = "images"
 CONCAT_KEY = "concat"
 CONDITION_KEYS = ("labels", "context", CONCAT_KEY)
@@ -134,13 +136,14 @@ def check_labels(labels, num_classes):
         )
 
 
-def generation_conditions(conditions, num_samples, network):
+def generation_conditions(conditions, num_samples, network, class_names=None):
     """Conditions of a `generate` call as arrays with one row per sample.
 
     Args:
         conditions: None, or a dict of arrays, lists or (for labels) ints. A single row serves all samples. A missing condition is null.
         num_samples: int or None (as many as the conditions have rows, else 1).
         network: the network; its `condition_keys`, `num_classes`, `context_dim` and `concat_channels` are what counts.
+        class_names: names that labels may be given by, or None.
 
     Returns:
         (dict of arrays for the given keys, number of samples).
@@ -152,7 +155,7 @@ def generation_conditions(conditions, num_samples, network):
         raise ValueError(f"This network's conditions are: {', '.join(keys) or 'none'}. Received: {', '.join(unknown)}")
     arrays = {}
     if "labels" in conditions:
-        arrays["labels"] = np.atleast_1d(np.asarray(conditions["labels"]))
+        arrays["labels"] = np.atleast_1d(np.asarray(labels_of(conditions["labels"], class_names)))
         if arrays["labels"].ndim != 1:
             raise ValueError(f"Labels are one class id per sample, of shape (N,). Received: labels of shape {arrays['labels'].shape}")
         check_labels(arrays["labels"], network.num_classes)

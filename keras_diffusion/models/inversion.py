@@ -57,7 +57,7 @@ class InversionMixin:
         shape = self._sizes_known(samples)
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1
         samples = checked.start_images(samples, num_samples, shape, "samples")
-        conditions, _ = checked.generation_conditions(conditions, num_samples, self.network)
+        conditions, _ = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
         levels = sampling_levels(self.noise_schedule, schedulers.get_spacing(spacing or self.noise_schedule.spacing), num_steps)
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         for first in range(0, num_samples, size):

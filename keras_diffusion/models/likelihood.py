@@ -72,7 +72,7 @@ class LikelihoodMixin:
         """
         shape = self._sizes_known(data)
         data = checked.start_images(data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data")
-        conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network)
+        conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network, self.class_names)
         flow, seed = ProbabilityFlow(method), check_seed(seed)
         levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
         plan = BatchPlacement(1).copies(to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS))))

@@ -41,7 +41,7 @@ class SamplingMixin:
             `Denoiser`: (x, level) → (x0, ε).
         """
         guiding = read_guidance(guidance, guidance_scale)
-        given, _ = checked.generation_conditions(conditions, None, self.network)
+        given, _ = checked.generation_conditions(conditions, None, self.network, self.class_names)
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
         return self._make_denoiser(guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
 
@@ -75,9 +75,9 @@ class SamplingMixin:
 
         Args:
             num_samples: number of samples N; default: as many as the conditions have rows, else 1.
-            conditions: dict: "labels", ints or `(N,)`; "context", `(L, D)` or `(N, L, D)`; "concat", what is known beside the sample,
-                `(..., K)` or `(N, ..., K)`, float in [−1, 1] or uint8, of the latents' size where there is an autoencoder. Conditions
-                left out are null; zeros for "concat".
+            conditions: dict: "labels", ints or `(N,)`, or class names where the model has `class_names`; "context", `(L, D)` or
+                `(N, L, D)`; "concat", what is known beside the sample, `(..., K)` or `(N, ..., K)`, float in [−1, 1] or uint8, of the
+                latents' size where there is an autoencoder. Conditions left out are null; zeros for "concat".
             num_steps: number of steps ≥ 1. Default 50.
             sampler: `Sampler`, its name, or a dict with options. None (default): the model's own (`sampling_defaults`, which loaded
                 checkpoints have), else "dpmpp_2m".
@@ -125,13 +125,13 @@ class SamplingMixin:
         """
         if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
             num_samples = len(latents)
-        conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network)
+        conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
         if guidance_scale != 1.0 and not conditions:
             raise ValueError(
                 "Guidance strengthens a condition, and none is given. "
                 f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
             )
-        negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network)
+        negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network, self.class_names)
         checked.check_negative(negative, conditions)
         self._check_null_class(conditions, negative, guidance_scale)
         if not 0 <= strength <= 1:

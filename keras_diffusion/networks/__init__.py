@@ -17,6 +17,7 @@ from keras_diffusion.networks.unet import UNet
 from keras_diffusion.networks.unet_2d import UNet2D
 from keras_diffusion.networks.unet_2d_condition import UNet2DCondition
 from keras_diffusion.networks.unet_3d import UNet3D
+from keras_diffusion.networks.unet_sizes import UNET_SIZES, name_of_size, unet_size
 from keras_diffusion.networks.uvit import UViT
 
 get = networks.get
@@ -24,6 +25,7 @@ get = networks.get
 
 __all__ = [
     "MLP",
+    "UNET_SIZES",
     "AutoencoderKL",
     "DDPMUNet",
     "DiTTransformer2D",
@@ -42,4 +44,6 @@ __all__ = [
     "UNet3D",
     "UViT",
     "get",
+    "name_of_size",
+    "unet_size",
 ]

@@ -41,7 +41,8 @@ class UNet(Network):
 
     Args:
         input_shape: `(L, C)` or `(H, W, C)`. Each of L, H, W a multiple of 2^(levels − 1), or None for any such size.
-        widths: channels of each level, finest first. Default (64, 128, 256, 512).
+        widths: channels of each level, finest first. Default (64, 128, 256, 512), a network for accelerators: `networks.unet_size` has
+            widths by the name of a size, also for a CPU.
         num_res_blocks: residual blocks per level, on the way down and on the way up. Default 2.
         attention: where the last block of a level is followed by attention: "auto" (default: the coarser half of the levels, for four
             levels (False, False, True, True)), True, False, or one entry per level: True, False (or None), or a dict with options of

@@ -13,6 +13,7 @@ from keras import ops
 from keras_diffusion.core.files import write_whole
 from keras_diffusion.core.optional import import_optional
 
+_LONGEST_TITLE = 32  # characters
 _VISIBLE = 64  # scale="auto" enlarges images until their longer side has this many pixels
 
 
@@ -32,7 +33,7 @@ def to_uint8(images):
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
 
 
-def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255):
+def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, titles=None):
     """Lays images out row by row.
 
     Args:
@@ -41,12 +42,13 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255):
         pad: pixels between images and around them, in the finished grid.
         scale: int factor of enlargement by repeating pixels, or "auto": until the longer side of an image has 64 pixels.
         background: grey value 0…255 of padding and empty places.
+        titles: a text for each row, such as the names of classes, to be written on the left of it; or None (default).
 
     Returns:
-        uint8 array `(rows·(H·scale + pad) + pad, cols·(W·scale + pad) + pad, C)`.
+        uint8 array `(rows·(H·scale + pad) + pad, cols·(W·scale + pad) + pad, C)`; with titles, their width more.
 
     Raises:
-        ValueError: wrong rank or channel count, no images, or a grid too small for them.
+        ValueError: wrong rank or channel count, no images, a grid too small for them, or another number of titles than of rows.
 
     Example:
 
@@ -70,7 +72,30 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255):
     for i, image in enumerate(images):
         top, left = pad + (i // cols) * (height + pad), pad + (i % cols) * (width + pad)
         canvas[top : top + height, left : left + width] = image
-    return canvas
+    return canvas if titles is None else _titled(canvas, list(titles), rows, height + pad, pad, background)
+
+
+def _titled(canvas, titles, rows, row_height, pad, background):
+    """The grid with a text on the left of each row."""
+    if len(titles) != rows:
+        raise ValueError(f"titles need one text per row. Received: {len(titles)} titles for {rows} rows")
+    image, draw, font = (
+        import_optional(f"PIL.{name}", extra="viz", purpose="titles of rows") for name in ("Image", "ImageDraw", "ImageFont")
+    )
+    size = int(np.clip(row_height // 4, 8, 20))
+    font = font.load_default(size)
+    texts = [str(title) if len(str(title)) <= _LONGEST_TITLE else f"{str(title)[: _LONGEST_TITLE - 1]}…" for title in titles]
+    width = max(math.ceil(font.getlength(text)) for text in texts) + size
+    margin = image.new("L", (width, canvas.shape[0]), background)
+    pen = draw.Draw(margin)
+    for row, text in enumerate(texts):
+        middle = pad + row * row_height + (row_height - pad) / 2
+        pen.text((width - size / 2, middle), text, fill=0 if background > 127 else 255, font=font, anchor="rm")
+    grey = np.asarray(margin)[..., None]
+    channels = canvas.shape[-1]
+    opaque = np.full_like(grey, 255)
+    parts = [grey] * min(channels, 3) + ([opaque] if channels == 4 else [])
+    return np.concatenate([np.concatenate(parts, axis=-1), canvas], axis=1)
 
 
 def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):

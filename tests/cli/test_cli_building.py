@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_diffusion.cli.building import build_model, build_optimizer, default_widths, resolve
+from keras_diffusion.cli.building import build_model, build_optimizer, known_keys, resolve
 from keras_diffusion.cli.config import ConfigError
 
 
@@ -103,9 +103,63 @@ def test_gradient_accumulation_and_precision_reach_the_model(images):
     assert model.steps_per_execution == 2
 
 
-@pytest.mark.parametrize("size, widths", [((8, 8), [32, 64]), ((28, 28), [64, 128, 256]), ((64, 64), [64, 128, 256, 512]), ((9, 9), [32])])
-def test_default_widths_divide_the_size(size, widths):
-    assert default_widths(size) == widths
+def images_of(tmp_path, size, channels=3):
+    path = tmp_path / f"images-{size}.npz"
+    np.savez(path, images=np.zeros((2, size, size, channels), "uint8"))
+    return {"data": {"source": str(path), "batch_size": 2}}
+
+
+@pytest.mark.parametrize("size, widths", [(16, [32, 64, 128]), (32, [32, 64, 128, 128]), (64, [16, 32, 64, 64])])
+def test_the_network_follows_the_size_of_the_pictures(tmp_path, size, widths):
+    network = resolve(images_of(tmp_path, size))[0]["network"]
+    assert network["widths"] == widths and network["num_res_blocks"] == 1 and "size" not in network
+
+
+def test_a_size_by_name(tmp_path):
+    base = resolve({**images_of(tmp_path, 16), "network": {"size": "base", "num_res_blocks": 3}})[0]
+    assert base["network"]["widths"] == [64, 128, 256] and base["network"]["num_res_blocks"] == 3
+    assert resolve(base)[0] == base
+    with pytest.raises(ConfigError, match=r"\[network\] has a `size`, or the `widths` themselves"):
+        resolve({**base, "network": {**base["network"], "size": "tiny"}})
+    with pytest.raises(ConfigError, match=r"^\[network\] .* one of 'tiny', 'small', 'base', 'large'"):
+        resolve({**images_of(tmp_path, 16), "network": {"size": "huge"}})
+    with pytest.raises(ConfigError, match=r"Unknown key 'size' in \[network\] \(residual_unet\)"):
+        resolve({**images_of(tmp_path, 16), "network": {"name": "residual_unet", "size": "tiny"}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddpm_unet", "edm_unet", "flax_unet", "residual_unet", "unet_2d"])
+def test_other_networks_get_widths_that_fit(tmp_path, name):
+    resolved = resolve({**images_of(tmp_path, 8), "network": {"name": name}})[0]
+    assert build_model(resolved, compile=False).network.count_params() < 4e6
+
+
+def folders_of(path, names, count=4):
+    from PIL import Image
+
+    for number, name in enumerate(names):
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (20 * number, i, 0)).save(path / name / f"{i}.png")
+    return str(path)
+
+
+def test_class_names_come_from_the_folders(tmp_path):
+    pytest.importorskip("PIL")
+    folder = folders_of(tmp_path / "pictures", ["china", "flower"])
+    base = {"data": {"source": folder, "batch_size": 4}, "network": {"widths": [8]}}
+    resolved = resolve(base)[0]
+    assert resolved["model"]["class_names"] == ["china", "flower"] and resolve(resolved)[0] == resolved
+    assert build_model(resolved, compile=False).class_names == ["china", "flower"]
+    assert resolve({**base, "network": {"widths": [8], "num_classes": 0}})[0]["model"]["class_names"] is None
+    other = folders_of(tmp_path / "other", ["china", "tower"])
+    with pytest.raises(ConfigError, match="the same classes, in one order. Received: 0 china, 1 flower for training, 0 china, 1 tower"):
+        resolve({**base, "data": {**base["data"], "validation": {"source": other}}})
+
+
+def test_known_keys_are_those_that_are_taken():
+    keys = known_keys()
+    assert "image_size" in keys["data"] and "size" in keys["network"] and "class_names" in keys["model"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_convert_writes_a_preset_that_samples(tmp_path):
     report = json.loads((tmp_path / "preset" / "conversion.json").read_text())
     assert report["weights"] == "raw" and report["missing"] == [] and report["config"]["input_shape"] == [8, 8, 1]
     again = run("convert", DDIM, tmp_path / "preset")
-    assert again.exit_code == 1 and "overwrite=True" in again.stderr
+    assert again.exit_code == 1 and "Set --overwrite" in again.stderr
 
 
 def test_export_writes_back_what_was_converted(tmp_path):
@@ -54,7 +54,7 @@ def test_export_writes_back_what_was_converted(tmp_path):
     for tensor in original.tensors:
         np.testing.assert_array_equal(written.read(tensor), original.read(tensor))
     again = run("export", tmp_path / "preset", tmp_path / "folder")
-    assert again.exit_code == 1 and "overwrite=True" in again.stderr
+    assert again.exit_code == 1 and "Set --overwrite" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_export_writes_back_what_was_converted(tmp_path):
         (("inspect", DDIM, "--config", "{"), 2, "--config is JSON"),
         (("inspect", DDIM, "--config", "no.json"), 2, "which does not exist"),
         (("export", DDIM, "unused", "--config", '{"size": 8}'), 1, "diffusers has no network like this"),
-        (("convert", DDIM, "unused", "--weights", "best"), 1, "`weights` must be one of 'ema', 'raw'"),
+        (("convert", DDIM, "unused", "--weights", "best"), 1, "`--weights` must be one of 'ema', 'raw'. Received: --weights best"),
         (("convert", DDIM, "unused", "--config", '{"widths": [1, 2]}'), 1, "follows from the shapes of the weights"),
     ],
 )

@@ -131,6 +131,34 @@ def test_vectors_are_written_as_arrays(tmp_path):
     assert result.exit_code == 2 and "--labels and --per-label are for models with classes" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A preset with class names."""
+    network = kd.networks.UNet((8, 8, 3), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=False, num_classes=3)
+    folder = tmp_path_factory.mktemp("named") / "preset"
+    kd.DiffusionModel(network, class_names=["china", "flower", "tower, red"]).save_to_preset(folder)
+    return folder
+
+
+def test_classes_by_name(named, tmp_path):
+    result = run("sample", named, "--labels", "flower,china,2", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.npz")
+    assert result.exit_code == 0, result.output
+    assert arrays(tmp_path / "a.npz")["labels"].tolist() == [1, 1, 0, 0, 2, 2]
+    assert "Sampling 6 of flower, china, tower, red from" in result.output
+    # Titles stand on the left of the rows.
+    assert run("sample", named, "--labels", "flower", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.png").exit_code == 0
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 2 * 65 + 1 + 20 and image.height == 66
+    result = run("sample", named, "--labels", "flowr", "--out", tmp_path / "b.png")
+    assert (
+        result.exit_code == 2 and "Unknown class name. Received: 'flowr'. Did you mean 'flower'? Known: 0 china, 1 flower" in result.stderr
+    )
+
+
+def test_info_tells_the_class_names(named):
+    assert "0 china, 1 flower, 2 tower, red" in run("info", named).output
+
+
 def test_info_of_a_preset(trained):
     result = run("info", trained / "model")
     assert result.exit_code == 0 and "a preset" in result.output and "VPredictor" in result.output and "decay 0.9" in result.output
@@ -139,15 +167,22 @@ def test_info_of_a_preset(trained):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--labels", "9"], "Labels of this network are the integers from 0 to 3. Received: labels from 9 to 9"),
+        (["--labels", "9"], "`--labels` are classes of the model: 0 to 3. Received: class 9"),
+        (["--labels", "0-99999999999"], "100,000 at most. Received: --labels 0-99999999999"),
+        (["--labels", "0-3", "--per-label", 9_000_000], "The number of samples is above the limit samples"),
         (["--labels", "a"], "Labels are class ids such as 0,1,2"),
         (["--labels", "0", "--per-label", 2, "-n", 3], "Give --num-samples or --per-label"),
         (["-n", 0], "`--num-samples` must be an integer ≥ 1"),
-        (["--steps", 0], "num_steps"),
+        (["--steps", 0], "`--steps` must be an integer ≥ 1. Received: --steps 0"),
+        (["--num-steps", 10**9], "`--steps` must be an integer ≥ 1 and ≤ 100,000. Received: --steps 1000000000"),
+        (["--guidance-scale", "2", "--labels", "none"], "Received: --guidance-scale 2.0"),
+        (["--sampler", "[" * 3 + "{" * 100_000], "Where this is meant: the environment variable KERAS_DIFFUSION_LIMITS"),
+        (["--sampler", '{"name": ' + "[" * 100_000], "Options are given as JSON"),
         (["--sampler", "eulr"], "Unknown sampler: 'eulr'. Known names:"),
         (["--sampler", "{ddim}"], "Options are given as JSON"),
-        (["--weights", "best"], "`weights` must be 'ema' or 'raw'"),
-        (["--seed", -1], "A seed must be an integer from 0"),
+        (["--weights", "best"], "--weights is ema or raw. Received: --weights best"),
+        (["--seed", -1], "`--seed` must be an integer ≥ 0. Received: --seed -1"),
+        (["--seed", 2**64], "`--seed` must be an integer ≥ 0 and ≤ 18,446,744,073,709,551,615"),
         (["--out", "samples.jpg"], "Samples are written as .png or .npz. Received: --out samples.jpg"),
     ],
 )

@@ -181,7 +181,10 @@ def test_wrong_calls(arguments, message):
 
 @pytest.mark.parametrize(
     "assignment, message",
-    [("train.samples.labels=7", "class ids from 0 to 3. Received: labels=[7]"), ("train.samples.sampler=eulr", "Unknown sampler: 'eulr'")],
+    [
+        ("train.samples.labels=7", "classes of the model: 0 to 3. Received: class 7"),
+        ("train.samples.sampler=eulr", "Unknown sampler: 'eulr'"),
+    ],
 )
 def test_bad_pictures_are_an_error_before_training(config, tmp_path, assignment, message):
     result = run("train", config, "--out", tmp_path / "run", "--set", "train.samples.every=1", "--set", assignment)
