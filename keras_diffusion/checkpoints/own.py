@@ -12,7 +12,7 @@ import keras
 import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.core.file_configs import build_from_file
+from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import file_error, is_preset, load_preset, load_weights_file
 
@@ -22,7 +22,7 @@ FAMILY = "keras_diffusion"
 def is_own(path, custom_objects=None):
     """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's derived of it."""
     name = str(_registered_name(Path(path)))
-    cls = (custom_objects or {}).get(name) or keras.saving.get_registered_object(name)
+    cls = named_objects(custom_objects).get(name) or keras.saving.get_registered_object(name)
     return isinstance(cls, type) and issubclass(cls, DiffusionModel)
 
 

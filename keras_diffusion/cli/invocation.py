@@ -19,7 +19,8 @@ _BACKENDS = ("jax", "tensorflow", "torch")
 def console():
     """The console that commands print to."""
     # Made when needed: a test or a pipe may have put another file in the place of stdout.
-    return Console(highlight=False)
+    # Text is text: brackets stand in the names of files and tensors, and are no markup.
+    return Console(highlight=False, markup=False)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import inspect
 import keras
 
 from keras_diffusion.core.checks import did_you_mean, shown
-
-PACKAGE = "keras_diffusion"
+from keras_diffusion.core.file_configs import check_values
+from keras_diffusion.core.plain_classes import PACKAGE
 
 
 def serializable(cls):
@@ -139,6 +139,8 @@ class Registry:
         arguments = config.get("config") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             raise ValueError(f"The config of a {self.kind} is a dict of its arguments. Received: config={shown(arguments)}")
+        # Within it, what Keras would deserialize is looked at first: it may name what is registered, and nothing else.
+        check_values(arguments, f"the config of a {self.kind}", keras.saving.get_custom_objects())
         try:
             return cls.from_config(dict(arguments))
         except TypeError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core.file_configs import build_from_file
+from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.core.files import read_json, remove_folder, write_json
 from keras_diffusion.core.finite import check_finite
 from keras_diffusion.version import __version__
@@ -103,6 +103,9 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
             f"A preset is a folder with {_CONFIG} and {_WEIGHTS}. Received: directory={str(directory)!r}, which lacks {', '.join(missing)}"
         )
     config = read_config(directory / _CONFIG)
+    custom_objects = named_objects(custom_objects)
+    if issubclass(cls, PresetMixin):  # the caller has named it, by asking it
+        custom_objects = {keras.saving.get_registered_name(cls): cls, **custom_objects}
     model = build_from_file(config, custom_objects, directory, error=file_error(directory / _CONFIG))
     if not isinstance(model, cls):
         raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_diffusion.core.checks import shown
-from keras_diffusion.core.file_configs import FilePath
+from keras_diffusion.core.file_paths import FilePath
 from keras_diffusion.core.registry import serializable
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"

@@ -10,7 +10,8 @@ from keras import ops
 
 import keras_diffusion as kd
 from keras_diffusion.core import plain_classes
-from keras_diffusion.core.file_configs import FilePath, build_from_file, check_values, checked_config, inside
+from keras_diffusion.core.file_configs import build_from_file, check_values, checked_config
+from keras_diffusion.core.file_paths import FilePath, inside
 
 made = []
 

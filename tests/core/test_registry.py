@@ -143,6 +143,14 @@ def test_configs_with_other_arguments(arguments):
         PETS.get({"class_name": "GreyCat", "config": arguments})
 
 
+@pytest.mark.parametrize("place", ["colour", "age"])
+def test_what_stands_within_a_config_is_looked_at_too(place):
+    """Constructors hand such dicts to Keras, which would import the module."""
+    within = [{"class_name": "X", "module": "keras_hub", "config": {}, "registered_name": None}]
+    with pytest.raises(ValueError, match="no code of others.*config of a pet"):
+        PETS.get({"class_name": "GreyCat", "config": {place: within}})
+
+
 def test_configs_of_ones_own_registered_classes():
     @keras.saving.register_keras_serializable("test_registry_own")
     class OwnPet(Pet):

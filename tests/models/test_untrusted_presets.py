@@ -150,6 +150,20 @@ def test_a_network_of_ones_own_is_handed_over_by_the_caller(tmp_path):
     assert kd.checkpoints.inspect(tmp_path / "q").title.endswith("with a Small")
 
 
+def test_a_model_of_ones_own_may_be_asked_for_by_itself(preset, tmp_path):
+    class Mine(kd.DiffusionModel):
+        pass
+
+    folder = write(tmp_path / "p", {**preset[0], "class_name": "Mine", "registered_name": "Mine"}, preset[1])
+    assert type(Mine.from_preset(folder)) is Mine
+    with pytest.raises(CheckpointError, match=r"custom_objects=\{'Mine': Mine\}"):
+        kd.DiffusionModel.from_preset(folder)
+    assert type(kd.DiffusionModel.from_preset(folder, custom_objects={"Mine": Mine})) is Mine
+    for load in (kd.DiffusionModel.from_preset, kd.checkpoints.load):
+        with pytest.raises(ValueError, match="`custom_objects` is a dict"):
+            load(folder, custom_objects=[Mine])
+
+
 def test_text_to_image_is_loaded_by_the_same_rules(tmp_path):
     encoder = kd.text.CLIPTextEncoder(vocabulary_size=600, max_length=8, width=8, depth=1, num_heads=1)
     tokenizer = kd.text.CLIPTokenizer(merges=["a b"], max_length=8)
