@@ -132,6 +132,10 @@ class Resume(keras.callbacks.Callback):
         self._metrics = state.get("metrics")
         self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does: `fit` starts there
         if self.data is not None:
+            if state.get("data_epoch") is None:
+                raise ValueError(
+                    f"The state in {str(self.directory)!r} does not say where the data were: it was saved without `data`. Continue without."
+                )
             self.data.epoch = state["data_epoch"]
             if self.step and hasattr(self.data, "start"):
                 self.data.start = self.step
