@@ -79,11 +79,16 @@ def _files(model, weights, config):
         kept = {key: value for key, value in known.items() if key not in _OURS}
         if model.predictor is None or (known and not known["_root"]):
             return _component_files("", model.network, {**kept, **config}, known)
-        parts = {"autoencoder": model.normalizer, **{key: model.options.get(key) for key in ("text_encoder", "tokenizer")}}
+        parts = {
+            "sampling": model.sampling,
+            "autoencoder": model.normalizer,
+            **{key: model.options.get(key) for key in ("text_encoder", "tokenizer")},
+        }
         return _pipeline_files(model.network, model.noise_schedule, model.predictor, {**kept, **config}, known, **parts)
     if isinstance(model, DiffusionModel):
         network = model.averaged_network() if weights == "ema" else model.network
         parts = {key: getattr(model, key, None) for key in ("autoencoder", "text_encoder", "tokenizer")}
+        parts["sampling"] = model.sampling_defaults
         return _pipeline_files(network, model.noise_schedule, model.predictor, config, {}, **parts)
     return _component_files("", model, config, {})
 
@@ -107,7 +112,7 @@ def _component_files(folder, network, config, known):
     return {f"{prefix}config.json": config, f"{prefix}{component.weights_file}": links}
 
 
-def _pipeline_files(network, schedule, predictor, config, known, autoencoder=None, text_encoder=None, tokenizer=None):
+def _pipeline_files(network, schedule, predictor, config, known, autoencoder=None, text_encoder=None, tokenizer=None, sampling=None):
     component = component_of_network(network)
     parts = {"" if component is None else component.folder: network, "vae": autoencoder, "text_encoder": text_encoder}
     files, index = {}, {}
@@ -117,7 +122,7 @@ def _pipeline_files(network, schedule, predictor, config, known, autoencoder=Non
             files |= _component_files(folder, part, config if main else {}, known if main else {})
             there = component_of_network(part)
             index[folder] = [there.library, there.class_name]
-    scheduler = write_schedule(schedule, predictor)
+    scheduler = write_schedule(schedule, predictor, sampling)
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     files["scheduler/scheduler_config.json"] = scheduler
     if tokenizer is not None:

@@ -186,7 +186,7 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     """
     check_steps(num_steps)
     if schedule.levels(0.0).sigma == 0:
-        return schedule.levels(spacing(schedule, num_steps, start=start))
+        return spacing.levels(schedule, num_steps, start=start)
     # The curve itself stops at some noise: that, or the spacing's own least noise, is the last level the network sees, and the clean one
     # is put behind it. Trailing spacing has the clean one in its place.
     if not spacing.visits_end:

@@ -2,6 +2,7 @@
 
 from keras_diffusion.schedulers.alpha_bar import CosineBetaNoiseSchedule, ExpNoiseSchedule, LaplaceBetaNoiseSchedule
 from keras_diffusion.schedulers.cosine import CosineNoiseSchedule, OffsetCosineNoiseSchedule
+from keras_diffusion.schedulers.diffusers_spacing import DiffusersSpacing
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule
 from keras_diffusion.schedulers.flow import FlowNoiseSchedule, flow_shift
 from keras_diffusion.schedulers.laplace import LaplaceNoiseSchedule
@@ -36,6 +37,7 @@ __all__ = [
     "BetaSpacing",
     "CosineBetaNoiseSchedule",
     "CosineNoiseSchedule",
+    "DiffusersSpacing",
     "DiscreteNoiseSchedule",
     "ExpNoiseSchedule",
     "ExponentialSpacing",

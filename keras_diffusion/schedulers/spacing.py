@@ -53,6 +53,10 @@ class Spacing:
             )
         return times
 
+    def levels(self, schedule, num_steps, start=1.0, end=0.0):
+        """The grid itself, host `Levels` of n + 1; where the network is told another time than that of the level, `t` is the told one."""
+        return schedule.levels(self(schedule, num_steps, start, end))
+
     def times(self, schedule, num_steps, start, end):
         """The n + 1 times; arguments are checked already."""
         raise NotImplementedError(f"{type(self).__name__} must implement times(schedule, num_steps, start, end)")

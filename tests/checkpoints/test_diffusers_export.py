@@ -77,7 +77,7 @@ def test_a_pipeline_round_trip_makes_the_same_images(pipeline):
     assert type(back) is TextToImage and back.tokenizer.get_config() == model.tokenizer.get_config()
     options = {"num_steps": 2, "size": 8, "seed": 0, "sampler": "ddim"}
     np.testing.assert_allclose(back.text_to_image("a cat", **options), model.text_to_image("a cat", **options), atol=1e-5)
-    assert back.noise_schedule.get_config()["beta_end"] == 0.02 and back.noise_schedule.spacing == "linspace"
+    assert back.noise_schedule.get_config()["beta_end"] == 0.02 and back.noise_schedule.spacing["spacing"] == "linspace"
     assert any("text_encoder, CLIPTextModel" in note for note in loaded.report.notes)
     # A component of it alone.
     assert type(checkpoints.load(folder / "vae", verbose=0).network) is networks.AutoencoderKL

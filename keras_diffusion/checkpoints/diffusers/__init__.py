@@ -5,7 +5,7 @@ from keras_diffusion.checkpoints.diffusers.clip_text import CLIPTextModel
 from keras_diffusion.checkpoints.diffusers.component import COMPONENTS, Component, component_of, component_of_network
 from keras_diffusion.checkpoints.diffusers.dit_transformer import DiTTransformer2DModel
 from keras_diffusion.checkpoints.diffusers.links import Link, Tensors
-from keras_diffusion.checkpoints.diffusers.schedule import read_schedule, write_schedule
+from keras_diffusion.checkpoints.diffusers.schedule import read_sampling, read_schedule, write_schedule
 from keras_diffusion.checkpoints.diffusers.unet_2d import UNet2DModel
 from keras_diffusion.checkpoints.diffusers.unet_2d_condition import UNet2DConditionModel
 
@@ -21,6 +21,7 @@ __all__ = [
     "UNet2DModel",
     "component_of",
     "component_of_network",
+    "read_sampling",
     "read_schedule",
     "write_schedule",
 ]

@@ -18,6 +18,8 @@ class Component:
         network_class: the class here.
         defaults: the keys of its config, with the values that diffusers takes where one lacks.
         fixed: what keys must be, as the networks here know no other: dict from keys to values.
+        needless_keys: keys of its config that say nothing of the computation.
+        obsolete: keys of older versions, with the values at which they say nothing.
         denoises: whether it is the network of a diffusion model.
         folder, weights_file: where pipelines keep it, and what its weights are called.
         library: the package of its class.
@@ -27,6 +29,8 @@ class Component:
     network_class: type
     defaults: dict = {}
     fixed: dict = {}
+    needless_keys: frozenset = frozenset()
+    obsolete: dict = {}
     denoises = False
     weights_file = "diffusion_pytorch_model.safetensors"
     library = "diffusers"
@@ -73,6 +77,7 @@ class Component:
             raise CheckpointError(
                 f"The config of a {self.class_name} has the keys {', '.join(self.defaults)}. Received: {', '.join(unknown)}.", path
             )
+        self._check_told(told or {}, path)
         known = self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
         config = {**self.defaults, **known, **given}
         for key, value in self.fixed.items():
@@ -81,6 +86,18 @@ class Component:
                     f"Of a {self.class_name}, the networks here know {key}={value!r} alone. Received: {key}={config[key]!r}.", path
                 )
         return config
+
+    def _check_told(self, told, path):
+        """Raises for keys of a file that are not known: they may change what the network computes. Those with "_" are notes."""
+        known = {*self.defaults, *self.needless_keys}
+        others = {key: value for key, value in told.items() if key not in known and not key.startswith("_") and value is not None}
+        unknown = {key: value for key, value in others.items() if key not in self.obsolete or value != self.obsolete[key]}
+        if unknown:
+            raise CheckpointError(
+                f"The config.json of a {self.class_name} is known here with the keys {', '.join(self.defaults)}. Received: "
+                f"{', '.join(f'{key}={value!r}' for key, value in unknown.items())}. If it says nothing of the computation, take it out",
+                path,
+            )
 
 
 def register(cls):

@@ -12,6 +12,11 @@ class DiTTransformer2DModel(Component):
     """The component."""
 
     class_name, network_class, folder, denoises = "DiTTransformer2DModel", DiTTransformer2D, "transformer", True
+    # Of Transformer2DModel, which DiT was a case of.
+    obsolete = {
+        **{"double_self_attention": False, "only_cross_attention": False, "use_linear_projection": False, "attention_type": "default"},
+        "use_additional_conditions": False,
+    }
     defaults = {
         "num_attention_heads": 16,
         "attention_head_dim": 72,

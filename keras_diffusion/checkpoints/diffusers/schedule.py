@@ -1,24 +1,29 @@
-"""diffusers' `scheduler_config.json` ↔ noise schedule, spacing and predictor.
+"""diffusers' `scheduler_config.json` ↔ noise schedule, spacing, predictor and sampler.
 
 A scheduler there is three things here: the noise levels that the network was trained with, what its output means, and how it is sampled.
-The first two must be taken over exactly; the third is `generate`'s to choose, and of the config only the spacing becomes its default.
+The first two must be taken over exactly; the third is what `generate` does unless told otherwise.
 
     beta_schedule, beta_start, beta_end, trained_betas, rescale_betas_zero_snr    → noise schedule
-    timestep_spacing, steps_offset, use_karras_sigmas                             → its spacing
+    timestep_spacing, steps_offset, use_…_sigmas, sigma_min, sigma_max            → its spacing
     prediction_type                                                               → predictor, told timesteps
     FlowMatch…: shift                                                             → flow schedule, velocity
-    EDM…: sigma_min, sigma_max, sigma_data                                        → variance-exploding schedule, EDM's predictor
+    EDM…: sigma_min, sigma_max, sigma_data, rho                                   → variance-exploding schedule, EDM's predictor
+    the class, solver_order, algorithm_type, variance_type, …                     → sampler
+    clip_sample, thresholding                                                     → threshold
+
+Which classes and keys there are is in `scheduler_classes.py`.
 """
 
 from keras_diffusion import predictors, schedulers
+from keras_diffusion.checkpoints.diffusers.scheduler_classes import complete
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.models.sampling_defaults import check_sampling_defaults
 
-_PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
+_PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+_WRITTEN = {**_PREDICTIONS, "flow_prediction": "velocity"}
 _RANGES = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid_beta"}
 _CURVES = {"squaredcos_cap_v2": "cosine_beta", "laplace": "laplace_beta", "exp": "exp"}
 _SPACINGS = {"leading": "leading", "trailing": "trailing", "linspace": "linspace"}
-# Schedulers whose levels are not a table of betas, or whose network is told something else; EDM's and flow matching are above.
-_OTHERS = ("ScoreSde", "KarrasVe", "CMStochastic", "IPNDM", "VQDiffusion", "Amused", "RePaint", "UnCLIP", "Cosine", "CogVideoX")
 # What the networks of a class are trained with, where no scheduler is beside them.
 _LINEAGE = {
     "UNet2DConditionModel": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1},
@@ -39,53 +44,120 @@ def read_schedule(config, class_name, path=None):
         (noise schedule, predictor, notes).
 
     Raises:
-        CheckpointError: a scheduler, a prediction type or a table of betas that is not known here.
+        CheckpointError: a scheduler, a key, a prediction type or a table of betas that is not known here.
     """
     notes = []
     if config is None:
         config = _LINEAGE[class_name]
         told = ", ".join(f"{key}={value}" for key, value in config.items()) or "linear betas from 1e-4 to 0.02"
         notes.append(f"No scheduler is beside the network; assumed: noise is predicted, 1000 timesteps, {told}.")
-    name, timesteps = config.get("_class_name", "DDPMScheduler"), config.get("num_train_timesteps", 1000)
-    if name.startswith("FlowMatch"):
+    name, known, config, more = complete(config, path)
+    notes += more
+    try:
+        schedule = _schedule(name, known, config, notes, path)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"The config of this {name} makes no noise schedule: {error}", path) from error
+    return schedule, _read_predictor(known, config, path), notes
+
+
+def read_sampling(config, path=None):
+    """How a scheduler samples: `sampling_defaults` of a `DiffusionModel`; {} for None.
+
+    Args:
+        config: dict of `scheduler_config.json`, or None where there is none.
+        path: the folder, for errors.
+
+    Raises:
+        CheckpointError: as `read_schedule`, or options that the samplers here do not have.
+    """
+    if config is None:
+        return {}
+    name, known, config, _ = complete(config, path)
+    try:
+        sampling = {"sampler": known.sampler(config)}
+        threshold = _threshold(config)
+        if threshold:
+            sampling["guidance"] = {**threshold, **({"keep_eps": True} if known.keeps_eps else {})}
+        return check_sampling_defaults(sampling)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"The options of this {name} make no sampler here: {error}", path) from error
+
+
+def _threshold(config):
+    if config.get("thresholding"):
+        options = {"quantile": config["dynamic_thresholding_ratio"], "ceiling": config["sample_max_value"]}
+        return {"name": "dynamic_threshold", **options}
+    return {"name": "static_threshold", "limit": config["clip_sample_range"]} if config.get("clip_sample") else None
+
+
+def _schedule(name, known, config, notes, path):
+    if known.kind == "flow":
         if config.get("use_dynamic_shifting"):
             notes.append("The scheduler shifts with the size of the image; see schedulers.flow_shift. Taken: no shift.")
-        shift = 1.0 if config.get("use_dynamic_shifting") else config.get("shift", 1.0)
-        return schedulers.get("flow", shift=shift), _predictor("velocity", timesteps, "flow_timestep"), notes
-    if name.startswith("EDM"):
-        _known("prediction_type", config.get("prediction_type", "epsilon"), ("epsilon",), path)
-        _known("sigma_schedule", config.get("sigma_schedule", "karras"), ("karras", "exponential"), path)
-        limits = {"sigma_min": config.get("sigma_min", 0.002), "sigma_max": config.get("sigma_max", 80.0)}
-        return schedulers.get("ve", **limits), predictors.get("edm", sigma_data=config.get("sigma_data", 0.5)), notes
-    if name.startswith(_OTHERS):
-        raise CheckpointError(
-            f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: _class_name={name!r}. "
-            "If the network is one of these, put its scheduler_config.json there; else read its weights as a single component.",
-            path,
-        )
-    if config.get("clip_sample"):
-        notes.append("The scheduler clips predicted images to [-1, 1]: guidance=partial(StaticThreshold, limit=1.0) does.")
-    if config.get("thresholding"):
-        notes.append("The scheduler thresholds predicted images: guidance=partial(DynamicThreshold, …) does.")
-    prediction = config.get("prediction_type", "epsilon")
+        shift = 1.0 if config.get("use_dynamic_shifting") else config["shift"]
+        return schedulers.get("flow", shift=shift, spacing=_grid(name, known, config))
+    if known.kind == "edm":
+        curve = {"name": "karras", "rho": config["rho"]} if config["sigma_schedule"] == "karras" else "exponential"
+        return schedulers.get("ve", sigma_min=config["sigma_min"], sigma_max=config["sigma_max"], spacing=curve)
+    options = {"zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)), "spacing": _grid(name, known, config)}
+    return _discrete(config, config["num_train_timesteps"], options, path)
+
+
+def _grid(name, known, config):
+    """The spacing: by its plain name where that is the same."""
+    curves = [curve for curve in ("karras", "exponential", "beta") if config.get(f"use_{curve}_sigmas")]
+    spacing, offset = config.get("timestep_spacing", "linspace"), config.get("steps_offset", 0)
+    grid = {"name": "diffusers", "kind": known.kind}
+    if curves:
+        told = known.told[curves[0] != "karras"]
+        if name == "DPMSolverMultistepScheduler" and config["beta_schedule"] == "squaredcos_cap_v2":
+            told = known.told[1]
+        limits = {key: config[key] for key in ("sigma_min", "sigma_max") if config.get(key) is not None}
+        grid |= {"curve": curves[0], "told": told, **limits}
+    if known.kind == "flow":
+        return {**grid, "timesteps": config["num_train_timesteps"]}
+    if known.kind == "consistency":
+        return {**grid, "original_steps": config["original_inference_steps"]}
+    if config.get("interpolation_type") == "log_linear":
+        grid["log_linear"] = True
+    if config.get("lambda_min_clipped", float("-inf")) > float("-inf"):
+        grid["log_snr_min"] = 2.0 * config["lambda_min_clipped"]
+    # Where the table ends in pure noise, the other kinds take a little less.
+    plain = len(grid) == 2 and (known.kind == "table" or not config.get("rescale_betas_zero_snr"))
+    if plain and spacing == "leading" and known.kind != "solver":
+        return {"name": "leading", "offset": offset}
+    if plain and spacing == "trailing":
+        return "trailing"
+    return {**grid, "spacing": spacing, **({"offset": offset} if spacing == "leading" else {})}
+
+
+def _read_predictor(known, config, path):
+    prediction, timesteps = config.get("prediction_type", "epsilon"), config["num_train_timesteps"]
+    if known.kind == "flow":
+        return _predictor("velocity", timesteps, "flow_timestep")
+    if known.kind == "edm":
+        _known("prediction_type", prediction, ("epsilon",), path)
+        return predictors.get("edm", sigma_data=config["sigma_data"])
     _known("prediction_type", prediction, _PREDICTIONS, path)
-    options = {"zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)), "spacing": _spacing(config)}
-    if prediction == "epsilon" and options["zero_terminal_snr"]:
+    if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
         raise CheckpointError(
             "A network that predicts noise says nothing about the image where there is nothing but noise, which rescaled betas end with. "
             f"Received: prediction_type={prediction!r}, rescale_betas_zero_snr=True. Put into scheduler_config.json what it was trained "
             "with: prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
             path,
         )
-    return _discrete(config, timesteps, options, path), _predictor(_PREDICTIONS[prediction], timesteps, "timestep"), notes
+    return _predictor(_PREDICTIONS[prediction], timesteps, "timestep")
 
 
-def write_schedule(schedule, predictor):
+def write_schedule(schedule, predictor, sampling=None):
     """The config of a scheduler, a dict.
 
     Args:
         schedule: a discrete `NoiseSchedule`, or a `FlowNoiseSchedule`.
         predictor: ε, x0 or v; for flow matching: velocity.
+        sampling: `sampling_defaults` of the model, of which the threshold is written, or None.
 
     Raises:
         ValueError: what diffusers' schedulers cannot be.
@@ -116,7 +188,8 @@ def write_schedule(schedule, predictor):
         config |= {"trained_betas": schedule.betas.tolist()}  # the rescaled ones
         zero_snr = False
     spacing = schedule.spacing if isinstance(schedule.spacing, (str, dict)) else "trailing"
-    name = spacing if isinstance(spacing, str) else spacing.get("name", "trailing")
+    spacing = {"name": spacing} if isinstance(spacing, str) else spacing
+    name = spacing.get("spacing", "linspace") if spacing.get("name") == "diffusers" else spacing.get("name")
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": schedule.timesteps,
@@ -124,10 +197,23 @@ def write_schedule(schedule, predictor):
         "prediction_type": prediction,
         "rescale_betas_zero_snr": zero_snr,
         "timestep_spacing": name if name in _SPACINGS else "trailing",
-        "steps_offset": 0 if isinstance(spacing, str) else spacing.get("offset", 0),
-        "clip_sample": False,
+        "steps_offset": spacing.get("offset", 0),
+        **_write_threshold(sampling or {}),
         "set_alpha_to_one": True,
     }
+
+
+def _write_threshold(sampling):
+    guidance = sampling.get("guidance") or []
+    for entry in guidance if isinstance(guidance, list) else [guidance]:
+        options = {"name": entry} if isinstance(entry, str) else entry
+        if options["name"] == "static_threshold":
+            return {"clip_sample": True, "clip_sample_range": options.get("limit", 1.0)}
+        if options["name"] == "dynamic_threshold":
+            ceiling = options.get("ceiling")
+            told = {"dynamic_thresholding_ratio": options.get("quantile", 0.995), "sample_max_value": 1e6 if ceiling is None else ceiling}
+            return {"clip_sample": False, "thresholding": True, **told}
+    return {"clip_sample": False}
 
 
 def _known(key, value, known, path):
@@ -136,23 +222,16 @@ def _known(key, value, known, path):
 
 
 def _discrete(config, timesteps, options, path):
-    if config.get("trained_betas") is not None:
+    if config["trained_betas"] is not None:
         return schedulers.get("discrete", betas=config["trained_betas"], **options)
-    betas = config.get("beta_schedule", "linear")
+    betas = config["beta_schedule"]
     if betas in _CURVES:
         return schedulers.get(_CURVES[betas], timesteps=timesteps, **options)
     _known("beta_schedule", betas, (*_RANGES, *_CURVES), path)
     # Betas here are meant for 1000 steps.
     scale = timesteps / 1000.0
-    limits = {"beta_start": config.get("beta_start", 1e-4) * scale, "beta_end": config.get("beta_end", 0.02) * scale}
+    limits = {"beta_start": config["beta_start"] * scale, "beta_end": config["beta_end"] * scale}
     return schedulers.get(_RANGES[betas], timesteps=timesteps, **limits, **options)
-
-
-def _spacing(config):
-    if config.get("use_karras_sigmas"):
-        return "karras"
-    spacing = config.get("timestep_spacing", "leading")
-    return {"name": "leading", "offset": config.get("steps_offset", 0)} if spacing == "leading" else _SPACINGS.get(spacing, "leading")
 
 
 def _predictor(name, timesteps, condition):
@@ -160,7 +239,7 @@ def _predictor(name, timesteps, condition):
 
 
 def _prediction(predictor):
-    for prediction, name in _PREDICTIONS.items():
+    for prediction, name in _WRITTEN.items():
         if type(predictor) is type(predictors.get(name)):
             return prediction
     raise ValueError(f"Networks of diffusers predict ε, x0, v or a velocity. Received: predictor={type(predictor).__name__}")

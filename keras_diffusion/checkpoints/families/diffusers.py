@@ -12,7 +12,7 @@ What the classes are, and what their tensors are called, is in `checkpoints/diff
 import json
 from pathlib import Path
 
-from keras_diffusion.checkpoints.diffusers import Tensors, component_of, read_schedule
+from keras_diffusion.checkpoints.diffusers import Tensors, component_of, read_sampling, read_schedule
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
 from keras_diffusion.checkpoints.transfer import Report, transfer
@@ -59,7 +59,8 @@ class Diffusers(Family):
         network = _build(component, config, container)
         if not component.denoises:
             return Parts(network)
-        schedule, predictor, notes = read_schedule(container.metadata.get("scheduler"), component.class_name, container.path)
+        scheduler = container.metadata.get("scheduler")
+        schedule, predictor, notes = read_schedule(scheduler, component.class_name, container.path)
         options: dict = {}
         autoencoder = None
         if config[_ROOT]:
@@ -78,7 +79,7 @@ class Diffusers(Family):
             ]
         if network.output.shape[-1] == 2 * network.sample_shape[-1]:
             notes = [*notes, "The network tells a variance too, in the second half of its channels, which samplers here do not use."]
-        return Parts(network, schedule, predictor, autoencoder, options, tuple(notes))
+        return Parts(network, schedule, predictor, autoencoder, options, tuple(notes), read_sampling(scheduler, container.path))
 
     def sources(self, container, root, network, config):
         tensors = Tensors(container, root)
