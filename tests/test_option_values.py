@@ -15,7 +15,7 @@ from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 REGISTRIES = [SAMPLERS, SCHEDULES, SPACINGS, PREDICTORS, LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS, GUIDANCES]
 NAN, INF = float("nan"), float("inf")
 BAD = [NAN, INF, -INF, "text", "0.5", True, None, [], {}, [1.0, "x"], b"1", 1j, 10**400, object()]
-PARTS = {"conditional": None, "unconditional": None, "scale": 2.0, "betas": [0.1, 0.2]}
+PARTS = {"conditional": None, "unconditional": None, "empty": None, "scale": 2.0, "betas": [0.1, 0.2]}
 
 # What is no mistake: σ/α without an upper end, ρ = ∞ is the logarithm.
 RIGHT = {

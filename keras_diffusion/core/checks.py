@@ -105,20 +105,21 @@ def check_axes(name, value, rank=None, free=False, rule=None):
         free: whether an axis may be None, that is of any size.
     """
     axes = value if isinstance(value, (tuple, list)) else None
-    whole = axes is not None and all((free and n is None) or (_is_whole(n) and n >= 1) for n in axes)
+    whole = axes is not None and all((free and n is None) or (is_whole(n) and n >= 1) for n in axes)
     if not whole or (rank is not None and len(axes) != rank):
         count = "" if rank is None else f"{rank} "
         raise _error(name, value, rule, f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else ""))
     return tuple(None if n is None else int(n) for n in axes)
 
 
-def check_array(name, value, dtype=None):
-    """`value` as a NumPy array of finite numbers.
+def check_array(name, value, dtype=None, finite=True):
+    """`value` as a NumPy array of numbers, finite ones unless told otherwise.
 
     Args:
         name: of the argument, for the message.
         value: array, tensor, nested sequences of numbers, or a number.
         dtype: type of the result; None keeps the value's own.
+        finite: whether NaN and infinity are refused.
 
     Raises:
         ValueError: what is no array of numbers, rows of different lengths, NaN or infinity.
@@ -131,7 +132,7 @@ def check_array(name, value, dtype=None):
         number = False
     if not number:
         raise _error(name, value, None, "an array of numbers")
-    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+    if finite and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
         raise ValueError(f"`{name}` must be finite. Received: {name} with NaN or infinity, of shape {array.shape}")
     return array
 
@@ -158,6 +159,11 @@ def arguments_of(cls):
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return tuple(names)
+
+
+def is_whole(value):
+    """Whether a value is an int or an integer of NumPy, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
 def did_you_mean(name, known):
@@ -218,10 +224,6 @@ def _plain(value):
         except Exception:  # a tensor inside a program has no value: each backend says so in its own way
             return value
     return value
-
-
-def _is_whole(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
 def _inside(number, least, most):

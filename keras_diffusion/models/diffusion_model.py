@@ -13,18 +13,20 @@ learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. 
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.compile import CompiledStepsMixin
 from keras_diffusion.core.devices import batches_that_divide
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.labels import check_class_names
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
+from keras_diffusion.core.recent import Recent
 from keras_diffusion.core.registry import serializable
+from keras_diffusion.models import arguments
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.averaging import AveragingMixin
@@ -122,12 +124,11 @@ class DiffusionModel(
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if not 0 <= condition_dropout <= 1:
-            raise ValueError(
-                f"`condition_dropout` is a share of samples and must lie in [0, 1]. Received: condition_dropout={condition_dropout}"
-            )
-        if concat_dropout is not None and not 0 <= concat_dropout <= 1:
-            raise ValueError(f"`concat_dropout` is a share of samples and must lie in [0, 1]. Received: concat_dropout={concat_dropout}")
+        arguments.check_network(network)
+        arguments.check_autoencoder(autoencoder)
+        condition_dropout, noise_bands = arguments.check_training(condition_dropout, noise_bands)
+        rule = "`concat_dropout` is a share of samples and must lie in [0, 1]"
+        concat_dropout = check_number("concat_dropout", concat_dropout, 0, 1, rule=rule, optional=True)
         check_output(network)
         self.network = network
         self.noise_schedule = schedulers.get(noise_schedule)
@@ -144,13 +145,13 @@ class DiffusionModel(
         self._base_seed = check_seed(seed)
         self.training_noise = seed_generator(self._base_seed, _TRAINING, "training_noise")
         self.validation_noise = seed_generator(self._base_seed, _VALIDATION, "validation_noise")
-        self.null_context = None if null_context is None else np.asarray(null_context, "float32")
+        self.null_context = arguments.check_null_context(null_context, network)
         self.noise_bands = noise_bands
         self.sampling_defaults = sampling_defaults
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
-        self._guided_generators = {}
+        self._guided_generators = Recent()
         self._generator = self._guided_generator(read_guidance(None, 1.0))
-        self._likelihood_programs = {}
+        self._likelihood_programs = Recent()
         self.built = True
 
     # Training -----------------------------------------------------------------------------------------------------------------------
@@ -276,6 +277,7 @@ class DiffusionModel(
         After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for the step to end, a second one
         stops at once.
         """
+        arguments.check_fit(kwargs)
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
             kwargs["shuffle"] = False

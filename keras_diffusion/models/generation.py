@@ -21,6 +21,7 @@ from keras_diffusion.core.devices import BatchPlacement, to_host
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise, seed_words
 from keras_diffusion.core.precision import solver_dtype
+from keras_diffusion.core.recent import Recent
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import check_noise_kind, noise_source, padded, recorded, rows_of, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
@@ -37,7 +38,7 @@ class Generator:
 
     def __init__(self, make_denoiser):
         self._make_denoiser = make_denoiser
-        self._programs = {}
+        self._programs = Recent()
 
     @property
     def traces(self):
@@ -117,8 +118,8 @@ class Generator:
 
     def _program(self, sampler, guided, wanted, noise):
         key = (sampler.structure(), guided, wanted, noise)
-        if key not in self._programs:
 
+        def make():
             def loop(given, walk, record, plan, start, stop, words, first):
                 denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
                 return sampler.run(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), start, stop)
@@ -127,8 +128,9 @@ class Generator:
                 denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
                 return sampler.finish(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), index)
 
-            self._programs[key] = (Compiled(loop), Compiled(close))
-        return self._programs[key]
+            return Compiled(loop), Compiled(close)
+
+        return self._programs.get(key, make)
 
 
 class StepInfo(NamedTuple):

@@ -15,6 +15,8 @@ import inspect
 from typing import Any, NamedTuple
 
 from keras_diffusion import guidance as guidances
+from keras_diffusion.core.checks import shown
+from keras_diffusion.core.value_key import value_key
 from keras_diffusion.guidance import PairGuidance
 from keras_diffusion.guidance.threshold import THRESHOLDS
 
@@ -39,7 +41,7 @@ class Guiding(NamedTuple):
     @property
     def structure(self):
         """What the compiled program depends on, hashable."""
-        return self.name, repr(self.options), tuple(sorted(self.numbers)), self.wrappers
+        return value_key(self.name), value_key(self.options), tuple(sorted(self.numbers)), tuple(map(value_key, self.wrappers))
 
     @property
     def needs_empty(self):
@@ -65,6 +67,8 @@ class Guiding(NamedTuple):
         """The denoiser inside of all wrappers."""
         for wrapper in self.wrappers:
             denoiser = wrapper(denoiser)
+            if not callable(denoiser):
+                raise ValueError(f"A function in `guidance` returns a denoiser. Received: {shown(denoiser)} from {shown(wrapper)}")
         return denoiser
 
 
@@ -128,13 +132,13 @@ def _told(guidance):
     if wrong:
         raise ValueError(
             "Guidance is a name, a dict with options, a function denoiser → denoiser, or a list of these. "
-            f"Received: guidance={guidance!r}. Known names: {_known_names()}"
+            f"Received: guidance={shown(guidance)}. Known names: {_known_names()}"
         )
     combinations = [entry for entry in entries if _is_combination(entry)]
     if len(combinations) > 1 or (combinations and not _is_combination(entries[0])):
         raise ValueError(
             "A name or dict says how the conditional and the unconditional prediction are combined: once, and before anything is wrapped "
-            f"around the result. Received: guidance={guidance!r}. Put it first"
+            f"around the result. Received: guidance={shown(guidance)}. Put it first"
         )
     wrappers = tuple(_wrapper(entry) for entry in entries if not _is_combination(entry) and entry != _NONE)
     silent = combinations and len(entries) == 1
@@ -157,10 +161,12 @@ def _is_combination(entry):
     if not isinstance(entry, (str, dict)):
         return inspect.isclass(entry) and issubclass(entry, PairGuidance)
     name = entry.get("name") if isinstance(entry, dict) else entry
+    if not isinstance(name, str) and not inspect.isclass(name):
+        raise ValueError(f"Guidance given as a dict needs the key 'name'. Received: guidance={shown(entry)}. Known names: {_known_names()}")
     if entry == _NONE or name in THRESHOLDS:
         return False
     if name not in guidances.GUIDANCES:
-        raise ValueError(f"Unknown guidance: {name!r}. Known names: {_known_names()}")
+        raise ValueError(f"Unknown guidance: {shown(name)}. Known names: {_known_names()}. Received: guidance={shown(entry)}")
     return True
 
 

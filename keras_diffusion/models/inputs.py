@@ -11,7 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_array, check_whole, shown
 from keras_diffusion.core.labels import labels_of
+from keras_diffusion.models.arguments import check_image_values
 
 SAMPLE_KEY = "images"
 CONCAT_KEY = "concat"
@@ -129,7 +131,7 @@ def check_finite(name, array):
 
 def check_labels(labels, num_classes):
     """Raises unless all labels are integers in [0, num_classes)."""
-    labels = np.asarray(labels)
+    labels = check_array("labels", labels)
     if labels.size and (np.any(labels != np.floor(labels)) or labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
             f"Labels of this network are the integers from 0 to {num_classes - 1}. Received: labels from {labels.min()} to {labels.max()}"
@@ -148,9 +150,11 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     Returns:
         (dict of arrays for the given keys, number of samples).
     """
+    if not isinstance(conditions, (dict, type(None))):
+        raise ValueError(f"Conditions are a dict from names to values, such as {{'labels': [0, 1]}}. Received: {shown(conditions)}")
     conditions = dict(conditions or {})
     keys = condition_keys_of(network)
-    unknown = sorted(set(conditions) - set(keys))
+    unknown = sorted(map(str, set(conditions) - set(keys)))
     if unknown:
         raise ValueError(f"This network's conditions are: {', '.join(keys) or 'none'}. Received: {', '.join(unknown)}")
     arrays = {}
@@ -161,7 +165,7 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
         check_labels(arrays["labels"], network.num_classes)
         arrays["labels"] = arrays["labels"].astype("int32")
     if "context" in conditions:
-        context = np.asarray(conditions["context"], "float32")
+        context = check_array("context", conditions["context"], "float32", finite=False)
         context = context[None] if context.ndim == 2 else context
         if context.ndim != 3 or context.shape[-1] != network.context_dim:
             raise ValueError(
@@ -174,17 +178,17 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     rows = {key: len(value) for key, value in arrays.items()}
     if num_samples is None:
         num_samples = max(rows.values(), default=1)
-    if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
-        raise ValueError(f"`num_samples` counts samples and must be an integer of at least 1. Received: num_samples={num_samples!r}")
+    rule = "`num_samples` counts samples and must be an integer of at least 1"
+    num_samples = check_whole("num_samples", num_samples, 1, rule=rule)
     wrong = {key: n for key, n in rows.items() if n not in (1, num_samples)}
     if wrong:
         raise ValueError(f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}")
-    return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, int(num_samples)
+    return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, num_samples
 
 
 def _known_channels(concat, network):
     """The condition "concat" as float32 `(N, ..., K)`."""
-    concat, rank, channels = np.asarray(concat), len(network.input["x"].shape), concat_channels_of(network)
+    concat, rank, channels = check_array(CONCAT_KEY, concat, finite=False), len(network.input["x"].shape), concat_channels_of(network)
     array = concat[None] if concat.ndim == rank - 1 else concat
     if array.ndim != rank or array.shape[-1] != channels:
         raise ValueError(
@@ -226,12 +230,15 @@ def condition_keys_of(network):
     return tuple(getattr(network, "condition_keys", ()))
 
 
-def start_images(images, num_samples, sample_shape, name="init"):
-    """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`."""
+def start_images(images, num_samples, sample_shape, name="init", pictures=True):
+    """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`; `pictures`: rather than latents or noise."""
+    images = check_array(name, images, finite=False)
+    if images.dtype.kind == "f":
+        check_finite(name, images[None] if images.ndim == len(sample_shape) else np.atleast_1d(images))
+    check_image_values(name, images, len(sample_shape) if pictures else 0)
     scaled = scaled_images(name, images)
     scaled = scaled[None] if scaled.ndim == len(sample_shape) else scaled
     check_shape(name, scaled.shape, sample_shape)
-    check_finite(name, scaled)
     if len(scaled) not in (1, num_samples):
         raise ValueError(f"`{name}` needs one image, or one per sample. Received: {len(scaled)} images for num_samples={num_samples}")
     return np.repeat(scaled, num_samples, axis=0) if len(scaled) == 1 else scaled

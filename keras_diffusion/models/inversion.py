@@ -3,7 +3,9 @@
 import numpy as np
 
 from keras_diffusion import samplers, schedulers
+from keras_diffusion.core.checks import check_array
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.arguments import check_batch_size, check_guidance_scale
 from keras_diffusion.models.generation import sampling_levels
 from keras_diffusion.models.keeping import reads_weights
 
@@ -47,18 +49,20 @@ class InversionMixin:
         Raises:
             ValueError: a sampler that walks downwards, samples of another shape than the network's, or as `generate`.
         """
+        guidance_scale, batch_size = check_guidance_scale(guidance_scale), check_batch_size(batch_size)
         sampler = samplers.get(sampler)
         if not sampler.ascends:
             raise ValueError(
                 "Inversion needs a sampler that walks upwards: 'ddim_inversion' or 'dpmpp_2m_inversion'. "
                 f"Received: sampler={type(sampler).__name__}"
             )
-        samples = self._encoded(samples, "samples")
+        samples = self._encoded(check_array("samples", samples, finite=False), "samples")
         shape = self._sizes_known(samples)
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1
-        samples = checked.start_images(samples, num_samples, shape, "samples")
+        samples = checked.start_images(samples, num_samples, shape, "samples", pictures=self.autoencoder is None)
         conditions, _ = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
-        levels = sampling_levels(self.noise_schedule, schedulers.get_spacing(spacing or self.noise_schedule.spacing), num_steps)
+        spacing = schedulers.get_spacing(self.noise_schedule.spacing if spacing is None else spacing)
+        levels = sampling_levels(self.noise_schedule, spacing, num_steps)
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         for first in range(0, num_samples, size):
             rows = slice(first, min(first + size, num_samples))

@@ -8,16 +8,18 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_array, check_number
 from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
 from keras_diffusion.core.devices import BatchPlacement
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.arguments import check_batch_size, check_verbose
 from keras_diffusion.models.generation import progress_bar
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.keeping import reads_weights
-from keras_diffusion.samplers.likelihood import ProbabilityFlow, make_probes
+from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, make_probes
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, to_tensors
 from keras_diffusion.schedulers.spacing import check_steps
@@ -70,10 +72,16 @@ class LikelihoodMixin:
         Raises:
             ValueError: arguments out of range, samples of another shape than the network's, unknown names.
         """
+        data = check_array("data", data, finite=False)
         shape = self._sizes_known(data)
-        data = checked.start_images(data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data")
+        data = checked.start_images(data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data", pictures=self.autoencoder is None)
         conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network, self.class_names)
-        flow, seed = ProbabilityFlow(method), check_seed(seed)
+        flow, seed, batch_size = ProbabilityFlow(method), check_seed(seed), check_batch_size(batch_size)
+        for name, value in (("data_mean", data_mean), ("data_std", data_std), ("sigma_min", sigma_min)):
+            check_number(name, value)
+        check_steps(num_steps)
+        check_verbose(verbose)
+        check_probes(divergence, num_probes)
         levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
         plan = BatchPlacement(1).copies(to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS))))
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
@@ -118,7 +126,7 @@ class LikelihoodMixin:
         Reference:
             Theis, van den Oord & Bethge 2016, arXiv:1511.01844, section 3.1 (dequantization).
         """
-        seed, data = check_seed(seed), np.asarray(data)
+        seed, data = check_seed(seed), check_array("data", data, finite=False)
         if data.dtype == np.uint8:
             data = data if data.ndim > len(self.sample_shape) else data[None]
             noise = [philox(seed, i).random(image.shape) for i, image in enumerate(data)]
@@ -129,16 +137,17 @@ class LikelihoodMixin:
 
     def _likelihood_program(self, flow):
         key = flow.name_of_method
-        if key not in self._likelihood_programs:
 
+        def make():
             def walk_up(given, x, integral, probes, plan, start, stop):
                 denoise = self._make_denoiser(read_guidance(None, 1.0), *given, np.float32(1.0), {}, guided=False)
                 walk = Walk(x, {"integral": integral, "probes": probes}, ())
                 walk, _ = flow.run(walk, {}, denoise, plan, None, start, stop)
                 return walk.x, walk.state["integral"]
 
-            self._likelihood_programs[key] = Compiled(walk_up)
-        return self._likelihood_programs[key]
+            return Compiled(walk_up)
+
+        return self._likelihood_programs.get(key, make)
 
 
 def likelihood_levels(schedule, num_steps, sigma_min):

@@ -10,12 +10,14 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
+from keras_diffusion.core.checks import check_array, is_whole, shown
 from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.devices import run_batch
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import inputs as checked
+from keras_diffusion.models.arguments import check_guidance_scale, check_mask_use, check_walk, mask_of
 from keras_diffusion.models.generation import Generator, check_samples, finish, initial_state, progress_bar, sampling_levels
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.keeping import reads_weights
@@ -40,6 +42,7 @@ class SamplingMixin:
         Returns:
             `Denoiser`: (x, level) → (x0, ε).
         """
+        guidance_scale = check_guidance_scale(guidance_scale)
         guiding = read_guidance(guidance, guidance_scale)
         given, _ = checked.generation_conditions(conditions, None, self.network, self.class_names)
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
@@ -87,8 +90,8 @@ class SamplingMixin:
             init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8. Where there is an
                 autoencoder, it encodes them.
             strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
-            mask: `(N, H, W, 1)` or broadcastable to it: 1 where `init` is to be kept, 0 where the model fills in. Of the latents' size
-                where there is an autoencoder.
+            mask: `(H, W)`, `(H, W, 1)`, `(N, H, W)` or `(N, H, W, 1)`: 1 where `init` is to be kept, 0 where the model fills in. Of the
+                latents' size where there is an autoencoder.
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in it, "both".
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
@@ -123,6 +126,10 @@ class SamplingMixin:
             ValueError: arguments out of range, conditions that the network does not take, unknown names.
             FloatingPointError: samples that are not finite.
         """
+        plain = check_walk(guidance_scale, strength, batch_size, clip, dtype, verbose, trajectory, noise, on_step, weights)
+        guidance_scale, strength, batch_size = plain
+        init = None if init is None else check_array("init", init, finite=False)
+        latents = None if latents is None else check_array("latents", latents, finite=False)
         if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
             num_samples = len(latents)
         conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
@@ -132,10 +139,13 @@ class SamplingMixin:
                 f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
             )
         negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network, self.class_names)
+        if guidance_scale == 1.0 and negative:
+            raise ValueError(
+                "Negative conditions are what guidance leads away from, and a scale of 1 is no guidance. "
+                f"Received: guidance_scale=1, negative_conditions={shown(negative_conditions)}. Give a guidance_scale as well"
+            )
         checked.check_negative(negative, conditions)
         self._check_null_class(conditions, negative, guidance_scale)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"`strength` is the time that generation starts from and must lie in [0, 1]. Received: strength={strength}")
         if init is None and (strength != 1.0 or mask is not None):
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
         own = self.sampling_defaults
@@ -144,7 +154,9 @@ class SamplingMixin:
         sampler = samplers.get(own.get("sampler", DEFAULT_SAMPLER) if sampler is None else sampler)
         if sampler.ascends:
             raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
-        spacing = schedulers.get_spacing(spacing or own.get("spacing") or self.noise_schedule.spacing)
+        check_mask_use(sampler, mask)
+        spacing = own.get("spacing") if spacing is None else spacing
+        spacing = schedulers.get_spacing(self.noise_schedule.spacing if spacing is None else spacing)
         seed = check_seed(seed)
         at_once = batch_size or num_samples
         init = self._encoded(init, "init")
@@ -152,9 +164,10 @@ class SamplingMixin:
         shape = self._sizes_known(latents if init is None else init, size, concat)
         checked.check_concat_size(concat, shape)
         if init is not None:
-            init = checked.start_images(init, num_samples, shape)
+            init = checked.start_images(init, num_samples, shape, pictures=self.autoencoder is None)
+            mask = None if mask is None else mask_of(mask, num_samples, shape)
         if latents is not None:
-            latents = checked.start_images(latents, num_samples, shape, "latents")
+            latents = checked.start_images(latents, num_samples, shape, "latents", pictures=False)
         levels = sampling_levels(self.noise_schedule, spacing, num_steps, strength or 1.0)
         values = self._weight_values(weights)
         kept = recorded(trajectory)
@@ -167,7 +180,7 @@ class SamplingMixin:
                 parts.append((start, *(np.repeat(start[None], num_steps, axis=0) for _ in kept)))
                 continue
             x = initial_state(levels, seed, range(num_samples)[rows], shape, start, None if latents is None else latents[rows])
-            extra = {} if mask is None else {"known": start, "mask": _rows_of_mask(mask, rows, num_samples)}
+            extra = {} if mask is None else {"known": start, "mask": mask[rows] if len(mask) == num_samples else mask}
             if guiding.numbers:
                 extra["guidance"] = {key: np.float32(value) for key, value in guiding.numbers.items()}
             if negative:
@@ -219,9 +232,7 @@ class SamplingMixin:
         return guiding.wrap(ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser)
 
     def _guided_generator(self, guiding):
-        if guiding.structure not in self._guided_generators:
-            self._guided_generators[guiding.structure] = Generator(functools.partial(self._make_denoiser, guiding))
-        return self._guided_generators[guiding.structure]
+        return self._guided_generators.get(guiding.structure, lambda: Generator(functools.partial(self._make_denoiser, guiding)))
 
     @property
     def sampling_defaults(self):
@@ -292,10 +303,10 @@ class SamplingMixin:
             return (*np.shape(concat)[1:-1], shape[-1])
         if size is not None:
             axes, factor = len(shape) - 1, getattr(self.autoencoder, "size_multiple", 1)
-            wanted = (size,) * axes if isinstance(size, (int, np.integer)) else tuple(size)
-            if len(wanted) != axes or any(isinstance(n, bool) or int(n) != n or n < factor or n % factor for n in wanted):
+            wanted = tuple(size) if isinstance(size, (list, tuple)) else (size,) * axes
+            if len(wanted) != axes or not all(is_whole(n) and n >= factor and n % factor == 0 for n in wanted):
                 multiples = f", multiples of {factor} with this autoencoder" if factor > 1 else ""
-                raise ValueError(f"`size` is an int, or {axes} of them{multiples}. Received: size={size!r}")
+                raise ValueError(f"`size` is an int, or {axes} of them{multiples}. Received: size={shown(size)}")
             wanted = (*(int(n) // factor for n in wanted), shape[-1])
             if any(known not in (None, n) for known, n in zip(shape, wanted, strict=True)):
                 raise ValueError(f"This network makes samples of the shape {shape}. Received: size={size!r}")
@@ -315,10 +326,3 @@ def check_two_scales(guiding, conditions):
             "Two scales are for known channels, “concat”, and for another condition beside them. "
             f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass guidance_scale alone"
         )
-
-
-def _rows_of_mask(mask, rows, num_samples):
-    mask = np.asarray(mask, "float32")
-    if not np.all(np.isfinite(mask)) or mask.min() < 0 or mask.max() > 1:
-        raise ValueError("A mask is 1 where `init` is kept and 0 where the model fills in. Received: values outside [0, 1]")
-    return mask[rows] if mask.ndim and len(mask) == num_samples else mask

@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.checks import check_text
+from keras_diffusion.core.checks import check_choice, check_text, check_whole
 from keras_diffusion.core.memory import initial_memories
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
@@ -164,15 +164,19 @@ def make_probes(shape, divergence="auto", num_probes=1, seed=None, first_index=0
         tensor `(m, B or 1, ...)`.
     """
     dims = math.prod(shape[1:])
-    if divergence not in ("auto", "exact", "hutchinson"):
-        raise ValueError(f"`divergence` must be 'auto', 'exact' or 'hutchinson'. Received: divergence={divergence!r}")
-    if isinstance(num_probes, bool) or not isinstance(num_probes, (int, np.integer)) or num_probes < 1:
-        raise ValueError(f"`num_probes` counts probes and must be an integer of at least 1. Received: num_probes={num_probes!r}")
+    num_probes = check_probes(divergence, num_probes)
     if divergence == "exact" or (divergence == "auto" and dims <= _EXACT_UP_TO):
         return ops.convert_to_tensor(np.eye(dims).reshape(dims, 1, *shape[1:]), dtype=solver_dtype())
     words = seed_words(seed)
     signs = [2.0 * ops.cast(counter_normal(words, k, 0, tuple(shape), first_index) >= 0, solver_dtype()) - 1.0 for k in range(num_probes)]
     return ops.stack(signs) / num_probes**0.5
+
+
+def check_probes(divergence, num_probes):
+    """`num_probes` as an int ≥ 1; raises for it and for an unknown `divergence`."""
+    known = ("auto", "exact", "hutchinson")
+    check_choice("divergence", divergence, known, "`divergence` must be 'auto', 'exact' or 'hutchinson'")
+    return check_whole("num_probes", num_probes, 1, rule="`num_probes` counts probes and must be an integer of at least 1")
 
 
 def _given(probes, x):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.core.brownian import brownian_normal
+from keras_diffusion.core.checks import check_choice, shown
 from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.noise import counter_normal
 from keras_diffusion.core.precision import solver_dtype
@@ -48,14 +49,13 @@ def noise_source(plan, words, shape, first_index=0):
 
 def check_noise_kind(kind):
     """`kind` if it is "independent" or "brownian"."""
-    if kind not in ("independent", "brownian"):
-        raise ValueError(f"Noise is an array, 'independent', 'brownian', or None for the sampler's own way. Received: noise={kind!r}")
-    return kind
+    rule = "Noise is an array, 'independent', 'brownian', or None for the sampler's own way"
+    return check_choice("noise", kind, ("independent", "brownian"), rule)
 
 
 def recorded(trajectory):
     """What a `trajectory` argument asks for: a tuple of "x" and "x0"."""
     known = {False: (), True: ("x",), "x": ("x",), "x0": ("x0",), "both": ("x", "x0")}
     if not isinstance(trajectory, (bool, str)) or trajectory not in known:
-        raise ValueError(f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={trajectory!r}")
+        raise ValueError(f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={shown(trajectory)}")
     return known[trajectory]

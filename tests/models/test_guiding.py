@@ -11,6 +11,7 @@ import keras_diffusion as kd
 from keras_diffusion.core.noise import initial_noise
 from keras_diffusion.guidance import DynamicThreshold, RescaledGuidance, StaticThreshold
 from keras_diffusion.models.generation import sampling_levels
+from keras_diffusion.models.guiding import read_guidance
 
 LABELS = {"labels": [0, 1, 2]}
 APG = {"name": "adaptive_projected", "eta": 0.2, "norm_threshold": 0.5, "momentum": -0.5}
@@ -84,3 +85,29 @@ def test_other_numbers_are_not_traced_again(model):
 def test_bad_guidance(make_model, guidance, scale, message):
     with pytest.raises(ValueError, match=message):
         generate(make_model(), guidance, scale)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs eagerly: nothing is traced")
+def test_functions_made_in_the_call_are_compiled_once(make_model):
+    model = make_model(ema=None)
+    makers = (lambda limit: functools.partial(StaticThreshold, limit=limit), lambda limit: lambda d: StaticThreshold(d, limit))
+    for make in makers:
+        first = generate(model, make(0.5), 1.0)
+        programs = len(model._guided_generators)
+        traces = sum(g.traces for g in model._guided_generators.values())
+        np.testing.assert_array_equal(generate(model, make(0.5), 1.0), first)
+        assert len(model._guided_generators) == programs
+        assert sum(g.traces for g in model._guided_generators.values()) == traces
+    assert np.abs(first).max() <= 0.5 and np.abs(generate(model, makers[0](1.0), 1.0)).max() > 0.5
+
+
+def test_programs_are_few(make_model):
+    model = make_model(ema=None)
+    for limit in range(1, 40):
+        model._guided_generator(read_guidance(functools.partial(StaticThreshold, limit=float(limit)), 1.0))
+    assert len(model._guided_generators) == 16
+
+
+def test_a_function_that_gives_no_denoiser(make_model):
+    with pytest.raises(ValueError, match="A function in `guidance` returns a denoiser. Received: None from"):
+        generate(make_model(), lambda denoiser: None, 1.0)

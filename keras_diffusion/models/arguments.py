@@ -1,0 +1,186 @@
+"""What the arguments of a `DiffusionModel` may be, looked at before anything is compiled or drawn."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_diffusion.core.checks import check_array, check_choice, check_flag, check_number, check_whole, shown
+from keras_diffusion.samplers.repaint import RePaintSampler
+from keras_diffusion.samplers.tables import check_noise_kind, recorded
+
+_NETWORK = "`network` is a built Keras model on a dict {'x', 'noise_level', **conditions}, such as `networks.UNet((32, 32, 3))`"
+
+
+class WalkArguments(NamedTuple):
+    """Checked arguments of `generate` that are plain numbers, in Python's types."""
+
+    guidance_scale: float
+    strength: float
+    batch_size: int | None
+
+
+def check_network(network):
+    """Raises unless `network` is a built model that takes samples and noise levels by name."""
+    try:
+        inputs = network.input if isinstance(network, keras.layers.Layer) else None
+    except (AttributeError, ValueError):  # never called: it has none
+        inputs = None
+    by_name = isinstance(inputs, dict) and {"x", "noise_level"} <= set(inputs)
+    if not isinstance(network, keras.layers.Layer) or not (by_name or getattr(network, "sample_shape", None)):
+        remedy = ". A network by its name: `networks.get('unet', input_shape=(32, 32, 3))`" if isinstance(network, (str, dict)) else ""
+        raise ValueError(f"{_NETWORK}. Received: network={shown(network)} of type {type(network).__name__}{remedy}")
+
+
+def check_autoencoder(autoencoder):
+    """Raises unless `autoencoder` is None or has `encode` and `decode`."""
+    if autoencoder is not None and not all(callable(getattr(autoencoder, name, None)) for name in ("encode", "decode")):
+        raise ValueError(
+            "`autoencoder` is a layer or model with `encode` and `decode`, such as `networks.AutoencoderKL`, or None. "
+            f"Received: autoencoder={shown(autoencoder)} of type {type(autoencoder).__name__}"
+        )
+
+
+def check_null_context(null_context, network):
+    """`null_context` as a float32 array `(D,)` or `(L, D)`, or None."""
+    if null_context is None:
+        return None
+    dim = getattr(network, "context_dim", None)
+    array = check_array("null_context", null_context, "float32")
+    if dim is None:
+        raise ValueError(
+            "`null_context` stands in for a context, and this network has none: leave it out, or make the network with `context_dim`. "
+            f"Received: null_context of shape {array.shape}"
+        )
+    if array.ndim not in (1, 2) or array.shape[-1] != dim or array.size == 0:
+        raise ValueError(f"`null_context` has the shape ({dim},) or (length, {dim}). Received: null_context of shape {array.shape}")
+    return array
+
+
+def check_training(condition_dropout, noise_bands):
+    """The two as a float in [0, 1] and an int ≥ 1."""
+    rule = "`condition_dropout` is a share of samples and must lie in [0, 1]"
+    bands = check_whole("noise_bands", noise_bands, 1, 100)
+    return check_number("condition_dropout", condition_dropout, 0, 1, rule=rule), bands
+
+
+def check_fit(options):
+    """Checks the numbers among the arguments of Keras's `fit` and `evaluate`, a dict; those that are not given are Keras's affair."""
+    least = {"epochs": 0, "initial_epoch": 0, "batch_size": 1, "steps_per_epoch": 1, "validation_steps": 1, "validation_batch_size": 1}
+    for name, bound in {**least, "steps": 1}.items():
+        if name in options:
+            check_whole(name, options[name], bound, optional=name not in ("epochs", "initial_epoch"))
+    if "validation_split" in options:
+        check_number("validation_split", options["validation_split"], 0, below=1)
+
+
+def check_guidance_scale(guidance_scale):
+    """`guidance_scale` as a float."""
+    return check_number("guidance_scale", guidance_scale, rule="`guidance_scale` must be a finite number; 1 is no guidance")
+
+
+def check_batch_size(batch_size):
+    """`batch_size` as an int ≥ 1, or None."""
+    return check_whole("batch_size", batch_size, 1, optional=True)
+
+
+def check_walk(guidance_scale, strength, batch_size, clip, dtype, verbose, trajectory, noise, on_step, weights):
+    """Checks the arguments of `generate` that need nothing else to be checked.
+
+    Returns:
+        `WalkArguments`.
+    """
+    rule = "`strength` is the time that generation starts from and must lie in [0, 1]"
+    numbers = WalkArguments(
+        check_guidance_scale(guidance_scale), check_number("strength", strength, 0, 1, rule=rule), check_batch_size(batch_size)
+    )
+    if not isinstance(clip, str) or clip != "auto":
+        check_flag_or("clip", clip, "'auto'")
+    check_choice("dtype", dtype, ("float32", "uint8"), "Generated samples are 'float32' or 'uint8'")
+    check_choice("weights", weights, ("ema", "raw"), "`weights` must be 'ema' or 'raw'")
+    check_verbose(verbose)
+    recorded(trajectory)
+    if noise is not None:
+        check_noise_kind(noise)
+    if on_step is not None and not callable(on_step):
+        raise ValueError(f"`on_step` is a function of a `StepInfo`, or None. Received: on_step={shown(on_step)}")
+    return numbers
+
+
+def check_flag_or(name, value, other):
+    """Raises unless `value` is True or False; `other` says what else it might have been."""
+    try:
+        return check_flag(name, value)
+    except ValueError:
+        raise ValueError(f"`{name}` must be {other}, True or False. Received: {name}={shown(value)}") from None
+
+
+def check_verbose(verbose):
+    """Raises unless `verbose` is "auto", a bool, 0, 1 or 2."""
+    check_choice("verbose", verbose, ("auto", True, False, 0, 1, 2), "`verbose` is 'auto', 0 or 1")
+
+
+def check_mask_use(sampler, mask):
+    """Raises where a sampler repeats steps for the sake of a mask, and there is none."""
+    if isinstance(sampler, RePaintSampler) and mask is None:
+        raise ValueError(
+            "RePaint fills in what a mask leaves open. Received: sampler='repaint', mask=None. Pass `init` and `mask`, or another sampler"
+        )
+
+
+def mask_of(mask, num_samples, sample_shape):
+    """A mask of `generate` as an array of the samples' rank.
+
+    Args:
+        mask: for samples `(H, W, C)`: `(H, W)`, `(N, H, W)`, `(H, W, 1)`, `(N, H, W, 1)`, with C in place of 1, or a number; likewise
+            for samples of another rank. Any axis may be 1.
+        num_samples: N.
+        sample_shape: shape of one sample.
+
+    Returns:
+        float32 array `(N or 1, *sample_shape)` with axes of 1 where the mask has them.
+    """
+    array = check_array("mask", mask)
+    if array.size and (array.min() < 0 or array.max() > 1):
+        raise ValueError(
+            "A mask is 1 where `init` is kept and 0 where the model fills in. Received: values outside [0, 1], "
+            f"mask from {array.min():g} to {array.max():g}"
+        )
+    array, rank, spatial = array.astype("float32"), len(sample_shape), tuple(sample_shape[:-1])
+    if array.ndim == 0:
+        return array.reshape((1,) * (rank + 1))
+    if array.ndim == rank + 1 and _broadcasts(array.shape, (num_samples, *sample_shape)):
+        return array
+    if array.ndim == rank and _broadcasts(array.shape, sample_shape):
+        return array[None]
+    if spatial and array.shape == spatial:
+        return array[None, ..., None]
+    if spatial and array.ndim == rank and array.shape[1:] == spatial and len(array) in (1, num_samples):
+        return array[..., None]
+    whole = (num_samples, *spatial, 1) if spatial else (num_samples, *sample_shape)
+    forms = [whole, whole[1:], *([whole[:-1], spatial] if spatial else [])]
+    raise ValueError(
+        f"The mask of {num_samples} samples of shape {tuple(sample_shape)} has one of the shapes {', '.join(map(str, forms))}. "
+        f"Received: mask of shape {array.shape}"
+    )
+
+
+def _broadcasts(shape, wanted):
+    return all(n in (1, want) for n, want in zip(shape, wanted, strict=True))
+
+
+def check_image_values(name, images, sample_rank):
+    """Raises for pictures on another scale than [−1, 1]: integers other than uint8, and floats that can only be of 0 to 255."""
+    if images.dtype.kind in "iub" and images.dtype != np.uint8:
+        raise ValueError(
+            f"`{name}` holds floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype {images.dtype}. "
+            "Convert it: x.astype('uint8'), or x / 127.5 - 1"
+        )
+    if images.dtype == np.uint8 or sample_rank < 3 or not images.size:
+        return
+    low, high = float(images.min()), float(images.max())
+    if (low >= 0 and high > 1.5) or max(-low, high) > 32:
+        raise ValueError(
+            f"Pictures lie in [-1, 1]. Received: {name} with values from {low:g} to {high:g}. "
+            "Pass uint8 (which is scaled), or x / 127.5 - 1"
+        )
