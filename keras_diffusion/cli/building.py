@@ -178,6 +178,8 @@ def _network_options(config, data):
     inferred = {"input_shape": shape, "num_classes": data.num_classes if "labels" in batch else None}
     if "context" in batch:
         inferred["context_dim"] = int(batch["context"].shape[-1])
+    if "concat" in batch:
+        inferred["concat_channels"] = int(batch["concat"].shape[-1])
     if "widths" in options:
         inferred.update(_sized(name, options, given, shape))
     defaults = {k: v for k, v in options.items() if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty}

@@ -106,6 +106,13 @@ def sample(
         raise ConfigError(f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use .npz.")
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
+    if getattr(model.network, "concat_channels", 0):
+        console.print(
+            "The model sees known channels beside its samples, “concat”, which are left out here: zeros. In Python: "
+            'generate(conditions={"concat": …})',
+            soft_wrap=True,
+            markup=False,
+        )
     samples = model.generate(
         num_samples,
         conditions=None if labels is None else {"labels": labels},

@@ -5,6 +5,7 @@ import shlex
 import signal
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -167,8 +168,18 @@ def _callbacks(run, config, batches, pictures):
     callbacks = [TerminateOnNonFinite(raise_error=True), MetricsJSONL(run.metrics)]
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
-        callbacks.append(SampleGrid(run.samples, **pictures))
+        callbacks.append(SampleGrid(run.samples, **_with_known_channels(pictures, batches)))
     return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
+
+
+def _with_known_channels(pictures, batches):
+    """The options of pictures with the known channels, “concat”, of the first samples of the data, where there are some."""
+    labels = pictures.get("conditions", {}).get("labels")
+    rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
+    first = batches.source.batch(rows)
+    if "concat" not in first:
+        return pictures
+    return {**pictures, "conditions": {**pictures.get("conditions", {}), "concat": np.asarray(first["concat"])}}
 
 
 def _header(run, config, model, batches, validation, environment, pictures):

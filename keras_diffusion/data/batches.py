@@ -23,12 +23,12 @@ class Batches(keras.utils.PyDataset):
 
     Args:
         source: array `(n, ...)`, dict of arrays, or object with `__len__` and `__getitem__` whose samples are dicts with "images"
-            (or "image"), perhaps "labels" (or "label"), "context" …
+            (or "image"), perhaps "labels" (or "label"), "context", "concat" …
         batch_size: int ≥ 1.
         seed: int ≥ 0; None draws one.
         shuffle: whether each epoch has its own order; else the source's order.
         drop_remainder: whether the last, smaller batch of an epoch is left out. On JAX another batch size compiles again.
-        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2.
+        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2, and "concat" with it.
         augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with a NumPy generator that belongs to this
             batch. It has to keep the shape and draw from `rng` only.
         num_classes: labels must lie below it. Default: what the source says.
@@ -166,17 +166,24 @@ class Batches(keras.utils.PyDataset):
         # The counter's upper words set these draws apart from each other and from the permutation, which starts at counter 0.
         rng = philox(self.seed, epoch, counter=(0, 0, 1, index))
         if self.horizontal_flip:
-            if images.ndim != 4:
-                raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
             flips = rng.random(size) < 0.5
             flips = flips if early is None else flips[early]
-            images = np.where(flips[:, None, None, None], images[:, :, ::-1], images)
+            images = _mirrored(images, flips)
+            if "concat" in batch:
+                batch["concat"] = _mirrored(np.asarray(batch["concat"]), flips)
         if self.augment is not None:
+            if "concat" in batch:
+                raise ValueError(
+                    "augment changes images alone, and the known channels beside them, “concat”, would no longer fit. Received: "
+                    f"augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the source augment both"
+                )
             shape = images.shape
             images = np.asarray(self.augment(images, rng), dtype="float32")
             if images.shape != shape:
                 raise ValueError(f"augment must keep the shape of the batch. Received: {shape} in, {images.shape} out.")
         batch["images"] = images
+        if "concat" in batch:
+            batch["concat"] = _standardize_concat(batch["concat"], indices)
         if "labels" in batch:
             batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
         return batch if late is None else {key: value[late] for key, value in batch.items()}
@@ -211,6 +218,21 @@ class Batches(keras.utils.PyDataset):
             order = philox(self.seed, number).permutation(n) if self.shuffle else np.arange(n)
             self._order = (number, order)
         return order
+
+
+def _mirrored(images, flips):
+    """Images `(B, H, W, C)`, mirrored left to right where `flips` `(B,)` says so."""
+    if images.ndim != 4:
+        raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
+    return np.where(flips[:, None, None, None], images[:, :, ::-1], images)
+
+
+def _standardize_concat(concat, indices):
+    """Known channels as float32: uint8 scaled as images are, floats of any range."""
+    try:
+        return standardize_images(np.asarray(concat), indices, None)
+    except ValueError as error:
+        raise ValueError(f"Known channels, “concat”, are as images are. {error}") from error
 
 
 def _positive_int(value, name):

@@ -129,7 +129,7 @@ class Subset(Source):
 
 
 class Resized(Source):
-    """The pictures of `source` at one size: the shorter side is scaled, the longer one cropped around the centre.
+    """The pictures of `source`, and "concat" beside them, at one size: the shorter side is scaled, the longer one cropped in the middle.
 
     Args:
         source: a `Source` of images `(H, W, C)`.
@@ -145,7 +145,8 @@ class Resized(Source):
 
     def __getitem__(self, index):
         sample = self.source[index]
-        return {**sample, "images": resize(sample["images"], self.image_size)}
+        # What is known beside an image lies at its positions.
+        return {**sample, **{key: resize(np.asarray(sample[key]), self.image_size) for key in ("images", "concat") if key in sample}}
 
 
 def resize(image, image_size):

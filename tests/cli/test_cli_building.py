@@ -27,6 +27,14 @@ def test_sizes_come_from_the_data(images):
     assert resolved["model"]["noise_schedule"] == "cosine" and resolved["network"]["dropout"] == 0.0, "defaults are written out"
 
 
+def test_known_channels_come_from_the_data(tmp_path):
+    images = np.random.default_rng(0).uniform(-1, 1, (40, 8, 8, 3)).astype("float32")
+    np.savez(tmp_path / "pairs.npz", images=images, concat=images[..., :2])
+    resolved, _, _ = resolve(config(str(tmp_path / "pairs.npz")))
+    assert resolved["network"]["concat_channels"] == 2 and resolved["network"]["input_shape"] == [8, 8, 3]
+    assert build_model(resolved).network.condition_keys == ("concat",)
+
+
 def test_resolving_again_changes_nothing(images):
     resolved, _, _ = resolve(config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}}))
     assert resolved == json.loads(json.dumps(resolved))

@@ -274,3 +274,17 @@ def test_resume_stays_on_the_backend_of_the_run(trained):
     other = {"KERAS_BACKEND": "torch" if keras.backend.backend() != "torch" else "jax", "PATH": "/usr/bin:/bin"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=other)
     assert result.stdout.strip() == keras.backend.backend(), result.stderr
+
+
+@pytest.mark.slow
+def test_known_channels_are_trained_on_and_drawn_with(tmp_path):
+    images = np.random.default_rng(0).uniform(-1, 1, (32, 8, 8, 1)).astype("float32")
+    np.savez(tmp_path / "pairs.npz", images=images, concat=images)
+    data = {"source": str(tmp_path / "pairs.npz"), "batch_size": 16}
+    samples = {"every": 1, "num_steps": 2, "num_samples": 2}
+    (tmp_path / "pairs.json").write_text(json.dumps({"data": data, "network": SMALL, "train": {"epochs": 1, "samples": samples}}))
+    result = run("train", tmp_path / "pairs.json", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "run" / "samples").iterdir())
+    result = run("sample", tmp_path / "run", "-n", "2", "--steps", "2", "--out", tmp_path / "two.png")
+    assert result.exit_code == 0 and "left out here: zeros" in " ".join(result.output.split()), result.output

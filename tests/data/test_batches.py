@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_diffusion.data import Batches
+from keras_diffusion.data import Batches, load
 
 
 def numbered(n=20, features=3):
@@ -251,3 +251,32 @@ def test_all_64_bit_seeds_have_orders_and_flips_of_their_own():
     orders = {Batches(images, 12, seed=seed)[0]["images"].tobytes() for seed in seeds}
     flips = {Batches(images, 12, seed=seed, shuffle=False, horizontal_flip=True)[0]["images"].tobytes() for seed in seeds}
     assert len(orders) == len(flips) == len(seeds)
+
+
+def with_known_channels(**changes):
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 6, 3)).astype("uint8")
+    return {"images": images, "concat": images[..., :2], **changes}
+
+
+def test_known_channels_are_scaled_and_mirrored_with_their_image():
+    batch = Batches(with_known_channels(), batch_size=8, seed=0, horizontal_flip=True)[0]
+    assert batch["concat"].dtype == np.float32
+    np.testing.assert_array_equal(batch["concat"], batch["images"][..., :2])
+    still = Batches(with_known_channels(), batch_size=8, seed=0)[0]
+    assert np.abs(batch["concat"] - still["concat"]).max() > 0.1
+
+
+def test_known_channels_are_resized_with_their_image():
+    pytest.importorskip("PIL")
+    batch = load(with_known_channels(), batch_size=8, image_size=4)[0]
+    assert batch["concat"].shape == (8, 4, 4, 2)
+    np.testing.assert_array_equal(batch["concat"], batch["images"][..., :2])
+
+
+def test_known_channels_that_would_not_fit_any_more_are_refused():
+    batches = Batches(with_known_channels(), batch_size=8, augment=lambda images, rng: images)
+    with pytest.raises(ValueError, match="“concat”, would no longer fit.*Let the source augment both"):
+        batches[0]
+    nan = np.full((8, 4, 6, 2), np.nan, "float32")
+    with pytest.raises(ValueError, match="Known channels, “concat”, are as images are.*NaN|not finite"):
+        Batches(with_known_channels(concat=nan), batch_size=8)[0]
