@@ -13,6 +13,7 @@ of `epoch`: use `batches_per_epoch` instead.
 import keras
 import numpy as np
 
+from keras_diffusion.core.checks import arguments_of, check_flag, check_known, check_number, check_whole, shown
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
@@ -80,13 +81,16 @@ class Batches(keras.utils.PyDataset):
         batches_per_epoch=None,
         **kwargs,
     ):
+        _check_workers(kwargs)
         super().__init__(**kwargs)
+        num_classes = check_whole("num_classes", num_classes, 1, optional=True)
+        value_range = _checked_range(value_range)
         self.source = as_source(source, num_classes, value_range)
         self.batch_size = _positive_int(batch_size, "batch_size")
         self.seed = check_seed(seed)
-        self.shuffle = shuffle
-        self.drop_remainder = drop_remainder
-        self.horizontal_flip = horizontal_flip
+        self.shuffle = check_flag("shuffle", shuffle)
+        self.drop_remainder = check_flag("drop_remainder", drop_remainder)
+        self.horizontal_flip = check_flag("horizontal_flip", horizontal_flip)
         self.augment = augment
         self.num_classes = num_classes if num_classes is not None else self.source.num_classes
         self.class_names = self.source.class_names
@@ -100,7 +104,7 @@ class Batches(keras.utils.PyDataset):
                 f"Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
             )
         if augment is not None and not callable(augment):
-            raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={augment!r}")
+            raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
         self._order = (None, None)  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
         self._image_shape = None
         self.rows = None
@@ -236,6 +240,25 @@ def _standardize_concat(concat, indices):
 
 
 def _positive_int(value, name):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer ≥ 1. Received: {name}={value!r}")
-    return int(value)
+    return check_whole(name, value, 1, rule=f"{name} must be an integer ≥ 1")
+
+
+def _check_workers(options):
+    """Checks what `keras.utils.PyDataset` takes."""
+    check_known("Batches", options, ("workers", "use_multiprocessing", "max_queue_size"), arguments_of(Batches))
+    check_whole("workers", options.get("workers", 1), 0)
+    check_whole("max_queue_size", options.get("max_queue_size", 10), 1)
+    check_flag("use_multiprocessing", options.get("use_multiprocessing", False))
+
+
+def _checked_range(value_range):
+    """`value_range` as a pair of floats, or None."""
+    if value_range is None:
+        return None
+    rule = "value_range is (lowest, highest) of float images, or None"
+    if not isinstance(value_range, (tuple, list)) or len(value_range) != 2:
+        raise ValueError(f"{rule}. Received: value_range={shown(value_range)}")
+    low, high = (check_number("value_range", bound, rule=rule) for bound in value_range)
+    if not low < high:
+        raise ValueError(f"{rule}. Received: value_range={shown(value_range)}")
+    return low, high

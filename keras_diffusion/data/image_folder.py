@@ -3,20 +3,25 @@
     flowers/daisy/001.jpg        class 0, "daisy"          pictures/001.png        no classes
     flowers/rose/a.png           class 1, "rose"           pictures/002.png
 
-Classes are numbered in the sorted order of their names. A folder whose sub-folders are called train, validation, val or test holds
-splits, each a folder as above. Only names are read at construction; a file is decoded when its sample is asked for.
+Classes are numbered in the natural order of their names: 2 before 10. A folder whose sub-folders are called train, validation, val or
+test holds splits, each a folder as above. Hidden files and folders, such as .ipynb_checkpoints and __MACOSX, are left out at every depth.
+Only names are read at construction; a file is decoded when its sample is asked for.
 """
 
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.core.checks import check_choice
+from keras_diffusion.data.image_file import MODES, colour_of, read_image
 from keras_diffusion.data.sources import Source
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SPLITS = frozenset({"train", "validation", "val", "test"})
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_UNREAD = frozenset({".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".psd", ".tga", ".ppm", ".exr", ".dng", ".cr2", ".nef", ".npy"})
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 
 
 class ImageFolder(Source):
@@ -25,6 +30,8 @@ class ImageFolder(Source):
     Args:
         path: the folder.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA); every file is converted.
+        background: colour that transparent pixels are composed onto: a name such as "white" (default) or "#808080", or three ints from 0
+            to 255.
 
     Returns (of indexing):
         {"images": uint8 `(H, W, channels)`, "labels": int} — "labels" only if the folder has class folders.
@@ -33,15 +40,14 @@ class ImageFolder(Source):
         ValueError: no such folder, no images in it, images beside class folders, or, on reading, a damaged file.
     """
 
-    def __init__(self, path, channels=3):
-        if channels not in _MODES:
-            raise ValueError(f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA). Received: channels={channels!r}")
-        self.path, self.channels = Path(path).expanduser(), channels
+    def __init__(self, path, channels=3, background="white"):
+        self.channels = check_choice("channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)")
+        self.path, self.background = Path(path).expanduser(), colour_of(background)
         if not self.path.is_dir():
             raise ValueError(f"An image folder must exist. Received: path={str(path)!r}")
         folders = sub_folders(self.path)
         self.files = [f for f in sorted(self.path.iterdir()) if _is_image(f)]
-        classes = {folder.name: sorted(f for f in folder.rglob("*") if _is_image(f)) for folder in folders}
+        classes = {folder.name: sorted(f for f in _visible(folder) if _is_image(f)) for folder in folders}
         if self.files and any(classes.values()):
             raise ValueError(
                 "An image folder holds either images or one sub-folder per class. "
@@ -49,39 +55,65 @@ class ImageFolder(Source):
             )
         if any(classes.values()):
             # A class folder without images keeps its number: train and test folders then agree on what class 3 is.
-            self.class_names = sorted(classes)
+            self.class_names = sorted(classes, key=natural)
             self.num_classes = len(self.class_names)
             self.files = [f for name in self.class_names for f in classes[name]]
             self.labels = np.repeat(np.arange(self.num_classes, dtype="int32"), [len(classes[name]) for name in self.class_names])
         if not self.files:
             raise ValueError(f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). Received: none in {str(self.path)!r}")
+        self._tell_what_is_left_out(folders)
+
+    def _tell_what_is_left_out(self, folders):
+        """Warns of pictures of kinds that are not read, and of tables and texts that may be captions."""
+        beside = [f for folder in (self.path, *folders) for f in folder.iterdir() if not _is_hidden(f) and f.is_file()]
+        stems = {file.with_suffix("") for file in self.files}
+        tables = [f for f in beside if f.suffix.lower() in _TABLES or (f.suffix.lower() == ".txt" and f.with_suffix("") in stems)]
+        pictures = [f for f in beside if f.suffix.lower() in _UNREAD]
+        if tables:
+            warnings.warn(
+                "An image folder gives pictures and class folders; captions and tables beside them are not read. "
+                f"Received: {len(tables)} such files in {str(self.path)!r}, the first {tables[0].name!r}. "
+                "To train on them, pass arrays or your own source to data.load.",
+                stacklevel=4,
+            )
+        if pictures:
+            warnings.warn(
+                f"These pictures are left out, for their kind is not read ({', '.join(sorted(SUFFIXES))} are). "
+                f"Received: {len(pictures)} files in {str(self.path)!r}, the first {pictures[0].name!r}. Convert them.",
+                stacklevel=4,
+            )
 
     def __len__(self):
         return len(self.files)
 
     def __getitem__(self, index):
-        sample = {"images": read_image(self.files[index], self.channels)}
+        sample = {"images": read_image(self.files[index], self.channels, self.background)}
         return sample if self.labels is None else {**sample, "labels": self.labels[index]}
 
 
-def read_image(path, channels=3):
-    """Decodes one image file to uint8 `(H, W, channels)`, turned upright as its EXIF data say."""
-    image_module, ops = (import_optional(f"PIL.{name}", extra="viz", purpose="reading image files") for name in ("Image", "ImageOps"))
-    try:
-        with image_module.open(path) as file:
-            image = ops.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits per pixel: Pillow's own conversion would clip at 255 instead of scaling
-                image = image_module.fromarray((np.clip(np.asarray(image), 0, 65535) / 257).round().astype("uint8"))
-            pixels = np.asarray(image.convert(_MODES[channels]))
-    except (OSError, SyntaxError, image_module.DecompressionBombError) as error:  # a damaged PNG raises SyntaxError
-        raise ValueError(f"Cannot read the image {str(path)!r}: {error}. Remove or replace the file.") from error
-    return pixels[..., None] if channels == 1 else pixels
-
-
 def sub_folders(path):
-    """Visible sub-folders, sorted."""
-    return [f for f in sorted(Path(path).iterdir()) if f.is_dir() and not f.name.startswith((".", "__"))]
+    """Visible sub-folders, in natural order."""
+    return sorted((f for f in Path(path).iterdir() if f.is_dir() and not _is_hidden(f)), key=lambda f: natural(f.name))
+
+
+def natural(name):
+    """A key that sorts texts with numbers as people do: "2" before "10"."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _visible(folder):
+    """Everything below a folder that is not hidden, nor in a hidden folder."""
+    for path in folder.iterdir():
+        if not _is_hidden(path):
+            yield path
+            if path.is_dir() and not path.is_symlink():
+                yield from _visible(path)
+
+
+def _is_hidden(path):
+    return path.name.startswith((".", "__"))
 
 
 def _is_image(path):
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not _is_hidden(path) and path.is_file()

@@ -6,10 +6,12 @@ load("pictures/flowers", image_size=64)                  a folder of image files
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
 """
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 
+from keras_diffusion.core.checks import arguments_of, check_known, check_text, is_whole, shown
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.batches import Batches
 from keras_diffusion.data.digits import digits
@@ -35,6 +37,7 @@ def load(
     download=False,
     image_key="image",
     label_key="label",
+    background=None,
     **options,
 ):
     """Data from anywhere as `Batches`.
@@ -49,6 +52,7 @@ def load(
         validation_fraction: share of the samples to hold out, in (0, 1), the same of each class; for sources without splits of their
             own. Default: 0.2 for digits, else nothing is held out.
         channels: 1, 3 or 4, for image folders. Default: 3.
+        background: for image folders: colour that transparent pixels are composed onto, a name or three ints. Default: "white".
         num_classes: number of classes, where the source does not know it or knows fewer.
         value_range: range in which float images must lie; None: they only have to be finite.
         data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
@@ -68,11 +72,15 @@ def load(
     >>> model.fit(train, validation_data=test, epochs=10)
     """
     size = _size(image_size)
-    if channels is not None and not _is_folder(source):
+    check_known("data.load", options, arguments_of(Batches), (*inspect.signature(load).parameters, *arguments_of(Batches)))
+    check_text("split", split)
+    pictures = {name: value for name, value in (("channels", channels), ("background", background)) if value is not None}
+    if pictures and not _is_folder(source):
+        (name, value), *_ = pictures.items()
         raise ValueError(
-            f"channels= is for image folders; others have their own. Received: channels={channels!r} for {type(source).__name__}"
+            f"{name}= is for image folders; others have their own. Received: {name}={shown(value)} for {type(source).__name__}"
         )
-    data, own_splits = _open(source, split, channels, num_classes, value_range, data_dir, download, image_key, label_key)
+    data, own_splits = _open(source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key)
     if own_splits and validation_fraction is not None:
         raise ValueError(
             f"validation_fraction is for sources without splits of their own. Received: validation_fraction={validation_fraction!r} for "
@@ -93,7 +101,7 @@ def load(
     )
 
 
-def _open(source, split, channels, num_classes, value_range, data_dir, download, image_key, label_key):
+def _open(source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key):
     """The source that is meant, and whether it has split itself already."""
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
@@ -107,8 +115,8 @@ def _open(source, split, channels, num_classes, value_range, data_dir, download,
         if folders and set(folders) <= SPLITS:
             if split not in folders:
                 raise ValueError(f"The image folder {str(path)!r} has the splits {', '.join(folders)}. Received: split={split!r}")
-            return ImageFolder(path / split, channels or 3), True
-        return ImageFolder(path, channels or 3), False
+            return ImageFolder(path / split, **pictures), True
+        return ImageFolder(path, **pictures), False
     if path.suffix in (".npz", ".npy"):
         return ArraySource(_read_arrays(path), num_classes, value_range), False
     if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
@@ -155,11 +163,11 @@ def _part(data, split, validation_fraction):
 
 
 def _size(image_size):
-    size = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else image_size
+    size = (image_size, image_size) if is_whole(image_size) else image_size
     if size is None:
         return None
-    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in size):
-        raise ValueError(f"image_size must be a positive int or (height, width). Received: image_size={image_size!r}")
+    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(is_whole(s) and s > 0 for s in size):
+        raise ValueError(f"image_size must be a positive int or (height, width). Received: image_size={shown(image_size)}")
     return tuple(int(s) for s in size)
 
 

@@ -7,6 +7,7 @@ conditions such as "context", or a plain array, or a pair (image, label). `as_so
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.values import check_images, standardize_labels
 
@@ -55,7 +56,7 @@ class ArraySource(Source):
     def __init__(self, arrays, num_classes=None, value_range=(-1.0, 1.0)):
         arrays = arrays if isinstance(arrays, dict) else {"images": arrays}
         # np.asarray would read a memory-mapped file into memory.
-        arrays = {_SPELLINGS.get(k, k): v if isinstance(v, np.ndarray) else np.asarray(v) for k, v in arrays.items() if v is not None}
+        arrays = {_SPELLINGS.get(k, k): _as_array(k, v) for k, v in arrays.items() if v is not None}
         if "images" not in arrays:
             raise ValueError(f"A dict of arrays needs the key 'images'. Received keys: {sorted(arrays)}")
         lengths = {k: len(v) if v.ndim else None for k, v in arrays.items()}
@@ -164,6 +165,15 @@ def resize(image, image_size):
     return resized if image.dtype == np.uint8 else np.clip(resized, image.min(), image.max())
 
 
+def _as_array(key, value):
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.asarray(value)
+    except Exception as error:  # what an object's conversion may raise is its own affair
+        raise ValueError(f"{key!r} must be an array, one row per sample. Received: {shown(value)}: {error}") from error
+
+
 def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
     """`data` as a `Source`: arrays, dicts of arrays, or an object with `__len__` and `__getitem__`."""
     if isinstance(data, Source):
@@ -174,7 +184,7 @@ def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
         return SampleSource(data)
     raise ValueError(
         "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ (random access). "
-        f"Received: {data!r:.200} of type {type(data).__name__}. Streams go into fit() directly; names and paths into data.load()."
+        f"Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() directly; names and paths into data.load()."
     )
 
 
@@ -205,8 +215,8 @@ def held_out_indices(n, fraction, labels=None):
     Returns:
         (kept, held_out): two sorted arrays of indices.
     """
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"validation_fraction is a share of the samples, in (0, 1). Received: validation_fraction={fraction!r}")
+    rule = "validation_fraction is a share of the samples, in (0, 1)"
+    fraction = check_number("validation_fraction", fraction, above=0, below=1, rule=rule)
     rng = np.random.Generator(np.random.Philox(key=0))
     groups = [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
     held_out = np.sort(np.concatenate([rng.permutation(g)[: round(fraction * len(g))] for g in groups]))

@@ -1,0 +1,96 @@
+"""One picture from one file: whatever it holds, grey, palette, transparency, 16 bits, floats, becomes 8 bits per channel.
+
+transparency      composed onto a background; what lies under transparent pixels is never seen
+16 bits           scaled, not cut; 32-bit integers beyond are refused
+floats            from 0 to 1 are scaled; others are refused, for nothing says what is white in them
+EXIF              turned upright
+animations        their first frame
+"""
+
+import numpy as np
+
+from keras_diffusion.core.checks import is_whole, shown
+from keras_diffusion.core.optional import import_optional
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_PURPOSE = "reading image files"
+
+
+def read_image(path, channels=3, background="white"):
+    """Decodes one image file.
+
+    Args:
+        path: the file.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        background: colour that transparent pixels are composed onto, as in `colour_of`; with 4 channels, the colour of those that are
+            wholly transparent.
+
+    Returns:
+        uint8 array `(H, W, channels)`.
+
+    Raises:
+        ValueError: a damaged file, or one whose numbers have no scale; the message names it.
+    """
+    image_module, ops = (import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps"))
+    try:
+        with image_module.open(path) as file:
+            image = _eight_bits(image_module, ops.exif_transpose(file))
+            image = _composed(image_module, image, channels, colour_of(background))
+            pixels = np.asarray(image.convert(MODES[channels]))
+    except Exception as error:  # each of Pillow's formats has errors of its own: OSError, SyntaxError, struct.error, ValueError …
+        raise ValueError(f"Cannot read the image {str(path)!r}: {error}. Remove or replace the file.") from error
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def colour_of(background):
+    """A colour as (red, green, blue), ints from 0 to 255.
+
+    Args:
+        background: a name that Pillow knows ("white", "#ff8800", "hsl(120, 50%, 50%)"), or three ints from 0 to 255.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(background, str):
+        colours = import_optional("PIL.ImageColor", extra="viz", purpose=_PURPOSE)
+        try:
+            return tuple(colours.getrgb(background)[:3])
+        except ValueError:
+            pass
+    elif isinstance(background, (tuple, list)) and len(background) == 3 and all(is_whole(n) and 0 <= n <= 255 for n in background):
+        return tuple(int(n) for n in background)
+    raise ValueError(
+        "`background` is the colour under transparent pixels: a name such as 'white' or '#ffffff', or three integers from 0 to 255. "
+        f"Received: background={shown(background)}"
+    )
+
+
+def _eight_bits(image_module, image):
+    """The image with 8 bits per channel; Pillow's own conversion would cut at 255 instead of scaling."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, "float64")
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I"):
+        known, scale = 0 <= low and high <= 65535, 1 / 257
+    else:
+        known, scale = 0 <= low and high <= 1, 255.0  # NaN fails both comparisons
+    if not known:
+        kind, allowed = ("integers", "0 to 65535") if image.mode.startswith("I") else ("floats", "0 to 1")
+        raise ValueError(
+            f"pictures of {kind} are read with values from {allowed}, and these go from {low:g} to {high:g}. Scale them and save them with "
+            "8 or 16 bits, or pass them as arrays"
+        )
+    return image_module.fromarray((values * scale).round().astype("uint8"))
+
+
+def _composed(image_module, image, channels, colour):
+    """The image without what lies under its transparent pixels."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    if channels == 4:
+        pixels = np.array(image)
+        pixels[pixels[..., 3] == 0, :3] = colour
+        return image_module.fromarray(pixels, "RGBA")
+    return image_module.alpha_composite(image_module.new("RGBA", image.size, (*colour, 255)), image)
