@@ -9,7 +9,9 @@ from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import family_of
 from keras_diffusion.checkpoints.hub import local_path
-from keras_diffusion.models.presets import read_config
+from keras_diffusion.core.training_state import read_state
+from keras_diffusion.models.presets import file_error, read_config
+from keras_diffusion.models.run_folders import is_finished, is_run, preset_of
 
 
 @dataclass
@@ -100,6 +102,9 @@ def inspect(path, config=None):
 
 def _inspect_own(path):
     path = Path(path)
+    if is_run(path) and not is_finished(path):
+        return _inspect_state(path)
+    path = preset_of(path) if is_run(path) else path
     with open_container(own.weights_file(path)) as container:
         config = read_config(path / "config.json") if path.is_dir() else container.config
         metadata = read_config(path / "metadata.json") if (path / "metadata.json").is_file() else container.metadata
@@ -116,4 +121,24 @@ def _inspect_own(path):
             network["config"],
             dict(container.tensors),
             dict(metadata),
+        )
+
+
+def _inspect_state(path):
+    """What the last state of an unfinished run holds."""
+    config = read_config(path / "config.json")
+    network, model = (config.get(key) for key in ("network", "model"))
+    if not isinstance(network, dict) or not isinstance(model, dict):
+        raise CheckpointError("The configuration of a run has the sections [network] and [model]. This one has not.", path)
+    with open_container(own.weights_file(path)) as container:
+        state = read_state(path / "state", file_error(path / "state"))
+        return Inspection(
+            str(path),
+            own.kind_of(path),
+            own.FAMILY,
+            f"a DiffusionModel of this library, with a {network.get('name')}",
+            ("ema", "raw") if model.get("ema") is not None else ("raw",),
+            {key: value for key, value in network.items() if key != "name"},
+            dict(container.tensors),
+            {**container.metadata, "epochs": state["epoch"]},
         )

@@ -6,7 +6,6 @@ file ── container ──▶ tensors ── family ──▶ config ──▶
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from keras_diffusion.checkpoints import own
@@ -131,7 +130,7 @@ def _own(path, weights, verbose, custom_objects):
     network = model.averaged_network() if name == "ema" else model.network
     notes = [] if name == weights else ["The model keeps no average of its weights; these are its raw weights."]
     matched = {variable.path: (variable.path,) for variable in network.weights}
-    report = Report(str(path), "preset" if Path(path).is_dir() else "Keras 3 .keras", own.FAMILY, name, matched, notes=notes)
+    report = Report(str(path), own.kind_of(path), own.FAMILY, name, matched, notes=notes)
     _say(report, verbose)
     kept = ("loss_weighting", "time_distribution", "condition_dropout", "concat_dropout", "ema", "null_context", "noise_bands", "seed")
     options = {key: getattr(model, key) for key in (*kept, "class_names")}

@@ -1,4 +1,4 @@
-"""This library's own files, seen as checkpoints: presets and `.keras` files of a `DiffusionModel`.
+"""This library's own files, seen as checkpoints: presets and `.keras` files of a `DiffusionModel`, and runs of `keras-diffusion train`.
 
 They need no family, since they say themselves what they hold. `inspect` and `load` take them so that one call serves every file.
 """
@@ -15,12 +15,18 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import file_error, is_preset, load_preset, load_weights_file
+from keras_diffusion.models.run_folders import is_finished, is_run, weights_of
 
 FAMILY = "keras_diffusion"
 
 
 def is_own(path, custom_objects=None):
-    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's derived of it."""
+    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's derived of it.
+
+    Or the folder of a run of `keras-diffusion train`.
+    """
+    if is_run(path):
+        return True
     name = str(_registered_name(Path(path)))
     cls = named_objects(custom_objects).get(name) or keras.saving.get_registered_object(name)
     return isinstance(cls, type) and issubclass(cls, DiffusionModel)
@@ -29,11 +35,20 @@ def is_own(path, custom_objects=None):
 def weights_file(path):
     """The file of an own checkpoint that holds the tensors."""
     path = Path(path)
+    if is_run(path):
+        return weights_of(path, file_error(path / "state"))
     return path / "model.weights.h5" if path.is_dir() else path
 
 
+def kind_of(path):
+    """What `path` is, in words."""
+    if is_run(path):
+        return "finished run" if is_finished(path) else "unfinished run"
+    return "preset" if Path(path).is_dir() else "Keras 3 .keras"
+
+
 def load_own(path, custom_objects=None):
-    """The `DiffusionModel` at `path`, a preset or a `.keras` file.
+    """The `DiffusionModel` at `path`, a preset, a run or a `.keras` file.
 
     Args:
         path: folder or file.

@@ -15,11 +15,10 @@ from pathlib import Path
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.core.files import is_leftover, read_json, remove_folder, remove_leftovers
 from keras_diffusion.core.locks import NAME, FolderLock, FolderLocked
-from keras_diffusion.core.training_state import read_state
+from keras_diffusion.core.training_state import RUN_MARK, read_state
 
 _ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
 _ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")
-_MARK = "keras_diffusion run"
 
 
 class RunFolder:
@@ -55,7 +54,7 @@ class RunFolder:
             environment = self.environment
         except (OSError, ValueError):
             return False
-        return isinstance(environment, dict) and environment.get("kind") == _MARK
+        return isinstance(environment, dict) and environment.get("kind") == RUN_MARK
 
     @property
     def is_run(self):
@@ -157,7 +156,7 @@ class RunFolder:
                 remove_folder(entry)
             elif entry.name not in ("environment.json", NAME):
                 entry.unlink()
-        self.write("environment.json", {"kind": _MARK, **environment, "resumed": []})
+        self.write("environment.json", {"kind": RUN_MARK, **environment, "resumed": []})
         self.write("config.json", config)
 
     def continue_with(self, config, environment):

@@ -13,7 +13,6 @@ from keras_diffusion.core.documents import parse_json
 from keras_diffusion.core.files import atomic_path, unused_path
 from keras_diffusion.core.labels import name_of
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.core.training_state import read_state
 
 
 def load_model(path):
@@ -49,15 +48,14 @@ def load_model(path):
 
 
 def _unfinished(run):
-    from keras_diffusion.cli.building import build_model
-    from keras_diffusion.models.presets import load_weights_file
+    from keras_diffusion.models import DiffusionModel
 
-    if not run.epochs_done:
-        raise ConfigError(f"A run needs a finished epoch before it can be sampled. Received: {str(run.path)!r}, which has none yet.")
-    weights = run.state / read_state(run.state, ConfigError)["weights"]
-    model = build_model(run.config, compile=False)
-    load_weights_file(model, weights)
-    return model
+    try:
+        return DiffusionModel.from_preset(run.path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"A run needs a finished epoch before it can be sampled. Received: {str(run.path)!r}, which has none yet."
+        ) from None
 
 
 def sample(

@@ -8,6 +8,8 @@ from keras_diffusion.core.checks import shown
 from keras_diffusion.core.files import read_json
 
 STATE = "state.json"
+#: What `environment.json` says of itself in the folder of a run of `keras-diffusion train`.
+RUN_MARK = "keras_diffusion run"
 _WEIGHTS = re.compile(r"state-\d{1,12}(-\d{1,12})?\.weights\.h5")
 
 

@@ -15,6 +15,8 @@ import keras
 from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.core.files import read_json, remove_folder, write_json
 from keras_diffusion.core.finite import check_finite
+from keras_diffusion.core.training_state import STATE
+from keras_diffusion.models.run_folders import build_run, is_finished, is_run, preset_of, weights_of
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -41,7 +43,8 @@ class PresetMixin:
         """Loads what `save_to_preset` wrote, on any backend. Nothing of the folder is run: it makes classes that are known to be plain.
 
         Args:
-            directory: path of the folder.
+            directory: path of the folder; or that of a run of `keras-diffusion train`, which gives its model, of an unfinished run the
+                last state that was saved.
             load_weights: False for the architecture with new weights. Default True.
             custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork": MyNetwork}`: those
                 of this library and the plain ones of Keras need no mention, others are refused, registered with Keras or not. Default None.
@@ -97,6 +100,10 @@ def is_preset(path):
 def load_preset(cls, directory, load_weights=True, custom_objects=None):
     """Reads a folder of `save_preset` as an instance of `cls`; see `PresetMixin.from_preset`."""
     directory = Path(directory)
+    if is_run(directory):
+        if not is_finished(directory):
+            return _load_state(cls, directory, load_weights)
+        directory = preset_of(directory)
     missing = [name for name in (_CONFIG, *([_WEIGHTS] if load_weights else [])) if not (directory / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -111,6 +118,15 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
         raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")
     if load_weights:
         load_weights_file(model, directory / _WEIGHTS)
+    return model
+
+
+def _load_state(cls, directory, load_weights):
+    """The model of an unfinished run."""
+    weights = weights_of(directory, file_error(directory / "state" / STATE)) if load_weights else None
+    model = build_run(cls, directory, file_error(directory / _CONFIG))
+    if load_weights:
+        load_weights_file(model, weights)
     return model
 
 

@@ -1,0 +1,71 @@
+"""Runs of `keras-diffusion train` as models: the finished one, or the last state that was saved.
+
+config.json        what the run trains, as the command line wrote it: [network] and [model] are arguments, "dtype" and "seed" beside them
+environment.json   marks the folder as a run
+state/             the last state: `state.json` names the file of weights
+model/             a preset, at the end
+"""
+
+from pathlib import Path
+
+from keras_diffusion import networks
+from keras_diffusion.core.file_configs import check_values
+from keras_diffusion.core.files import read_json
+from keras_diffusion.core.training_state import RUN_MARK, STATE, read_state
+
+
+def is_run(path):
+    """Whether `path` is the folder of a run."""
+    path = Path(path)
+    try:
+        environment = read_json(path / "environment.json")
+    except (OSError, ValueError):
+        return False
+    return environment.get("kind") == RUN_MARK and (path / "config.json").is_file()
+
+
+def is_finished(path):
+    """Whether the run at `path` has come to its end: its model is then a preset, in `preset_of`."""
+    return (preset_of(path) / "config.json").is_file()
+
+
+def preset_of(path):
+    """The folder of a finished run's model."""
+    return Path(path) / "model"
+
+
+def weights_of(path, error=ValueError):
+    """The file of weights of a run: the finished model's, or the last state's.
+
+    Raises:
+        FileNotFoundError: nothing was saved yet.
+        `error`: a damaged `state.json`.
+    """
+    if is_finished(path):
+        return preset_of(path) / "model.weights.h5"
+    state = Path(path) / "state"
+    if not (state / STATE).is_file():
+        raise FileNotFoundError(
+            f"A run can be loaded once a state of it was saved, at the end of its first epoch. Received: {str(path)!r}, which has none yet"
+        )
+    return state / read_state(state, error)["weights"]
+
+
+def build_run(cls, path, error=ValueError):
+    """The model of an unfinished run, with new weights.
+
+    Args:
+        cls: class to make.
+        path: folder.
+        error: function from a message to the exception that is raised.
+
+    Raises:
+        `error`: a config that is damaged, or names classes other than this library's and the plain ones of Keras.
+    """
+    config = read_json(Path(path) / "config.json", error)
+    check_values(config, "the configuration", error=error)
+    try:
+        network = networks.get({"dtype": config["dtype"], **config["network"]})
+        return cls(network, **{"seed": config["seed"], **config["model"]})
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as cause:
+        raise error(f"What the configuration describes cannot be built: {type(cause).__name__}: {cause}") from cause
