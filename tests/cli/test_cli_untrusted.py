@@ -105,11 +105,12 @@ CONFIG = {
 
 
 def commands(path, out):
+    backend = keras.backend.backend()
     yield "sample", path, "-n", 1, "--steps", 1, "--out", out / "a.npz"
     yield "info", path
     yield "convert", path, out / "preset"
     yield "export", path, out / "folder"
-    yield "compare", path, "--backend", keras.backend.backend(), "--out", out / "compared"
+    yield "compare", path, "--backend", backend, "--reference", backend, "--out", out / "compared"
     yield "inspect", path
 
 
