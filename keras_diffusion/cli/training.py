@@ -1,6 +1,7 @@
 """`keras-diffusion train`: from a configuration to a run folder, in one go or in several."""
 
 import contextlib
+import math
 import shlex
 import signal
 
@@ -22,6 +23,8 @@ from keras_diffusion.core.interrupts import Interrupts
 from keras_diffusion.core.labels import listed, name_of
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.visualization import loss_curve
+
+_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2}  # of a number; 4 for the rest
 
 
 def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=False, verbose="auto", devices=None):
@@ -211,7 +214,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
 def _describe_network(config, model):
     options, count = config["network"], model.network.count_params()
     size = networks.name_of_size(options, options["input_shape"]) if options["name"] == "unet" else None
-    weight_bytes = sum(variable.value.nbytes for variable in model.network.variables)
+    # Not `nbytes` of the values, which TensorFlow's have not.
+    weight_bytes = sum(math.prod(v.shape) * _BYTES.get(v.dtype, 4) for v in model.network.variables)
     named = f"{options['name']} of size {size}" if size else options["name"]
     return f"{named}, {count:,} parameters ({max(1, round(weight_bytes / 1e6)):,} MB), {config['dtype']}"
 
