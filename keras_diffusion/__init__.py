@@ -3,20 +3,22 @@
     import keras_diffusion as kd
 
     model = kd.DiffusionModel(kd.networks.UNet((32, 32, 3)))
-    model.compile("adam")
+    model.compile(kd.keras.optimizers.AdamW(1e-3))
     model.fit(images, epochs=10)
     samples = model.generate(16)
 
-JAX is the backend unless the environment variable KERAS_BACKEND names another one, or Keras was imported before. (Keras's configuration
-file does not count: Keras writes "tensorflow" into it by itself.)
+JAX is the backend unless the environment variable KERAS_BACKEND names another one. (Keras's configuration file does not count: Keras
+writes "tensorflow" into it by itself.) `kd.keras` is Keras, imported after that choice: scripts that use it need no second import, whose
+place would decide about the backend.
 """
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+from keras_diffusion.core import backend as _backend
+
+_backend.choose()
 
 from keras_diffusion.version import __version__
 
@@ -29,6 +31,10 @@ def _started_as_command():
 
 # The command line imports this package before it can answer --help or choose a backend: it gets the rooms when they are first used.
 if not _started_as_command():
+    _backend.check()
+
+    import keras
+
     from keras_diffusion import denoisers, guidance, layers, models, networks, predictors, samplers, schedulers, training
     from keras_diffusion.core.levels import Levels, Prediction
     from keras_diffusion.models import DiffusionModel
@@ -39,6 +45,8 @@ _HOMES = {"DiffusionModel": "models", "Levels": "core.levels", "Prediction": "co
 
 def __getattr__(name):
     # Rooms that nothing else needs are imported when they are first used.
+    if name == "keras":
+        return importlib.import_module("keras")
     if name in _HOMES:
         return getattr(importlib.import_module(f"keras_diffusion.{_HOMES[name]}"), name)
     if name in _LAZY or name in __all__:
@@ -62,6 +70,7 @@ __all__ = [
     "denoisers",
     "distribution",
     "guidance",
+    "keras",
     "layers",
     "metrics",
     "models",

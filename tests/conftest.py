@@ -1,6 +1,10 @@
 """Shared by all tests."""
 
+import ctypes
+import gc
 import os
+import resource
+import sys
 import tarfile
 from pathlib import Path
 
@@ -35,6 +39,33 @@ def shared_compilations(tmp_path_factory):
             jax.config.update(name, value)
             os.environ[name.upper()] = str(value)
         jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Between modules, a process that has grown gives back what no test needs any more, compiled programs above all; none may reach 3 GB.
+
+    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of compilations.
+    """
+    yield
+    if not sys.platform.startswith("linux"):
+        return
+    if _resident_bytes() > 1.5e9:
+        if keras.backend.backend() == "jax":
+            import jax
+
+            jax.clear_caches()
+        elif keras.backend.backend() == "tensorflow":
+            keras.backend.clear_session(free_memory=False)
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert peak < 3e9, f"this test process has taken {peak / 1e9:.1f} GB: make the module smaller, or see what it keeps"
+
+
+def _resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 @pytest.fixture(scope="module")

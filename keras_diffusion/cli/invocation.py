@@ -12,8 +12,7 @@ from rich.console import Console
 from keras_diffusion.cli.config import ConfigError, apply_sets, read_config, with_defaults
 from keras_diffusion.cli.devices import joined, leave_processes
 from keras_diffusion.cli.wording import in_command_words, words_of_command
-
-_BACKENDS = ("jax", "tensorflow", "torch")
+from keras_diffusion.core.backend import PACKAGES, check
 
 
 def console():
@@ -82,15 +81,15 @@ def read_early(config, sets):
 
 def choose_backend(backend, run=None):
     """Sets Keras's backend: the one asked for, else that of the run to be resumed."""
-    if backend is not None and backend not in _BACKENDS:
-        raise ConfigError(f"--backend is one of {', '.join(_BACKENDS)}. Received: --backend {backend}")
+    if backend is not None and backend not in PACKAGES:
+        raise ConfigError(f"--backend is one of {', '.join(PACKAGES)}. Received: --backend {backend}")
     if run is not None and backend is None and "keras" not in sys.modules:
         from keras_diffusion.cli.run_folder import RunFolder
 
         folder = RunFolder(run)
         folder.require_run()
         backend = folder.environment.get("backend")
-        if backend not in _BACKENDS:
+        if backend not in PACKAGES:
             raise ConfigError(f"The run in {str(run)!r} was begun on no known backend. Received: backend={backend!r:.100}. Pass --backend")
     if backend is not None:
         if "keras" in sys.modules:
@@ -102,5 +101,6 @@ def choose_backend(backend, run=None):
                     "command, or set the environment variable KERAS_BACKEND."
                 )
         os.environ["KERAS_BACKEND"] = backend
+    check()
     # Where TensorFlow is installed Keras imports it for saving, on any backend, and it greets with lines about oneDNN.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

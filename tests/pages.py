@@ -1,0 +1,73 @@
+"""Runs the examples of Markdown pages as a reader would paste them: `python tests/pages.py README.md docs/lora.md`.
+
+Each page gets an empty folder, beside links to what a checkout has, and an empty home. Its shell blocks run one after the other; its Python
+blocks run as one script. Nothing but the standard library is needed, so any environment can be tried: the one that a page asks for, above
+all. A block under the comment `<!-- not run: reason -->` is left out, and the reason printed.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]*?) -->\s*)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(text, language):
+    """(code, reason not to run it or None) of the blocks of a page in `language`."""
+    return [(m["code"], m["reason"]) for m in _BLOCK.finditer(text) if m["language"] == language]
+
+
+def run_page(page, timeout=900):
+    """Runs the blocks of one page; returns the number of blocks run, or raises `subprocess.SubprocessError` at the first that fails."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    done = 0
+    with tempfile.TemporaryDirectory() as folder:
+        home, work = Path(folder, "home"), Path(folder, "work")
+        home.mkdir(), work.mkdir()
+        for name in ("examples", "recipes", "legacy_tf", "tests"):
+            (work / name).symlink_to(ROOT / name)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        unset = {"KERAS_BACKEND", "KERAS_HOME", "PYTHONPATH"}
+        environment = {**{k: v for k, v in os.environ.items() if k not in unset}, "HOME": str(home), "PATH": path}
+        script = []
+        for code, reason in blocks(text, "python"):
+            script += [] if reason else [code]
+        commands = [(["bash", "-euo", "pipefail", "-c", code], reason) for code, reason in blocks(text, "sh")]
+        if script:
+            commands = [([sys.executable, "-c", "\n".join(script)], None), *commands]
+        for command, reason in commands:
+            if reason:
+                print(f"{page}: not run: {reason}", flush=True)
+                continue
+            started = time.perf_counter()
+            result = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True, timeout=timeout)
+            print(f"{page}: {command[-1].strip().splitlines()[0][:80]} … {time.perf_counter() - started:.0f} s", flush=True)
+            if result.returncode:
+                print(command[-1], result.stdout[-4000:], result.stderr[-4000:], sep="\n")
+                result.check_returncode()
+            done += 1
+    return done
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="+", help="paths from the top of the repository")
+    passed, failed = 0, []
+    for page in parser.parse_args().pages:
+        try:
+            passed += run_page(page)
+        except subprocess.SubprocessError as error:
+            failed.append(f"{page}: {error}"[:300])
+    print("\n".join(failed))
+    print(f"{passed} passed, {len(failed)} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
