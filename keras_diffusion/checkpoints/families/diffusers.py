@@ -9,13 +9,14 @@
 What the classes are, and what their tensors are called, is in `checkpoints/diffusers/`.
 """
 
-import json
 from pathlib import Path
 
+from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
 from keras_diffusion.checkpoints.diffusers import Tensors, component_of, read_sampling, read_schedule
 from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
 from keras_diffusion.checkpoints.transfer import Report, transfer
+from keras_diffusion.core.checks import shown
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.text import CLIPTokenizer
 
@@ -137,11 +138,12 @@ def _tokenizer(folder, max_length):
     if not merges.is_file():
         return None
     tokenizer = CLIPTokenizer(merges, max_length=max_length)
-    config = Path(folder) / "tokenizer_config.json"
-    pad = json.loads(config.read_text(encoding="utf-8")).get("pad_token") if config.is_file() else None
-    pad = pad["content"] if isinstance(pad, dict) else pad
-    vocabulary = Path(folder) / "vocab.json"
-    if pad is None or not vocabulary.is_file():
+    config, vocabulary = Path(folder) / "tokenizer_config.json", Path(folder) / "vocab.json"
+    pad = read_json_file(config).get("pad_token") if config.is_file() else None
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    if not isinstance(pad, str) or not vocabulary.is_file():
         return tokenizer
-    token = json.loads(vocabulary.read_text(encoding="utf-8")).get(pad, tokenizer.end_token)
+    token = read_json_file(vocabulary).get(pad, tokenizer.end_token)
+    if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+        raise CheckpointError(f"Tokens are integers ≥ 0. Received: {shown(pad)}: {shown(token)}.", vocabulary)
     return tokenizer if token == tokenizer.end_token else CLIPTokenizer(merges=tokenizer.merges, max_length=max_length, pad_token=token)
