@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, only_checkpoint_errors
 from keras_diffusion.checkpoints.families.family import family_of
 from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.core.training_state import read_state
@@ -85,7 +85,7 @@ def inspect(path, config=None):
     path = local_path(path)
     if own.is_own(path):
         return _inspect_own(path)
-    with open_container(path) as container:
+    with only_checkpoint_errors(path, "The checkpoint cannot be read"), open_container(path) as container:
         family, found, weights, problem = family_of(container), None, (), None
         if family is not None:
             weights = tuple(sorted(family.weights(container)))
@@ -105,7 +105,7 @@ def _inspect_own(path):
     if is_run(path) and not is_finished(path):
         return _inspect_state(path)
     path = preset_of(path) if is_run(path) else path
-    with open_container(own.weights_file(path)) as container:
+    with only_checkpoint_errors(path, "The checkpoint cannot be read"), open_container(own.weights_file(path)) as container:
         config = read_config(path / "config.json") if path.is_dir() else container.config
         metadata = read_config(path / "metadata.json") if (path / "metadata.json").is_file() else container.metadata
         arguments = config.get("config")

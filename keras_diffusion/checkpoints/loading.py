@@ -10,10 +10,12 @@ from typing import Any
 
 from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.checkpoints.families.family import required_family
 from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.checkpoints.transfer import Report, transfer
+from keras_diffusion.core import limits
+from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.text_to_image import TextToImage
 
@@ -102,11 +104,14 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")
     if own.is_own(path, custom_objects):
         return _own(path, weights, verbose, custom_objects)
-    with open_container(path) as container:
+    with only_checkpoint_errors(path, "The checkpoint cannot be loaded"), open_container(path) as container:
+        error = error_at(path)
         family = required_family(container)
         name, root, notes = family.choose(container, weights, state)
         config = family.read_config(container, root, dict(config or {}))
-        parts = family.build(container, config)
+        limits.check_config([config, container.metadata.get("scheduler")], error)
+        with weight_budget((info.shape for info in container.tensors.values()), error):
+            parts = family.build(container, config)
         notes = [*notes, *parts.notes, *told_sampling(parts.sampling)]
         report = Report(str(path), container.format, family.name, name, notes=notes)
         sources = family.sources(container, root, parts.network, config)

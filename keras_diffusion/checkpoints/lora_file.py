@@ -13,7 +13,6 @@ or it is r.
 References: Hu et al., arXiv:2106.09685; diffusers, loaders/lora_pipeline.py, PEFT, tuners/lora/config.py, kohya-ss, networks/lora.py.
 """
 
-import json
 import math
 import re
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import numpy as np
 
 from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.documents import parse_json
 
 OWN_KEY = "keras_diffusion_lora"  # in the header: α of the layers here, by the names of the file; B is written with α/r in it
 _DIFFUSERS_KEY = "lora_adapter_metadata"
@@ -124,11 +124,9 @@ def _alphas(container, found):
     told = {}
     for key in (OWN_KEY, _DIFFUSERS_KEY):
         try:
-            told[key] = json.loads(container.metadata.get(key, "{}"))
-        except (TypeError, ValueError):
-            told[key] = None
-        if not isinstance(told[key], dict):
-            raise CheckpointError(f"The entry {key!r} of the header should be a JSON object.", container.path)
+            told[key] = parse_json(container.metadata.get(key, "{}"))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"The entry {key!r} of the header should be a JSON object: {error}", container.path) from error
     settings = told[_DIFFUSERS_KEY]
     if any(name.startswith(_PEFT_PREFIX) for name in found) and not settings:
         beside = container.path.with_name("adapter_config.json")

@@ -3,7 +3,6 @@
 They need no family, since they say themselves what they hold. `inspect` and `load` take them so that one call serves every file.
 """
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -12,9 +11,12 @@ import keras
 import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
 from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.core.file_configs import build_from_file, named_objects
+from keras_diffusion.core import limits
+from keras_diffusion.core.documents import parse_json
+from keras_diffusion.core.file_configs import named_objects
+from keras_diffusion.core.files import read_json
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import file_error, is_preset, load_preset, load_weights_file
+from keras_diffusion.models.presets import build_within, file_error, is_preset, load_preset, load_weights_file
 from keras_diffusion.models.run_folders import is_finished, is_run, weights_of
 
 FAMILY = "keras_diffusion"
@@ -62,7 +64,7 @@ def load_own(path, custom_objects=None):
         return load_preset(DiffusionModel, path, custom_objects=custom_objects)
     with open_container(path) as container:
         config = container.config
-    model = build_from_file(config, custom_objects, error=file_error(path))
+    model = build_within(config, path, custom_objects, error=file_error(path))
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"The file holds a {type(model).__name__}, not a DiffusionModel.", path)
     load_weights_file(model, path)
@@ -72,10 +74,13 @@ def load_own(path, custom_objects=None):
 def _registered_name(path):
     try:
         if is_preset(path):
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            config = read_json(path / "config.json")
         elif path.is_file() and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                config = json.loads(archive.read("config.json"))
+                if archive.getinfo("config.json").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    return None
+                limits.check(archive.getinfo("config.json").file_size, "text_bytes", "The length of the config")
+                config = parse_json(archive.read("config.json"))
         else:
             return None
     except Exception:  # whatever is wrong with it, it is not surely ours

@@ -181,6 +181,11 @@ def shown(value):
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def clip(text, length=1000):
+    """A text, cut in its middle where it is longer than `length` characters."""
+    return text if len(text) <= length else f"{text[: length - length // 3 - 3]} … {text[-(length // 3) :]}"
+
+
 class _Short(reprlib.Repr):
     """`reprlib`'s, with limits that leave what people type whole."""
 

@@ -12,7 +12,7 @@ import re
 import tomllib
 
 from keras_diffusion.core import limits
-from keras_diffusion.core.brief import clip
+from keras_diffusion.core.checks import clip
 
 # Texts, which do not count; one without an end goes to the end of the file. Possessive, so that no text is looked at twice.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -38,7 +38,7 @@ def parse_json(text, what="text", error=ValueError, kind=dict):
         `error`: no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`, `text_values`, `text_depth`.
     """
     data = _data(text, what, error)
-    _measure(data, what, error)
+    _measure(data, what, error, "JSON")
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as cause:
@@ -53,7 +53,7 @@ def parse_toml(text, what="text", error=ValueError):
         `error`: no TOML, or beyond the limits.
     """
     data = _data(text, what, error, "config_bytes")
-    _measure(data, what, error)
+    _measure(data, what, error, "TOML")
     # a.b.c.d … = 1 is as deep as it has dots, and takes the parser a time that grows with their square.
     dots = max(part.count(b".") for part in _KEY_ENDS.split(_TEXT.sub(b"", data)))
     limits.check(dots, "text_depth", f"The depth of the {what}", error)
@@ -75,7 +75,7 @@ def parse_yaml(text, what="text", error=ValueError):
     import yaml
 
     data = _data(text, what, error, "yaml_bytes")
-    _measure(data, what, error)
+    _measure(data, what, error, "YAML")
     try:
         loader = yaml.SafeLoader(data)
         node = loader.get_single_node()
@@ -105,16 +105,16 @@ def _data(text, what, error, limit="text_bytes"):
     return data
 
 
-def _measure(data, what, error):
+def _measure(data, what, error, kind):
     """Counts values and levels, without what stands between quotation marks."""
     bare = _TEXT.sub(b"", data)
     count = sum(bare.count(mark) for mark in (b",", b"[", b"{"))
-    limits.check(count, "text_values", f"The number of values in the {what}", error)
+    limits.check(count, "text_values", f"The {what} is no {kind} that is read: its number of values", error)
     depth = deepest = 0
     for run in re.finditer(rb"\++|-+", _MARKS.sub(b"", bare).translate(_STEPS)):
         depth += len(run[0]) if run[0][:1] == b"+" else -len(run[0])
         deepest = max(deepest, depth)
-    limits.check(deepest, "text_depth", f"The depth of the {what}", error)
+    limits.check(deepest, "text_depth", f"The {what} is no {kind} that is read: its depth", error)
 
 
 def _check_nodes(root, what, error):

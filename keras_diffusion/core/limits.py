@@ -13,9 +13,11 @@ has a larger one raises them, for a block or for a process:
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import os
+from math import prod
 
-from keras_diffusion.core.brief import brief
+from keras_diffusion.core.checks import clip, shown
 
 ENVIRONMENT = "KERAS_DIFFUSION_LIMITS"
 
@@ -32,16 +34,20 @@ class Limits:
         yaml_bytes: bytes of a configuration in YAML, whose parser takes a minute for a megabyte.
         pickle_instructions: instructions of a pickle, and items that its calls copy.
         name_length: characters of a tensor's name.
-        tensors: tensors, groups or files that a checkpoint lists.
-        tensor_bytes: bytes of one tensor after it was unpacked or repeated.
+        tensors: tensors or groups that a checkpoint lists.
+        fields: fields of a message in a protocol buffer.
+        files: files that a checkpoint is cut into, and sets of weights in one.
         spare_weights: values that a network may have beyond twice those that its file holds; without a file, see `weights`.
         weights: values of a network that is built from a configuration alone.
-        layers: layers and weights of a network beyond four times the tensors that its file holds.
+        layers: weights (kernels, biases) of a network beyond four times the tensors that its file holds.
         config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
+        config_list: integers in one list of a network's configuration, such as the widths of its levels.
         timesteps: timesteps of a noise schedule's table.
-        image_pixels: pixels of one picture (height · width · frames).
-        array_bytes: bytes of a packed array (.npz) that are larger than `array_ratio` times their file.
-        array_ratio: how many times its packed size an array or a member of an archive may have.
+        table_values: numbers of a table that is computed, such as one of positions.
+        patches: patches of a grid that are put in an order.
+        image_pixels: pixels of one picture, and positions of what a network takes.
+        packed_ratio: bytes that one byte of a file may become when arrays and pictures are unpacked;
+        packed_bytes: below so many bytes in all the ratio does not matter.
         steps: steps of a sampler's grid.
         samples: samples of one call of `generate`.
     """
@@ -51,20 +57,24 @@ class Limits:
     text_depth: int = 100
     config_bytes: int = 1 << 18
     yaml_bytes: int = 1 << 16
-    pickle_instructions: int = 1_000_000
+    pickle_instructions: int = 400_000
     name_length: int = 1000
-    tensors: int = 200_000
-    tensor_bytes: int = 1 << 40
+    tensors: int = 20_000
+    fields: int = 200_000
+    files: int = 1_000
     spare_weights: int = 10_000_000
-    weights: int = 20_000_000_000
-    layers: int = 5_000
-    config_number: int = 1 << 24
+    weights: int = 2_000_000_000
+    layers: int = 500
+    config_number: int = 1 << 20
+    config_list: int = 1_000
     timesteps: int = 100_000
-    image_pixels: int = 1 << 26
-    array_bytes: int = 1 << 28
-    array_ratio: int = 100
+    table_values: int = 1 << 24
+    patches: int = 1 << 20
+    image_pixels: int = 1 << 28
+    packed_ratio: int = 100
+    packed_bytes: int = 1 << 26
     steps: int = 100_000
-    samples: int = 10_000_000
+    samples: int = 1_000_000
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Limits))
@@ -118,14 +128,40 @@ def check(value, name, what, error=ValueError):
     return value
 
 
+def check_config(config, error=ValueError):
+    """Raises `error` where a configuration that comes from a file has an integer above `config_number`, or sizes above `image_pixels`.
+
+    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds may be any.
+
+    Args:
+        config: dict, list or plain value.
+        error: function from the message to the exception.
+    """
+    stack = [("", config)]
+    while stack:
+        key, value = stack.pop()
+        if isinstance(value, dict):
+            stack += [(str(name), child) for name, child in value.items() if "seed" not in str(name)]
+        elif isinstance(value, list | tuple):
+            stack += [(key, child) for child in value]
+            whole = sum(isinstance(child, int) for child in value)
+            check(whole, "config_list", f"The length of {clip(key, 60)!r} in the configuration", error)
+            if "shape" in key or "size" in key:
+                sizes = [size for size in value if isinstance(size, int) and size > 0]
+                check(prod(sizes[:8]), "image_pixels", f"The product of {clip(key, 60)!r} in the configuration", error)
+        elif isinstance(value, int):
+            check(abs(value), "config_number", f"The number {clip(key, 60)!r} in the configuration", error)
+
+
 def beyond(what, value, name):
     """The message about a value above the limit `name`."""
     return (
-        f"{what} is above the limit {name}={getattr(current(), name)}. Received: {brief(value)}. Where this is meant: "
+        f"{what} is above the limit {name}={getattr(current(), name)}. Received: {shown(value)}. Where this is meant: "
         f"`with keras_diffusion.core.limits.raised({name}=…)`, or the environment variable {ENVIRONMENT}={name}=…"
     )
 
 
+@functools.lru_cache(maxsize=4)
 def _of_environment(text):
     values = {}
     for part in filter(None, text.replace(" ", "").split(",")):

@@ -7,12 +7,19 @@ EXIF              turned upright
 animations        their first frame
 """
 
+import math
+from pathlib import Path
+
 import numpy as np
 
+from keras_diffusion.core import limits
+from keras_diffusion.core.arrays import check_unpacked
 from keras_diffusion.core.checks import is_whole, shown
 from keras_diffusion.core.optional import import_optional
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# What the endings of pictures stand for. Pillow knows more formats, some of which call other programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 _PURPOSE = "reading image files"
 
 
@@ -33,7 +40,8 @@ def read_image(path, channels=3, background="white"):
     """
     image_module, ops = (import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps"))
     try:
-        with image_module.open(path) as file:
+        with image_module.open(path, formats=_FORMATS) as file:
+            _check_size(file, path)
             image = _eight_bits(image_module, ops.exif_transpose(file))
             image = _composed(image_module, image, channels, colour_of(background))
             pixels = np.asarray(image.convert(MODES[channels]))
@@ -63,6 +71,13 @@ def colour_of(background):
         "`background` is the colour under transparent pixels: a name such as 'white' or '#ffffff', or three integers from 0 to 255. "
         f"Received: background={shown(background)}"
     )
+
+
+def _check_size(image, path):
+    """Raises ValueError for a picture that is far larger than its file, before it is decoded: 50 kB of PNG can be a gigabyte."""
+    pixels, width = math.prod(image.size), 4 if image.mode.startswith(("I", "F")) else 1
+    limits.check(pixels, "image_pixels", "its size")
+    check_unpacked(pixels * width * len(image.getbands()), Path(path).stat().st_size, "its size")
 
 
 def _eight_bits(image_module, image):

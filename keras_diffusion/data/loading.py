@@ -9,8 +9,7 @@ load("oxford_flowers102", image_size=64)                 a prepared TensorFlow D
 import inspect
 from pathlib import Path
 
-import numpy as np
-
+from keras_diffusion.core.arrays import map_array, read_arrays
 from keras_diffusion.core.checks import arguments_of, check_known, check_text, is_whole, shown
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.batches import Batches
@@ -140,15 +139,8 @@ def _open_tfds(name, split, data_dir, download, image_key, label_key):
 
 
 def _read_arrays(path):
-    try:
-        # A mapped .npy is read batch by batch: it may be larger than the memory.
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix == ".npy":
-            return content
-        with content:
-            return {key: content[key] for key in content.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"Cannot read the arrays in {str(path)!r}: {error}") from error
+    # A mapped .npy is read batch by batch: it may be larger than the memory.
+    return map_array(path) if path.suffix == ".npy" else read_arrays(path)
 
 
 def _part(data, split, validation_fraction):

@@ -20,6 +20,8 @@ import functools
 
 import numpy as np
 
+from keras_diffusion.core import limits
+
 PATCH_ORDERS = ("raster", "zigzag", "hilbert", "hilbert_cropped")
 
 
@@ -50,6 +52,8 @@ def patch_order(order, height, width):
     array([0, 1, 2, 5, 4, 3], dtype=int32)
     """
     check_patch_order(order)
+    side = 1 << (max(height, width) - 1).bit_length()
+    limits.check(side * side if order == "hilbert_cropped" else height * width, "patches", "The number of patches")
     grid = np.arange(height * width, dtype="int32").reshape(height, width)
     if order == "zigzag":
         grid = np.concatenate([row[:: -1 if i % 2 else 1] for i, row in enumerate(grid)])

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
 
@@ -35,6 +36,7 @@ def sincos_position(height, width, dim):
             f"Two axes, sines and cosines: a sin-cos position takes a multiple of 4 channels. Received: {dim}. Use another width, or "
             "sincos_position=False"
         )
+    limits.check(height * width * dim, "table_values", "The number of values in a table of positions")
     omega = 10000.0 ** (-np.arange(dim // 4) / (dim // 4))
     rows, columns = np.divmod(np.arange(height * width), width)
     angles = [axis[:, None] * omega for axis in (rows, columns)]

@@ -13,6 +13,8 @@ import functools
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core import limits
+
 
 def rotate(x, base=10000.0):
     """Turns queries or keys by their place in the sequence.
@@ -52,5 +54,6 @@ def _frequencies(half, base):
 @functools.lru_cache(maxsize=16)
 def _tables(positions, half, base):
     """cos and sin of the angles, each `(positions, 1, half)` float32; the same arrays for all layers, so that programs hold them once."""
+    limits.check(positions * half, "table_values", "The number of values in a table of rotations")
     angles = np.arange(positions)[:, None, None] * _frequencies(half, base)
     return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")

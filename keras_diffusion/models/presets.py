@@ -12,10 +12,12 @@ from pathlib import Path
 
 import keras
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.core.files import read_json, remove_folder, write_json
 from keras_diffusion.core.finite import check_finite
 from keras_diffusion.core.training_state import STATE
+from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.run_folders import build_run, is_finished, is_run, preset_of, weights_of
 from keras_diffusion.version import __version__
 
@@ -113,7 +115,7 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
     custom_objects = named_objects(custom_objects)
     if issubclass(cls, PresetMixin):  # the caller has named it, by asking it
         custom_objects = {keras.saving.get_registered_name(cls): cls, **custom_objects}
-    model = build_from_file(config, custom_objects, directory, error=file_error(directory / _CONFIG))
+    model = build_within(config, directory / _WEIGHTS, custom_objects, directory, file_error(directory / _CONFIG))
     if not isinstance(model, cls):
         raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")
     if load_weights:
@@ -124,10 +126,38 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
 def _load_state(cls, directory, load_weights):
     """The model of an unfinished run."""
     weights = weights_of(directory, file_error(directory / "state" / STATE)) if load_weights else None
-    model = build_run(cls, directory, file_error(directory / _CONFIG))
+    error = file_error(directory / _CONFIG)
+    with weight_budget(_shapes(weights) if load_weights else None, error):
+        model = build_run(cls, directory, error)
     if load_weights:
         load_weights_file(model, weights)
     return model
+
+
+def build_within(config, weights_path, custom_objects=None, folder=None, error=ValueError):
+    """`build_from_file`, of a model that is not larger than the file of its weights allows.
+
+    Args:
+        config, custom_objects, folder, error: see `build_from_file`.
+        weights_path: the file; where there is none, the limit `weights` of core/limits.py holds.
+
+    Raises:
+        `error`: see `build_from_file`; numbers or weights beyond the limits.
+        CheckpointError: the file of weights is damaged.
+    """
+    limits.check_config({key: value for key, value in config.items() if key != "compile_config"}, error)
+    with weight_budget(_shapes(weights_path), error):
+        return build_from_file(config, custom_objects, folder, error=error)
+
+
+def _shapes(path):
+    """Shapes of the tensors in a file, or None where there is no such file."""
+    from keras_diffusion.checkpoints.containers import open_container
+
+    if not Path(path).is_file():
+        return None
+    with open_container(path) as container:
+        return [info.shape for info in container.tensors.values()]
 
 
 def read_config(path):

@@ -9,6 +9,7 @@ model/             a preset, at the end
 from pathlib import Path
 
 from keras_diffusion import networks
+from keras_diffusion.core import limits
 from keras_diffusion.core.file_configs import check_values
 from keras_diffusion.core.files import read_json
 from keras_diffusion.core.training_state import RUN_MARK, STATE, read_state
@@ -64,6 +65,7 @@ def build_run(cls, path, error=ValueError):
     """
     config = read_json(Path(path) / "config.json", error)
     check_values(config, "the configuration", error=error)
+    limits.check_config([config.get("network"), config.get("model")], error)
     try:
         network = networks.get({"dtype": config["dtype"], **config["network"]})
         return cls(network, **{"seed": config["seed"], **config["model"]})

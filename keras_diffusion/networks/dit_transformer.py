@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core import limits
 from keras_diffusion.layers import AdaptiveTransformerBlock, LabelEmbedding
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, networks, wide_dtype
@@ -162,6 +163,7 @@ def patch_positions(rows, columns, width, base_size=None):
     Returns:
         float64 array `(rows·columns, width)`.
     """
+    limits.check(rows * columns * width, "table_values", "The number of values in a table of positions")
     frequencies = 10000.0 ** (-np.arange(width // 4) / (width // 4))
 
     def waves(count):

@@ -11,6 +11,7 @@ The cumulative product is formed in float64 on the host: in float32 the first σ
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import check_flag, check_whole, shown
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
@@ -125,7 +126,8 @@ def betas_from_alpha_bar(alpha_bar, timesteps, max_beta=0.999):
 def check_timesteps(timesteps):
     """`timesteps` as an int ≥ 2."""
     rule = "`timesteps` counts noise levels and must be an integer of at least 2"
-    return int(check_whole("timesteps", int(timesteps) if _is_whole(timesteps) else timesteps, 2, rule=rule))
+    count = int(check_whole("timesteps", int(timesteps) if _is_whole(timesteps) else timesteps, 2, rule=rule))
+    return limits.check(count, "timesteps", "The number of timesteps of a noise schedule")
 
 
 def _is_whole(value):

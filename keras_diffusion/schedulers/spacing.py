@@ -8,6 +8,7 @@ in σ/α are in `ratio_spacing.py`.
 
 import numpy as np
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import check_number, check_whole
 from keras_diffusion.core.registry import Registry
 
@@ -133,5 +134,6 @@ class QuadraticSpacing(Spacing):
 
 
 def check_steps(num_steps):
-    """`num_steps` as an int; raises unless it is an integer of at least 1."""
-    return check_whole("num_steps", num_steps, 1, rule="A sampler takes at least one step: `num_steps` must be an integer ≥ 1")
+    """`num_steps` as an int; raises unless it is an integer of at least 1, and within the limit `steps`."""
+    count = check_whole("num_steps", num_steps, 1, rule="A sampler takes at least one step: `num_steps` must be an integer ≥ 1")
+    return limits.check(count, "steps", "The number of steps, `num_steps`,")

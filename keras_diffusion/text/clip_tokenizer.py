@@ -13,15 +13,18 @@ References: Radford et al., arXiv:2103.00020, section 2.4; byte-pair encoding: S
 
 import gzip
 import html
+import io
 import itertools
 import re
 import unicodedata
-from pathlib import Path
+import zlib
 
 import numpy as np
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import shown
 from keras_diffusion.core.file_paths import FilePath
+from keras_diffusion.core.files import read_bytes
 from keras_diffusion.core.registry import serializable
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -166,8 +169,15 @@ class CLIPTokenizer:
 
 
 def _read_merges(path):
-    content = Path(path).read_bytes()
-    content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    content = read_bytes(path)
+    if content[:2] == b"\x1f\x8b":
+        most = limits.current().text_bytes
+        try:
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(most + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"Cannot unpack the vocabulary {str(path)!r}: {error}") from error
+        limits.check(len(content), "text_bytes", f"The length of the vocabulary {str(path)!r}, unpacked,")
     lines = content.decode("utf-8").split("\n")
     return [line for line in lines[1 : _MERGES + 1] if line.strip()]
 

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from keras_diffusion.core import limits
-from keras_diffusion.core.brief import brief, clip
+from keras_diffusion.core.checks import clip, shown
 from keras_diffusion.core.documents import parse_json, parse_toml, parse_yaml
 from keras_diffusion.core.files import read_bytes, read_json
 
@@ -41,14 +41,13 @@ def test_a_wrong_environment_variable_says_so(monkeypatch):
             limits.current()
 
 
-def test_brief_is_short_for_everything():
+def test_shown_is_short_for_everything():
     double, own = [1], []
     for _ in range(200):
         double = [double, double]
     own.append(own)
     for value in (double, own, 10**5000, -(10**5000), "x" * 10**6, {str(i): [i] * 50 for i in range(1000)}, b"x" * 10**6):
-        assert len(brief(value)) <= 200
-    assert brief({"a": 1}) == "{'a': 1}"
+        assert len(shown(value)) <= 700
     assert clip("x" * 30) == "x" * 30
     assert len(clip("x" * 10**6)) <= 1000
 

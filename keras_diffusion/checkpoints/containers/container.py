@@ -4,13 +4,15 @@ What it promises, whoever wrote the file: sizes are checked against the file bef
 the format has them, no code of the file is run, and what is damaged raises `CheckpointError` with the file and, where known, the byte.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at, only_checkpoint_errors
+from keras_diffusion.core import limits
+from keras_diffusion.core.checks import clip
+from keras_diffusion.core.documents import parse_json
 
 CONTAINERS: list[type["Container"]] = []
 
@@ -123,6 +125,14 @@ class Container:
     def _read(self, name):
         raise NotImplementedError
 
+    def _check_counts(self):
+        """Raises CheckpointError where tensors or sets of weights are more, or names longer, than the limits allow."""
+        error = error_at(self.path)
+        limits.check(len(self.tensors), "tensors", "The number of tensors", error)
+        limits.check(len(self.roots), "files", "The number of sets of weights", error)
+        for name in self.tensors:
+            check_name(name, self.path)
+
     def _check_root(self, root):
         if root not in self.roots:
             raise CheckpointError(f"There is no sub-model {root!r}. Known: {', '.join(map(repr, self.roots))}.", self.path)
@@ -149,15 +159,16 @@ def read_json(text, what, path):
         dict.
 
     Raises:
-        CheckpointError: it is no JSON, no object, or an object has a key twice.
+        CheckpointError: it is no JSON, no object, an object has a key twice, or it is beyond the limits of core/limits.py.
     """
-    try:
-        value = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"The {what} is no JSON: {error}.", path) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"The {what} should be a JSON object, and is of type {type(value).__name__}.", path)
-    return value
+    return parse_json(text, what, error_at(path))
+
+
+def check_name(name, path):
+    """`name`; CheckpointError where it is longer than names of tensors are: what is put together of parts can grow with their square."""
+    if len(name) > limits.current().name_length:
+        limits.check(len(name), "name_length", f"The length of the name {clip(name, 60)!r}", error_at(path))
+    return name
 
 
 def open_container(path):
@@ -179,9 +190,12 @@ def open_container(path):
     ...     print(container.format, len(container.tensors))
     """
     path = Path(path)
-    for cls in CONTAINERS:
-        if cls.matches(path):
-            return cls(path)
+    with only_checkpoint_errors(path):
+        for cls in CONTAINERS:
+            if cls.matches(path):
+                container = cls(path)
+                container._check_counts()
+                return container
     if not path.exists():
         raise FileNotFoundError(f"There is no checkpoint at {str(path)!r}: neither a file or folder, nor a file {path.name + '.index'!r}.")
     if path.is_dir():
@@ -191,9 +205,3 @@ def open_container(path):
             found = f"{path.stat().st_size} bytes that begin with {file.read(8).hex(' ') or 'nothing'}"
     known = ", ".join(dict.fromkeys(cls.kind for cls in CONTAINERS))
     raise CheckpointError(f"Not a checkpoint of a known kind. Known: {known}. Found: {found}.", path)
-
-
-def _unique(pairs):
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)

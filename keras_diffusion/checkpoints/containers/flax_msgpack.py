@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_diffusion.checkpoints.containers.byte_cursor import ByteCursor
-from keras_diffusion.checkpoints.containers.container import TensorInfo, register
+from keras_diffusion.checkpoints.containers.container import TensorInfo, check_name, register
 from keras_diffusion.checkpoints.containers.msgpack import Blob, Extension, read_msgpack
 from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors
 from keras_diffusion.checkpoints.containers.number_formats import check_byte_count, read_numbers
@@ -89,7 +89,7 @@ class FlaxMsgpack(NamedTensors):
             )
 
     def _walk(self, prefix, value):
-        name = prefix[:-1]
+        name = check_name(prefix[:-1], self.path)
         if isinstance(value, dict) and _CHUNKED in value:
             self._add_chunks(name, value)
         elif isinstance(value, dict | list):

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_diffusion.checkpoints.containers.container import TensorInfo
+from keras_diffusion.checkpoints.containers.container import TensorInfo, check_name
 from keras_diffusion.checkpoints.containers.hdf5_datatype import count, read_dataspace, read_datatype
 from keras_diffusion.checkpoints.containers.hdf5_structures import SIGNATURE, HDF5Structures
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _DEPTH = 64
 _DATASPACE, _DATATYPE, _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOL_TABLE = 0x1, 0x3, 0x8, 0xB, 0xC, 0x11
@@ -91,6 +92,10 @@ class HDF5File:
         """Visits the object whose header is at `address`, and what is below it."""
         if depth > _DEPTH:
             raise CheckpointError("Groups are nested too deeply: the file is damaged.", self.path, address)
+        check_name(name, self.path)
+        error = error_at(self.path)
+        limits.check(len(self.groups), "tensors", "The number of groups", error)
+        limits.check(len(self._datasets), "tensors", "The number of arrays", error)
         messages = self._structures.header(address)
         attributes = dict(self._attribute(*message[1:]) for message in messages if message[0] == _ATTRIBUTE)
         kinds = {kind: (data, offset) for kind, data, offset in messages}

@@ -14,7 +14,8 @@ Reference: HDF5 File Format Specification, version 3.0, sections II to IV.
 import bisect
 import struct
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CONTINUATION = 0x10
@@ -38,6 +39,7 @@ class HDF5Structures:
         self._source, self.path = source, source.path
         self._claimed: list[tuple[int, int]] = []
         self._heaps: dict[int, dict[int, bytes]] = {}
+        self._taken = 0
         self.root = self._superblock()
 
     def header(self, address):
@@ -57,6 +59,8 @@ class HDF5Structures:
                     offset, length = self.unpack("<2Q", data, start + position + 8)
                     blocks.append((offset, self.claim(offset, length), 0))
                 messages.append((kind, data, start + position + 8))
+                if len(messages) > total:
+                    raise CheckpointError(f"A header should have {total} messages and has more.", self.path, address)
                 position += 8 + len(data)
         if len(messages) != total:
             raise CheckpointError(f"A header should have {total} messages and has {len(messages)}.", self.path, address)
@@ -67,7 +71,7 @@ class HDF5Structures:
         head = self.claim(heap, 32, b"HEAP")
         size, _, segment = struct.unpack_from("<3Q", head, 8)
         names = self.claim(segment, size)
-        members = []
+        members, longest = [], limits.current().name_length
         for node in self._leaves(tree, None):
             raw = self.claim(node, 8 + 2 * self._leaf * 40, b"SNOD")
             used = int.from_bytes(raw[6:8], "little")
@@ -75,10 +79,11 @@ class HDF5Structures:
                 raise CheckpointError("A node of a group has more entries than fit.", self.path, node)
             for index in range(used):
                 place, target, cached = struct.unpack_from("<2QI", raw, 8 + 40 * index)
-                end = names.find(b"\0", place)
+                end = names.find(b"\0", place, place + longest + 1)
                 if cached > 1 or end <= place:
                     raise CheckpointError("An entry of a group is a link, or has no name.", self.path, node + 8 + 40 * index)
                 members.append((self.decode(names[place:end], segment + place), target))
+                limits.check(len(members), "tensors", "The number of members of a group", error_at(self.path))
         if [name.encode() for name, _ in members] != sorted({name.encode() for name, _ in members}):
             raise CheckpointError("The names in a group are not in order.", self.path, tree)
         return members
@@ -92,6 +97,9 @@ class HDF5Structures:
         found = self._heaps[address].get(index, b"")
         if len(found) < length:
             raise CheckpointError("A text is not where an attribute says.", self.path, offset)
+        # Thousands of references may lead to one long text.
+        self._taken += length
+        limits.check(self._taken, "text_bytes", "The length of all texts", error_at(self.path, offset))
         return found[:length]
 
     def claim(self, address, size, signature=b"", read=True):

@@ -18,12 +18,13 @@ from keras_diffusion.checkpoints.containers.container import Container, read_jso
 from keras_diffusion.checkpoints.containers.keras_weights import KerasWeights
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.containers.torch_file import is_torch_zip
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _SIGNATURE = b"PK\x03\x04"
 _WEIGHTS = "model.weights.h5"
 _DEFLATE_RATIO = 1032  # zlib never makes less than 1/1032 of its input
-_LONGEST_TEXT = 1 << 28  # bytes; configs of large models have a few million
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without a limit: 1 kB of bzip2 can be gigabytes
 _PIECE = 1 << 20
 
 
@@ -62,6 +63,15 @@ class KerasArchive(KerasWeights):
         self._extract(member, target)
         return read_json(target.getvalue(), f"member {member!r}", self.path)
 
+    def _check_members(self, archive):
+        """Nothing but the weights is large, and all of it is packed in a way that can be unpacked piece by piece."""
+        error = error_at(self.path)
+        for info in archive.infolist():
+            if info.compress_type not in _METHODS:
+                raise error(f"The member {info.filename!r} is packed in a way that Keras does not use.", offset=info.header_offset)
+        size = sum(info.file_size for info in archive.infolist() if info.filename != _WEIGHTS)
+        limits.check(size, "text_bytes", f"The size of the members beside {_WEIGHTS!r}, unpacked,", error)
+
     def _weights(self):
         """The range of the file that is the member with the weights."""
         info = self._extract(_WEIGHTS, None)
@@ -86,8 +96,7 @@ class KerasArchive(KerasWeights):
                 info = archive.getinfo(member)
                 offset = info.header_offset
                 limit = max(info.compress_size, 1) * _DEFLATE_RATIO
-                if target is not None:
-                    limit = min(limit, _LONGEST_TEXT)
+                self._check_members(archive)
                 if info.file_size > limit or info.compress_size > self._source.size:
                     raise CheckpointError(f"The member {member!r} claims a size that cannot be.", self.path, offset)
                 with archive.open(info) as file:

@@ -18,7 +18,7 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 
 # Keras 2.13 kept a functional model's layers under the second name.
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
-_COUNT = re.compile(r"(.+?)(?:_(\d+))?$")
+_COUNT = re.compile(r"(.+?)(?:_(\d{1,9}))?$", re.DOTALL)
 
 
 @register
@@ -56,11 +56,11 @@ class KerasWeights(Container):
                 group: self._file.text("name", f"{parent}{group}/vars") for group in found if f"{parent}{group}/vars" in self._file.groups
             }
             return [SavedLayer(names.get(group) or group, None, weights) for group, weights in found.items()]
-        groups = list(_groups(config["layers"], self.path))
-        strangers = sorted(set(found).difference(_key_of(found, key) for key, _, _ in groups))
+        groups, keys = list(_groups(config["layers"], self.path)), _keys_of(found)
+        strangers = sorted(set(found).difference(keys.get(key) for key, _, _ in groups))
         if strangers:
             raise CheckpointError(f"The model's config has no layer for the weights {parent + strangers[0]!r}.", self.path)
-        named = ((_key_of(found, key), name, class_name) for key, name, class_name in groups)
+        named = ((keys.get(key), name, class_name) for key, name, class_name in groups)
         return [SavedLayer(name, class_name, found[group]) for group, name, class_name in named if group is not None]
 
     def close(self):
@@ -105,11 +105,10 @@ def _groups(layers, path):
         counts[kind] = counts.get(kind, 0) + 1
 
 
-def _key_of(found, key):
-    """The group that belongs to a key of `_groups`, or None for a layer without weights."""
-    kind, count = key
+def _keys_of(found):
+    """From the keys of `_groups` to the group that belongs to each; layers without weights have none."""
+    keys: dict[tuple[str, int], str] = {}
     for group in found:
         base, number = _COUNT.match(group).groups()
-        if (base.replace("_", ""), int(number or 0)) == (kind, count):
-            return group
-    return None
+        keys.setdefault((base.replace("_", ""), int(number or 0)), group)
+    return keys

@@ -54,6 +54,8 @@ class LegacyH5(Container):
         if names is None:
             raise CheckpointError("The attribute `layer_names` is missing: the file is damaged.", self.path)
         self.metadata = {key: value for key in ("keras_version", "backend") if (value := file.text(key) or file.text(key, self._group))}
+        if len(set(names)) != len(names):
+            raise CheckpointError("Layers and arrays do not correspond; for example 'a name twice'.", self.path)
         version = self.metadata.get("keras_version", "2").split(".")[0]  # Keras 3 still writes this layout, too
         self.format = f"Keras {version} H5 {'model' if self._group else 'weights'}"
         text = file.text("model_config")

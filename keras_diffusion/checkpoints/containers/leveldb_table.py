@@ -13,7 +13,8 @@ Reference: LevelDB, doc/table_format.md.
 
 from keras_diffusion.checkpoints.containers.crc32c import crc32c, masked
 from keras_diffusion.checkpoints.containers.protobuf import varint
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _FOOTER = 48
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -65,6 +66,7 @@ def read_table(source):
             if last is not None and key <= last:
                 raise CheckpointError("The keys of the index are not in order: it is damaged.", path, where)
             entries.append((key, value, where))
+            limits.check(len(entries), "tensors", "The number of entries of the index", error_at(path))
             last = key
     return entries
 
@@ -94,6 +96,7 @@ def _entries(source, offset, size):
         length, position = varint(block, position, source.path, offset)
         if shared > len(key) or position + unshared + length > end:
             raise CheckpointError("An entry of the index is longer than its block.", source.path, offset + start)
+        limits.check(shared + unshared, "name_length", "The length of a key of the index", error_at(source.path))
         key = key[:shared] + block[position : position + unshared]
         position += unshared
         yield key, block[position : position + length], offset + position

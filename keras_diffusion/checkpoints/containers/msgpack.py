@@ -13,6 +13,9 @@ Reference: https://github.com/msgpack/msgpack/blob/master/spec.md
 import struct
 from typing import NamedTuple
 
+from keras_diffusion.core import limits
+from keras_diffusion.core.checks import shown
+
 _DEPTH = 64
 
 
@@ -41,15 +44,32 @@ def read_msgpack(cursor):
         dict (keys are texts), list, str, int, float, bool, None, `Blob` or `Extension`.
 
     Raises:
-        CheckpointError: damaged.
+        CheckpointError: damaged, or more values than the limit `text_values`.
     """
-    value = _value(cursor, 0)
+    value = _value(_Counted(cursor), 0)
     if cursor.left:
         raise cursor.error(f"There are {cursor.left} bytes after the end of the data.")
     return value
 
 
+class _Counted:
+    """A cursor that counts values: an empty list takes one byte in the file, and eighty in memory."""
+
+    def __init__(self, cursor):
+        self._cursor, self._count, self._limit = cursor, 0, limits.current().text_values
+        self.take, self.skip, self.text, self.integer, self.error = cursor.take, cursor.skip, cursor.text, cursor.integer, cursor.error
+
+    position = property(lambda self: self._cursor.position)
+    left = property(lambda self: self._cursor.left)
+
+    def count(self):
+        self._count += 1
+        if self._count > self._limit:
+            raise self.error(limits.beyond("The number of values", self._count, "text_values"))
+
+
 def _value(cursor, depth):
+    cursor.count()
     start, first = cursor.position, cursor.integer(1)
     if depth > _DEPTH:
         raise cursor.error("The data are nested too deeply to be those of a checkpoint.", start)
@@ -93,7 +113,7 @@ def _map(cursor, count, depth):
     for _ in range(count):
         start, key = cursor.position, _value(cursor, depth + 1)
         if not isinstance(key, str) or key in pairs:
-            raise cursor.error(f"A map's keys are texts, each once. Received: {key!r:.60}.", start)
+            raise cursor.error(f"A map's keys are texts, each once. Received: {shown(key)}.", start)
         pairs[key] = _value(cursor, depth + 1)
     return pairs
 

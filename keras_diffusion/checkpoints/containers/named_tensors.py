@@ -4,9 +4,10 @@ down_blocks.0.resnets.0.conv1.weight      PyTorch: layer down_blocks.0.resnets.0
 state/params/ConvLayer_0/conv/kernel      Flax:    layer state/params/ConvLayer_0/conv, weight "kernel"
 """
 
-from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, read_json
+from keras_diffusion.checkpoints.containers.container import Container, SavedLayer, check_name, read_json
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _CONFIG_KEYS = {"_class_name", "architectures", "model_type"}
 
@@ -33,9 +34,11 @@ class NamedTensors(Container):
 
     def _add(self, name, info):
         """Puts a tensor on the list; two of one name are an error."""
+        check_name(name, self.path)
         if name in self.tensors:
             raise CheckpointError(f"The file has two tensors of the name {name!r}.", self.path)
         self.tensors[name] = info
+        limits.check(len(self.tensors), "tensors", "The number of tensors", error_at(self.path))
 
     def _look_beside(self):
         """Takes the `config.json` beside a file of weights, and the config of the scheduler in the folder next to it."""
@@ -65,6 +68,7 @@ def read_json_file(path):
     """
     source = SourceFile(path)
     try:
+        limits.check(source.size, "text_bytes", "The length of the file", error_at(path))
         return read_json(source.read(0, source.size), "file", path)
     finally:
         source.close()

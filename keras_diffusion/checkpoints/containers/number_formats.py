@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.checks import clip, shown
 
 _NUMPY = (
     *("float64", "float32", "float16", "complex64", "complex128", "bool"),
@@ -35,8 +36,9 @@ def byte_count(info):
 
 def check_shape(name, info, path, offset=None):
     """Raises `CheckpointError` for a shape that no array has, such as (2⁷⁰, 0)."""
-    if prod(max(size, 1) for size in info.shape) >= _MOST or len(info.shape) > _DIMENSIONS:
-        raise CheckpointError(f"The tensor {name!r} cannot have the shape {info.shape}.", path, offset)
+    # The length first: the product of thousands of large integers takes minutes.
+    if len(info.shape) > _DIMENSIONS or any(size >= _MOST for size in info.shape) or prod(max(size, 1) for size in info.shape) >= _MOST:
+        raise CheckpointError(f"The tensor {clip(name, 100)!r} cannot have the shape {shown(info.shape)}.", path, offset)
 
 
 def check_byte_count(name, info, size, path, offset):

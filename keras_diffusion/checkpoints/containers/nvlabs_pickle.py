@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 
 from keras_diffusion.checkpoints.containers.byte_cursor import ByteCursor
-from keras_diffusion.checkpoints.containers.container import register
+from keras_diffusion.checkpoints.containers.container import check_name, register
 from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors
 from keras_diffusion.checkpoints.containers.pickle_machine import Instance, Maker, run_pickle
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
@@ -29,6 +29,7 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 
 _ARRAY = "ndarray"
 _MODULES = "torch.nn.modules."
+_RANK, _MOST = 32, 1 << 48
 _CODE = re.compile(r"[fiub][1-8]$")
 
 
@@ -102,6 +103,8 @@ class NVlabsPickle(NamedTensors):
         """NumPy's state of an array as a tensor."""
         try:
             _, shape, dtype, fortran, blob = state
+            if len(shape) > _RANK or any(type(size) is not int or not 0 <= size < _MOST for size in shape):
+                raise ValueError("shape")
             name = np.dtype(dtype.arguments[0] if _CODE.match(dtype.arguments[0]) else "O").name
             storage = Storage(StorageType(name), prod(shape))
             storage.place(self._source, blob.offset, ">" if dtype.state and dtype.state[1] == ">" else "<", blob.size)
@@ -133,6 +136,7 @@ class NVlabsPickle(NamedTensors):
     def _module(self, root, name, module, depth):
         """Lists the tensors of a network as its `state_dict` has them, and those that are plain attributes of it."""
         self._visits.step(depth)
+        check_name(name, self.path)
         self._classes[root, name] = module.name
         prefix = f"{name}." if name else ""
         state = module.state if isinstance(module.state, dict) else {}
@@ -153,6 +157,7 @@ class NVlabsPickle(NamedTensors):
             raise CheckpointError(f"The weight {name!r} should be a tensor.", self.path)
         tensor = value if isinstance(value, StoredTensor) else self._array(value.state)
         self._add(name, tensor.info)
+        self._visits.take(tensor)
         self._tensors[name] = tensor
 
     def _plain(self, value, depth):

@@ -14,8 +14,10 @@ Reference: TensorFlow, core/protobuf/trackable_object_graph.proto.
 import re
 from typing import NamedTuple
 
+from keras_diffusion.checkpoints.containers.container import check_name
 from keras_diffusion.checkpoints.containers.protobuf import Message
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLE = "VARIABLE_VALUE"
@@ -56,7 +58,7 @@ class ObjectGraph:
     """
 
     def __init__(self, data, path):
-        self._path = path
+        self._path, self._steps = path, 0
         self.nodes = [self._node(message) for message in Message(data, path).messages(1)]
         if not self.nodes or any(not 0 <= child < len(self.nodes) for node in self.nodes for _, child in node.children):
             raise CheckpointError("The object graph names an object that it does not have.", path)
@@ -102,9 +104,13 @@ class ObjectGraph:
         """
         names, queue = {start: ""}, [start]
         for node in queue:
+            # Every layer is walked through on its own, and layers may share all that is below them.
+            self._steps += 1 + len(self.nodes[node].children)
+            error = error_at(self._path)
+            limits.check(self._steps, "text_values", "The number of steps through the object graph", error)
             for edge, child in sorted(self.nodes[node].children, key=lambda item: bool(_LAYER.match(item[0]))):
                 if child not in names and edge not in _BOOKKEEPING:
-                    names[child] = f"{names[node]}/{edge}".lstrip("/")
+                    names[child] = check_name(f"{names[node]}/{edge}".lstrip("/"), self._path)
                     queue.append(child)
         return names
 

@@ -26,11 +26,11 @@ from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, r
 from keras_diffusion.checkpoints.containers.number_formats import check_shape
 from keras_diffusion.checkpoints.containers.orbax_folder import MANIFEST, find_item, tree_names
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 from keras_diffusion.core.optional import import_optional
 
 _ARRAY = "/.zarray"
-_RATIO = 1 << 15  # Zstandard packs at most 128 KiB into 4 bytes
 _TIMEOUT = 600.0  # seconds that one tensor may take
 
 
@@ -55,10 +55,12 @@ class OrbaxOCDBT(NamedTensors):
         for file in self._folder.rglob("*.sha256"):
             SourceFile(file.with_suffix("")).close()
         self._base = {"driver": "ocdbt", "base": self._folder.absolute().as_uri() + "/"}
-        # What compressed data may unpack to: the number is large, but an array cannot claim the whole memory.
-        self._limit = _RATIO * sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        # What all arrays may unpack to: Zstandard makes 128 KiB of 4 bytes, and pieces that are all zero are not even there.
+        stored = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        self._left = max(limits.current().packed_ratio * stored, limits.current().packed_bytes)
         self._store = self._attempt(lambda: self._tensorstore.KvStore.open(self._base), "The manifest cannot be read")
         self._keys = set(self._attempt(lambda: self._store.list(), "The list of keys cannot be read"))
+        limits.check(len(self._keys), "text_values", "The number of keys", error_at(self._folder))
         self._missing_are_zero = self._read_details()
         names = tree_names(self._folder)
         if names is None:  # a "." within a name cannot be told from a "/"
@@ -94,8 +96,16 @@ class OrbaxOCDBT(NamedTensors):
                 check_shape(name, TensorInfo(tuple(shape), code), self._folder)
                 dtype = "bfloat16" if code == "bfloat16" else _dtype_name(code)
                 info = TensorInfo(tuple(shape), dtype or code)
-                if dtype and prod(shape) * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize) > self._limit:
-                    raise CheckpointError(f"The tensor {name!r} claims the shape {shape}, which the files cannot hold.", self._folder)
+                check_shape(name, TensorInfo(tuple(chunks), code), self._folder)
+                width = 2 if dtype == "bfloat16" else np.dtype(dtype or "uint8").itemsize
+                self._left -= prod(shape) * width
+                # A piece at the edge is as large as the others in the file.
+                if self._left < 0 or prod(chunks) * width > max(self._left, 0) + prod(shape) * width:
+                    raise CheckpointError(
+                        f"The tensor {name!r} claims the shape {shape} in pieces of {chunks}, which the files can hardly hold: all arrays "
+                        "together are limited to packed_ratio times their files' size (see keras_diffusion.core.limits).",
+                        self._folder,
+                    )
                 self._add(name, info)
                 return {"key": key, "chunks": chunks, "separator": others.get("dimension_separator") or "."}
         raise CheckpointError(f"The description of the tensor {name!r} is damaged.", self._folder)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from keras_diffusion.checkpoints.containers.msgpack import Blob
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core import limits
 
 _LONGEST_INTEGER = 16
 _LONGEST_NAME = 256
@@ -53,7 +54,7 @@ def run_pickle(cursor, lookup, persistent=None):
         themselves: who walks through it has to count.
 
     Raises:
-        CheckpointError: damaged, or it names what `lookup` does not know.
+        CheckpointError: damaged, it names what `lookup` does not know, or it has more instructions than `pickle_instructions`.
     """
     return _Machine(cursor, lookup, persistent).run()
 
@@ -64,6 +65,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list] = []
         self.memo: dict[int, Any] = {}
+        self.limits, self.cost, self.length = limits.current(), 0, 0
 
     def run(self):
         count = 0
@@ -71,6 +73,7 @@ class _Machine:
             start = self.cursor.position
             code = self.cursor.integer(1)
             count += 1
+            self.spend(1)
             if code == _STOP:
                 if len(self.stack) != 1 or self.marks:
                     raise self.cursor.error("The pickle ends with values left over: it is damaged.", start)
@@ -85,7 +88,20 @@ class _Machine:
                     raise
                 raise self.cursor.error(f"The pickle is damaged: {type(error).__name__} at the instruction {code:#04x}.", start) from error
 
+    def spend(self, cost):
+        """Counts instructions, and what they copy: a call may copy a list of any length again and again."""
+        self.cost += cost
+        if self.cost > self.limits.pickle_instructions:
+            raise self.cursor.error(limits.beyond("The number of instructions of the pickle", self.cost, "pickle_instructions"))
+
     # Numbers, texts and bytes
+
+    def text(self, width, encoding="utf-8"):
+        size = self.number(width)
+        self.length += size
+        if self.length > self.limits.text_bytes:
+            raise self.cursor.error(limits.beyond("The length of the texts in the pickle", self.length, "text_bytes"))
+        self.push(self.cursor.text(size) if encoding == "utf-8" else self.cursor.take(size).decode(encoding))
 
     def push(self, value):
         self.stack.append(value)
@@ -170,6 +186,7 @@ class _Machine:
         function, arguments, *keywords = self.take(3 if with_keywords else 2)
         if not isinstance(function, Maker) or type(arguments) is not tuple or any(keywords):
             raise TypeError("call")
+        self.spend(len(arguments) + sum(len(item) for item in arguments if isinstance(item, list | tuple | dict)))
         self.push(function.make(*arguments))
 
     def build(self):
@@ -198,11 +215,11 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], Any]] = {
     0x8A: lambda m: m.long(1),
     0x8B: lambda m: m.long(4),
     ord("G"): lambda m: m.push(struct.unpack(">d", m.cursor.take(8))[0]),
-    ord("X"): lambda m: m.push(m.cursor.text(m.number(4))),
-    0x8C: lambda m: m.push(m.cursor.text(m.number(1))),
-    0x8D: lambda m: m.push(m.cursor.text(m.number(8))),
-    ord("T"): lambda m: m.push(m.cursor.take(m.number(4)).decode("latin1")),  # texts of Python 2
-    ord("U"): lambda m: m.push(m.cursor.take(m.number(1)).decode("latin1")),
+    ord("X"): lambda m: m.text(4),
+    0x8C: lambda m: m.text(1),
+    0x8D: lambda m: m.text(8),
+    ord("T"): lambda m: m.text(4, "latin1"),  # texts of Python 2
+    ord("U"): lambda m: m.text(1, "latin1"),
     ord("C"): lambda m: m.data(1),
     ord("B"): lambda m: m.data(4),
     0x8E: lambda m: m.data(8),

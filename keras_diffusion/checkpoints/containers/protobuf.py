@@ -10,7 +10,8 @@ A message is a row of fields. Each begins with a varint, number·8 + wire type:
 A field that is 0 or empty is not written; one that repeats is written several times.
 """
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _LIMIT = 10  # bytes of a 64-bit varint
 
@@ -51,7 +52,7 @@ class Message:
     def __init__(self, data, path=None, offset=0):
         self._path = path
         self._fields: dict[int, list] = {}
-        position = 0
+        position, count, most = 0, 0, limits.current().fields
         while position < len(data):
             start = position
             key, position = varint(data, position, path, offset)
@@ -71,6 +72,9 @@ class Message:
             else:
                 raise CheckpointError(f"A field has the wire type {wire}, which does not exist: the file is damaged.", path, offset + start)
             self._fields.setdefault(number, []).append(value)
+            count += 1
+            if count > most:
+                raise error_at(path, offset)(limits.beyond("The number of fields of a message", count, "fields"))
 
     def __contains__(self, number):
         return number in self._fields

@@ -14,6 +14,8 @@ from keras_diffusion.checkpoints.containers.container import read_json, register
 from keras_diffusion.checkpoints.containers.protobuf import Message
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.containers.tensorflow_checkpoint import TensorFlowCheckpoint
+from keras_diffusion.checkpoints.errors import error_at
+from keras_diffusion.core import limits
 
 
 @register
@@ -62,6 +64,7 @@ def _read_metadata(path):
     """From a node of the object graph to (its path, its description)."""
     source = SourceFile(path)
     try:
+        limits.check(source.size, "text_bytes", "The length of the file", error_at(path))
         nodes = Message(source.read(0, source.size), path).messages(1)
     finally:
         source.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from keras_diffusion.checkpoints.containers.container import Container, open_container, register
 from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors, read_json_file
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
 
 _ENDING = ".json"
 
@@ -70,6 +71,7 @@ class ShardedWeights(JoinedTensors):
         places = index.get("weight_map")
         if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
             raise CheckpointError('The index should have a "weight_map" from tensors to files.', self.path)
+        limits.check(len(set(places.values())), "files", "The number of files", error_at(self.path))
         files = {file: self._open_part(self._beside(file)) for file in dict.fromkeys(places.values())}
         for name, file in places.items():
             if name not in files[file].tensors:

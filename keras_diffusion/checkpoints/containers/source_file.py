@@ -14,6 +14,8 @@ from pathlib import Path
 
 from keras_diffusion.checkpoints.errors import CheckpointError
 
+_LONGEST_SUM = 4096  # of a `.sha256`: the sum and the name of the file
+
 
 class SourceFile:
     """A file open for reading.
@@ -90,7 +92,8 @@ class SourceFile:
         beside = self.path.with_name(self.path.name + ".sha256")
         if not beside.is_file():
             return
-        expected = beside.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)
+        with beside.open("rb") as file:
+            expected = file.read(_LONGEST_SUM).decode("utf-8", "replace").split(maxsplit=1)
         with self.path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
         if not expected or expected[0].lower() != actual:

@@ -22,7 +22,9 @@ from keras_diffusion.checkpoints.containers.crc32c import crc32c, masked
 from keras_diffusion.checkpoints.containers.leveldb_table import read_table
 from keras_diffusion.checkpoints.containers.protobuf import Message, varint
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
+from keras_diffusion.core.checks import shown
 
 # DataType of TensorFlow's types.proto. Quantized and 8-bit floating-point types are not weights of these networks.
 _DTYPES = {
@@ -174,7 +176,7 @@ class TensorBundle:
             where=where,
         )
         if len(shape) > _RANK or max(shape, default=0) > 1 << 62:
-            raise CheckpointError(f"A tensor has an impossible shape, {shape}.", self._index, where)
+            raise CheckpointError(f"A tensor has an impossible shape, {shown(shape)}.", self._index, where)
         if entry.sliced:
             return entry
         if entry.shard >= self._count:
@@ -188,5 +190,6 @@ class TensorBundle:
 
     def _shard(self, entry):
         if entry.shard not in self._shards:
+            limits.check(len(self._shards) + 1, "files", "The number of shards", error_at(self._index))
             self._shards[entry.shard] = SourceFile(f"{self.prefix}.data-{entry.shard:05d}-of-{self._count:05d}")
         return self._shards[entry.shard]

@@ -13,7 +13,8 @@ from keras_diffusion.checkpoints.containers.container import Container, SavedLay
 from keras_diffusion.checkpoints.containers.leveldb_table import is_table
 from keras_diffusion.checkpoints.containers.object_graph import KEY, ObjectGraph
 from keras_diffusion.checkpoints.containers.tensor_bundle import TensorBundle
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core.files import read_bytes
 
 _ATTRIBUTE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _STATE = b"model_checkpoint_path"
@@ -90,12 +91,16 @@ class TensorFlowCheckpoint(Container):
         found = sorted(index.name.removesuffix(".index") for index in path.glob("*.index"))
         state = path / "checkpoint"
         if state.is_file():
-            newest = re.search(r'^model_checkpoint_path: "(.+)"', state.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            newest = re.search(r'^model_checkpoint_path: "(.+)"', _text_of(state), re.MULTILINE)
             # The path may be absolute, of another machine; the files lie beside.
             found = [newest[1].replace("\\", "/").split("/")[-1]] if newest else found
         if len(found) != 1 or found[0] in ("", ".", ".."):
             raise CheckpointError(f"Which of the checkpoints? Pass one of the prefixes: {', '.join(found) or 'none found'}.", path)
         return path / found[0]
+
+
+def _text_of(path):
+    return read_bytes(path, error_at(path)).decode("utf-8", "replace")
 
 
 def _is_state(path):

@@ -22,12 +22,13 @@ from typing import Any
 from keras_diffusion.checkpoints.containers.byte_cursor import ByteCursor
 from keras_diffusion.checkpoints.containers.pickle_machine import run_pickle
 from keras_diffusion.checkpoints.containers.torch_values import Storage, lookup
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
+from keras_diffusion.core import limits
+from keras_diffusion.core.checks import shown
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _PICKLE = "data.pkl"
-_LARGEST_PICKLE = 1 << 28
 
 
 def read_torch_file(source, lookup=lookup):
@@ -120,8 +121,7 @@ def _members(source):
 
 def _whole(source, start, size, checksum):
     """A member, after its checksum was compared."""
-    if size > _LARGEST_PICKLE:
-        raise CheckpointError(f"A member that should be small has {size} bytes.", source.path, start)
+    limits.check(size, "text_bytes", "The length of the pickle in the archive", error_at(source.path, start))
     data = source.read(start, size)
     if zlib.crc32(data) != checksum:
         raise CheckpointError("A member of the archive has not its checksum: it is damaged.", source.path, start)
@@ -132,7 +132,7 @@ def _read_legacy(source, lookup):
     cursor, storages = ByteCursor(source, len(LEGACY)), _Storages()
     version, system = (run_pickle(cursor, _nothing)[0] for _ in range(2))
     if version != 1001 or not isinstance(system, dict):
-        raise CheckpointError(f"The version of the file should be 1001. Received: {version!r:.40}.", source.path, len(LEGACY))
+        raise CheckpointError(f"The version of the file should be 1001. Received: {shown(version)}.", source.path, len(LEGACY))
     result = run_pickle(cursor, lookup, storages.of)
     keys: Any = run_pickle(cursor, _nothing)[0]
     if type(keys) is not list or any(type(key) not in (str, int) for key in keys) or sorted(map(str, keys)) != sorted(storages):

@@ -8,7 +8,7 @@ Names are the path of keys to a tensor, joined by "/"; the names that PyTorch gi
 Numbers and texts of the two outer levels become metadata.
 """
 
-from keras_diffusion.checkpoints.containers.container import register
+from keras_diffusion.checkpoints.containers.container import check_name, register
 from keras_diffusion.checkpoints.containers.named_tensors import NamedTensors
 from keras_diffusion.checkpoints.containers.pickle_machine import Instance
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
@@ -19,6 +19,7 @@ from keras_diffusion.checkpoints.errors import CheckpointError
 _DEPTH = 32
 _LONGEST = 1000
 _SPARE = 100
+_SHARED, _SMALL = 8, 1 << 20  # times that a number may be listed; bytes below which that does not matter
 
 
 class Visits:
@@ -31,12 +32,22 @@ class Visits:
 
     def __init__(self, instructions, path):
         self._left, self._path = 2 * instructions + _SPARE, path
+        self._bytes, self._seen = 0, 0
 
     def step(self, depth):
         """Counts one value, `depth` levels down."""
         self._left -= 1
         if self._left < 0 or depth > _DEPTH:
             raise CheckpointError("The pickle's values hold themselves, or are nested too deeply to be weights.", self._path)
+
+    def take(self, tensor):
+        """Counts a tensor that is listed. Tensors may share their numbers, as averages do that were never updated, but not all of them."""
+        storage = tensor.storage
+        self._seen += 0 if storage.listed else storage.size
+        self._bytes += tensor.size
+        storage.listed = True
+        if self._bytes > _SHARED * self._seen + _SMALL:
+            raise CheckpointError("The tensors claim far more numbers than the file has: they lie one over the other.", self._path)
 
 
 @register
@@ -83,8 +94,10 @@ class TorchPickle(NamedTensors):
     def _walk(self, name, value, depth, visits):
         visits.step(depth)
         value = value.state if isinstance(value, Instance) else value
+        check_name(name, self.path)
         if isinstance(value, StoredTensor):
             self._add(name, value.info)
+            visits.take(value)
             self._tensors[name] = value
         elif isinstance(value, dict | list) or type(value) is tuple:
             for key, child in value.items() if isinstance(value, dict) else enumerate(value):

@@ -16,6 +16,8 @@ from keras_diffusion.checkpoints.containers.pickle_machine import Instance, Make
 from keras_diffusion.checkpoints.errors import CheckpointError
 
 _PIECE = 1 << 20
+_RANK, _MOST = 32, 1 << 48  # more axes and larger sizes than any tensor has
+_WORDS = 100
 _CALLBACKS = "pytorch_lightning.callbacks."  # of which the names alone stand in a file, as keys
 _STORAGES = {
     **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"},
@@ -46,10 +48,10 @@ class Storage:
     """
 
     def __init__(self, kind, count):
-        if not isinstance(kind, StorageType) or type(count) is not int or count < 0:
+        if not isinstance(kind, StorageType) or type(count) is not int or not 0 <= count < _MOST:
             raise TypeError("storage")
         self.dtype, self.count = kind.dtype, count
-        self.source = None
+        self.source, self.size, self.listed = None, 0, False
 
     def place(self, source, offset, order="<", size=None, checksum=None):
         """Notes where the numbers lie, of which order their bytes are, and their CRC-32 if there is one.
@@ -87,8 +89,9 @@ class StoredTensor:
     """
 
     def __init__(self, storage, offset, shape, strides, dtype=None):
-        numbers = (offset, *shape, *strides)
-        if not isinstance(storage, Storage) or len(shape) != len(strides) or any(type(n) is not int or n < 0 for n in numbers):
+        if not isinstance(storage, Storage) or len(shape) != len(strides) or len(shape) > _RANK:
+            raise TypeError("tensor")
+        if any(type(n) is not int or not 0 <= n < _MOST for n in (offset, *shape, *strides)):
             raise TypeError("tensor")
         self.storage, self.offset = storage, offset
         self.strides = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides))
@@ -99,6 +102,11 @@ class StoredTensor:
         if (self.offset + self._span) * self._width > storage.count or prod(shape) > max(self._span, 1):
             raise ValueError("tensor")
         check_shape("", self.info, storage.source and storage.source.path)
+
+    @property
+    def size(self):
+        """Number of bytes of the tensor."""
+        return byte_count(self.info) or 0
 
     def read(self, name):
         """The tensor as an array."""
@@ -136,6 +144,13 @@ def _dict(pairs=()):
     return {key: value for key, value in pairs}
 
 
+def _device(*words):
+    """The name of a device, "cuda:0". Texts that are put together of texts can double at every step."""
+    if any(type(word) not in (str, int) for word in words) or sum(len(word) for word in words if type(word) is str) > _WORDS:
+        raise TypeError("device")
+    return ":".join(map(str, words))
+
+
 _NAMES = {
     ("collections", "OrderedDict"): Maker("OrderedDict", _dict),
     ("builtins", "set"): Maker("set", lambda items=(): [*items]),
@@ -147,6 +162,6 @@ _NAMES = {
     ("torch._utils", "_rebuild_parameter"): Maker("parameter", lambda data, requires_grad, hooks: data),
     ("torch._utils", "_rebuild_parameter_with_state"): Maker("parameter", lambda data, requires_grad, hooks, state: data),
     ("torch", "Size"): Maker("Size", lambda items: tuple(items)),
-    ("torch", "device"): Maker("device", lambda *words: ":".join(map(str, words))),
+    ("torch", "device"): Maker("device", _device),
     ("torch.storage", "UntypedStorage"): StorageType(None),
 }

@@ -1,0 +1,62 @@
+"""Tries attacks in this process, and prints what became of each as a line of JSON: python attack_run.py FOLDER KIND
+
+What a try took is measured by the process's own peak, which Linux can reset.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import attacks
+
+import keras_diffusion as kd
+from keras_diffusion.checkpoints import CheckpointError
+
+
+def memory(word):
+    """Megabytes that this process has ("VmRSS"), or had at most ("VmHWM")."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(word))
+
+
+def attempt(name, function):
+    """Runs `function`, which is to raise an error of this library, and prints what became of it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start, outcome = memory("VmRSS"), time.perf_counter(), "no error"
+    try:
+        function()
+    except (CheckpointError, ValueError) as error:
+        text = str(error)
+        outcome = "refused" if len(text) < 3000 else f"a message of {len(text)} characters"
+    except BaseException as error:
+        text = str(error)
+        outcome = type(error).__name__
+    else:
+        text = ""
+    taken = memory("VmHWM") - before
+    print(json.dumps([name, outcome, round(time.perf_counter() - start, 2), taken, text[:300]]), flush=True)
+
+
+def main(folder, kind):
+    folder = Path(folder)
+    if kind == "checkpoints":
+        for name, path in [*attacks.checkpoint_attacks(folder), *attacks.diffusers_attacks(folder)]:
+            attempt(f"load {name}", lambda path=path: kd.checkpoints.load(path, verbose=0).diffusion_model())
+            attempt(f"inspect {name}", lambda path=path: str(kd.checkpoints.inspect(path)) and kd.checkpoints.load(path, verbose=0))
+    elif kind == "presets":
+        network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, num_classes=2)
+        kd.DiffusionModel(network).save_to_preset(folder / "good")
+        for name, path in attacks.preset_attacks(folder, folder / "good"):
+            if path.is_dir():
+                attempt(f"from_preset {name}", lambda path=path: kd.DiffusionModel.from_preset(path))
+            attempt(f"load {name}", lambda path=path: kd.checkpoints.load(path, verbose=0))
+    elif kind == "data":
+        for name, path in attacks.data_attacks(folder):
+            attempt(f"data {name}", lambda path=path: next(iter(kd.data.load(path, batch_size=1, image_size=8))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
