@@ -10,7 +10,7 @@ import keras
 
 import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
 from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at
 from keras_diffusion.core import limits
 from keras_diffusion.core.documents import parse_json
 from keras_diffusion.core.file_configs import named_objects
@@ -72,10 +72,10 @@ def load_own(path, custom_objects=None):
 
 
 def _registered_name(path):
+    if is_preset(path):  # nobody else writes these files: what is wrong with them is to be said
+        return read_json(path / "config.json", error_at(path / "config.json")).get("registered_name")
     try:
-        if is_preset(path):
-            config = read_json(path / "config.json")
-        elif path.is_file() and zipfile.is_zipfile(path):
+        if path.is_file() and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if archive.getinfo("config.json").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     return None

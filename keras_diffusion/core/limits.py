@@ -39,7 +39,7 @@ class Limits:
         files: files that a checkpoint is cut into, and sets of weights in one.
         spare_weights: values that a network may have beyond twice those that its file holds; without a file, see `weights`.
         weights: values of a network that is built from a configuration alone.
-        layers: weights (kernels, biases) of a network beyond four times the tensors that its file holds.
+        layers: weights (kernels, biases) of a network beyond twice the tensors that its file holds.
         config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
         config_list: integers in one list of a network's configuration, such as the widths of its levels.
         timesteps: timesteps of a noise schedule's table.
@@ -64,7 +64,7 @@ class Limits:
     files: int = 1_000
     spare_weights: int = 10_000_000
     weights: int = 2_000_000_000
-    layers: int = 500
+    layers: int = 200
     config_number: int = 1 << 20
     config_list: int = 1_000
     timesteps: int = 100_000

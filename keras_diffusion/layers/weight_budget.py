@@ -40,8 +40,8 @@ def weight_budget(tensors=None, error=ValueError):
 
     Args:
         tensors: shapes of the tensors that the file of its weights holds; None (default): there is no such file, and the limit
-            `weights` holds. With a file a network may have twice its values and `spare_weights` more, and four times its tensors and
-            `layers` more weights.
+            `weights` holds. With a file a network may have twice its values and `spare_weights` more, and twice its tensors and
+            `layers` more.
         error: function from a message to the exception that is raised. Default: `ValueError`.
 
     Raises:
@@ -57,7 +57,7 @@ def weight_budget(tensors=None, error=ValueError):
         budget = _Budget(allowed.weights, allowed.text_values)
     else:
         shapes = list(tensors)
-        budget = _Budget(2 * sum(map(prod, shapes)) + allowed.spare_weights, 4 * len(shapes) + allowed.layers)
+        budget = _Budget(2 * sum(map(prod, shapes)) + allowed.spare_weights, 2 * len(shapes) + allowed.layers)
     token = _budget.set(budget)
     with _lock:
         _blocks.append(budget)
