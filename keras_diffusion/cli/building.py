@@ -14,11 +14,14 @@ import keras
 
 from keras_diffusion import networks
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, with_defaults
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import did_you_mean
 from keras_diffusion.core.file_configs import check_values
 from keras_diffusion.core.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
+from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import DiffusionModel
+from keras_diffusion.models.presets import tensor_shapes
 
 _NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}  # objects; `source` is handled apart
 
@@ -103,18 +106,26 @@ def load_data(config):
         return train, load(overrides.pop("source", source), **{**plain, **overrides})
 
 
-def build_model(config, compile=True):
-    """The `DiffusionModel` of a resolved configuration."""
+def build_model(config, compile=True, weights=None):
+    """The `DiffusionModel` of a resolved configuration.
+
+    Args:
+        config: of `resolve`.
+        compile: whether to compile it. Default True.
+        weights: path of the file with its weights, which it must not be larger than by much; None (default) for new weights.
+    """
     check_values(config, "the configuration", error=ConfigError)
     if re.fullmatch(r"(mixed_)?float16", str(config["dtype"])):
         raise ConfigError(
             f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
         )
     random.seed(config["seed"])  # where Keras gets the seeds of first weights and of dropout from, on every backend
-    with _section("network"):
-        network = networks.get({"dtype": config["dtype"], **config["network"]})
-    with _section("model"):
-        model = DiffusionModel(network, **{"seed": config["seed"], **config["model"]})
+    limits.check_config([config["network"], config["model"]], ConfigError)
+    with weight_budget(None if weights is None else tensor_shapes(weights), ConfigError):
+        with _section("network"):
+            network = networks.get({"dtype": config["dtype"], **config["network"]})
+        with _section("model"):
+            model = DiffusionModel(network, **{"seed": config["seed"], **config["model"]})
     if compile:
         with _section("train"):
             model.compile(

@@ -86,6 +86,14 @@ class RunFolder:
             return 0
 
     @property
+    def weights(self):
+        """Path of the weights of the saved state, or None without one."""
+        try:
+            return self.state / read_state(self.state, ConfigError)["weights"]
+        except FileNotFoundError:
+            return None
+
+    @property
     def finished(self):
         """Whether training came to its end."""
         return (self.model / "config.json").is_file()

@@ -93,7 +93,7 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     if pictures:
         import_optional("PIL.Image", extra="viz", purpose="the pictures of samples while training (train.samples.every=0 draws none)")
     share_data(console, batches, validation)
-    model = building.build_model(config)
+    model = building.build_model(config, weights=run.weights if resume else None)
     check_layout(model)
     callbacks = _callbacks(run, config, batches, pictures)
     if verbose:

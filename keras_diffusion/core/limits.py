@@ -43,7 +43,7 @@ class Limits:
         config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
         config_list: integers in one list of a network's configuration, such as the widths of its levels.
         timesteps: timesteps of a noise schedule's table.
-        table_values: numbers of a table that is computed, such as one of positions.
+        table_values: numbers of a table that is computed, such as one of positions; pixels of a picture that is resized.
         patches: patches of a grid that are put in an order.
         image_pixels: pixels of one picture, and positions of what a network takes.
         packed_ratio: bytes that one byte of a file may become when arrays and pictures are unpacked;

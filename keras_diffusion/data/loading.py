@@ -7,8 +7,10 @@ load("oxford_flowers102", image_size=64)                 a prepared TensorFlow D
 """
 
 import inspect
+import math
 from pathlib import Path
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.arrays import map_array, read_arrays
 from keras_diffusion.core.checks import arguments_of, check_known, check_text, is_whole, shown
 from keras_diffusion.core.optional import import_optional
@@ -160,6 +162,7 @@ def _size(image_size):
         return None
     if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(is_whole(s) and s > 0 for s in size):
         raise ValueError(f"image_size must be a positive int or (height, width). Received: image_size={shown(image_size)}")
+    limits.check(math.prod(int(s) for s in size), "table_values", "The number of pixels of image_size")
     return tuple(int(s) for s in size)
 
 

@@ -4,7 +4,8 @@ A configuration of a hundred bytes describes a network of any size. Whoever buil
 what asks for far more of them is not what the file was made with, and is refused at the first weight that is too many, before there is
 memory for it.
 
-Keras has no place to ask for this, so `Layer.add_weight`, through which all weights of layers come, is replaced while such a block runs.
+Keras has no place to ask for this, so `Layer.__init__` and `Layer.add_weight`, through which all layers and all their weights come, are
+replaced while such a block runs.
 """
 
 import contextlib
@@ -19,18 +20,20 @@ from keras_diffusion.core import limits
 _budget: contextvars.ContextVar["_Budget | None"] = contextvars.ContextVar("weight_budget", default=None)
 _lock = threading.Lock()
 _blocks: list[object] = []  # those that run now, and below them Keras's own method
-_add_weight = keras.layers.Layer.add_weight
+_init, _add_weight = keras.layers.Layer.__init__, keras.layers.Layer.add_weight
+_LAYERS_PER_WEIGHT = 4  # those without weights, and those that are made of others
 
 
 class _Budget:
     def __init__(self, values, weights):
-        self.values, self.weights, self.problem = values, weights, None
+        self.values, self.weights, self.layers = values, weights, _LAYERS_PER_WEIGHT * weights
+        self.problem = None
 
-    def take(self, size):
-        """Counts a weight of `size` values."""
-        self.values, self.weights = self.values - size, self.weights - 1
-        if self.values < 0 or self.weights < 0:
-            self.problem = "values" if self.values < 0 else "weights"
+    def take(self, values=0, weights=0, layers=0):
+        """Counts what is made."""
+        self.values, self.weights, self.layers = self.values - values, self.weights - weights, self.layers - layers
+        if min(self.values, self.weights, self.layers) < 0:
+            self.problem = "values" if self.values < 0 else "layers"
             raise ValueError("This network has more weights than it may.")
 
 
@@ -61,7 +64,7 @@ def weight_budget(tensors=None, error=ValueError):
     token = _budget.set(budget)
     with _lock:
         _blocks.append(budget)
-        keras.layers.Layer.add_weight = _counted
+        keras.layers.Layer.__init__, keras.layers.Layer.add_weight = _counted_init, _counted
     try:
         yield
     except Exception as cause:
@@ -73,18 +76,26 @@ def weight_budget(tensors=None, error=ValueError):
         with _lock:
             _blocks.remove(budget)
             if not _blocks:
-                keras.layers.Layer.add_weight = _add_weight
+                keras.layers.Layer.__init__, keras.layers.Layer.add_weight = _init, _add_weight
+
+
+def _counted_init(self, *arguments, **options):
+    budget = _budget.get()
+    if budget is not None:
+        budget.take(layers=1)
+    _init(self, *arguments, **options)
 
 
 def _counted(self, shape=None, *arguments, **options):
     budget = _budget.get()
     if budget is not None:
-        budget.take(prod(size for size in (shape if isinstance(shape, (tuple, list)) else ()) if isinstance(size, int)))
+        sizes = shape if isinstance(shape, (tuple, list)) else ()
+        budget.take(prod(size for size in sizes if isinstance(size, int)), weights=1)
     return _add_weight(self, shape, *arguments, **options)
 
 
 def _message(budget, alone):
-    name = "weights" if alone else {"values": "spare_weights", "weights": "layers"}[budget.problem]
+    name = "weights" if alone else {"values": "spare_weights", "layers": "layers"}[budget.problem]
     rule = (
         "A network that is built of a configuration alone has a limited number of weights"
         if alone

@@ -127,7 +127,7 @@ def _load_state(cls, directory, load_weights):
     """The model of an unfinished run."""
     weights = weights_of(directory, file_error(directory / "state" / STATE)) if load_weights else None
     error = file_error(directory / _CONFIG)
-    with weight_budget(_shapes(weights) if load_weights else None, error):
+    with weight_budget(tensor_shapes(weights) if load_weights else None, error):
         model = build_run(cls, directory, error)
     if load_weights:
         load_weights_file(model, weights)
@@ -146,12 +146,12 @@ def build_within(config, weights_path, custom_objects=None, folder=None, error=V
         CheckpointError: the file of weights is damaged.
     """
     limits.check_config({key: value for key, value in config.items() if key != "compile_config"}, error)
-    with weight_budget(_shapes(weights_path), error):
+    with weight_budget(tensor_shapes(weights_path), error):
         return build_from_file(config, custom_objects, folder, error=error)
 
 
-def _shapes(path):
-    """Shapes of the tensors in a file, or None where there is no such file."""
+def tensor_shapes(path):
+    """Shapes of the tensors in a file, or None where there is no such file; what `weight_budget` takes."""
     from keras_diffusion.checkpoints.containers import open_container
 
     if not Path(path).is_file():

@@ -229,7 +229,7 @@ def diffusers_attacks(folder):
         ("unet2d_condition_sd2_like", "cross_attention_dim", 10**9),
         ("unet2d_condition_sd2_like", "transformer_layers_per_block", 10**6),
         ("unet2d_condition_sd2_like", "attention_head_dim", 10**9),
-        ("autoencoder_kl", "latent_channels", 10**9),
+        ("autoencoder_kl", "latent_channels", 10**6),
         ("dit", "num_layers", 10**6),
         ("dit", "sample_size", 10**6),
         ("dit", "num_attention_heads", 10**7),
@@ -243,12 +243,11 @@ def diffusers_attacks(folder):
         ("num_train_timesteps", HUGE),
         ("num_train_timesteps", 1e300),
         ("trained_betas", [0.5] * 1_200_000),
-        ("shift", 1e308),
     ]:
         target = Path(folder) / f"scheduler-{key}-{len(str(value))}"
         shutil.copytree(GOLDEN / "diffusers" / "unet2d_class_cond_scale_shift" / "model", target / "unet")
         (target / "scheduler").mkdir()
-        scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler" if key == "shift" else "DDPMScheduler", key: value}
+        scheduler = {"_class_name": "DDPMScheduler", key: value}
         (target / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
         yield f"scheduler {key} {len(str(value))}", target
 
