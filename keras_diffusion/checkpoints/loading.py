@@ -124,8 +124,18 @@ def told_sampling(sampling):
     """What the report says of how the source samples: a list of at most one sentence."""
     if not sampling:
         return []
-    told = ", ".join(f"{key}={value!r}" for key, value in sampling.items())
+    told = ", ".join(f"{key} {_briefly(value)}" for key, value in sampling.items())
     return [f"Sampled as in the source unless `generate` is told otherwise: {told}."]
+
+
+def _briefly(value):
+    """A name with its options, "ddpm (fixed_large)"; of texts their values are enough."""
+    if isinstance(value, list):
+        return " + ".join(_briefly(entry) for entry in value)
+    if isinstance(value, str):
+        return value
+    options = [option if isinstance(option, str) else f"{key}={option}" for key, option in value.items() if key != "name"]
+    return f"{value['name']} ({', '.join(options)})" if options else value["name"]
 
 
 def _own(path, weights, verbose, custom_objects):

@@ -75,7 +75,7 @@ def test_guided_digits_do_not_run_off():
     labels = {"labels": list(range(10)) * 4}
     loaded = load("class_conditional", "ema_model.h5")
     assert loaded.sampling == {"sampler": "ddpm", "guidance": "static_threshold"}
-    assert any("static_threshold" in note for note in loaded.report.notes)
+    assert any("sampler ddpm, guidance static_threshold" in note for note in loaded.report.notes)
     model = loaded.diffusion_model()
     images = model.generate(conditions=labels, guidance_scale=2.0, seed=0, verbose=0, size=8)
     assert _squares(images) == 0
