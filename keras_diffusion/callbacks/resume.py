@@ -111,6 +111,8 @@ class Resume(keras.callbacks.Callback):
             )
         if self.exists:
             self._restore()
+        if self.exists and is_writer():
+            self._remove_all_but(read_state(self.directory)["weights"])  # a killed process may have left the one before
         self._data_start = 0 if self.data is None else self.data.epoch - self.epoch
         self._saved_at = time.monotonic()
 
@@ -192,6 +194,7 @@ class Resume(keras.callbacks.Callback):
 
     def on_abandon(self):
         """Called by `DiffusionModel.fit` when it ends by an exception."""
+        self.model._initial_epoch = None
         self._lock.release()
 
     def on_interrupt(self):
@@ -229,6 +232,9 @@ class Resume(keras.callbacks.Callback):
             state |= {"step": step, "metrics": metrics}
         with atomic_path(self.directory / "state.json") as path:
             path.write_text(json.dumps(state) + "\n")
+        self._remove_all_but(name)
+
+    def _remove_all_but(self, name):
         for old in self.directory.glob("state-*.weights.h5"):
             if old.name != name:
                 old.unlink()

@@ -12,7 +12,8 @@ from pathlib import Path
 from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
-from keras_diffusion.core.files import write_json
+from keras_diffusion.core.files import remove_folder, write_json
+from keras_diffusion.core.finite import check_finite_arrays
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.text.clip_tokenizer import END, START
 
@@ -44,6 +45,7 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
         ValueError: a network, schedule, predictor or kind of pipeline that diffusers does not have; a network with adapters; an unknown
             format.
         FileExistsError: the folder exists and `overwrite` is False.
+        FloatingPointError: weights that are NaN or infinite; a folder that is there stays.
 
     Example:
 
@@ -64,8 +66,7 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
         for name, content in files.items():
             _write(temporary / name, content)
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove_folder(folder)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -163,7 +164,9 @@ def _tokenizer_files(tokenizer):
 def _write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, list):
-        write_safetensors(path, {name: array for link in content for name, array in link.write().items()})
+        tensors = {name: array for link in content for name, array in link.write().items()}
+        check_finite_arrays(tensors, f"The file {path.name!r} of the export")
+        write_safetensors(path, tensors)
     elif isinstance(content, str):
         path.write_text(content, encoding="utf-8")
     else:

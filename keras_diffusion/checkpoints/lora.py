@@ -17,6 +17,7 @@ from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.lora_file import OWN_KEY, read_pairs
 from keras_diffusion.checkpoints.lora_places import assign_names, check_fits, parts_of, places_of
+from keras_diffusion.core.finite import check_finite_arrays
 from keras_diffusion.layers.lora import dense_layers
 from keras_diffusion.models.diffusion_model import DiffusionModel
 
@@ -36,6 +37,7 @@ def save_lora(model, path, weights="ema"):
 
     Raises:
         ValueError: a model without adapters; a path that does not end in ".safetensors"; unknown `weights`.
+        FloatingPointError: adapters that are NaN or infinite; a file that is there stays.
 
     Example:
 
@@ -61,6 +63,7 @@ def save_lora(model, path, weights="ema"):
                 alphas[name] = layer.lora_alpha
     if not tensors:
         raise ValueError(f"The model has no adapters to write. Received: a {type(model).__name__}. Call enable_lora(rank) first")
+    check_finite_arrays(tensors, f"The file {str(path)!r}")
     write_safetensors(path, tensors, {OWN_KEY: json.dumps(alphas)})
     return path
 

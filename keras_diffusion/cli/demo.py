@@ -68,9 +68,14 @@ def run_demo(out, overwrite=False, quick=False):
         ConfigError: `out` exists, and is not empty.
         ImportError: scikit-learn, Pillow or matplotlib is missing.
     """
-    console = Console(highlight=False)
     run = RunFolder(out)
     run.check_free(overwrite)
+    with run.locked():
+        return _run(run, overwrite, quick)
+
+
+def _run(run, overwrite, quick):
+    console = Console(highlight=False)
     for module, purpose in (
         ("sklearn.svm", "the digits and the judge"),
         ("PIL.Image", "pictures"),

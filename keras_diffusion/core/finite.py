@@ -24,6 +24,13 @@ def check_finite(model, what):
         raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, len(variables))}")
 
 
+def check_finite_arrays(arrays, what):
+    """Raises a FloatingPointError unless all NumPy arrays of a dict are finite; `what` would be written."""
+    broken = [name for name, array in arrays.items() if array.dtype.kind not in "iub" and not np.isfinite(array).all()]
+    if broken:
+        raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, len(arrays))}")
+
+
 def describe(broken, count, shown=5):
     """A sentence on `broken`, paths of weights, of which there are `count`, and what to do."""
     more = f" and {len(broken) - shown} more" if len(broken) > shown else ""

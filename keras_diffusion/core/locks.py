@@ -60,9 +60,11 @@ class FolderLock:
         if count > 1:
             _held[self._key] = (count - 1, file)
         elif file is not None:
-            with contextlib.suppress(OSError):  # the folder may be gone
-                os.unlink(Path(self._key) / NAME)
-            os.close(file)
+            try:
+                with contextlib.suppress(OSError):  # the folder may be gone
+                    os.unlink(Path(self._key) / NAME)
+            finally:
+                os.close(file)
         self._key = None
 
 

@@ -77,3 +77,14 @@ def test_sharded_checkpoints_too(make_model, blobs, tmp_path):
     with pytest.raises(FloatingPointError, match="The checkpoint of step 1 is not written"):
         make_model().fit(blobs, batch_size=32, epochs=2, verbose=0, callbacks=[PoisonLastBatch(1), callback])
     assert [path.name for path in (tmp_path / "orbax").iterdir()] == ["0"]
+
+
+def test_exports_and_adapters_too(tmp_path):
+    network = kd.networks.UNet2D((8, 8, 1), widths=(8,), num_res_blocks=1, norm_groups=4)
+    kd.checkpoints.export(network, tmp_path / "net")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()}
+    poison(network.trainable_variables[0])
+    with pytest.raises(FloatingPointError, match="is not written"):
+        kd.checkpoints.export(network, tmp_path / "net", overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
