@@ -2,12 +2,10 @@
 
 import contextlib
 import errno
-import gc
 import json
 import os
 import re
 import shutil
-import traceback
 from pathlib import Path
 
 from keras_diffusion.core import limits
@@ -16,6 +14,7 @@ from keras_diffusion.core.documents import parse_json
 # Names of what is not whole yet, or about to be deleted; the last are those of earlier versions.
 _LEFT_OVER = re.compile(r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+")
 _FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")} - {None}
+_unfinished = []  # errors of HDF5
 
 
 class NotWritten(OSError):
@@ -47,7 +46,8 @@ def atomic_path(path):
 def write_errors(path):
     """A context for what writes `path`: what libraries raise when the disk is full becomes a `NotWritten` that says so.
 
-    HDF5 raises errors of several types, and keeps trying to write what it has as long as its file is open.
+    HDF5 raises errors of several types, and crashes when a file that could not be written is closed: such an error, and with
+    it the file, is kept. `check_room` sees to it that it hardly comes to that.
     """
     try:
         yield
@@ -57,10 +57,30 @@ def write_errors(path):
         full = getattr(error, "errno", None) in _FULL
         if not (full or (isinstance(error, RuntimeError) and re.search(r"extend file|file write failed|unable to flush", str(error)))):
             raise
-        traceback.clear_frames(error.__traceback__)
-        gc.collect()
+        _unfinished.append(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" (file write failed")[0]
         raise NotWritten(f"Could not write {str(path)!r}: is the disk full, or a quota reached? {reason}.") from None
+
+
+def check_room(path, size):
+    """Raises a `NotWritten` if the disk, a quota or a limit of the process has no room for a file.
+
+    Args:
+        path: where it will be written.
+        size: bytes.
+    """
+    path = Path(path)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    probe = path.with_name(f".tmp-{os.getpid()}-room-{path.name}")
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
+    except OSError as error:  # others say that there is no such folder, or that the file system cannot reserve
+        if error.errno in _FULL:
+            raise NotWritten(f"Could not write {str(path)!r}: the disk or a quota is full ({error.strerror}).") from None
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder):

@@ -6,11 +6,13 @@ files. Here they are saved with the weights, so that a resumed training draws th
 What happens to the weights while a step runs or fails is in `keeping.py`.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.files import write_errors
+from keras_diffusion.core.files import check_room, write_errors
 from keras_diffusion.core.finite import check_finite
 from keras_diffusion.models.keeping import reads_weights
 
@@ -51,6 +53,9 @@ class SavesWholeMixin:
             OSError: they could not be written.
         """
         check_finite(self, f"The file {str(filepath)!r}")
+        optimizer = getattr(self, "optimizer", None)
+        variables = [*self.variables, *([] if optimizer is None else optimizer.variables)]
+        check_room(filepath, sum(_bytes(variable) for variable in variables))
         with write_errors(filepath):
             return super().save_weights(filepath, *args, **kwargs)
 
@@ -65,6 +70,11 @@ class SavesWholeMixin:
         """Keras's `load_weights`."""
         self._require_weights("load_weights")
         return super().load_weights(filepath, *args, **kwargs)
+
+
+def _bytes(variable):
+    """Of a variable in an HDF5 file, roughly: two kilobytes are its name and tables."""
+    return math.prod(variable.shape) * (8 if "64" in str(variable.dtype) else 4) + 2048
 
 
 class StateTreeMixin:

@@ -193,5 +193,5 @@ def test_a_full_disk_ends_with_a_message(config, tmp_path):
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit, env=environment)
     assert done.returncode == 1, done
-    assert "Could not write" in done.stderr and "is the disk full" in done.stderr and "Traceback" not in done.stderr
+    assert "Could not write" in done.stderr and "the disk or a quota is full" in done.stderr and "Traceback" not in done.stderr
     assert "keras-diffusion train --resume" in done.stderr and not kills.leftovers(tmp_path / "run")
