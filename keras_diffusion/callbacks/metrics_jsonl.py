@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from keras_diffusion.core.checks import check_flag, check_path
 from keras_diffusion.core.devices import is_writer
 from keras_diffusion.core.files import write_whole
 
@@ -36,7 +37,7 @@ class MetricsJSONL(keras.callbacks.Callback):
 
     def __init__(self, path, append=True):
         super().__init__()
-        self.path, self.append = Path(path), append
+        self.path, self.append = Path(check_path("path", path)), check_flag("append", append)
         self._ready = False
         self._began = 0.0
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from keras_diffusion.core.checks import check_number, check_path, check_whole
 from keras_diffusion.core.devices import is_writer, several_processes, values_of_all, writing
 from keras_diffusion.core.files import atomic_path, remove_leftovers
 from keras_diffusion.core.finite import check_finite
@@ -68,18 +69,12 @@ class Resume(keras.callbacks.Callback):
 
     def __init__(self, directory, data=None, every=1, save_every_steps=None, save_every_minutes=None):
         super().__init__()
-        if isinstance(every, bool) or int(every) != every or every < 1:
-            raise ValueError(f"`every` counts epochs between saves and must be an integer of at least 1. Received: every={every}")
-        if save_every_steps is not None and (
-            isinstance(save_every_steps, bool) or save_every_steps != int(save_every_steps) or save_every_steps < 1
-        ):
-            raise ValueError(
-                "`save_every_steps` counts steps between saves and must be an integer of at least 1, or None. Received: "
-                f"save_every_steps={save_every_steps}"
-            )
-        if save_every_minutes is not None and not 0 < float(save_every_minutes) < float("inf"):
-            raise ValueError(f"`save_every_minutes` must be a number above 0, or None. Received: save_every_minutes={save_every_minutes}")
-        self.directory, self.data, self.every = Path(directory), data, int(every)
+        every = check_whole("every", every, 1, rule="`every` counts epochs between saves and must be an integer of at least 1")
+        rule = "`save_every_steps` counts steps between saves and must be an integer of at least 1, or None"
+        save_every_steps = check_whole("save_every_steps", save_every_steps, 1, rule=rule, optional=True)
+        rule = "`save_every_minutes` must be a number above 0, or None"
+        save_every_minutes = check_number("save_every_minutes", save_every_minutes, above=0, rule=rule, optional=True)
+        self.directory, self.data, self.every = Path(check_path("directory", directory)), data, every
         self.save_every_steps, self.save_every_minutes = save_every_steps, save_every_minutes
         self.epoch = self.step = 0
         self._lock = FolderLock(self.directory)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_diffusion.callbacks.event_file import EventFile
+from keras_diffusion.core.checks import check_whole
 from keras_diffusion.core.devices import is_writer
 from keras_diffusion.core.files import write_whole
 from keras_diffusion.visualization import film_strip, image_grid, png_bytes
@@ -50,6 +51,7 @@ class SampleGrid(keras.callbacks.Callback):
         **generate_options,
     ):
         super().__init__()
+        check_whole("cols", cols, 1, optional=True)
         for name, value in (("every", every), ("num_samples", num_samples)):
             allowed_none = name == "num_samples" and value is None
             if not allowed_none and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):

@@ -6,6 +6,7 @@ Of the files that a repository has, only what `load` takes is fetched: configs, 
 from pathlib import Path
 
 from keras_diffusion.checkpoints.containers.diffusers_folder import weights_to_take
+from keras_diffusion.core.checks import check_path
 from keras_diffusion.core.optional import import_optional
 
 PREFIX = "hf://"
@@ -19,9 +20,10 @@ def local_path(path):
         path: what `load` takes.
 
     Raises:
-        ValueError: an address without organization or name.
+        ValueError: no path, an address without organization or name.
         ImportError: an address, and no huggingface_hub.
     """
+    check_path("path", path)
     if not isinstance(path, str) or not path.startswith(PREFIX):
         return path
     address, _, revision = path.removeprefix(PREFIX).partition("@")

@@ -15,6 +15,7 @@ from keras_diffusion.checkpoints.families.family import required_family
 from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.checkpoints.transfer import Report, transfer
 from keras_diffusion.core import limits
+from keras_diffusion.core.checks import check_choice, shown
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.text_to_image import TextToImage
@@ -99,9 +100,10 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     >>> images = loaded.diffusion_model().generate(16, num_steps=20, sampler="ddim", size=64)
     """
     path = local_path(path)
+    if not isinstance(config, (dict, type(None))):
+        raise ValueError(f"`config` is a dict of the old model's arguments, or None. Received: config={shown(config)}")
     for name, value in (("weights", weights), ("state", state)):
-        if value not in _CHOICES[name]:
-            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}. Received: {name}={value!r}")
+        check_choice(name, value, tuple(_CHOICES[name]), f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}")
     if own.is_own(path, custom_objects):
         return _own(path, weights, verbose, custom_objects)
     with only_checkpoint_errors(path, "The checkpoint cannot be loaded"), open_container(path) as container:

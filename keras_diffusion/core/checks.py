@@ -11,6 +11,7 @@ import difflib
 import inspect
 import math
 import numbers
+import os
 import reprlib
 
 import numpy as np
@@ -135,6 +136,13 @@ def check_array(name, value, dtype=None, finite=True):
     if finite and array.dtype.kind == "f" and not np.all(np.isfinite(array)):
         raise ValueError(f"`{name}` must be finite. Received: {name} with NaN or infinity, of shape {array.shape}")
     return array
+
+
+def check_path(name, value):
+    """`value`, a text or a path; ValueError for anything else and for an empty text."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise _error(name, value, None, "a path")
+    return value
 
 
 def check_known(owner, options, known, suggested=()):

@@ -161,7 +161,9 @@ def chosen_layers(network, target):
         lacking = [name for name in target if not any(_ends_with(path, name) for path in layers)]
         if lacking:
             known = sorted({path.rsplit("/", 1)[-1] for path in layers})
-            raise ValueError(f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}")
+            raise ValueError(
+                f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}. Received: target={lacking}"
+            )
         chosen = [path for path in layers if any(_ends_with(path, name) for name in target)]
     else:
         raise ValueError(

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.layers.activations import ACTIVATIONS
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 from keras_diffusion.layers.group_normalization import GroupNormalization
@@ -21,8 +22,8 @@ def get_activation(identifier):
         return keras.activations.get(identifier)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"Unknown activation: {identifier!r}. Pass a function or a name that `keras.activations` knows: swish, gelu, relu, mish, …; "
-            f"or {', '.join(ACTIVATIONS)}."
+            f"Unknown activation: {shown(identifier)}. Pass a function or a name that `keras.activations` knows: swish, gelu, relu, mish, "
+            f"…; or {', '.join(ACTIVATIONS)}. Received: activation={shown(identifier)}"
         ) from error
 
 
@@ -40,7 +41,7 @@ def activation_config(function):
 def check_norm(norm):
     """Raises ValueError unless `norm` is one of `NORMS`."""
     if norm not in NORMS:
-        raise ValueError(f"Unknown norm: {norm!r}. Known norms: {', '.join(NORMS)}.")
+        raise ValueError(f"Unknown norm: {shown(norm)}. Known norms: {', '.join(NORMS)}. Received: norm={shown(norm)}")
 
 
 def check_choice(name, value, known):
@@ -99,5 +100,4 @@ def embedding_table(rows, dim, embeddings_initializer=None, **options):
 
 def check_dropout(dropout):
     """Raises ValueError unless `dropout` is a probability below 1."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` is the share of activations that training sets to 0, in [0, 1). Received: dropout={dropout!r}")
+    check_number("dropout", dropout, 0, below=1, rule="`dropout` is the share of activations that training sets to 0, in [0, 1)")

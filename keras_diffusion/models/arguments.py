@@ -74,6 +74,20 @@ def check_fit(options):
         check_number("validation_split", options["validation_split"], 0, below=1)
 
 
+def check_data(x):
+    """Raises for what no data can be read from: nothing, texts and numbers, empty arrays, arrays of different lengths in one dict."""
+    arrays = x if isinstance(x, dict) else {"x": x}
+    nothing = x is None or not arrays or any(value is None or isinstance(value, (str, bytes, int, float)) for value in arrays.values())
+    if nothing:
+        raise ValueError(
+            "Data are arrays, a dict of arrays, or something that yields batches: tf.data, a DataLoader, `data.Batches`. "
+            f"Received: x={shown(x)}. A name or a path goes into `data.load`"
+        )
+    lengths = {key: len(value) for key, value in arrays.items() if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value)}
+    if lengths and (min(lengths.values()) == 0 or len(set(lengths.values())) > 1):
+        raise ValueError(f"Data need at least one sample, and as many of each kind as of the others. Received: lengths {shown(lengths)}")
+
+
 def check_guidance_scale(guidance_scale):
     """`guidance_scale` as a float."""
     return check_number("guidance_scale", guidance_scale, rule="`guidance_scale` must be a finite number; 1 is no guidance")

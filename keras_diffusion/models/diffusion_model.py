@@ -280,6 +280,7 @@ class DiffusionModel(
         After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for the step to end, a second one
         stops at once.
         """
+        arguments.check_data(x)
         arguments.check_fit(kwargs)
         checked.check_arrays(x, self.num_classes, len(self.sample_shape))
         if getattr(x, "shuffles_itself", False):
@@ -295,6 +296,8 @@ class DiffusionModel(
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
+        arguments.check_data(x)
+        arguments.check_fit(kwargs)
         with batches_that_divide(x, kwargs.get("batch_size")), self._steps("evaluate"):
             reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
             return super().evaluate(checked.readable(x), y, **kwargs)

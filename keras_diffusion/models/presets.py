@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 from keras_diffusion.core import limits
+from keras_diffusion.core.checks import check_path
 from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.core.files import read_json, remove_folder, write_json
 from keras_diffusion.core.finite import check_finite
@@ -55,7 +56,7 @@ class PresetMixin:
             FileNotFoundError: no preset there.
             CheckpointError: a class that is not allowed; a damaged file; weights that do not fit, or are not finite.
         """
-        return load_preset(cls, directory, load_weights, custom_objects)
+        return load_preset(cls, check_path("directory", directory), load_weights, custom_objects)
 
     def get_compile_config(self):
         # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile: neither would work
@@ -70,7 +71,7 @@ class PresetMixin:
 
 def save_preset(model, directory, overwrite=False, extra=None):
     """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then renamed."""
-    directory = Path(directory)
+    directory = Path(check_path("directory", directory))
     if directory.exists() and not overwrite:
         raise FileExistsError(
             f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."

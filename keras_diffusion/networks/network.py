@@ -16,10 +16,12 @@ import math
 
 import keras
 
+from keras_diffusion.core.checks import shown
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
+from keras_diffusion.networks.arguments import check_arguments
 
 networks = Registry("network")
 
@@ -58,6 +60,11 @@ class Network(LoRAMixin, keras.Model):
     """
 
     size_multiple = 1
+
+    def __new__(cls, *args, **kwargs):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls, *args, **kwargs)
+
     any_size = False
 
     def __init__(self, graph, arguments, dtype, name=None, trainable=True):
@@ -165,7 +172,10 @@ def embed_conditions(inputs, dim, time_embedding, time_scale, activation, num_cl
         scale = 250.0 if time_scale is None else time_scale
         embedding = SinusoidalEmbedding(dim, scale=scale, name="time_embedding")(inputs["noise_level"])
     else:
-        raise ValueError(f"Unknown time embedding: {time_embedding!r}. Known ones: {', '.join(TIME_EMBEDDINGS)}.")
+        raise ValueError(
+            f"Unknown time embedding: {shown(time_embedding)}. Known ones: {', '.join(TIME_EMBEDDINGS)}. "
+            f"Received: time_embedding={shown(time_embedding)}"
+        )
     if num_classes is not None:
         label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=dtype)(inputs["labels"])
         embedding = keras.layers.Add(name="time_and_label", dtype=dtype)([embedding, label])

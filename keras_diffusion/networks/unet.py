@@ -16,6 +16,8 @@ The resampling convolutions change the number of channels, so that blocks on the
 Reference: Ronneberger et al., "U-Net", arXiv:1505.04597; Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239.
 """
 
+import warnings
+
 import keras
 
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
@@ -127,6 +129,12 @@ class UNet(Network):
                 "UNet takes sequences and images: `input_shape` must be (L, C) or (H, W, C), without the batch axis. "
                 f"Received: input_shape={tuple(input_shape)}. Use MLP for vectors"
             )
+        if len(input_shape) == 2 and input_shape[0] == input_shape[1]:
+            warnings.warn(
+                f"This UNet takes sequences of {input_shape[0]} positions with {input_shape[1]} channels. For images without colours "
+                f"add the channel axis: (H, W, 1). Received: input_shape={tuple(input_shape)}",
+                stacklevel=3,
+            )
         levels, rank, channels = len(widths), len(input_shape) - 1, input_shape[-1]
         check_positive_int(channels=channels, levels=levels, **{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_positive_int(num_res_blocks=num_res_blocks, norm_groups=norm_groups)
@@ -135,7 +143,9 @@ class UNet(Network):
         check_dropout(dropout)
         act = get_activation(activation)
         if time_injection not in TIME_INJECTIONS:
-            raise ValueError(f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}.")
+            raise ValueError(
+                f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}. Received: {time_injection=}"
+            )
         defaults = {"num_heads": num_heads, "head_dim": head_dim, "feed_forward": feed_forward, "flash_attention": flash_attention}
         per_level = _attention_per_level(attention, levels, defaults)
         if context_dim is not None and not any(per_level):
@@ -226,7 +236,7 @@ def _attention_per_level(attention, levels, defaults):
         attention = [i >= levels // 2 for i in range(levels)]
     elif attention is None or isinstance(attention, bool):
         attention = [attention] * levels
-    elif isinstance(attention, (str, dict)) or len(attention) != levels:
+    elif not isinstance(attention, (list, tuple)) or len(attention) != levels:
         raise ValueError(
             f"`attention` needs one entry per level, as many as `widths` ({levels}), or is 'auto', True or False. "
             f"Received: attention={attention!r}"

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_array, shown
 from keras_diffusion.core.levels import Levels
 
 
 def check_levels(levels):
     """`levels` as float64 arrays; raises unless they are a grid that a sampler can walk down."""
-    levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
+    levels = _three(levels)
     t, alpha, sigma = levels
     rule = None
     with np.errstate(invalid="ignore"):  # ∞ − ∞ of two clean levels is not > 0 either
@@ -25,9 +26,16 @@ def check_levels(levels):
 
 def upwards(levels):
     """A grid that falls, or rises, as one that rises from clean to noisy, in float64 arrays; raises unless it does either."""
-    levels = Levels(*(np.atleast_1d(np.asarray(v, "float64")) for v in levels))
+    levels = _three(levels)
     falls = levels.log_snr[0] < levels.log_snr[-1]
     return check_levels(levels if falls else levels.map(lambda v: v[::-1])).map(lambda v: v[::-1])
+
+
+def _three(levels):
+    """`levels` as `Levels` of float64 vectors."""
+    if not isinstance(levels, (tuple, list)) or len(levels) != 3:
+        raise ValueError(f"`levels` is a `Levels` (t, alpha, sigma), as `schedule.levels(t)` makes it. Received: levels={shown(levels)}")
+    return Levels(*(np.atleast_1d(check_array("levels", v, "float64", finite=False)) for v in levels))
 
 
 def pairs(levels):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_array
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.core.registry import Registry
@@ -65,7 +66,7 @@ class NoiseSchedule(keras.layers.Layer):
         Raises:
             ValueError: a time outside [0, 1] or not finite.
         """
-        t = np.asarray(t, "float64")
+        t = check_array("t", t, "float64", finite=False)
         if not np.all((t >= 0) & (t <= 1)):
             raise ValueError(f"Times of a noise schedule lie in [0, 1], 1 being pure noise. Received: t={t}")
         alpha, sigma = self.alpha_sigma(t, np)
