@@ -45,7 +45,7 @@ class Limits:
         timesteps: timesteps of a noise schedule's table.
         table_values: numbers of a table that is computed, such as one of positions; pixels of a picture that is resized.
         patches: patches of a grid that are put in an order.
-        image_pixels: pixels of one picture, and positions of what a network takes.
+        image_pixels: pixels of one picture, and values of one sample.
         packed_ratio: bytes that one byte of a file may become when arrays and pictures are unpacked;
         packed_bytes: below so many bytes in all the ratio does not matter.
         steps: steps of a sampler's grid.

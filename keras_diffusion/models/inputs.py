@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import check_array, check_whole, shown
 from keras_diffusion.core.labels import labels_of
 from keras_diffusion.models.arguments import check_image_values
@@ -179,7 +180,7 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     if num_samples is None:
         num_samples = max(rows.values(), default=1)
     rule = "`num_samples` counts samples and must be an integer of at least 1"
-    num_samples = check_whole("num_samples", num_samples, 1, rule=rule)
+    num_samples = limits.check(check_whole("num_samples", num_samples, 1, rule=rule), "samples", "The number of samples, `num_samples`,")
     wrong = {key: n for key, n in rows.items() if n not in (1, num_samples)}
     if wrong:
         raise ValueError(f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}")

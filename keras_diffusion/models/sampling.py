@@ -5,11 +5,13 @@ The walking itself, compiled, is in `generation.py`; here arguments are checked,
 
 import functools
 import json
+import math
 
 import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
+from keras_diffusion.core import limits
 from keras_diffusion.core.checks import check_array, is_whole, shown
 from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.devices import run_batch
@@ -162,6 +164,7 @@ class SamplingMixin:
         init = self._encoded(init, "init")
         concat = conditions.get("concat")
         shape = self._sizes_known(latents if init is None else init, size, concat)
+        limits.check(math.prod(shape), "image_pixels", "The number of values of a sample")
         checked.check_concat_size(concat, shape)
         if init is not None:
             init = checked.start_images(init, num_samples, shape, pictures=self.autoencoder is None)

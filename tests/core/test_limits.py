@@ -1,5 +1,7 @@
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +162,10 @@ def test_a_block_of_raised_limits_is_its_threads_own():
         thread.start()
         thread.join()
     assert seen == [limits.Limits().steps]
+
+
+def test_the_documentation_lists_every_limit_with_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "legacy.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("| `")]
+    told = {name: int(value) for names, values in rows for name, value in zip(re.findall(r"`(\w+)`", names), re.findall(r"\d+", values))}
+    assert {name: told.get(name) for name in limits.NAMES} == {name: getattr(limits.Limits(), name) for name in limits.NAMES}
