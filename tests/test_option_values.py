@@ -23,6 +23,8 @@ RIGHT = {
     ("tau_start", INF),
     ("tau_end", INF),
     ("rho", INF),
+    ("log_snr_min", -INF),
+    ("log_snr_min", INF),
 }
 
 

@@ -14,6 +14,7 @@ import keras
 
 from keras_diffusion import networks
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, with_defaults
+from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
 from keras_diffusion.core import limits
 from keras_diffusion.core.checks import did_you_mean
 from keras_diffusion.core.file_configs import check_values
@@ -226,6 +227,7 @@ def _optimizer_options(config, total_steps):
     options = dict(config["optimizer"])
     optimizer = _class_named(options.get("name"), _optimizers(), "optimizer")
     check_keys(options, ["name", *_parameters(optimizer)], f"[optimizer] ({options['name']})")
+    check_optimizer_numbers(options)
     rate = options.get("learning_rate")
     if isinstance(rate, dict):
         schedule = _class_named(rate.get("name"), _schedules(), "learning-rate schedule")

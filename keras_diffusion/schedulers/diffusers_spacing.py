@@ -14,6 +14,7 @@ is then told another time than that of its noise level. "consistency" and "flow"
 
 import numpy as np
 
+from keras_diffusion.core.checks import check_choice, check_flag, check_number, check_whole
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.schedulers.ratio_spacing import BetaSpacing, ExponentialSpacing, KarrasSpacing
 from keras_diffusion.schedulers.spacing import SPACINGS, Spacing, check_steps
@@ -66,8 +67,13 @@ class DiffusersSpacing(Spacing):
     ):
         choices = {"kind": _KINDS, "spacing": ("linspace", "leading", "trailing"), "curve": (None, *_CURVES), "told": tuple(_TOLD)}
         for name, value in (("kind", kind), ("spacing", spacing), ("curve", curve), ("told", told)):
-            if value not in choices[name]:
-                raise ValueError(f"`{name}` is one of {', '.join(map(repr, choices[name]))}. Received: {name}={value!r}")
+            check_choice(name, value, choices[name])
+        for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("log_snr_min", log_snr_min)):
+            check_number(name, value, optional=True, finite=name != "log_snr_min")
+        check_whole("offset", offset, 0)
+        check_flag("log_linear", log_linear)
+        check_whole("original_steps", original_steps, 1)
+        check_whole("timesteps", timesteps, 1)
         self.kind, self.spacing, self.offset, self.curve, self.told = kind, spacing, offset, curve, told
         self.sigma_min, self.sigma_max, self.log_linear = sigma_min, sigma_max, log_linear
         self.log_snr_min, self.original_steps, self.timesteps = log_snr_min, original_steps, timesteps
