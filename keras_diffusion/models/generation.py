@@ -10,6 +10,7 @@ kind of sampler and batch shape serves any η, spacing, number of steps, schedul
 
 import math
 import sys
+import time
 from typing import NamedTuple
 
 import keras
@@ -250,6 +251,28 @@ def progress_bar(verbose, total):
         return None
     bar = keras.utils.Progbar(total, unit_name="step")
     return lambda done: bar.update(min(total, int(done)))
+
+
+def progress_lines(total, what, every=30.0, clock=time.monotonic):
+    """A function of the steps done that writes a line to standard error now and then: for long work that nobody watches on a terminal.
+
+    Args:
+        total: number of steps.
+        what: what is done, the first word of the lines.
+        every: seconds before the first line, and between two.
+        clock: function that gives seconds.
+    """
+    began = told = clock()
+
+    def tell(done):
+        nonlocal told
+        now = clock()
+        if now - told >= every and done < total:
+            told = now
+            sys.stderr.write(f"{what}: step {int(done)} of {total}, about {round((now - began) * (total - done) / done)} s left\n")
+            sys.stderr.flush()
+
+    return tell
 
 
 def _table_length(rows, kept):

@@ -125,7 +125,7 @@ class ProbabilityFlow(Sampler):
     def start(self, x, denoise, probes):
         if initial_memories(denoise, x):
             raise ValueError("A likelihood needs a denoiser that is a function of x and the level alone. Received: one that remembers.")
-        return Walk(x, {"integral": ops.zeros((x.shape[0],), x.dtype), "probes": probes}, ())
+        return Walk(x, {"integral": ops.zeros((x.shape[0], probes.shape[0]), x.dtype), "probes": probes}, ())
 
     def step(self, denoise, x, row, state, noise):
         traced = _Traced(denoise, state["probes"])
@@ -146,10 +146,28 @@ class ProbabilityFlow(Sampler):
         else:
             raise ValueError(f"`prior` must be 'gaussian' or a function (x, level) → log-densities. Received: prior={prior!r}")
         stretch = dims * np.log((top.alpha + top.sigma) / (levels.alpha[0] + levels.sigma[0]))
-        return at_top + ops.convert_to_numpy(walk.state["integral"]) + stretch
+        return at_top + ops.convert_to_numpy(walk.state["integral"]).sum(axis=1) + stretch
 
     def get_config(self):
         return {**super().get_config(), "method": self.name_of_method}
+
+
+def standard_error(integral):
+    """Of Hutchinson's estimate, array `(B,)`: how much the probes differ; NaN of a single one.
+
+    Args:
+        integral: tensor `(B, m)`, the part of each probe.
+    """
+    parts = ops.convert_to_numpy(integral).astype("float64")
+    count = parts.shape[1]
+    if count == 1:
+        return np.full(len(parts), np.nan)
+    return count**0.5 * parts.std(axis=1, ddof=1)  # of m·part, over √m
+
+
+def is_exact(divergence, dims):
+    """Whether the trace of samples of `dims` elements is taken exactly."""
+    return divergence == "exact" or (divergence == "auto" and dims <= _EXACT_UP_TO)
 
 
 def make_probes(shape, divergence="auto", num_probes=1, seed=None, first_index=0):
@@ -165,7 +183,7 @@ def make_probes(shape, divergence="auto", num_probes=1, seed=None, first_index=0
     """
     dims = math.prod(shape[1:])
     num_probes = check_probes(divergence, num_probes)
-    if divergence == "exact" or (divergence == "auto" and dims <= _EXACT_UP_TO):
+    if is_exact(divergence, dims):
         return ops.convert_to_tensor(np.eye(dims).reshape(dims, 1, *shape[1:]), dtype=solver_dtype())
     words = seed_words(seed)
     signs = [2.0 * ops.cast(counter_normal(words, k, 0, tuple(shape), first_index) >= 0, solver_dtype()) - 1.0 for k in range(num_probes)]
@@ -203,8 +221,10 @@ class _Traced:
 
         def add(k, total):
             probe = ops.broadcast_to(ops.take(self.probes, k, axis=0), x.shape)
-            return total + ops.sum(ops.reshape(probe * vjp(probe), (x.shape[0], -1)), axis=1)
+            trace = ops.sum(ops.reshape(probe * vjp(probe), (x.shape[0], -1)), axis=1, keepdims=True)
+            return total + trace * ops.cast(ops.equal(ops.arange(count), k), x.dtype)
 
-        count, zero = self.probes.shape[0], ops.zeros((x.shape[0],), x.dtype)
+        count = self.probes.shape[0]
+        zero = ops.zeros((x.shape[0], count), x.dtype)
         self.traces.append(add(0, zero) if count == 1 else ops.fori_loop(0, count, add, zero))
         return prediction

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
+from keras_diffusion.models.generation import progress_lines
 from keras_diffusion.models.likelihood import likelihood_levels
 from keras_diffusion.samplers import log_likelihood
 
@@ -124,3 +125,33 @@ def test_levels_of_a_likelihood(schedule):
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         gaussian_model().log_likelihood(**{"data": np.zeros((2, 2), "float32"), **options})
+
+
+def test_the_standard_error_is_that_of_the_probes():
+    model = gaussian_model(shape=(8, 8, 1))
+    model.network.call = _uneven(model.network.call)
+    data = np.zeros((3, 8, 8, 1), "float32")
+    many = np.stack([model.log_likelihood(data, num_steps=4, num_probes=1, seed=seed) for seed in range(40)])
+    assert model.likelihood_report["standard_error"] is None and model.likelihood_report["divergence"] == "hutchinson"
+    model.log_likelihood(data, num_steps=4, num_probes=40, seed=0)
+    error = model.likelihood_report["standard_error"]
+    assert error.shape == (3,) and model.likelihood_report["num_probes"] == 40
+    np.testing.assert_allclose(np.mean(error) * 40**0.5, many.std(ddof=1), rtol=0.3)
+    bits = model.bits_per_dim(data, num_steps=4, num_probes=40, seed=0)
+    np.testing.assert_allclose(model.likelihood_report["standard_error"] * 64 * np.log(2), error, rtol=1e-4)
+    assert bits.shape == (3,)
+    model.log_likelihood(data, num_steps=4, divergence="exact")
+    assert model.likelihood_report["divergence"] == "exact" and not model.likelihood_report["standard_error"].any()
+
+
+def _uneven(call):
+    """A denoiser whose Jacobian is not diagonal: of a diagonal one, every probe of ±1 gives the trace itself."""
+    return lambda inputs, training=False: call({**inputs, "x": inputs["x"] + 0.5 * keras.ops.roll(inputs["x"], 1, axis=1)})
+
+
+def test_lines_where_no_terminal_watches(capsys):
+    seconds = iter([0.0, 10.0, 31.0, 40.0, 62.0, 90.0])
+    tell = progress_lines(100, "Likelihood", clock=lambda: next(seconds))
+    for done in (10, 25, 30, 50, 100):
+        tell(done)
+    assert capsys.readouterr().err == ("Likelihood: step 25 of 100, about 93 s left\nLikelihood: step 50 of 100, about 62 s left\n")
