@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "version": 0,
     "core": 0,
-    "checkpoints.errors": 0,  # how files are read, which models need as well: rooms in a room
+    "checkpoints.errors": 0.5,  # how files are read, which models need as well: rooms in a room
     "checkpoints.containers": 1,
     "layers": 1,
     "schedulers": 1,
