@@ -2,7 +2,7 @@
 
 uint8 images are scaled, x/127.5 − 1. Float images are taken as they are, and here lies the classical mistake: pictures in [0, 1] or
 [0, 255] train without complaint and look wrong for hours. Floats therefore must lie in [−1, 1]; values outside of it, NaN and
-infinity are errors that name the first bad sample. Pictures in [0, 1] lie inside [−1, 1]: that mistake no check can see.
+infinity are errors that name the first bad sample. Pictures in [0, 1] lie inside [−1, 1]: of these `fit` warns, if nothing is below 0.
 """
 
 import numpy as np

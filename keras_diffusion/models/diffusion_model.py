@@ -31,6 +31,7 @@ from keras_diffusion.models import arguments
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.adapting import AdaptingMixin
 from keras_diffusion.models.averaging import AveragingMixin
+from keras_diffusion.models.data_watch import DataWatch, harmless
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.keeping import KeepsStateMixin
@@ -40,6 +41,7 @@ from keras_diffusion.models.pairing import check_pair
 from keras_diffusion.models.presets import PresetMixin
 from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
+from keras_diffusion.models.training_data import TrainingDataMixin
 from keras_diffusion.networks.network import check_beside
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
@@ -53,6 +55,7 @@ class DiffusionModel(
     LikelihoodMixin,
     AdaptingMixin,
     AveragingMixin,
+    TrainingDataMixin,
     PresetMixin,
     StateTreeMixin,
     SavesWholeMixin,
@@ -152,6 +155,7 @@ class DiffusionModel(
         if isinstance(noise_bands, int):
             limits.check(noise_bands, "config_list", "The number of bands, `noise_bands`,")
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
+        self._metrics.append(DataWatch(self.num_classes))  # no attribute: those get a place in files
         self._guided_generators = Recent()
         self._generator = self._guided_generator(read_guidance(None, 1.0))
         self._likelihood_programs = Recent()
@@ -170,9 +174,11 @@ class DiffusionModel(
             x0, conditions = checked.unpack_batch(data, self.sample_shape, self._condition_keys)
         else:
             x0, conditions = checked.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
+            x0, _ = harmless(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
             check_beside("concat", conditions["concat"].shape, tuple(x0.shape), checked.concat_channels_of(self.network))
+        x0, conditions = harmless(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
         seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
         # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021, arXiv:2107.00630).
@@ -246,8 +252,10 @@ class DiffusionModel(
         """Mean over the batch of w·mean|output − target|², plus the network's own losses.
 
         Args:
+            x: the batch, whose values are looked at; its key "sample_weight" counts before the argument of this name.
             y_pred: what `call` returned.
-            sample_weight: `(B,)`, factor on each sample's loss, or None.
+            sample_weight: `(B,)`, factor on each sample's loss, also in the noise bands; or None. Weights are not normalized: the loss is
+                their mean product with the samples' losses.
             training: whether to move the average of the weights.
 
         Raises:
@@ -256,7 +264,7 @@ class DiffusionModel(
         if y is not None:
             raise ValueError(
                 "A diffusion model learns from samples alone; labels are a condition of the network. Pass one dict, "
-                '{"images": images, "labels": labels}, instead of a pair (x, y).'
+                '{"images": images, "labels": labels}, instead of a pair (x, y); weights of samples are its key "sample_weight".'
             )
         if self._compile_loss is not None:
             raise ValueError(
@@ -264,43 +272,73 @@ class DiffusionModel(
             )
         error = ops.square(y_pred["output"] - y_pred["target"])
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
+        if isinstance(x, dict) and x.get(checked.WEIGHT_KEY) is not None:
+            sample_weight = x[checked.WEIGHT_KEY]
+        if x is not None:
+            self._data_watch().update_state(x, sample_weight)
+        if sample_weight is not None:
+            error = error * checked.batch_weights(sample_weight, error)
         for i, metric in enumerate(self._band_metrics):
             inside = ops.logical_and(y_pred["t"] > i / self.noise_bands, y_pred["t"] <= (i + 1) / self.noise_bands)
             metric.update_state(error, sample_weight=ops.cast(inside, "float32"))
         if training and self.average is not None:
             self.average.update(self.network, every=self.optimizer.gradient_accumulation_steps or 1)
-        loss = ops.mean(error if sample_weight is None else error * ops.cast(sample_weight, error.dtype))
-        return sum(self.losses, loss)
+        return sum(self.losses, ops.mean(error))
 
     def fit(self, x=None, y=None, **kwargs):
-        """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain or `PyDataset`.
+        """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain, generators or `PyDataset`.
 
-        In-memory arrays are checked for NaN, labels out of range and images that were not scaled. Data sets that order themselves
-        (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide every batch, also the last one.
-        After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for the step to end, a second one
-        stops at once.
+        Args:
+            x: samples; or a dict of them under "images", the conditions, and perhaps weights `(N,)` under "sample_weight"; or what yields
+                such batches.
+            y: None; labels are a condition.
+            kwargs: as in Keras. `sample_weight` `(N,)` and `class_weight` (a dict from labels to numbers) are for arrays in memory; batches
+                hold their weights, or are (samples, None, weights). `validation_data`: samples, or (samples, None, weights).
+
+        Values are checked: NaN, labels out of range, pictures that were not scaled, negative weights. Of arrays in memory that is an error
+        before training; of all else the step that meets it notes it, and training stops soon, at the end of the epoch at the latest, with
+        the number of the batch. Pictures without anything below 0 are told of in a warning.
+
+        Data sets that order themselves (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide
+        every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for
+        the step to end, a second one stops at once.
+
+        Raises:
+            ValueError: values as above, weights of another length than the samples, more classes than the network has.
         """
         arguments.check_data(x)
         arguments.check_fit(kwargs)
-        checked.check_arrays(x, self.num_classes, len(self.sample_shape))
+        data = (x, kwargs.get("validation_data"))
+        x, kwargs["sample_weight"] = self._given(x, y, kwargs.get("sample_weight"), kwargs.pop("class_weight", None))
         if getattr(x, "shuffles_itself", False):
             kwargs["shuffle"] = False
-        if "validation_data" in kwargs:
-            kwargs["validation_data"] = checked.readable(kwargs["validation_data"])
-        self._settle_average()
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self._validation_given(kwargs["validation_data"])
+        kwargs["callbacks"] = self._watching(kwargs.get("callbacks"), *data)
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
             self.optimizer.build(self.trainable_variables)
         with self._telling(kwargs.get("callbacks")), batches_that_divide(x, kwargs.get("batch_size")), self._steps("fit"):
+            self._settle_average()
             return super().fit(checked.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
-        """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared."""
+        """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared.
+
+        Data as in `fit`, and checked likewise: an error at the end names the first bad batch.
+        """
         arguments.check_data(x)
         arguments.check_fit(kwargs)
+        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._pictures(x)
+        if within_fit:
+            self._watcher.read()  # what the training steps have noted: the validation begins anew
+        else:
+            x, kwargs["sample_weight"] = self._given(x, y, kwargs.get("sample_weight"), quiet=True)
         with batches_that_divide(x, kwargs.get("batch_size")), self._steps("evaluate"):
             reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-            return super().evaluate(checked.readable(x), y, **kwargs)
+            logs = super().evaluate(checked.readable(x), y, **kwargs)
+        self._refuse_bad_data("the validation data" if within_fit else "the data evaluated", pictures)
+        return logs
 
     # Saving -------------------------------------------------------------------------------------------------------------------------
 

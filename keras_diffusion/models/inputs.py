@@ -1,11 +1,11 @@
 """What goes into a `DiffusionModel`: batches for training, conditions and start images for generation.
 
-Shapes are checked wherever a batch passes, values (NaN, label range) only on the host, where NumPy arrays can be looked at.
+Shapes are checked wherever a batch passes. Values (NaN, label range) are looked at by `training_data.py`, before and while training.
 """
 
 import copy
 import sys
-import warnings
+import types
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from keras_diffusion.models.arguments import check_image_values
 
 SAMPLE_KEY = "images"
 CONCAT_KEY = "concat"
+WEIGHT_KEY = "sample_weight"
 CONDITION_KEYS = ("labels", "context", CONCAT_KEY)
 
 
@@ -26,7 +27,7 @@ def unpack_batch(data, sample_shape, condition_keys):
 
     Args:
         data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context" and
-            "concat".
+            "concat"; perhaps with weights under "sample_weight", which are no condition.
         sample_shape: shape of one sample, None where any size goes.
         condition_keys: conditions that the network takes.
 
@@ -39,8 +40,8 @@ def unpack_batch(data, sample_shape, condition_keys):
     if not isinstance(data, dict):
         data = {SAMPLE_KEY: data}
     known = {SAMPLE_KEY, *condition_keys}
-    if set(data) != known:
-        missing, unknown = sorted(known - set(data)), sorted(set(data) - known)
+    if set(data) - {WEIGHT_KEY} != known:
+        missing, unknown = sorted(known - set(data)), sorted(set(data) - known - {WEIGHT_KEY})
         raise ValueError(
             f"A batch for this network is a dict with the keys {', '.join(sorted(known))}"
             + ("" if condition_keys else ", or the samples alone")
@@ -75,6 +76,17 @@ def _scaled(name, samples):
     return ops.cast(samples, "float32")
 
 
+def batch_weights(weights, error):
+    """The weights of a batch's samples as a tensor like their errors `(B,)`; those that are no numbers ≥ 0 are 0 (and soon an error)."""
+    weights = ops.cast(weights, error.dtype)
+    if len(weights.shape) != 1 or (None not in (weights.shape[0], error.shape[0]) and weights.shape[0] != error.shape[0]):
+        raise ValueError(
+            f"`sample_weight` is one number per sample, here of shape {tuple(error.shape)}. Received: sample_weight of shape "
+            f"{tuple(weights.shape)}"
+        )
+    return ops.where(ops.logical_and(ops.isfinite(weights), weights >= 0), weights, ops.zeros_like(weights))
+
+
 def check_shape(name, shape, sample_shape):
     """Raises unless `shape` is (B, *sample_shape)."""
     if len(shape) != len(sample_shape) + 1:
@@ -88,10 +100,12 @@ def check_shape(name, shape, sample_shape):
 
 
 def readable(data):
-    """`data` in a form that Keras reads as dicts: a torch `DataLoader` of dicts is made to yield them in tuples.
+    """`data` in a form that Keras reads as batches: a generator, and a torch `DataLoader` of dicts, are made to yield tuples.
 
-    Keras turns what a loader yields into a tuple; of a dict, that would be its keys.
+    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield tuples.
     """
+    if isinstance(data, types.GeneratorType):
+        return (batch if isinstance(batch, (tuple, list)) else (batch,) for batch in data)
     torch_data = sys.modules.get("torch.utils.data")
     if torch_data is None or not isinstance(data, torch_data.DataLoader):
         return data
@@ -103,24 +117,6 @@ def readable(data):
     loader = copy.copy(data)
     loader.__class__ = InTuples
     return loader
-
-
-def check_arrays(data, num_classes, sample_rank):
-    """Looks at the values of in-memory training data: NaN, label range, a scale that was forgotten."""
-    arrays = data if isinstance(data, dict) else {SAMPLE_KEY: data}
-    samples, labels, concat = arrays.get(SAMPLE_KEY), arrays.get("labels"), arrays.get(CONCAT_KEY)
-    if isinstance(concat, np.ndarray) and concat.dtype.kind == "f":
-        check_finite(CONCAT_KEY, concat)
-    if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
-        check_finite(SAMPLE_KEY, samples)
-        if sample_rank >= 3 and samples.min(initial=0) >= 0 and samples.max(initial=0) > 1.5:
-            warnings.warn(
-                f"Images should lie in [-1, 1]; these lie in [{samples.min():g}, {samples.max():g}]. "
-                "Pass uint8 images (they are scaled), or x / 127.5 - 1.",
-                stacklevel=3,
-            )
-    if isinstance(labels, np.ndarray) and num_classes is not None:
-        check_labels(labels, num_classes)
 
 
 def check_finite(name, array):

@@ -54,11 +54,6 @@ def test_a_loss_in_compile_is_refused():
         model.fit(np.zeros((4, 2), "float32"), verbose=0)
 
 
-def test_unscaled_images_are_noticed(image_model):
-    with pytest.warns(UserWarning, match=r"Images should lie in \[-1, 1\]"):
-        image_model.fit(batch(images=np.full((4, 8, 8, 3), 200.0, "float32")), verbose=0)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
