@@ -136,10 +136,13 @@ def start(arguments, environment=None):
 
 
 def kill_at_random(config, folder, rng, span):
-    """Starts a run or continues it, and kills it after up to `span` seconds from its first change of the folder; returns what was there."""
-    process = start(arguments_after(folder, config))
-    before = _newest(folder)
-    while process.poll() is None and _newest(folder) == before:
+    """Starts a run or continues it, and kills it after up to `span` seconds from its first change of the folder, or of the state in it.
+
+    Returns what was there.
+    """
+    watched = Path(folder) / rng.choice((".", "state", "state"))
+    process, before = start(arguments_after(folder, config)), _newest(watched)
+    while process.poll() is None and _newest(watched) == before:
         time.sleep(0.001)
     time.sleep(rng.random() * span)
     process.kill()
@@ -166,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--span", type=float, default=3.0, help="seconds after the first change of the folder in which a kill falls")
+    parser.add_argument("--span", type=float, default=1.0, help="seconds after a change of the folder in which a kill falls")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     base = Path(tempfile.mkdtemp(prefix="kills-"))

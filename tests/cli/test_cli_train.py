@@ -237,9 +237,11 @@ def stopped_run(config, folder, signal_number, sets):
         time.sleep(0.01)
     process.send_signal(signal_number)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + signal_number, output
     done = RunFolder(folder).epochs_done
-    assert f"Interrupted: {done} of 16 epochs are saved" in output and f"keras-diffusion train --resume --out {folder}" in output
+    step = RunFolder(folder).step_done
+    saved = f"{done} of 16 epochs" + (f" and {step} steps" if step else "") + " are saved"
+    assert f"Interrupted: {saved}" in output and f"keras-diffusion train --resume --out {folder}" in output
     assert 2 <= done < 16 and not (folder / "model").exists()
     return output
 
