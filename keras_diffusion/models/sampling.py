@@ -47,6 +47,7 @@ class SamplingMixin:
         guidance_scale = check_guidance_scale(guidance_scale)
         guiding = read_guidance(guidance, guidance_scale)
         given, _ = checked.generation_conditions(conditions, None, self.network, self.class_names)
+        check_two_scales(guiding, given)
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
         return self._make_denoiser(guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
 

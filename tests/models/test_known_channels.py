@@ -96,6 +96,7 @@ def test_training_learns_to_copy_what_is_known():
     assert np.abs(told - known).mean() < 0.25 < 0.5 < np.abs(guessed - known).mean()
 
 
+@pytest.mark.slow
 def test_uint8_is_scaled_as_samples_are():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 1)).astype("uint8")
     model = kd.DiffusionModel(drawn(unet()), seed=0, ema=None)
@@ -117,9 +118,11 @@ def test_samples_do_not_depend_on_batches_and_compile_once(model, conditions):
     assert np.abs(model.generate(**{**options, "conditions": {**conditions, "concat": -conditions["concat"]}}) - whole).max() > 1e-3
     traces = model._generator.traces
     model.generate(**{**options, "conditions": {**conditions, "concat": conditions["concat"][0]}, "num_samples": 3})
-    assert model._generator.traces == traces
+    if keras.backend.backend() != "torch":  # which compiles nothing, and counts calls
+        assert model._generator.traces == traces
 
 
+@pytest.mark.slow
 def test_left_out_means_zeros(model, conditions):
     zeros = {**conditions, "concat": np.zeros((3, 4, 4, 2), "float32")}
     left_out = model.generate(conditions={"labels": conditions["labels"]}, num_steps=2, seed=0)
@@ -143,6 +146,7 @@ def test_guidance_keeps_known_channels_in_both_predictions(model, conditions):
     np.testing.assert_allclose(x0(conditions=conditions, guidance_scale=3.0), known + 3 * (both - known), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_guidance_exaggerates_known_channels_that_are_alone(model, conditions):
     x0, (_, known, _, none) = predictions(model, conditions["labels"], conditions["concat"])
     guided = x0(conditions={"concat": conditions["concat"]}, guidance_scale=3.0)
@@ -224,9 +228,9 @@ def batch(**changes):
 @pytest.mark.parametrize(
     "data, text",
     [
-        (batch(concat=np.zeros((4, 4, 4), "float32")), r"concat.shape=\(4, 4, 4\)"),
-        (batch(concat=np.zeros((4, 4, 2, 2), "float32")), r"concat.shape=\(4, 4, 2, 2\)"),
-        (batch(concat=np.zeros((4, 4, 4, 3), "float32")), r"concat.shape=\(4, 4, 4, 3\)"),
+        (batch(concat=np.zeros((4, 4, 4), "float32")), r"concat.shape=\((4|None), 4, 4\)"),
+        (batch(concat=np.zeros((4, 4, 2, 2), "float32")), r"concat.shape=\((4|None), 4, 2, 2\)"),
+        (batch(concat=np.zeros((4, 4, 4, 3), "float32")), r"concat.shape=\((4|None), 4, 4, 3\)"),
         (batch(concat=np.zeros((4, 4, 4, 2), "int32")), "concat of dtype int32"),
         (batch(concat=np.full((4, 4, 4, 2), np.nan, "float32")), "concat with NaN or infinite values, first in sample 0"),
         ({key: value for key, value in batch().items() if key != "concat"}, "missing: concat"),
