@@ -212,7 +212,7 @@ class _Short(reprlib.Repr):
                 axes = tuple(int(n) for n in shape)
             except (TypeError, ValueError):
                 return f"<{type(x).__name__}>"
-            name = getattr(dtype, "name", None) or str(dtype)
+            name = getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
             if isinstance(x, np.ndarray) and x.size <= 8:
                 return " ".join(repr(x).split())[: self.maxother]
             return f"<{type(x).__name__} of shape {axes}, {name}>"
