@@ -155,10 +155,12 @@ def check_config(config, error=ValueError):
 
 def beyond(what, value, name):
     """The message about a value above the limit `name`."""
-    return (
-        f"{what} is above the limit {name}={getattr(current(), name)}. Received: {shown(value)}. Where this is meant: "
-        f"`with keras_diffusion.core.limits.raised({name}=…)`, or the environment variable {ENVIRONMENT}={name}=…"
-    )
+    return f"{what} is above the limit {name}={getattr(current(), name)}. Received: {shown(value)}. {remedy(name)}"
+
+
+def remedy(name):
+    """How the limit `name` is raised, for a message."""
+    return f"Where this is meant: `with keras_diffusion.core.limits.raised({name}=…)`, or the environment variable {ENVIRONMENT}={name}=…"
 
 
 @functools.lru_cache(maxsize=4)

@@ -101,7 +101,4 @@ def _message(budget, alone):
         if alone
         else "A network of a file has about as many weights as the file holds numbers"
     )
-    return (
-        f"{rule}. The configuration asks for more: it does not belong to this file, or is damaged. Where it is meant: "
-        f"`with keras_diffusion.core.limits.raised({name}=…)`; it is {name}={getattr(limits.current(), name)} now."
-    )
+    return f"{rule}. The configuration asks for more: it does not belong to this file, or is damaged. {limits.remedy(name)}"

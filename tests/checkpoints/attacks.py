@@ -35,8 +35,8 @@ def keras_archive(path, config, kind=zipfile.ZIP_STORED, metadata="{}"):
     return path
 
 
-def bomb(path, kind, size=1 << 28):
-    """A `.keras` whose config unpacks to a quarter of a gigabyte of spaces."""
+def bomb(path, kind, size=1 << 27):
+    """A `.keras` whose config unpacks to an eighth of a gigabyte of spaces."""
     packer = {
         zipfile.ZIP_BZIP2: bz2.BZ2Compressor,
         zipfile.ZIP_LZMA: lambda: _LZMA(),
@@ -141,7 +141,7 @@ def npy(shape, dtype="<f4", data=b"", fortran=False):
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode() + data
 
 
-def npz_bomb(path, size=1 << 31):
+def npz_bomb(path, size=1 << 29):
     """Zeros, packed."""
     head = npy((size,), "|u1")
     packer, checksum = zlib.compressobj(9, zlib.DEFLATED, -15), zlib.crc32(head)
@@ -163,7 +163,7 @@ def checkpoint_attacks(folder):
     folder = Path(folder)
     yield "bzip2", bomb(folder / "bzip2.keras", zipfile.ZIP_BZIP2)
     yield "lzma", bomb(folder / "lzma.keras", zipfile.ZIP_LZMA)
-    yield "deflate", bomb(folder / "deflate.keras", zipfile.ZIP_DEFLATED, 1 << 29)
+    yield "deflate", bomb(folder / "deflate.keras", zipfile.ZIP_DEFLATED, 1 << 28)
     for name, config in {
         "lists": "[" * 100_000 + "]" * 100_000,
         "dicts": '{"a":' * 50_000 + "1" + "}" * 50_000,
@@ -326,7 +326,7 @@ def data_attacks(folder):
         (folder / f"damaged-{name}.npz").write_bytes(content)
         yield f"npz damaged {name}", folder / f"damaged-{name}.npz"
     yield "npz bzip2", archive(folder / "bzip2.npz", {"images.npy": npy((1 << 24,), "|u1", bytes(1 << 24))}, zipfile.ZIP_BZIP2)
-    for name, size, color in (("wide", (30_000, 30_000), 2), ("grey", (12_000, 12_000), 0), ("line", (1 << 30, 1), 0)):
+    for name, size, color in (("wide", (13_000, 13_000), 2), ("line", (1 << 30, 1), 0)):
         (folder / f"pictures-{name}").mkdir()
         if name == "line":
             head = struct.pack(">IIBBBBB", *size, 8, color, 0, 0, 0)
@@ -346,6 +346,52 @@ def data_attacks(folder):
     (folder / "pictures-eps").mkdir()
     (folder / "pictures-eps" / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100000 100000\n%%EndComments\n")
     yield "png eps", folder / "pictures-eps"
+
+
+def texts(folder):
+    """Configurations of runs that are too deep, too long or too large."""
+    found = {
+        "deep.toml": "a = " + "[" * 100_000,
+        "keys.toml": "a" + ".a" * 100_000 + " = 1",
+        "deep.json": "[" * 200_000,
+        "laughs.yaml": "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [" + f"*a{i}, " * 9 + "x]\n" for i in range(12)),
+        "wide.toml": '[data]\nsource = "digits"\n[network]\nwidths = [500000, 500000]\n',
+        "blocks.toml": '[data]\nsource = "digits"\n[network]\nname = "unet"\nwidths = [8]\nnum_res_blocks = 1000000000\n',
+    }
+    for name, text in found.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in found]
+
+
+def runs(folder, preset):
+    """Folders of runs whose configurations ask for more than their weights: an interrupted one, and one whose texts are too deep."""
+    base = {
+        "seed": 0,
+        "dtype": "float32",
+        "data": {"source": "digits", "batch_size": 8, "batches_per_epoch": 1},
+        "network": {"name": "unet", "input_shape": [8, 8, 1], "widths": [8], "num_res_blocks": 1, "num_classes": 10},
+        "model": {},
+        "optimizer": {"name": "adam", "learning_rate": 1e-3},
+        "train": {"epochs": 2, "samples": {"every": 0}},
+    }
+    cases = {"wide": {"widths": [100_000, 100_000]}, "blocks": {"num_res_blocks": 1_000_000}, "bands": {}}
+    for name, network in cases.items():
+        config = {**base, "network": {**base["network"], **network}}
+        if name == "bands":
+            config["model"] = {"noise_bands": 10**7}
+        yield _run(folder / f"run-{name}", preset, json.dumps(config))
+    yield _run(folder / "run-deep", preset, json.dumps(base)[:-1] + ', "x": ' + "[" * 100_000)
+    yield _run(folder / "run-state", preset, json.dumps(base), '{"epoch": ' + "[" * 100_000)
+
+
+def _run(target, preset, config, state='{"epoch": 1, "weights": "state-1.weights.h5", "data_epoch": 1}'):
+    (target / "state").mkdir(parents=True)
+    (target / "config.json").write_text(config)
+    facts = {"kind": "keras_diffusion run", "backend": "jax", "devices": [], "time": "", "versions": {}, "platform": "", "resumed": []}
+    (target / "environment.json").write_text(json.dumps(facts))
+    (target / "state" / "state.json").write_text(state)
+    shutil.copy(Path(preset) / "model.weights.h5", target / "state" / "state-1.weights.h5")
+    return target
 
 
 def vocabulary(path):
