@@ -65,15 +65,14 @@ def resolve(config):
 
 
 def known_keys():
-    """The keys of each section, a dict of lists; those of [network] are a U-Net's."""
-    network = networks.networks.options("unet")
+    """The keys of each section with their defaults, a dict of dicts; those of [network] are a U-Net's."""
     return {
-        "data": list(_data_keys()),
-        "network": ["size", *network],
-        "model": list(_defaults_of(DiffusionModel)),
-        "optimizer": ["learning_rate", "weight_decay", "clipnorm", "clipvalue", "gradient_accumulation_steps"],
-        "train": [key for key in DEFAULTS["train"] if key != "samples"],
-        "train.samples": list(SAMPLES),
+        "data": _data_keys(),
+        "network": {"size": None, **networks.networks.options("unet")},
+        "model": _defaults_of(DiffusionModel),
+        "optimizer": {**DEFAULTS["optimizer"], "clipvalue": None, "gradient_accumulation_steps": None},
+        "train": {key: value for key, value in DEFAULTS["train"].items() if key != "samples"},
+        "train.samples": SAMPLES,
     }
 
 

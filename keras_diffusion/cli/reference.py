@@ -1,0 +1,169 @@
+"""docs/configuration.md, written from the code: names, defaults and descriptions are those of the objects that a configuration makes.
+
+python -m keras_diffusion.cli.reference docs/configuration.md
+"""
+
+import inspect
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from keras_diffusion import networks, predictors, samplers, schedulers
+from keras_diffusion.cli import building
+from keras_diffusion.cli.config import DEFAULTS, SAMPLES
+from keras_diffusion.core.files import write_whole
+from keras_diffusion.data import Batches, load
+from keras_diffusion.models import DiffusionModel
+from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
+from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
+
+_HEAD = """# The configuration of `keras-diffusion train`
+
+A configuration is a `.toml`, `.json` or `.yaml` file, or `--set section.key=value` over one. Only `source` in `[data]` has to be there:
+
+```toml
+[data]
+source = "pictures"     # a folder of images
+image_size = 32
+```
+
+Everything else has a default, and `config.json` in the run folder shows them all, with what follows from the data. Keys that are not
+known are an error. TOML has no null: leave a key out, or say `--set model.ema=null`. [Your own pictures](your-own-pictures.md) begins
+at the beginning, `examples/digits.toml` is a whole example.
+
+This page is written by `python -m keras_diffusion.cli.reference docs/configuration.md`.
+
+## Beside the sections
+
+| key | default | |
+|---|---|---|
+| `seed` | `0` | integer ≥ 0: order of the data, first weights, noise |
+| `dtype` | `"float32"` | what the network computes in; `"mixed_bfloat16"` on accelerators |
+"""
+
+_TRAIN = {
+    "epochs": "passes over the data, or of `batches_per_epoch` batches",
+    "steps_per_execution": "training steps per call of the compiled program",
+    "jit_compile": 'whether the step is compiled by XLA: true, false or "auto"',
+    "save_every": 'epochs between states to resume from; or "500 steps", "30 min"',
+}
+
+_SAMPLES = {
+    "every": "epochs between pictures; 0 draws none",
+    "labels": 'classes to draw: ids, `"0-9"`, names such as `"china,flower"`, or a list of these; default: the first ten',
+    "per_label": "pictures of each class, one row",
+    "num_samples": "pictures, where there are no classes",
+    "num_steps": "steps of the sampler",
+    "sampler": "name, or a table with `name` and options",
+    "guidance_scale": "strength of guidance; 1 is off",
+    "seed": "of the noise, the same for all pictures",
+}
+
+
+def configuration_page():
+    """The text of docs/configuration.md."""
+    described = {**_arguments(Batches), **_arguments(load)}
+    described["seed"] = "of the order of the samples. Default: the run's"
+    data = {key: value for key, value in building.known_keys()["data"].items() if key not in ("source", "validation")}
+    parts = [_HEAD, "## [data]\n\nThe arguments of `keras_diffusion.data.load` and of `data.Batches`."]
+    rows = [("source", None, _SOURCE), ("validation", None, _VALIDATION)]
+    rows += [(key, DEFAULTS["data"].get(key, value), described.get(key, "as in `keras.utils.PyDataset`")) for key, value in data.items()]
+    parts.append(_table(rows))
+
+    unet = {k: v for k, v in networks.networks.options("unet").items() if k not in ("name", "dtype", "trainable", "seed")}
+    told = _arguments(networks.UNet)
+    unet["widths"] = unet["num_res_blocks"] = None
+    told["widths"] = "channels of each level, finest first. Default: those of the size"
+    told["num_res_blocks"] = "residual blocks per level, on the way down and on the way up. Default: those of the size"
+    others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
+    parts.append(
+        "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is given; the others are "
+        f"{others}. `input_shape`, `num_classes` and `context_dim` follow from the data. The keys of each are the arguments of its class; "
+        "those of a `unet`:"
+    )
+    rows = [("size", None, f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name. {_SIZE}")]
+    parts.append(_table(rows + [(key, value, told.get(key, "")) for key, value in unet.items()]))
+
+    model = {k: v for k, v in building.known_keys()["model"].items()}
+    told = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
+    told["class_names"] = "names of the classes. Default: those of the data"
+    parts.append("## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a name, or a table with `name` and options.")
+    parts.append(_table([(key, value, told.get(key, "")) for key, value in model.items()]))
+    kinds = {
+        "noise_schedule": schedulers.SCHEDULES,
+        "predictor": predictors.PREDICTORS,
+        "loss_weighting": LOSS_WEIGHTINGS,
+        "time_distribution": TIME_DISTRIBUTIONS,
+    }
+    parts.append("\n".join(f"- `{key}`: {', '.join(f'`{name}`' for name in registry.names())}" for key, registry in kinds.items()))
+
+    parts.append(f"## [optimizer]\n\n{_OPTIMIZER}")
+    parts.append(_table([(key, value, _OPTIONS.get(key, "")) for key, value in DEFAULTS["optimizer"].items()]))
+    parts.append("## [train]")
+    parts.append(_table([(key, DEFAULTS["train"][key], text) for key, text in _TRAIN.items()]))
+    parts.append("## [train.samples]\n\nPictures while training, in the folder `samples`. Samplers: " + _names(samplers.SAMPLERS) + ".")
+    parts.append(_table([(key, SAMPLES[key], text) for key, text in _SAMPLES.items()]))
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+_SOURCE = (
+    '`"digits"`, the path of an image folder, the path of a `.npz` or `.npy` file with "images" and perhaps "labels", '
+    "or the name or folder of a TensorFlow Datasets data set"
+)
+_VALIDATION = (
+    'the held-out data: a split such as `"validation"`, a table of arguments of `load` over those of [data], such as '
+    '`{ source = "other" }`, or false. Default: the held-out part, where there is one (`validation_fraction`, digits)'
+)
+_SIZE = "Without it, and without `widths`: what two CPU cores train in reasonable time, small up to 32 pixels, else tiny"
+_OPTIMIZER = (
+    "Any optimizer of Keras by `name`, and its arguments; another name starts from that optimizer's own defaults. `learning_rate` may be a "
+    'table with the `name` of a schedule of Keras and its arguments, such as `{ name = "cosine_decay", initial_learning_rate = 1e-3 }`; '
+    "`decay_steps` then reaches to the end of training unless it is given. `gradient_accumulation_steps` makes one "
+    "update of several batches."
+)
+_OPTIONS = {
+    "name": "`keras-diffusion info` lists them",
+    "learning_rate": "a number, or a schedule",
+    "weight_decay": "share of the weights taken off per step, times the learning rate",
+    "clipnorm": "largest norm of a weight's gradient",
+}
+
+
+def _arguments(function):
+    """The Args section of a docstring: {name: text}."""
+    doc = inspect.cleandoc(function.__doc__)
+    body = re.search(r"^Args:\n((?:(?: .*)?\n)+)", doc + "\n", re.MULTILINE)[1]
+    found = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(body).strip()):
+        names, text = entry.split(": ", 1)
+        for name in names.split(", "):
+            found[name] = re.sub(r"\s+", " ", text).strip()
+    return found
+
+
+def _table(rows):
+    lines = ["| key | default | |", "|---|---|---|"]
+    for key, default, text in rows:
+        lines.append(f"| `{key}` | {_default(default)} | {text.replace('|', chr(92) + '|').rstrip('.')} |")
+    return "\n".join(lines)
+
+
+def _default(value):
+    if value is None or value is inspect.Parameter.empty:
+        return "–"
+    if isinstance(value, tuple):
+        value = list(value)
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _names(registry):
+    return ", ".join(f"`{name}`" for name in registry.names())
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1]) if len(sys.argv) == 2 else None
+    if path is None:
+        sys.exit("usage: python -m keras_diffusion.cli.reference docs/configuration.md")
+    write_whole(path, configuration_page().encode("utf-8"))
