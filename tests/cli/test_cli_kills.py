@@ -31,7 +31,7 @@ def one_model(monkeypatch):
     """Runs of this process share a model, and what was compiled for it; each begins with the weights that it would have."""
     build, kept = building.build_model, {}
 
-    def build_once(config):
+    def build_once(config, **options):
         if not kept:
             model = kept["model"] = build(config)
             model.optimizer.build(model.trainable_variables)
