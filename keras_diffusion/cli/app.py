@@ -55,7 +55,8 @@ def _common(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")] = False,
 ):
-    running.set(context.command.get_command(context, context.invoked_subcommand))  # its options, for errors
+    commands = typer.main.get_group(app).commands
+    running.set(commands.get(context.invoked_subcommand or ""))  # its options, for errors
 
 
 @app.command()

@@ -14,7 +14,7 @@ from keras_diffusion.core.documents import parse_json
 # Names of what is not whole yet, or about to be deleted; the last are those of earlier versions.
 _LEFT_OVER = re.compile(r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+")
 _FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")} - {None}
-_unfinished = []  # errors of HDF5
+_unfinished: list[BaseException] = []  # errors of HDF5
 
 
 class NotWritten(OSError):

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 NAME = ".lock"
-_held = {}  # folder → (number of holders in this process, file descriptor or None)
+_held: dict = {}  # folder → (number of holders in this process, file descriptor or None)
 
 
 class FolderLocked(RuntimeError):
