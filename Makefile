@@ -1,8 +1,11 @@
 # Two commands on a fresh machine with Python 3.11 or newer:
 #
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 3 minutes), write pictures to runs/demo
-#   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch
+#   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch, and the examples of the
+#                pages in an environment with JAX only
 #
+# make check is for every change: lint, types, and a few hundred quick tests, in less than five minutes. make test-oldest runs a quick
+# selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
 # make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
 # make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute).
 
@@ -14,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
-.PHONY: demo test lint test-jax test-tensorflow test-torch bench bench-networks solvers clean help
+.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages test-oldest test-pythons bench bench-networks solvers clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -37,8 +40,11 @@ help:
 demo: .venv/demo-installed
 	KERAS_BACKEND=jax $(BIN)/keras-diffusion demo --out runs/demo --overwrite
 
-test: lint test-jax test-tensorflow test-torch
+test: lint test-jax test-tensorflow test-torch test-pages
 	@echo "All tests passed on JAX, TensorFlow and PyTorch."
+
+check: lint
+	KERAS_BACKEND=jax $(PYTEST) -m "not slow" $(QUICK)
 
 lint: .venv/test-installed
 	$(BIN)/ruff check .
@@ -54,6 +60,44 @@ test-tensorflow: .venv/test-installed
 
 test-torch: .venv/test-installed
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
+
+# The examples of the pages, in an environment with only what README.md says that they need, an empty home and no backend chosen.
+PAGES := README.md $(wildcard docs/*.md)
+
+test-pages: .venv-pages/installed
+	.venv-pages/bin/python tests/pages.py $(PAGES)
+
+.venv-pages/installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-pages
+	.venv-pages/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
+	@touch $@
+
+# What `check`, the oldest versions and other Pythons run: each room, without what takes long.
+QUICK := tests/test_architecture.py tests/core tests/predictors tests/schedulers tests/training tests/data tests/visualization \
+	tests/models/test_training.py tests/models/test_saving.py tests/checkpoints/test_own.py tests/cli/test_cli_app.py
+
+# uv, as pip cannot choose the oldest versions that pyproject.toml allows. Compiled packages come as wheels: old sources do not build.
+WHEELS := numpy scipy pillow matplotlib scikit-learn h5py jaxlib tensorflow-cpu array-record grain tensorstore contourpy kiwisolver
+OLDEST := ".[demo,data,legacy,orbax,hub,tensorflow]" "pytest>=8" "pytest-timeout>=2.3.1" "pyyaml>=6"
+
+test-oldest: .venv-oldest/installed
+	KERAS_BACKEND=jax .venv-oldest/bin/python -m pytest -q -m "not slow" $(QUICK)
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 .venv-oldest/bin/python -m pytest -q -m "not slow" tests/models/test_training.py
+
+.venv-oldest/installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
+		$(foreach package,$(WHEELS),--only-binary $(package)) --editable $(OLDEST)
+	@touch $@
+
+test-pythons:
+	@for version in 3.12 3.13; do \
+		if ! python$$version -c "" 2>/dev/null; then echo "Python $$version is not installed: not tried."; continue; fi; \
+		python$$version -m venv --clear .venv-$$version && \
+		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,data]" pytest pytest-timeout pyyaml && \
+		KERAS_BACKEND=jax .venv-$$version/bin/python -m pytest -q -m "not slow" $(QUICK) || exit 1; \
+	done
 
 bench: .venv/peers-installed
 	cd benchmarks && ../$(BIN)/python -m suite $(BENCH)
@@ -76,4 +120,4 @@ solvers: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs
 
 clean:
-	rm -rf .venv build *.egg-info runs
+	rm -rf .venv .venv-pages .venv-oldest .venv-3.1? build *.egg-info runs
