@@ -5,7 +5,10 @@ config.json ── arguments ──▶ network       tensors ── links ──
 tensors ──── guess ────────▶ config, where there is no config.json
 """
 
+import math
+
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.checks import shown
 
 COMPONENTS: dict[str, "Component"] = {}
 
@@ -80,6 +83,11 @@ class Component:
         self._check_told(told or {}, path)
         known = self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
         config = {**self.defaults, **known, **given}
+        for key, value in config.items():
+            if not _is_alike(value, self.defaults[key]):
+                raise CheckpointError(
+                    f"The config of a {self.class_name} has values like {key}={self.defaults[key]!r}. Received: {key}={shown(value)}.", path
+                )
         for key, value in self.fixed.items():
             if config[key] != value and config[key] is not None:
                 raise CheckpointError(
@@ -98,6 +106,22 @@ class Component:
                 f"{', '.join(f'{key}={value!r}' for key, value in unknown.items())}. If it says nothing of the computation, take it out",
                 path,
             )
+
+
+def _is_alike(value, default):
+    """Whether a value of a config is of the kind of its default: a number, or one per level, where that is one, and so on."""
+    if value is None or default is None:
+        return True
+    if isinstance(default, bool):
+        return all(isinstance(flag, bool) for flag in (value if isinstance(value, (list, tuple)) else [value]))
+    if isinstance(default, (int, float)):
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        return all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers if n is not None)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, (list, tuple)):
+        return isinstance(value, (list, tuple)) and (not default or all(_is_alike(item, default[0]) for item in value))
+    return True
 
 
 def register(cls):
