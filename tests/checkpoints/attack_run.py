@@ -80,9 +80,12 @@ def commands(folder):
 def main(folder, kind):
     folder = Path(folder)
     if kind == "checkpoints":
-        for name, path in [*attacks.checkpoint_attacks(folder), *attacks.diffusers_attacks(folder)]:
+        kinds = (attacks.checkpoint_attacks, attacks.hdf5_attacks, attacks.diffusers_attacks)
+        for name, path in [found for kind in kinds for found in kind(folder)]:
             attempt(f"load {name}", lambda path=path: kd.checkpoints.load(path, verbose=0).diffusion_model())
             attempt(f"inspect {name}", lambda path=path: str(kd.checkpoints.inspect(path)), refused="no error")
+        words = attacks.vocabulary(folder / "merges.txt.gz")
+        attempt("vocabulary", lambda: kd.text.CLIPTokenizer(words))
     elif kind == "presets":
         network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, num_classes=2)
         kd.DiffusionModel(network).save_to_preset(folder / "good")

@@ -13,6 +13,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 HUGE = 10**10
 
@@ -215,6 +217,37 @@ def checkpoint_attacks(folder):
     long = folder / "long.safetensors.index.json"
     long.write_text(json.dumps({"weight_map": {"a": "x" * 100_000 + ".safetensors", "b": "\0"}}))
     yield "index name", long
+
+
+def hdf5_attacks(folder):
+    """HDF5 files as Keras could write them: pairs of a name and a path."""
+    import h5py
+
+    def many(file):
+        for i in range(21_000):
+            file.create_group(f"g{i}")
+
+    def deep(file):
+        for _ in range(60):
+            file = file.create_group("k" * 900)
+
+    def same(file):
+        file.attrs.create("layer_names", np.array([b"a"] * 60_000))
+        group = file.create_group("a")
+        group.attrs.create("weight_names", np.array([b"b"] * 60_000))
+        group["b"] = np.zeros(2, "float32")
+
+    def packed(file):
+        file.create_dataset("a/vars/0", shape=(10**9,), dtype="f4", chunks=(10**6,), compression="gzip")
+
+    def large(file):
+        file.create_dataset("a/vars/0", shape=(1 << 20,) * 3, dtype="f4", chunks=(1, 1, 1))
+
+    for write in (many, deep, same, packed, large):
+        path = Path(folder) / f"{write.__name__}.h5"
+        with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+            write(file)
+        yield f"h5 {write.__name__}", path
 
 
 def diffusers_attacks(folder):
