@@ -49,8 +49,6 @@ def in_command_words(message, options=None, keys=None):
         if here is None and name in options:
             return options[name], True
         sections = keys.get(name, ())
-        if here == "network" and name == "size":
-            return "[data] image_size", False  # the size of the samples; [network] size is that of the network
         if here is not None and (here in sections or not sections):
             return name, False
         if sections:
@@ -62,6 +60,8 @@ def in_command_words(message, options=None, keys=None):
         if found is None:
             return match[0]
         word, is_option = found
+        if here == "network" and match["name"] == "size" and match["value"][0] in "([":
+            word = "[data] image_size"  # of the samples; a name, [network] size, is that of the network
         quote = "`" if match[0].startswith("`") else ""
         text = f"{word} {_as_typed(match['value'])}" if is_option else f"{word} = {_as_toml(match['value'])}"
         return f"{quote}{text.rstrip()}{quote}"

@@ -93,6 +93,8 @@ def parse_labels(labels, class_names=None, most=_MOST):
             ids.extend(label_of(str(number), class_names) for number in _numbers(match, labels, most))
         elif isinstance(part, str) and class_names and text:
             ids.append(label_of(text, class_names))
+        elif isinstance(part, str) and re.search(r"[^\W\d]", text):
+            raise _no_labels(labels, ending=". The model does not know its classes by name")
         else:
             raise _no_labels(labels)
         if len(ids) > most:
@@ -118,6 +120,8 @@ def _numbers(match, labels, most):
     return range(first, last + 1)
 
 
-def _no_labels(labels, most=None):
+def _no_labels(labels, most=None, ending=""):
     rule = f", {most:,} at most" if most else ""
-    return ValueError(f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: labels={brief(labels)}")
+    return ValueError(
+        f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: labels={brief(labels)}{ending}"
+    )

@@ -169,7 +169,7 @@ def test_info_of_a_preset(trained):
     [
         (["--labels", "9"], "`--labels` are classes of the model: 0 to 3. Received: class 9"),
         (["--labels", "0-99999999999"], "100,000 at most. Received: --labels 0-99999999999"),
-        (["--labels", "0-3", "--per-label", 9_000_000], "The number of samples is above the limit samples"),
+        (["--labels", "0-3", "--per-label", 900_000], "The number of samples is above the limit samples"),
         (["--labels", "a"], "Labels are class ids such as 0,1,2"),
         (["--labels", "0", "--per-label", 2, "-n", 3], "Give --num-samples or --per-label"),
         (["-n", 0], "`--num-samples` must be an integer ≥ 1"),

@@ -28,6 +28,7 @@ KEYS = {
         ("channels= is for image folders.", "[data] channels is for image folders."),
         ("[network] Received: widths=(8, 16), dropout=2.0.", "[network] Received: widths = [8, 16], dropout = 2.0."),
         ("[network] Received: size=(30, 30). Sizes", "[network] Received: [data] image_size = [30, 30]. Sizes"),
+        ("[network] Received: size='huge'", '[network] Received: size = "huge"'),
         ("[model] Received: ema=None, name='a b'", '[model] Received: ema = null, name = "a b"'),
         ("Received: predictor='w'", 'Received: [model] predictor = "w"'),
         ("Set `num_classes`.", "Set `num_classes`."),  # in two sections: which one is meant cannot be told

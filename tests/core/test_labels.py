@@ -40,7 +40,7 @@ def test_names_of_digits_are_the_digits():
     [
         ("dasy", FLOWERS, r"Unknown class name. Received: 'dasy'. Did you mean 'daisy'\? Known: 0 daisy, 1 rose"),
         ("0", FOLDERS, "Unknown class name. Received: '0'"),
-        ("daisy", None, "Labels are class ids such as 0,1,2"),
+        ("daisy", None, "Received: labels='daisy'. The model does not know its classes by name"),
         ("0-99999999999", None, "100,000 at most. Received: labels='0-99999999999'"),
         ("0-99999999999999999999999999", FLOWERS, "Unknown class name"),
         (",".join(["0-99999"] * 3), None, "100,000 at most"),
