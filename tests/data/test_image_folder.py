@@ -179,8 +179,9 @@ def test_sixteen_bits_in_tiff_are_scaled(tmp_path):
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L", "1"])
 def test_other_kinds_of_colours(tmp_path, mode):
-    Image.new("RGB", (4, 2), (255, 255, 255)).convert(mode).save(tmp_path / "a.tif")
-    assert (read_image(tmp_path / "a.tif") >= 254).all()
+    path = tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif")  # older Pillow writes TIFFs of YCbCr that it cannot read
+    Image.new("RGB", (4, 2), (255, 255, 255)).convert(mode).save(path)
+    assert (read_image(path) >= 254).all()
 
 
 def test_the_first_frame_of_an_animation(tmp_path):
