@@ -78,9 +78,11 @@ def check_room(path, size):
             os.posix_fallocate(file.fileno(), 0, max(1, size))
     except OSError as error:  # others say that there is no such folder, or that the file system cannot reserve
         if error.errno in _FULL:
+            path = path.with_name(re.sub(r"^\.tmp-\d+-", "", path.name))  # what is to be, not the temporary file
             raise NotWritten(f"Could not write {str(path)!r}: the disk or a quota is full ({error.strerror}).") from None
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder):
