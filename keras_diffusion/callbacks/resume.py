@@ -58,6 +58,7 @@ class Resume(keras.callbacks.Callback):
     Raises:
         ValueError: numbers out of range, a state that does not fit the model, or a damaged one.
         FloatingPointError: when it would save, a state that holds NaN or infinity.
+        ValueError: when it would save within an epoch, a batch that `fit` refuses.
         FolderLocked: when training starts, another process that trains with this folder.
 
     Example:
@@ -153,9 +154,9 @@ class Resume(keras.callbacks.Callback):
         # Nothing here may touch self.model unless it saves: on JAX that copies the whole state back to the model.
         steps = (self.params or {}).get("steps")
         done = batch + 1
+        before = done - self._stride(batch)
         if done <= self._passed or (steps is not None and done >= steps):
             return  # it lies behind, or the end of the epoch will save it
-        before = done - self._stride(batch)
         if self.save_every_steps and done // self.save_every_steps > before // self.save_every_steps:
             self._save(self._now, done)
         elif self.save_every_minutes and self._time_is_up(done, before):
@@ -190,6 +191,8 @@ class Resume(keras.callbacks.Callback):
     def on_abandon(self):
         """Called by `DiffusionModel.fit` when it ends by an exception."""
         self.model._initial_epoch = None
+        if hasattr(self.data, "start"):
+            self.data.start = 0  # whoever reads the data now wants all of the epoch
         self._lock.release()
 
     def on_interrupt(self):
@@ -199,16 +202,18 @@ class Resume(keras.callbacks.Callback):
         steps = self.params.get("steps")
         done = self.model.steps_run - self._first_step
         done = done if steps is None else min(done, steps)
-        if (self._now, done) in ((0, 0), self._saved):
-            return
+        if done < self._passed or (self._now, done) in ((0, 0), self._saved):
+            return  # the state that is there has all of it
         try:
             self._save(self._now, done)
-        except (OSError, FloatingPointError) as error:
+        except (OSError, FloatingPointError, ValueError) as error:
             warnings.warn(f"Nothing was saved after the interruption: {error}", stacklevel=2)
 
     def _save(self, epochs_done, step=0):
         where = f"step {step} of epoch {epochs_done + 1}" if step else f"epoch {epochs_done}"
         check_finite(self.model, f"The state after {where}")  # by all processes
+        if step and self._metrics_before_validation is None:
+            self.model.check_batches()  # or the state would hold what a bad batch has left, and the note of it
         with writing(self.model) as writer:
             if writer:
                 self._write(epochs_done, step)

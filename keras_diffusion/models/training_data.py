@@ -105,6 +105,10 @@ class TrainingDataMixin:
         }
         raise ValueError(said[found.rule])
 
+    def check_batches(self):
+        """Raises a ValueError if a step of the running epoch of `fit` was given a batch that breaks a rule."""
+        self._watcher.refuse()
+
     def _data_watch(self):
         return next(metric for metric in self._metrics if isinstance(metric, DataWatch))
 
@@ -151,13 +155,17 @@ class _Watcher(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.read()
 
+    def refuse(self):
+        """Raises where a rule is broken."""
+        self._model._refuse_bad_data(f"epoch {self._epoch + 1}", self._pictures)
+
     def read(self, batches=None):
         """Raises where a rule is broken; tells once of pictures without anything below 0."""
-        model = self._model
-        model._refuse_bad_data(f"epoch {self._epoch + 1}", self._pictures)
+        self.refuse()
         if self._silent or (batches is not None and batches < _PATIENCE):
             return
         self._silent = True
+        model = self._model
         watch = model._data_watch()
         low, high = (float(model._present_value(v)) for v in (watch.lowest, watch.highest))
         if low == 0 and high > 0:  # the lowest is counted from 0 down

@@ -102,6 +102,30 @@ def test_a_kill_loses_no_more_than_the_steps_between_saves(fit, assert_equal, tm
     assert_equal(fit(tmp_path), fit())
 
 
+def test_ctrl_c_while_steps_pass_by_leaves_the_state_as_it_is(fit, tmp_path):
+    fit(tmp_path, At(1, 3, press_ctrl_c))
+    state = (tmp_path / "state.json").read_text()
+    assert json.loads(state)["step"] == 4
+    _, data, error, _ = fit(tmp_path, At(1, 1, press_ctrl_c))
+    assert isinstance(error, Interrupted) and data.start == 0
+    assert (tmp_path / "state.json").read_text() == state  # not the weights of step 4 under the name of step 2
+
+
+def test_nothing_is_saved_after_a_bad_batch(make_model, blobs, tmp_path):
+    """Otherwise the run could not be continued once the data are mended: the state holds the note of the batch."""
+
+    def batches():
+        for i in range(7):
+            images = np.array(blobs["images"][:16])
+            images[3] = np.nan if i == 4 else images[3]
+            yield {"images": images, "labels": blobs["labels"][:16]}
+
+    resume = kd.callbacks.Resume(tmp_path, save_every_steps=6)  # the notes are read after batch 4, and then after batch 8
+    with pytest.raises(ValueError, match="sample 3 of batch 5 of epoch 1"):
+        make_model().fit(batches(), steps_per_epoch=7, verbose=0, callbacks=[resume])
+    assert not resume.exists
+
+
 def test_minutes_between_saves(fit, tmp_path, monkeypatch):
     seconds = iter(range(0, 10**6, 25))
     monkeypatch.setattr("keras_diffusion.callbacks.resume.time", SimpleNamespace(monotonic=lambda: next(seconds)))
