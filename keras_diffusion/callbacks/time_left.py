@@ -91,7 +91,9 @@ class TimeLeft(keras.callbacks.Callback):
         if self.seconds_per_epoch is None:
             return None
         steps = self.params.get("steps")
-        done = 1.0 if steps_done is None else steps_done / steps if steps else 0.0
+        done = 1.0  # of this epoch
+        if steps_done is not None:
+            done = steps_done / steps if steps else 0.0
         return self.seconds_per_epoch * max(0.0, self.params.get("epochs", 1) - self._epoch - done)
 
     def _tell(self, steps_done):

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.information import print_rows
-from keras_diffusion.core.brief import clip
+from keras_diffusion.core.checks import clip
 from keras_diffusion.core.documents import parse_json
 
 

@@ -13,9 +13,10 @@ import datetime
 from pathlib import Path
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.core.files import is_leftover, read_json, remove_folder, remove_leftovers
+from keras_diffusion.core.checks import clip
+from keras_diffusion.core.files import is_leftover, read_json, remove_folder, remove_leftovers, unused_path, write_json
 from keras_diffusion.core.locks import NAME, FolderLock, FolderLocked
-from keras_diffusion.core.training_state import RUN_MARK, read_state
+from keras_diffusion.core.training_state import RUN_MARK, is_marked, read_state
 
 _ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
 _ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")
@@ -50,11 +51,7 @@ class RunFolder:
     @property
     def is_ours(self):
         """Whether the folder was made by `train`: `environment.json` is the first file that it writes, and the last that it deletes."""
-        try:
-            environment = self.environment
-        except (OSError, ValueError):
-            return False
-        return isinstance(environment, dict) and environment.get("kind") == RUN_MARK
+        return is_marked(self.path)
 
     @property
     def is_run(self):
@@ -104,7 +101,7 @@ class RunFolder:
         try:
             yield
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ConfigError(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}"[:1000]) from error
+            raise ConfigError(clip(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}")) from error
 
     def require_run(self):
         """Raises a ConfigError unless this is the folder of a run."""
@@ -183,8 +180,6 @@ class RunFolder:
             remove_leftovers(folder)
 
     def write(self, name, value):
-        from keras_diffusion.core.files import write_json
-
         write_json(self.path / name, value)
 
 
@@ -195,8 +190,6 @@ def _is_passing(entry):
 
 def default_folder(config_path):
     """`runs/<date>-<name of the configuration>`, with -2, -3 … behind it where that exists already."""
-    from keras_diffusion.core.files import unused_path
-
     config_path = Path(config_path)
     name = config_path.resolve().parent.name if config_path.name == "config.json" else config_path.stem
     return unused_path(Path("runs") / f"{datetime.date.today().isoformat()}-{name}")

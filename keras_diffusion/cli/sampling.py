@@ -8,7 +8,7 @@ import numpy as np
 from keras_diffusion.cli.config import ConfigError, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.core import limits
-from keras_diffusion.core.brief import clip
+from keras_diffusion.core.checks import clip
 from keras_diffusion.core.documents import parse_json
 from keras_diffusion.core.files import atomic_path, unused_path
 from keras_diffusion.core.labels import name_of

@@ -53,7 +53,9 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
     with Interrupts((signal.SIGINT, signal.SIGTERM), notice), on_devices(devices), lost_processes():
         if not is_writer():
             console, verbose = Console(quiet=True), 0
-        run = RunFolder(out if out is not None else config_path if resume else default_folder(config_path))
+        if out is None:
+            out = config_path if resume else default_folder(config_path)
+        run = RunFolder(out)
         if resume or not run.locks:  # a wrong call changes nothing, not even for the time of a lock
             run.require_run() if resume else run.check_free(overwrite)
         with _locked(run):

@@ -94,7 +94,7 @@ def check_choice(name, value, known, rule=None):
         if type(choice) is type(given) and choice == given:
             return choice
     rule = rule or f"`{name}` is one of {', '.join(map(repr, known))}"
-    raise ValueError(f"{rule}. Received: {name}={shown(value)}{_sentence(did_you_mean(value, known))}")
+    raise ValueError(f"{rule}. Received: {name}={shown(value)}{suggestion(value, known)}")
 
 
 def check_axes(name, value, rank=None, free=False, rule=None):
@@ -152,7 +152,7 @@ def check_known(owner, options, known, suggested=()):
             names = list(dict.fromkeys((*suggested, *known)))
             raise ValueError(
                 f"{owner} has no option {shown(name)}. Its options: {', '.join(suggested or known) or 'none'}. "
-                f"Received: {shown(name)}={shown(options[name])}{_sentence(did_you_mean(name, names))}"
+                f"Received: {shown(name)}={shown(options[name])}{suggestion(name, names)}"
             )
 
 
@@ -181,6 +181,12 @@ def did_you_mean(name, known):
     texts = {text.lower(): text for text in known if isinstance(text, str)}
     near = difflib.get_close_matches(name[:100].lower(), list(texts), n=1, cutoff=0.6)
     return f" Did you mean {texts[near[0]]!r}?" if near else ""
+
+
+def suggestion(name, known):
+    """`did_you_mean` behind a sentence without its full stop: `". Did you mean 'epochs'?"`, or nothing."""
+    hint = did_you_mean(name, known)
+    return f".{hint}" if hint else ""
 
 
 def shown(value):
@@ -252,7 +258,3 @@ def _kind(kind, least, most, optional, above=None, below=None):
 
 def _limit(bound):
     return f"{bound:g}" if isinstance(bound, float) else str(bound)
-
-
-def _sentence(hint):
-    return f".{hint}" if hint else ""

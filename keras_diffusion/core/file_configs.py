@@ -12,7 +12,7 @@ the file says, and holds no `compile_config`, with which losses and metrics woul
 
 import keras
 
-from keras_diffusion.core.checks import shown
+from keras_diffusion.core.checks import clip, shown
 from keras_diffusion.core.config_checker import ConfigChecker
 
 
@@ -98,4 +98,4 @@ def _reason(cause):
     """The last line of what Keras says, which has its cause; it puts whole configs before it."""
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     text = lines[-1].removeprefix("Exception encountered: ") if lines else type(cause).__name__
-    return text if len(text) <= 600 else f"{text[:600]}…"
+    return clip(text, 600)

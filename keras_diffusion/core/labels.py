@@ -5,8 +5,7 @@ In Python an integer is a label and a text is a name. On the command line everyt
 
 import re
 
-from keras_diffusion.core.brief import brief
-from keras_diffusion.core.checks import did_you_mean
+from keras_diffusion.core.checks import did_you_mean, shown
 
 _MOST = 100_000  # labels in one request
 
@@ -21,11 +20,11 @@ def check_class_names(class_names, num_classes):
         return None
     names = list(class_names) if isinstance(class_names, (list, tuple)) else None
     if names is None or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise ValueError(f"`class_names` is a list of different texts, one per class, or None. Received: class_names={brief(class_names)}")
+        raise ValueError(f"`class_names` is a list of different texts, one per class, or None. Received: class_names={shown(class_names)}")
     if len(names) != (num_classes or 0):
         raise ValueError(
             f"`class_names` has one name per class of the network, which has {num_classes or 0}. "
-            f"Received: {len(names)} names: {brief(names)}"
+            f"Received: {len(names)} names: {shown(names)}"
         )
     return names
 
@@ -37,13 +36,13 @@ def label_of(name, class_names):
         ValueError: no such name, or a model that knows no names.
     """
     if not class_names:
-        raise ValueError(f"The model does not know its classes by name: labels are integers here. Received: label {brief(name)}")
+        raise ValueError(f"The model does not know its classes by name: labels are integers here. Received: label {shown(name)}")
     if name in class_names:
         return class_names.index(name)
     folded = [i for i, known in enumerate(class_names) if known.casefold() == name.strip().casefold()]
     if len(folded) == 1:
         return folded[0]
-    raise ValueError(f"Unknown class name. Received: {brief(name)}.{did_you_mean(name, class_names)} Known: {listed(class_names)}")
+    raise ValueError(f"Unknown class name. Received: {shown(name)}.{did_you_mean(name, class_names)} Known: {listed(class_names)}")
 
 
 def labels_of(labels, class_names):
@@ -76,7 +75,8 @@ def parse_labels(labels, class_names=None, most=_MOST):
     """
     if isinstance(labels, str) and labels in (class_names or ()):
         return [class_names.index(labels)]
-    parts = labels.split(",") if isinstance(labels, str) else labels if isinstance(labels, (list, tuple)) else [labels]
+    given = labels.split(",") if isinstance(labels, str) else labels
+    parts = given if isinstance(given, (list, tuple)) else [given]
     numbers_are_names = any(re.fullmatch(r"\d+", name) and name != str(i) for i, name in enumerate(class_names or ()))
     ids = []
     for part in parts:
@@ -123,5 +123,5 @@ def _numbers(match, labels, most):
 def _no_labels(labels, most=None, ending=""):
     rule = f", {most:,} at most" if most else ""
     return ValueError(
-        f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: labels={brief(labels)}{ending}"
+        f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: labels={shown(labels)}{ending}"
     )

@@ -17,7 +17,7 @@ import functools
 import os
 from math import prod
 
-from keras_diffusion.core.checks import clip, shown
+from keras_diffusion.core.checks import clip, did_you_mean, shown
 
 ENVIRONMENT = "KERAS_DIFFUSION_LIMITS"
 
@@ -175,7 +175,7 @@ def _of_environment(text):
 def _checked(values):
     for name, value in values.items():
         if name not in NAMES:
-            raise ValueError(f"Unknown limit: {name!r:.100}. Known: {', '.join(NAMES)}.")
+            raise ValueError(f"Unknown limit: {shown(name)}.{did_you_mean(name, NAMES)} Known: {', '.join(NAMES)}.")
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"A limit is a positive integer. Received: {name}={value!r:.100}")
+            raise ValueError(f"A limit is a positive integer. Received: {name}={shown(value)}")
     return values

@@ -8,7 +8,7 @@ import inspect
 
 import keras
 
-from keras_diffusion.core.checks import did_you_mean, shown
+from keras_diffusion.core.checks import shown, suggestion
 from keras_diffusion.core.file_configs import check_values
 from keras_diffusion.core.plain_classes import PACKAGE
 
@@ -101,7 +101,7 @@ class Registry:
             if name is None:
                 raise ValueError(
                     f"Unknown {self.kind}: {shown(identifier)}. Known names: {', '.join(self.names())}. Pass one of them, or a "
-                    f"{self.kind} object. Received: {shown(identifier)}{_sentence(did_you_mean(identifier, self._spellings()))}"
+                    f"{self.kind} object. Received: {shown(identifier)}{suggestion(identifier, self._spellings())}"
                 )
             cls, defaults = self._entries[name]
             options = {**defaults, **options}
@@ -134,7 +134,7 @@ class Registry:
         if not (inspect.isclass(cls) and issubclass(cls, self._base)):
             raise ValueError(
                 f"A config's class must be a {self.kind} that is registered: {', '.join(sorted(known))}, or one of your own with "
-                f"`@keras.saving.register_keras_serializable()`. Received: class_name={shown(name)}{_sentence(did_you_mean(name, known))}"
+                f"`@keras.saving.register_keras_serializable()`. Received: class_name={shown(name)}{suggestion(name, known)}"
             )
         arguments = config.get("config") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
@@ -164,7 +164,7 @@ class Registry:
             raise ValueError(
                 f"The {self.kind} {shown(name)} has no option {', '.join(map(shown, unknown))}. "
                 f"Its options: {', '.join(known) or 'none'}. Received: {unknown[0][:100]}={shown(options.get(unknown[0]))}"
-                f"{_sentence(did_you_mean(unknown[0], known))}"
+                f"{suggestion(unknown[0], known)}"
             )
         missing = [key for key, default in parameters.items() if default is inspect.Parameter.empty and key not in options]
         if missing:
@@ -186,7 +186,3 @@ def _parameters(cls):
 
 def _normalize(name):
     return name.lower().replace("-", "_")
-
-
-def _sentence(hint):
-    return f".{hint}" if hint else ""

@@ -7,10 +7,19 @@ from pathlib import Path
 from keras_diffusion.core.checks import shown
 from keras_diffusion.core.files import read_json
 
-STATE = "state.json"
+STATE, ENVIRONMENT = "state.json", "environment.json"
 #: What `environment.json` says of itself in the folder of a run of `keras-diffusion train`.
 RUN_MARK = "keras_diffusion run"
 _WEIGHTS = re.compile(r"state-\d{1,12}(-\d{1,12})?\.weights\.h5")
+
+
+def is_marked(folder):
+    """Whether a folder is that of a run, begun or finished: `environment.json` says so."""
+    try:
+        environment = read_json(Path(folder) / ENVIRONMENT)
+    except (OSError, ValueError):
+        return False
+    return environment.get("kind") == RUN_MARK
 
 
 def read_state(directory, error=ValueError):

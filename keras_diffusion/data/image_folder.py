@@ -8,13 +8,13 @@ test holds splits, each a folder as above. Hidden files and folders, such as .ip
 Only names are read at construction; a file is decoded when its sample is asked for.
 """
 
-import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from keras_diffusion.core.checks import check_choice
+from keras_diffusion.core.natural_order import natural
 from keras_diffusion.data.image_file import MODES, colour_of, read_image
 from keras_diffusion.data.sources import Source
 
@@ -94,12 +94,6 @@ class ImageFolder(Source):
 def sub_folders(path):
     """Visible sub-folders, in natural order."""
     return sorted((f for f in Path(path).iterdir() if f.is_dir() and not _is_hidden(f)), key=lambda f: natural(f.name))
-
-
-def natural(name):
-    """A key that sorts texts with numbers as people do: "2" before "10"."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _visible(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_diffusion.core.checks import clip
 from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.sources import Source
 from keras_diffusion.data.tfds_folder import check_folder, check_folders_below, is_prepared_folder
@@ -82,7 +83,7 @@ class TFDSSource(Source):
             try:
                 return tfds.builder_from_directory(name)
             except Exception as error:  # of JSON, of protocol buffers, of TFDS: the folder is damaged
-                raise ValueError(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}"[:1000]) from error
+                raise ValueError(clip(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}")) from error
         if data_dir is not None:
             # Where TFDS does not know a name, or a version is named, it goes by what it finds there.
             check_folders_below(Path(data_dir).expanduser() / re.split("[/:]", str(name))[0])

@@ -44,12 +44,6 @@ def check_norm(norm):
         raise ValueError(f"Unknown norm: {shown(norm)}. Known norms: {', '.join(NORMS)}. Received: norm={shown(norm)}")
 
 
-def check_choice(name, value, known):
-    """Raises ValueError unless `value` is one of `known`."""
-    if value not in known:
-        raise ValueError(f"`{name}` is one of {', '.join(map(repr, known))}. Received: {name}={value!r}")
-
-
 def normalization(norm, channels, groups, epsilon, name, dtype):
     """A normalization layer for `channels` channels; both kinds take their statistics in float32 under mixed precision.
 

@@ -157,7 +157,7 @@ def mask_of(mask, num_samples, sample_shape):
     array = check_array("mask", mask)
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(
-            "A mask is 1 where `init` is kept and 0 where the model fills in. Received: values outside [0, 1], "
+            "A mask is 1 where the image is kept and 0 where the model fills in. Received: values outside [0, 1], "
             f"mask from {array.min():g} to {array.max():g}"
         )
     array, rank, spatial = array.astype("float32"), len(sample_shape), tuple(sample_shape[:-1])

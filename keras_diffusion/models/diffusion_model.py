@@ -16,7 +16,6 @@ import keras
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
-from keras_diffusion.core import limits
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.compile import CompiledStepsMixin
@@ -152,8 +151,6 @@ class DiffusionModel(
         self.null_context = arguments.check_null_context(null_context, network)
         self.noise_bands = noise_bands
         self.sampling_defaults = sampling_defaults
-        if isinstance(noise_bands, int):
-            limits.check(noise_bands, "config_list", "The number of bands, `noise_bands`,")
         self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
         self._metrics.append(DataWatch(self.num_classes))  # no attribute: those get a place in files
         self._guided_generators = Recent()

@@ -11,6 +11,7 @@ channels are not scaled with x_t (`Predictor.input_scale`), and zeros mean that 
 import numpy as np
 
 from keras_diffusion.core.devices import run_batch
+from keras_diffusion.models.arguments import mask_of
 from keras_diffusion.models.inputs import scaled_images
 
 
@@ -36,7 +37,8 @@ def inpainting_condition(images, mask, autoencoder):
     >>> images = model.text_to_image("a bench in the snow", concat=concat)
     """
     images = _batch(images)
-    kept = _mask_of(mask, images.shape) >= 0.5  # the networks were trained on masks of zeros and ones
+    kept = mask_of(mask, len(images), (*images.shape[1:3], 1)) >= 0.5  # the networks were trained on masks of zeros and ones
+    kept = np.broadcast_to(kept, (*images.shape[:3], 1))
     latents = run_batch(autoencoder.encode, np.where(kept, images, 0.0).astype("float32"))
     # Every f-th pixel, as interpolation to the nearest one takes them.
     steps = [size // small for size, small in zip(images.shape[1:3], latents.shape[1:3], strict=True)]
@@ -97,19 +99,3 @@ def _batch(images):
     if images.ndim != 4:
         raise ValueError(f"Images are (N, H, W, channels), or (H, W, channels) for one. Received: images of shape {images.shape}")
     return scaled_images("images", images)
-
-
-def _mask_of(mask, shape):
-    """A mask as `(N, H, W, 1)` or `(1, H, W, 1)`."""
-    array = np.asarray(mask, "float32")
-    if not np.all(np.isfinite(array)) or array.min(initial=0) < 0 or array.max(initial=0) > 1:
-        raise ValueError("A mask is 1 where the image is kept and 0 where the model fills in. Received: mask with values outside [0, 1]")
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1 and array.shape[:2] == shape[1:3]):
-        array = array[None]
-    array = array[..., None] if array.ndim == 3 else array
-    if array.ndim != 4 or array.shape[1:] != (*shape[1:3], 1) or array.shape[0] not in (1, shape[0]):
-        raise ValueError(
-            f"The mask has the images' size, (N, H, W, 1), (H, W, 1) or (H, W). Received: mask of shape {np.shape(mask)}, images of "
-            f"shape {tuple(shape)}"
-        )
-    return np.broadcast_to(array, (*shape[:3], 1))

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from keras_diffusion.core import limits
-from keras_diffusion.core.checks import check_path
+from keras_diffusion.core.checks import check_path, clip
 from keras_diffusion.core.file_configs import build_from_file, named_objects
 from keras_diffusion.core.files import read_json, remove_folder, write_json
 from keras_diffusion.core.finite import check_finite
@@ -183,7 +183,7 @@ def load_weights_file(model, path):
         model.load_weights(path)
     except Exception as error:  # the file is sound: it is of another model, which Keras says in many ways
         text = str(error) or type(error).__name__
-        raise file_error(path)(f"The weights do not fit the model: {text if len(text) <= 1000 else text[:1000] + '…'}") from error
+        raise file_error(path)(f"The weights do not fit the model: {clip(text)}") from error
 
 
 def check_weights_file(path):

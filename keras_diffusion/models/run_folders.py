@@ -12,17 +12,12 @@ from keras_diffusion import networks
 from keras_diffusion.core import limits
 from keras_diffusion.core.file_configs import check_values
 from keras_diffusion.core.files import read_json
-from keras_diffusion.core.training_state import RUN_MARK, STATE, read_state
+from keras_diffusion.core.training_state import STATE, is_marked, read_state
 
 
 def is_run(path):
     """Whether `path` is the folder of a run."""
-    path = Path(path)
-    try:
-        environment = read_json(path / "environment.json")
-    except (OSError, ValueError):
-        return False
-    return environment.get("kind") == RUN_MARK and (path / "config.json").is_file()
+    return is_marked(path) and (Path(path) / "config.json").is_file()
 
 
 def is_finished(path):
@@ -47,7 +42,8 @@ def weights_of(path, error=ValueError):
     state = Path(path) / "state"
     if not (state / STATE).is_file():
         raise FileNotFoundError(
-            f"A run can be loaded once a state of it was saved, at the end of its first epoch. Received: {str(path)!r}, which has none yet"
+            "A run can be loaded once a state of it was saved, at the end of its first epoch at the latest. "
+            f"Received: {str(path)!r}, which has none yet"
         )
     return state / read_state(state, error)["weights"]
 

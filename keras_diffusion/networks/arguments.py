@@ -4,6 +4,7 @@ import inspect
 
 from keras_diffusion.core.checks import check_flag, check_known, check_number, check_whole, is_whole, shown
 from keras_diffusion.core.noise import check_seed
+from keras_diffusion.layers.options import check_dropout
 
 _COUNTS = ("out_channels", "embedding_dim")
 _SEQUENCES = {
@@ -45,8 +46,7 @@ def check_argument(kind, name, value, default):
     elif name.endswith("norm_epsilon"):
         check_number(name, value, above=0, optional=default is None)
     elif name == "dropout":
-        rule = "`dropout` is the share of activations that training sets to 0, in [0, 1)"
-        check_number(name, value, 0, below=1, rule=rule)
+        check_dropout(value)
     elif name == "seed":
         check_seed(value)
     elif name in _COUNTS:

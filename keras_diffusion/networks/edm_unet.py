@@ -27,9 +27,10 @@ import math
 
 import keras
 
+from keras_diffusion.core.checks import check_choice
 from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, LabelEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
-from keras_diffusion.layers.options import check_choice, convolution, normalization, unbuilt_dense
+from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 

@@ -22,6 +22,7 @@ section 3; the types of levels: diffusers, models/unets/unet_2d_blocks.py.
 import keras
 from keras import ops
 
+from keras_diffusion.core.checks import check_choice
 from keras_diffusion.layers import (
     AttentionBlock,
     Downsample,
@@ -31,7 +32,7 @@ from keras_diffusion.layers import (
     SinusoidalEmbedding,
     Upsample,
 )
-from keras_diffusion.layers.options import activation_config, check_choice, convolution, get_activation, normalization, unbuilt_dense
+from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization, unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
 
 # Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type` says).

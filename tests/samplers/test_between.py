@@ -22,8 +22,8 @@ def levels_in(table):
     """All `Levels` of a plan."""
     if isinstance(table, Levels):
         return [table]
-    parts = table.values() if isinstance(table, dict) else table if isinstance(table, tuple) else ()
-    return [level for part in parts for level in levels_in(part)]
+    parts = table.values() if isinstance(table, dict) else table
+    return [level for part in parts for level in levels_in(part)] if isinstance(table, (dict, tuple)) else []
 
 
 @pytest.mark.parametrize("name", DOWN)

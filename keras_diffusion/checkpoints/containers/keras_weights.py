@@ -15,6 +15,7 @@ from keras_diffusion.checkpoints.containers.hdf5_file import HDF5File, is_hdf5
 from keras_diffusion.checkpoints.containers.legacy_h5 import is_legacy
 from keras_diffusion.checkpoints.containers.source_file import SourceFile
 from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.core.natural_order import natural
 
 # Keras 2.13 kept a functional model's layers under the second name.
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
@@ -45,7 +46,7 @@ class KerasWeights(Container):
         prefix = f"{root}/" if root else ""
         parent = next((f"{prefix}{name}/" for name in _LISTS if f"{prefix}{name}" in self._file.groups), prefix)
         found: dict[str, dict[str, str]] = {}
-        for tensor in sorted(filter(lambda name: name.startswith(parent), self.tensors), key=_natural):
+        for tensor in sorted(filter(lambda name: name.startswith(parent), self.tensors), key=natural):
             group, _, rest = tensor.removeprefix(parent).partition("/")
             if rest and group != "vars":
                 found.setdefault(group, {})["/".join(part for part in rest.split("/") if part != "vars")] = tensor
@@ -87,11 +88,6 @@ class KerasWeights(Container):
 
 def _in_list(name):
     return any(part in _LISTS for part in name.split("/"))
-
-
-def _natural(name):
-    """Key to sort by, in which 10 comes after 9."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _groups(layers, path):
