@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_diffusion import samplers, schedulers
+from keras_diffusion import samplers
 from keras_diffusion.core.checks import check_array
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.arguments import check_batch_size, check_guidance_scale
@@ -61,8 +61,7 @@ class InversionMixin:
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1
         samples = checked.start_images(samples, num_samples, shape, "samples", pictures=self.autoencoder is None)
         conditions, _ = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
-        spacing = schedulers.get_spacing(self.noise_schedule.spacing if spacing is None else spacing)
-        levels = sampling_levels(self.noise_schedule, spacing, num_steps)
+        levels = sampling_levels(self.noise_schedule, self._spacing(spacing), num_steps)
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         for first in range(0, num_samples, size):
             rows = slice(first, min(first + size, num_samples))

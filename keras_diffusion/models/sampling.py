@@ -102,8 +102,8 @@ class SamplingMixin:
             guidance: how the two predictions are combined: "classifier_free" (default), "rescale", "adaptive_projected", "zero_star",
                 "two_scales" (one for "concat", one for the rest), or a dict with options; what is applied after that: "static_threshold",
                 "dynamic_threshold", a dict with options, or a function denoiser → denoiser, which becomes part of the compiled program; or
-                a list of these in order. What is not told of the two is the model's own (`sampling_defaults`), else "classifier_free" and
-                no threshold. "none": no threshold.
+                a list of these in order. Whichever of the two is left out is the model's own (`sampling_defaults`), else
+                "classifier_free" and no threshold. "none": no threshold.
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
             clip: whether to clip the samples to [−1, 1]; "auto" (default): images yes, vectors no. False leaves out the thresholds of the
                 model's own guidance too.
@@ -135,20 +135,7 @@ class SamplingMixin:
         latents = None if latents is None else check_array("latents", latents, finite=False)
         if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
             num_samples = len(latents)
-        conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
-        if guidance_scale != 1.0 and not conditions:
-            raise ValueError(
-                "Guidance strengthens a condition, and none is given. "
-                f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
-            )
-        negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network, self.class_names)
-        if guidance_scale == 1.0 and negative:
-            raise ValueError(
-                "Negative conditions are what guidance leads away from, and a scale of 1 is no guidance. "
-                f"Received: guidance_scale=1, negative_conditions={shown(negative_conditions)}. Give a guidance_scale as well"
-            )
-        checked.check_negative(negative, conditions)
-        self._check_null_class(conditions, negative, guidance_scale)
+        conditions, negative, num_samples = self._checked_conditions(conditions, negative_conditions, num_samples, guidance_scale)
         if init is None and (strength != 1.0 or mask is not None):
             raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
         own = self.sampling_defaults
@@ -158,8 +145,7 @@ class SamplingMixin:
         if sampler.ascends:
             raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
         check_mask_use(sampler, mask)
-        spacing = own.get("spacing") if spacing is None else spacing
-        spacing = schedulers.get_spacing(self.noise_schedule.spacing if spacing is None else spacing)
+        spacing = self._spacing(spacing)
         seed = check_seed(seed)
         at_once = batch_size or num_samples
         init = self._encoded(init, "init")
@@ -218,6 +204,24 @@ class SamplingMixin:
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
 
+    def _checked_conditions(self, conditions, negative_conditions, num_samples, guidance_scale):
+        """(conditions, negative conditions, number of samples), the first two dicts of arrays with one row per sample."""
+        conditions, num_samples = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
+        if guidance_scale != 1.0 and not conditions:
+            raise ValueError(
+                "Guidance strengthens a condition, and none is given. "
+                f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
+            )
+        negative, _ = checked.generation_conditions(negative_conditions, num_samples, self.network, self.class_names)
+        if guidance_scale == 1.0 and negative:
+            raise ValueError(
+                "Negative conditions are what guidance leads away from, and a scale of 1 is no guidance. "
+                f"Received: guidance_scale=1, negative_conditions={shown(negative_conditions)}. Give a guidance_scale as well"
+            )
+        checked.check_negative(negative, conditions)
+        self._check_null_class(conditions, negative, guidance_scale)
+        return conditions, negative, num_samples
+
     def _make_denoiser(self, guiding, values, conditions, scale, extra, guided):
         """The denoiser that `generate` walks with, made of tensors; runs inside the compiled program."""
         null = self._null_conditions(like=conditions)
@@ -246,6 +250,11 @@ class SamplingMixin:
     @sampling_defaults.setter
     def sampling_defaults(self, defaults):
         self._sampling_defaults = json.dumps(check_sampling_defaults(defaults))  # as text: Keras would wrap dicts that it tracks
+
+    def _spacing(self, spacing):
+        """The `Spacing` that is asked for; for None the model's own, else the schedule's."""
+        choices = (spacing, self.sampling_defaults.get("spacing"), self.noise_schedule.spacing)
+        return schedulers.get_spacing(next(choice for choice in choices if choice is not None))
 
     @property
     def _condition_keys(self):

@@ -71,6 +71,15 @@ def test_named_thresholds_are_one_program(models):
     assert len(model._guided_generators) == 2  # with and without thresholds
 
 
+def test_inversion_goes_back_on_the_grid_that_generate_takes(models):
+    plain, own = models
+    samples = np.full((2, 2), 0.5, "float32")
+    conditions = {"labels": [0, 1]}
+    expected = plain.invert(samples, conditions, num_steps=4, spacing="quadratic")
+    np.testing.assert_array_equal(own.invert(samples, conditions, num_steps=4), expected)
+    assert np.abs(plain.invert(samples, conditions, num_steps=4) - expected).max() > 1e-4
+
+
 def test_files_keep_them(models, tmp_path):
     _, model = models
     assert model.sampling_defaults == OWN
