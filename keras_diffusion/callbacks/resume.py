@@ -147,6 +147,8 @@ class Resume(keras.callbacks.Callback):
                 variable.assign(value)
             self.model.skip_steps(self.step, self.model.get_metrics_result())
             self._passed, self._metrics = self.step, None
+        elif hasattr(self.model, "skip_steps"):
+            self.model.skip_steps(0, {})  # the epoch before may have been shorter than it was
 
     # Saving -------------------------------------------------------------------------------------------------------------------------
 
