@@ -6,11 +6,11 @@ from pathlib import Path
 
 from keras_diffusion.checkpoints import own
 from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError, only_checkpoint_errors
+from keras_diffusion.checkpoints.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.checkpoints.families.family import family_of
 from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.core.training_state import read_state
-from keras_diffusion.models.presets import file_error, read_config
+from keras_diffusion.models.presets import read_config
 from keras_diffusion.models.run_folders import is_finished, is_run, preset_of
 
 
@@ -131,7 +131,7 @@ def _inspect_state(path):
     if not isinstance(network, dict) or not isinstance(model, dict):
         raise CheckpointError("The configuration of a run has the sections [network] and [model]. This one has not.", path)
     with open_container(own.weights_file(path)) as container:
-        state = read_state(path / "state", file_error(path / "state"))
+        state = read_state(path / "state", error_at(path / "state"))
         return Inspection(
             str(path),
             own.kind_of(path),

@@ -16,7 +16,7 @@ from keras_diffusion.core.documents import parse_json
 from keras_diffusion.core.file_configs import named_objects
 from keras_diffusion.core.files import read_json
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import build_within, file_error, is_preset, load_preset, load_weights_file
+from keras_diffusion.models.presets import build_within, is_preset, load_preset, load_weights_file
 from keras_diffusion.models.run_folders import is_finished, is_run, weights_of
 
 FAMILY = "keras_diffusion"
@@ -38,7 +38,7 @@ def weights_file(path):
     """The file of an own checkpoint that holds the tensors."""
     path = Path(path)
     if is_run(path):
-        return weights_of(path, file_error(path / "state"))
+        return weights_of(path, error_at(path / "state"))
     return path / "model.weights.h5" if path.is_dir() else path
 
 
@@ -64,7 +64,7 @@ def load_own(path, custom_objects=None):
         return load_preset(DiffusionModel, path, custom_objects=custom_objects)
     with open_container(path) as container:
         config = container.config
-    model = build_within(config, path, custom_objects, error=file_error(path))
+    model = build_within(config, path, custom_objects, error=error_at(path))
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"The file holds a {type(model).__name__}, not a DiffusionModel.", path)
     load_weights_file(model, path)

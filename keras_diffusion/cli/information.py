@@ -20,7 +20,7 @@ def info(console, path=None):
     if run.is_run:
         with run.only_config_errors():
             rows = _run(run)
-    if not run.is_run or run.epochs_done:
+    if not run.is_run or run.weights is not None or run.finished:
         model, source = load_model(path)
         rows = {"holds": source, **_model(model), **rows}
     print_rows(console, rows)

@@ -22,7 +22,7 @@ def load_model(path):
         (`DiffusionModel`, what it was read from, as text).
 
     Raises:
-        ConfigError: `path` is none of these, or a run that has no finished epoch.
+        ConfigError: `path` is none of these, or a run of which nothing was saved yet.
     """
     from keras_diffusion.checkpoints import own
     from keras_diffusion.models import DiffusionModel
@@ -52,10 +52,8 @@ def _unfinished(run):
 
     try:
         return DiffusionModel.from_preset(run.path)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"A run needs a finished epoch before it can be sampled. Received: {str(run.path)!r}, which has none yet."
-        ) from None
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from None
 
 
 def sample(

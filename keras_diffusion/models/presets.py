@@ -198,9 +198,10 @@ def check_weights_file(path):
 
 def file_error(path):
     """A function from a message to a CheckpointError about the file at `path`."""
-    from keras_diffusion.checkpoints.errors import CheckpointError
+    # The package around this room imports models, so it cannot be imported before them.
+    from keras_diffusion.checkpoints.errors import error_at
 
-    return lambda message: CheckpointError(message if message.endswith((".", "…")) else f"{message}.", path)
+    return error_at(path)
 
 
 def portable_optimizer(config):

@@ -117,7 +117,7 @@ def test_a_run_without_a_finished_epoch(trained, tmp_path):
     for name in ("model", "state"):
         shutil.rmtree(tmp_path / "run" / name)
     result = run("sample", tmp_path / "run")
-    assert result.exit_code == 2 and "A run needs a finished epoch before it can be sampled" in result.stderr
+    assert result.exit_code == 2 and "A run can be loaded once a state of it was saved" in result.stderr
     assert "unfinished, 0 of 2 epochs" in run("info", tmp_path / "run").output
 
 

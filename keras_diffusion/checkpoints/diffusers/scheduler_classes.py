@@ -180,8 +180,8 @@ def complete(config, path=None):
     Raises:
         CheckpointError: a class, a key or a value that is not known here.
     """
-    name = config.get("_class_name", "DDPMScheduler")
-    known = CLASSES.get(str(name).removeprefix("Flax"))
+    name = str(config.get("_class_name", "DDPMScheduler")).removeprefix("Flax")
+    known = CLASSES.get(name)
     if known is None:
         raise CheckpointError(
             f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: _class_name={name!r}. "
