@@ -80,8 +80,8 @@ def configuration_page():
     others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
     parts.append(
         "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is given; the others are "
-        f"{others}. `input_shape`, `num_classes` and `context_dim` follow from the data. The keys of each are the arguments of its class; "
-        "those of a `unet`:"
+        f"{others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow from the data. "
+        "The keys of each are the arguments of its class; those of a `unet`:"
     )
     rows = [("size", None, f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name. {_SIZE}")]
     parts.append(_table(rows + [(key, value, told.get(key, "")) for key, value in unet.items()]))

@@ -139,7 +139,7 @@ class Registry:
         arguments = config.get("config") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             raise ValueError(f"The config of a {self.kind} is a dict of its arguments. Received: config={shown(arguments)}")
-        # Within it, what Keras would deserialize is looked at first: it may name what is registered, and nothing else.
+        # Within it, what Keras would deserialize is checked first: it may name what is registered, and nothing else.
         check_values(arguments, f"the config of a {self.kind}", keras.saving.get_custom_objects())
         try:
             return cls.from_config(dict(arguments))

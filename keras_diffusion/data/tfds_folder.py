@@ -1,4 +1,4 @@
-"""Folders of prepared TFDS data sets, looked at before TFDS opens them: they name classes, which TFDS would import, and files.
+"""Folders of prepared TFDS data sets, checked before TFDS opens them: they name classes, which TFDS would import, and files.
 
 features.json        {"pythonClassName": "tensorflow_datasets.core.features.…", "featuresDict": {"features": {"image": {…}}}}
 dataset_info.json    {"name": …, "splits": [{"name": "train", "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}]}
@@ -80,7 +80,7 @@ def _check_names(value, path):
     for key, child in value.items():
         if key in _FILE_KEYS and isinstance(child, str):
             _check_name(child, key, path)
-        if key not in ("dataSourceAccesses", "data_source_accesses", "location"):  # what is told of the origin
+        if key not in ("dataSourceAccesses", "data_source_accesses", "location"):  # notes on the origin
             _check_names(child, path)
 
 

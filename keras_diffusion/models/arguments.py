@@ -1,4 +1,4 @@
-"""What the arguments of a `DiffusionModel` may be, looked at before anything is compiled or drawn."""
+"""What the arguments of a `DiffusionModel` may be, checked before anything is compiled or drawn."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
-"""What training data of any kind is looked at for, within the compiled step.
+"""The checks of training data of any kind, within the compiled step.
 
-Arrays in memory are looked at before training; of generators, `tf.data` or a `DataLoader` a model sees one batch after the other, perhaps
+Arrays in memory are checked before training; of generators, `tf.data` or a `DataLoader` a model sees one batch after the other, perhaps
 only on the device. There the step itself notes the first batch that breaks a rule:
 
     finite      samples are numbers

@@ -294,7 +294,7 @@ class DiffusionModel(
 
         Values are checked: NaN, labels out of range, pictures that were not scaled, negative weights. Of arrays in memory that is an error
         before training; of all else the step that meets it notes it, and training stops soon, at the end of the epoch at the latest, with
-        the number of the batch. Pictures without anything below 0 are told of in a warning.
+        the number of the batch. Pictures with nothing below 0 cause a warning.
 
         Data sets that order themselves (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide
         every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for

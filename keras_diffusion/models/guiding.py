@@ -7,8 +7,8 @@ guidance = partial(StaticThreshold, limit=1.0)                         a functio
 guidance = ["rescale", {"name": "dynamic_threshold", "quantile": 0.99}]    several, from the inside to the outside
 guidance = "none"                                                      nothing is wrapped around: no thresholds
 
-A model may have a guidance of its own (`DiffusionModel(sampling_defaults=…)`). Of it, the part that is not told stays: a combination leaves
-its thresholds, a threshold its combination.
+A model may have a guidance of its own (`DiffusionModel(sampling_defaults=…)`). The part that the caller leaves out stays:
+a combination leaves its thresholds, a threshold its combination.
 """
 
 import inspect
@@ -124,7 +124,7 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
 
 
 def _told(guidance):
-    """(combination or None, wrappers or None where nothing is said of them), of a `guidance` argument."""
+    """(combination or None, wrappers or None where nothing is said about them), of a `guidance` argument."""
     if guidance is None:
         return None, None
     entries = list(guidance) if isinstance(guidance, (list, tuple)) else [guidance]

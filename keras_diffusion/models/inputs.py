@@ -1,6 +1,6 @@
 """What goes into a `DiffusionModel`: batches for training, conditions and start images for generation.
 
-Shapes are checked wherever a batch passes. Values (NaN, label range) are looked at by `training_data.py`, before and while training.
+Shapes are checked wherever a batch passes. Values (NaN, label range) are checked in `training_data.py`, before and during training.
 """
 
 import copy

@@ -98,7 +98,7 @@ class KeepsStateMixin:
             self._jax_state, self._jax_state_synced = None, True
 
     def _require_weights(self, name):
-        """Brings the weights back into the variables for `name`, or says why they are not to be had; JAX only."""
+        """Brings the weights back into the variables for `name`, or says why they are not available; JAX only."""
         if not _on_jax():
             return
         if self._busy is not None and self._busy[0] != threading.get_ident():
@@ -220,7 +220,7 @@ def _is_lost(value):
 
 def _taken(name, by):
     return (
-        f"On JAX the weights are not to be had while another thread trains or evaluates the model. Received: {name}(...) during {by} in "
+        f"On JAX the weights are not available while another thread trains or evaluates the model. Received: {name}(...) during {by} in "
         "another thread. Call it in a callback of `fit`, such as callbacks.SampleGrid, or on a copy of the model: `save_to_preset` in a "
         "callback, and `from_preset`."
     )

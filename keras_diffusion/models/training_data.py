@@ -1,4 +1,4 @@
-"""Data for `fit` and `evaluate`: looked at before training where it is in memory, and while training where it comes in batches.
+"""Data for `fit` and `evaluate`: checked before training where it is in memory, and during training where it comes in batches.
 
 Weights of samples travel in the batch, under the key "sample_weight": Keras itself drops them where there is no `y`.
 """
@@ -14,7 +14,7 @@ from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.data_watch import BRIGHTEST, DataWatch
 from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
 
-_PATIENCE = 8  # batches without a number below 0, after which one is told
+_PATIENCE = 8  # batches without a number below 0, after which there is a warning
 _SCALE = "Pass uint8 pictures (they are scaled), or x / 127.5 - 1. For data that are no pictures: model.value_range = None"
 _BELOW_ZERO = (
     "Pictures lie in [-1, 1], and nothing here is below 0{where}: the highest value is {high:g}. Are they in [0, 1]? Then pass "
@@ -160,7 +160,7 @@ class _Watcher(keras.callbacks.Callback):
         self._model._refuse_bad_data(f"epoch {self._epoch + 1}", self._pictures)
 
     def read(self, batches=None):
-        """Raises where a rule is broken; tells once of pictures without anything below 0."""
+        """Raises where a rule is broken; warns once of pictures with nothing below 0."""
         self.refuse()
         if self._silent or (batches is not None and batches < _PATIENCE):
             return

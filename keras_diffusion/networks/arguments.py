@@ -1,4 +1,4 @@
-"""What the arguments of networks may be. One name means the same in all of them, so they are looked at in one place."""
+"""What the arguments of networks may be. One name means the same in all of them, so they are checked in one place."""
 
 import inspect
 
@@ -14,14 +14,14 @@ _SEQUENCES = {
 
 
 def check_arguments(cls, args, kwargs):
-    """Looks at the arguments with which a network is made.
+    """Checks the arguments with which a network is made.
 
     Args:
         cls: class of the network.
         args, kwargs: the arguments of its constructor; none at all when Python makes a copy.
 
     Raises:
-        ValueError: unknown or missing arguments, shapes and sizes that are none, text or NaN where a number belongs.
+        ValueError: unknown or missing arguments, what is not a shape or a size, text or NaN where a number belongs.
     """
     parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
     given = dict(zip(parameters, args, strict=False)) | kwargs

@@ -157,7 +157,7 @@ class CLIPTokenizer:
         """The inverse of `get_config`, which has the merges and no path.
 
         Raises:
-            ValueError: a path, unless it was found beside the file that the config comes from: this opens no file that a stranger names.
+            ValueError: a path, unless it was found beside the file that the config comes from: a config opens no other file.
         """
         path = config.get("bpe_path")
         if path is not None and not isinstance(path, FilePath):

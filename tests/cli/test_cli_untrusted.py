@@ -1,4 +1,4 @@
-"""Every command on files from strangers: nothing of them is imported, called or opened, and the error is the library's own."""
+"""Every command on untrusted files: nothing of them is imported, called or opened, and the error is the library's own."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ CANARY = "keras_hub"  # of the packages that Keras imports for a config
 
 @pytest.fixture(autouse=True)
 def canary(tmp_path, monkeypatch):
-    """A package that notes that it was imported, in the working folder, as a stranger would send it along."""
+    """A package that notes that it was imported, in the working folder, as it could come along with a file."""
     if CANARY in sys.modules:
         pytest.skip(f"{CANARY} is in use")
     (tmp_path / "work").mkdir()
@@ -142,7 +142,7 @@ def test_finished_runs(preset, tmp_path):
 
 @pytest.mark.parametrize("section", ["network", "model", "optimizer", "data"])
 def test_configurations_of_runs(section, tmp_path):
-    """Also one that a stranger has not finished, and a bare configuration."""
+    """Also an unfinished one, and a bare configuration."""
     wrong = {"network": "activation", "model": "noise_schedule", "optimizer": "learning_rate", "data": "value_range"}[section]
     config = {**CONFIG, section: {**CONFIG.get(section, {}), wrong: of("X", CANARY)}}
     folder = write_run(tmp_path / "run", config, {"epoch": 1, "data_epoch": 1, "weights": "state-000001.weights.h5"})

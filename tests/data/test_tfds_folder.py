@@ -1,4 +1,4 @@
-"""Folders of TFDS data sets from strangers: no module is imported, no file of another folder is opened."""
+"""Untrusted folders of TFDS data sets: no module is imported, no file of another folder is opened."""
 
 import json
 import sys

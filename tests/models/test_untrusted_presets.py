@@ -1,4 +1,4 @@
-"""Presets from strangers: damaged ones and attacks end in the library's own error."""
+"""Untrusted presets: damaged ones and attacks end in the library's own error."""
 
 import json
 import zipfile
