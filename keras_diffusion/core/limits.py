@@ -20,6 +20,7 @@ from math import prod
 from keras_diffusion.core.checks import clip, did_you_mean, shown
 
 ENVIRONMENT = "KERAS_DIFFUSION_LIMITS"
+_SHARED = "shared_object_id"  # by which Keras marks what a config holds twice: an address in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,8 @@ def check(value, name, what, error=ValueError):
 def check_config(config, error=ValueError):
     """Raises `error` where a configuration that comes from a file has an integer above `config_number`, or sizes above `image_pixels`.
 
-    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds may be any.
+    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds, and the marks of shared
+    objects, may be any.
 
     Args:
         config: dict, list or plain value.
@@ -141,7 +143,8 @@ def check_config(config, error=ValueError):
     while stack:
         key, value = stack.pop()
         if isinstance(value, dict):
-            stack += [(str(name), child) for name, child in value.items() if "seed" not in str(name)]
+            sized = {str(name): child for name, child in value.items() if name != _SHARED}
+            stack += [(name, child) for name, child in sized.items() if "seed" not in name]
         elif isinstance(value, list | tuple):
             stack += [(key, child) for child in value]
             whole = sum(isinstance(child, int) for child in value)

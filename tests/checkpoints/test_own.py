@@ -1,6 +1,7 @@
 """This library's own files go through `load` and `inspect` like any other."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -25,6 +26,19 @@ def path(request, model, tmp_path_factory):
     path = tmp_path_factory.mktemp("own") / request.param
     model.save_to_preset(path) if request.param == "preset" else model.save(path)
     return path
+
+
+def test_a_network_with_shared_parts_comes_back(tmp_path):
+    """Keras marks them in a `.keras` file by their addresses, which are no sizes."""
+    x, level = keras.Input((2,), name="x"), keras.Input((), name="noise_level")
+    start = keras.initializers.GlorotUniform(seed=1)
+    h = keras.layers.Dense(2, kernel_initializer=start)(keras.layers.Dense(2, kernel_initializer=start)(x))
+    network = keras.Model({"x": x, "noise_level": level}, keras.layers.Add()([h, keras.layers.Reshape((1,))(level)]))
+    kd.DiffusionModel(network, seed=0).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert b"shared_object_id" in archive.read("config.json")
+    loaded = kd.checkpoints.load(tmp_path / "model.keras", verbose=0)
+    np.testing.assert_array_equal(loaded.network.get_weights()[0], network.get_weights()[0])
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw"])
