@@ -82,10 +82,8 @@ class TrainingDataMixin:
     def _watching(self, callbacks, *data):
         """`callbacks` of `fit`, with one in front that reads what the steps have noted."""
         watcher = self._watcher = _Watcher(self._pictures(*data), silent=_in_memory(data[0]) is not None)
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            watcher.set_model(self)
-            callbacks.append(watcher)
-            return callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):  # a new one: Keras decides at its beginning what may run in other threads
+            return keras.callbacks.CallbackList([watcher, *callbacks.callbacks], model=self, **(callbacks.params or {}))
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         return [watcher, *(callback for callback in callbacks if callback is not None)]
 

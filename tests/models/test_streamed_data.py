@@ -123,6 +123,16 @@ def test_fit_reads_long_epochs_in_between(model, kind):
     assert len(seen) < 4
 
 
+def test_a_callback_list_of_keras_will_do(model):
+    history = keras.callbacks.History()
+    callbacks = keras.callbacks.CallbackList([history], model=model)
+    model.fit(as_py_dataset(batches()), verbose=0, callbacks=callbacks)
+    assert len(history.history["loss"]) == 1
+    with pytest.raises(ValueError, match="label 7 in sample 1 of batch"):
+        model.fit(as_py_dataset(batches("labels", 7)), verbose=0, callbacks=callbacks)
+    assert callbacks.callbacks == [history]
+
+
 def test_validation_data_is_looked_at(model):
     good, bad = batches(), batches("labels", 3)
     with pytest.raises(ValueError, match="label 3 in sample 1 of batch 2 of the validation data"):
