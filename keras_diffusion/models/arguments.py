@@ -9,6 +9,7 @@ from keras_diffusion.core.checks import check_array, check_choice, check_flag, c
 from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.tables import check_noise_kind, recorded
 
+BRIGHTEST = 1.5  # float pictures above it, with nothing below 0, are taken for pictures from 0 to 255
 _NETWORK = "`network` is a built Keras model on a dict {'x', 'noise_level', **conditions}, such as `networks.UNet((32, 32, 3))`"
 
 
@@ -193,7 +194,7 @@ def check_image_values(name, images, sample_rank):
     if images.dtype == np.uint8 or sample_rank < 3 or not images.size:
         return
     low, high = float(images.min()), float(images.max())
-    if (low >= 0 and high > 1.5) or max(-low, high) > 32:
+    if (low >= 0 and high > BRIGHTEST) or max(-low, high) > 32:
         raise ValueError(
             f"Pictures lie in [-1, 1]. Received: {name} with values from {low:g} to {high:g}. "
             "Pass uint8 (which is scaled), or x / 127.5 - 1"

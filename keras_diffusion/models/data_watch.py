@@ -4,7 +4,7 @@ Arrays in memory are checked before training; of generators, `tf.data` or a `Dat
 only on the device. There the step itself notes the first batch that breaks a rule:
 
     finite      samples are numbers
-    scale       float pictures lie in [−1, 1]: nothing below 0 and something above 1.5 is a batch from 0 to 255
+    scale       float pictures lie in [−1, 1]: nothing below 0 and something above `BRIGHTEST` is a batch from 0 to 255
     labels      integers from 0 to the number of classes
     conditions  contexts and known channels are numbers
     weights     sample weights are numbers ≥ 0
@@ -19,10 +19,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.models.arguments import BRIGHTEST
 from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
 
 RULES = ("finite", "scale", "labels", "conditions", "weights")
-BRIGHTEST = 1.5  # float pictures above it, with nothing below 0, are taken for pictures from 0 to 255
 
 
 class Finding(NamedTuple):

@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_diffusion.core.devices import to_host
 from keras_diffusion.models import inputs as checked
-from keras_diffusion.models.data_watch import BRIGHTEST, DataWatch
+from keras_diffusion.models.arguments import BRIGHTEST
+from keras_diffusion.models.data_watch import DataWatch
 from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
 
 _PATIENCE = 8  # batches without a number below 0, after which there is a warning
