@@ -5,6 +5,7 @@ import time
 
 import keras
 
+from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.devices import is_writer
 
 _FIRST_LOOK = 10.0  # seconds of training before the first estimate
@@ -36,9 +37,9 @@ class TimeLeft(keras.callbacks.Callback):
 
     def __init__(self, every=60, write=None, advice=(), long=3600, clock=time.monotonic):
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, (int, float)) or not every > 0:
-            raise ValueError(f"`every` is the least number of seconds between two lines and must be > 0. Received: every={every!r}")
-        self.every, self.advice, self.long = every, tuple(advice), long
+        rule = "`every` is the least number of seconds between two lines and must be > 0"
+        self.every = check_number("every", every, above=0, rule=rule, finite=False)
+        self.advice, self.long = tuple(advice), long
         self._write = _print if write is None else write
         self._clock = clock
         self.seconds_per_epoch = None

@@ -128,9 +128,8 @@ class Batches(keras.utils.PyDataset):
 
     @start.setter
     def start(self, value):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= len(self):
-            raise ValueError(f"start counts batches of an epoch and must be an integer from 0 to {len(self)}. Received: start={value!r}")
-        self._start, self._stand_in = int(value), None
+        rule = f"start counts batches of an epoch and must be an integer from 0 to {len(self)}"
+        self._start, self._stand_in = check_whole("start", value, 0, len(self), rule=rule), None
 
     @property
     def image_shape(self):

@@ -16,7 +16,7 @@ import math
 
 import keras
 
-from keras_diffusion.core.checks import shown
+from keras_diffusion.core.checks import check_whole, shown
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.core.registry import Registry
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
@@ -144,8 +144,7 @@ def condition_inputs(input_shape, num_classes, context_dim, policy, concat_chann
         if isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 1:
             raise ValueError(f"`context_dim` must be an integer ≥ 1, or None for no context. Received: context_dim={context_dim!r}")
         inputs["context"] = keras.Input((None, context_dim), name="context", dtype=dtype)
-    if isinstance(concat_channels, bool) or not isinstance(concat_channels, int) or concat_channels < 0:
-        raise ValueError(f"`concat_channels` must be an integer ≥ 0; 0 is none. Received: concat_channels={concat_channels!r}")
+    concat_channels = check_whole("concat_channels", concat_channels, 0, rule="`concat_channels` must be an integer ≥ 0; 0 is none")
     if concat_channels:
         inputs["concat"] = keras.Input((*input_shape[:-1], concat_channels), name="concat", dtype=dtype)
     return inputs
