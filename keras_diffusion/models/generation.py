@@ -208,7 +208,7 @@ def initial_state(levels, seed, indices, sample_shape, init=None, latents=None):
     return sigma * z if init is None else alpha * init + sigma * z
 
 
-def check_samples(x, sampler, num_steps, values):
+def check_samples(x, sampler, num_steps, values, what="Samples"):
     """Raises if samples hold NaN or infinity, which clipping and rounding would make black pixels of.
 
     Args:
@@ -216,6 +216,7 @@ def check_samples(x, sampler, num_steps, values):
         sampler: `Sampler` that made it.
         num_steps: its number of steps.
         values: the weights that it was made with, tensors.
+        what: what x is, for the message.
 
     Raises:
         FloatingPointError: with the number of such samples, and whether the weights are finite.
@@ -230,7 +231,7 @@ def check_samples(x, sampler, num_steps, values):
         else "All weights are finite: try more steps, another sampler, less guidance, or float32 in place of float16"
     )
     raise FloatingPointError(
-        f"Samples must be finite. Received: NaN or infinity in {int(bad.sum())} of {len(x)}, first in sample {int(np.argmax(bad))}, "
+        f"{what} must be finite. Received: NaN or infinity in {int(bad.sum())} of {len(x)}, first in sample {int(np.argmax(bad))}, "
         f"made by {type(sampler).__name__} in {num_steps} steps. {cause}"
     )
 

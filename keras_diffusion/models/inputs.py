@@ -3,9 +3,9 @@
 Shapes are checked wherever a batch passes. Values (NaN, label range) are checked in `training_data.py`, before and during training.
 """
 
+import collections.abc
 import copy
 import sys
-import types
 
 import keras
 import numpy as np
@@ -102,9 +102,10 @@ def check_shape(name, shape, sample_shape):
 def readable(data):
     """`data` in a form that Keras reads as batches: a generator, and a torch `DataLoader` of dicts, are made to yield tuples.
 
-    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield tuples.
+    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield tuples, and other
+    iterators (`map`, `zip`, `iter(...)`) it does not know at all.
     """
-    if isinstance(data, types.GeneratorType):
+    if isinstance(data, collections.abc.Iterator):
         return (batch if isinstance(batch, (tuple, list)) else (batch,) for batch in data)
     torch_data = sys.modules.get("torch.utils.data")
     if torch_data is None or not isinstance(data, torch_data.DataLoader):

@@ -6,7 +6,7 @@ from keras_diffusion import samplers
 from keras_diffusion.core.checks import check_array
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.arguments import check_batch_size, check_guidance_scale
-from keras_diffusion.models.generation import sampling_levels
+from keras_diffusion.models.generation import check_samples, sampling_levels
 from keras_diffusion.models.keeping import reads_weights
 
 
@@ -48,6 +48,7 @@ class InversionMixin:
 
         Raises:
             ValueError: a sampler that walks downwards, samples of another shape than the network's, or as `generate`.
+            FloatingPointError: latents that are not finite.
         """
         guidance_scale, batch_size = check_guidance_scale(guidance_scale), check_batch_size(batch_size)
         sampler = samplers.get(sampler)
@@ -69,4 +70,6 @@ class InversionMixin:
             guided, scale = guidance_scale != 1.0, np.float32(guidance_scale)
             x, _, _ = self._generator.run(sampler, levels, self.noise_schedule, samples[rows], values, given, scale, {}, guided, 0, first)
             parts.append(x / levels.sigma[0])
-        return np.concatenate(parts).astype("float32")
+        latents = np.concatenate(parts).astype("float32")
+        check_samples(latents, sampler, num_steps, values, "Latents")
+        return latents

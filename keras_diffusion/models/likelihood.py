@@ -16,7 +16,7 @@ from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.arguments import check_batch_size, check_verbose
-from keras_diffusion.models.generation import progress_bar, progress_lines
+from keras_diffusion.models.generation import check_samples, progress_bar, progress_lines
 from keras_diffusion.models.guiding import read_guidance
 from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, is_exact, make_probes, standard_error
@@ -116,7 +116,9 @@ class LikelihoodMixin:
             parts.append(flow.log_density(Walk(x, {"integral": integral}, ()), levels, prior, data_mean, data_std))
         self.likelihood_report = _report(probes, math.prod(shape), divergence, errors)
         # From the density of α·data to that of the data.
-        return np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])
+        result = np.concatenate(parts).astype("float64") + math.prod(shape) * math.log(levels.alpha[0])
+        check_samples(result, flow, num_steps, values, "Log-likelihoods")
+        return result
 
     @reads_weights
     def bits_per_dim(self, data, conditions=None, seed=None, **options):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.core.checks import check_array, shown
 from keras_diffusion.core.devices import to_host
 from keras_diffusion.models import inputs as checked
 from keras_diffusion.models.arguments import BRIGHTEST
@@ -38,12 +39,13 @@ class TrainingDataMixin:
             )
         arrays = _in_memory(x)
         if arrays is None:
-            if class_weight is not None:
-                raise ValueError(
-                    "`class_weight` is for arrays in memory. Received: class_weight with a "
-                    f"{type(x).__name__}. Let each batch hold its samples' weights under the key '{WEIGHT_KEY}'"
-                )
-            return x, sample_weight
+            for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
+                if value is not None:
+                    raise ValueError(
+                        f"`{name}` is for arrays in memory. Received: {name} with a {type(x).__name__}. Let each batch hold its samples' "
+                        f"weights under the key '{WEIGHT_KEY}'"
+                    )
+            return x, None
         weights = _weights(arrays, sample_weight, class_weight, self.num_classes)
         self._check_in_memory({**arrays, **weights}, quiet)
         alone = set(arrays) == {SAMPLE_KEY} and not isinstance(x, dict) and not weights
@@ -187,7 +189,7 @@ def _weights(arrays, sample_weight, class_weight, num_classes):
     given = [w for w in (sample_weight, arrays.get(WEIGHT_KEY)) if w is not None]
     if len(given) > 1:
         raise ValueError(f"Weights are given once. Received: `sample_weight`, and a batch with the key {WEIGHT_KEY!r}")
-    weights = [np.asarray(to_host(w) if ops.is_tensor(w) else w, "float32") for w in given]
+    weights = [check_array("sample_weight", to_host(w) if ops.is_tensor(w) else w, "float32", finite=False) for w in given]
     for weight in weights:
         if weight.ndim != 1 or (size is not None and len(weight) != size):
             raise ValueError(
@@ -208,7 +210,11 @@ def _weights_of_classes(class_weight, arrays, num_classes):
     labels = np.asarray(to_host(arrays["labels"]) if ops.is_tensor(arrays["labels"]) else arrays["labels"])
     checked.check_labels(labels, num_classes)
     table = np.ones(num_classes, "float32")
-    for label, weight in dict(class_weight).items():
+    if not isinstance(class_weight, dict):
+        raise ValueError(
+            f"`class_weight` is a dict from labels, 0 to {num_classes - 1}, to numbers ≥ 0. Received: class_weight={shown(class_weight)}"
+        )
+    for label, weight in class_weight.items():
         number = isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight >= 0
         if label not in range(num_classes) or not number:
             raise ValueError(

@@ -73,3 +73,15 @@ def test_a_damaged_file_is_refused(model, tmp_path):
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     with pytest.raises(kd.checkpoints.CheckpointError, match="cannot be built"):
         kd.checkpoints.load(tmp_path / "other")
+
+
+def test_objects_that_a_config_holds_twice(tmp_path):
+    """Keras marks them by their addresses in memory, in the config of a network that calls ready-made layers."""
+    x, level = keras.Input((2,), name="x"), keras.Input((), name="noise_level")
+    network = keras.Model({"x": x, "noise_level": level}, keras.layers.Dense(2)(x) + keras.layers.Reshape((1,))(level))
+    model = kd.DiffusionModel(network, seed=0)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert b"shared_object_id" in archive.read("config.json")
+    loaded = kd.checkpoints.load(tmp_path / "model.keras").diffusion_model()
+    np.testing.assert_array_equal(*(one.generate(2, num_steps=2, seed=0, verbose=0) for one in (loaded, model)))

@@ -88,3 +88,14 @@ def test_exports_and_adapters_too(tmp_path):
         kd.checkpoints.export(network, tmp_path / "net", overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_what_is_measured_is_a_number(make_model):
+    """As samples are: see `generate`."""
+    model = make_model(num_classes=None)
+    poison(model.network.trainable_variables[0])
+    x = np.zeros((2, *model.sample_shape), "float32")
+    with pytest.raises(FloatingPointError, match="Latents must be finite. Received: NaN or infinity in 2 of 2.* 1 of .* weights hold"):
+        model.invert(x, num_steps=2, weights="raw")
+    with pytest.raises(FloatingPointError, match="Log-likelihoods must be finite. Received: NaN or infinity in 2 of 2"):
+        model.log_likelihood(x, num_steps=2, weights="raw", verbose=0)

@@ -89,6 +89,11 @@ def test_errors(make_model, blobs, weights):
         (lambda: model.fit(as_generator(made), class_weight={0: 1.0}, verbose=0), "under the key 'sample_weight'"),
         (lambda: model.fit(blobs, class_weight={3: 1.0}, verbose=0), r"Received: \{3: 1.0\}"),
         (lambda: model.fit(blobs, class_weight={0: "a"}, verbose=0), r"Received: \{0: 'a'\}"),
+        (lambda: model.fit(blobs, class_weight=[2.0, 1.0, 1.0], verbose=0), r"a dict from labels, 0 to 2.* Received: class_weight=\["),
+        (lambda: model.fit(blobs, class_weight="balanced", verbose=0), "Received: class_weight='balanced'"),
+        (lambda: model.fit(blobs, sample_weight=["a"] * 96, verbose=0), "`sample_weight` must be an array of numbers"),
+        (lambda: model.fit(as_generator(made), sample_weight=weights, verbose=0), "arrays in memory. Received: sample_weight with a gen"),
+        (lambda: model.evaluate(as_py_dataset(made), sample_weight=weights, verbose=0), "arrays in memory. Received: sample_weight with"),
         (lambda: make_model(num_classes=None).fit(blobs["images"], class_weight={0: 1.0}, verbose=0), "without labels"),
         (lambda: model.fit(as_generator([(b["images"], b["sample_weight"]) for b in made]), verbose=0), "key"),
     ]:

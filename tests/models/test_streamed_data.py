@@ -76,12 +76,20 @@ def as_loader(made):
     return torch.utils.data.DataLoader(rows_of(made), batch_size=len(made[0]["images"]))
 
 
+def as_iterator(made):
+    return iter(made)
+
+
+def as_map(made):
+    return map(dict, made)
+
+
 def as_grain(made):
     grain = pytest.importorskip("grain")
     return grain.MapDataset.source(rows_of(made)).batch(len(made[0]["images"]))
 
 
-KINDS = [as_generator, as_tuples, as_py_dataset, as_tf_data, as_loader, as_grain]
+KINDS = [as_generator, as_tuples, as_iterator, as_map, as_py_dataset, as_tf_data, as_loader, as_grain]
 FAULTS = {
     "too high": ("labels", 3, "integers from 0 to 2. Received: label 3 in sample 1 of batch 2 of "),
     "negative": ("labels", -1, "Received: label -1 in sample 1 of batch 2 of "),
