@@ -56,8 +56,7 @@ class DataWatch(keras.metrics.Metric):
     def update_state(self, data, sample_weight=None):
         """Looks at a batch as `fit` has it, before it is converted; for use inside a step."""
         data = data if isinstance(data, dict) else {SAMPLE_KEY: data}
-        nothing = (ops.zeros((1,), "bool"), ops.zeros((1,), "float32"))
-        found = dict.fromkeys(RULES, nothing)
+        found = {}  # rule: (which samples break it, what they hold)
         samples = ops.convert_to_tensor(data[SAMPLE_KEY])
         if keras.backend.is_float_dtype(samples.dtype):
             found["finite"], found["scale"] = self._look_at_samples(samples)
@@ -67,12 +66,12 @@ class DataWatch(keras.metrics.Metric):
         for tensor in others:
             if keras.backend.is_float_dtype(tensor.dtype):
                 bad = ops.logical_not(_finite_rows(tensor))
-                bad = bad if found["conditions"] is nothing else ops.logical_or(bad, found["conditions"][0])
+                bad = ops.logical_or(bad, found["conditions"][0]) if "conditions" in found else bad
                 found["conditions"] = (bad, ops.zeros_like(bad, "float32"))
         if sample_weight is not None:
             weight = ops.cast(sample_weight, "float32")
             found["weights"] = (ops.logical_not(ops.logical_and(ops.isfinite(weight), weight >= 0)), weight)
-        self._note(list(found.values()))
+        self._note(found)
 
     def _look_at_samples(self, samples):
         flat = ops.cast(ops.reshape(samples, (ops.shape(samples)[0], -1)), "float32")
@@ -93,13 +92,17 @@ class DataWatch(keras.metrics.Metric):
     def _note(self, found):
         number = self.batches.value + 1
         self.batches.assign(number)
-        broken = ops.stack([ops.any(bad) for bad, _ in found])
-        rows = [ops.argmax(ops.cast(bad, "int32")) for bad, _ in found]
-        values = ops.stack([ops.take(value, row) for (_, value), row in zip(found, rows, strict=True)])
-        new = ops.logical_and(broken, ops.equal(self.first.value, 0))
+        if not found:  # nothing to look at in uint8 samples alone
+            return
+        size = ops.shape(next(iter(found.values()))[0])
+        nothing = (ops.zeros(size, "bool"), ops.zeros(size, "float32"))
+        bad, values = (ops.stack(part) for part in zip(*(found.get(rule, nothing) for rule in RULES), strict=True))  # (rules, B)
+        sample = ops.argmax(ops.cast(bad, "int32"), axis=1)
+        value = ops.squeeze(ops.take_along_axis(values, ops.expand_dims(sample, 1), axis=1), 1)
+        new = ops.logical_and(ops.any(bad, axis=1), ops.equal(self.first.value, 0))
         self.first.assign(ops.where(new, number, self.first.value))
-        self.sample.assign(ops.where(new, ops.stack([ops.cast(row, "int32") for row in rows]), self.sample.value))
-        self.value.assign(ops.where(new, values, self.value.value))
+        self.sample.assign(ops.where(new, ops.cast(sample, "int32"), self.sample.value))
+        self.value.assign(ops.where(new, value, self.value.value))
 
     def result(self):
         return {}  # nothing for the logs

@@ -271,10 +271,10 @@ class DiffusionModel(
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
         if isinstance(x, dict) and x.get(checked.WEIGHT_KEY) is not None:
             sample_weight = x[checked.WEIGHT_KEY]
-        if x is not None:
-            self._data_watch().update_state(x, sample_weight)
         if sample_weight is not None:
             error = error * checked.batch_weights(sample_weight, error)
+        if x is not None:
+            self._data_watch().update_state(x, sample_weight)
         for i, metric in enumerate(self._band_metrics):
             inside = ops.logical_and(y_pred["t"] > i / self.noise_bands, y_pred["t"] <= (i + 1) / self.noise_bands)
             metric.update_state(error, sample_weight=ops.cast(inside, "float32"))
