@@ -226,6 +226,9 @@ def rows_of_training():
             {"images": X, "labels": np.full(4, 0.5)},
             {"images": X},
             {"labels": np.zeros(4, int)},
+            {"images": X, "labels": [[0], [1, 2], 0, 1]},
+            {"images": [[0.0], [1.0, 2.0]], "labels": [0, 1]},
+            [[0.0], [1.0, 2.0]],
             {},
         ]
     }

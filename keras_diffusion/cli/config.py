@@ -151,6 +151,8 @@ def with_defaults(config):
     train = merged["train"]
     for name, least in (("epochs", 1), ("steps_per_execution", 1)):
         check_int(train[name], f"train.{name}", least)
+    if not (isinstance(train["jit_compile"], bool) or train["jit_compile"] == "auto"):
+        raise ConfigError(f'`train.jit_compile` is true, false or "auto". Received: train.jit_compile={train["jit_compile"]!r:.100}')
     saving_options(train["save_every"])
     for name, least, most in (
         ("every", 0, None),

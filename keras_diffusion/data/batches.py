@@ -18,6 +18,8 @@ from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
 
+WORKERS = ("workers", "use_multiprocessing", "max_queue_size")  # arguments of keras.utils.PyDataset
+
 
 class Batches(keras.utils.PyDataset):
     """Dict batches from a random-access source, in an order that is a function of (seed, epoch).
@@ -244,7 +246,7 @@ def _positive_int(value, name):
 
 def _check_workers(options):
     """Checks what `keras.utils.PyDataset` takes."""
-    check_known("Batches", options, ("workers", "use_multiprocessing", "max_queue_size"), arguments_of(Batches))
+    check_known("Batches", options, WORKERS, arguments_of(Batches))
     check_whole("workers", options.get("workers", 1), 0)
     check_whole("max_queue_size", options.get("max_queue_size", 10), 1)
     check_flag("use_multiprocessing", options.get("use_multiprocessing", False))

@@ -14,7 +14,7 @@ from keras_diffusion.core import limits
 from keras_diffusion.core.arrays import map_array, read_arrays
 from keras_diffusion.core.checks import arguments_of, check_known, check_text, is_whole, shown
 from keras_diffusion.core.optional import import_optional
-from keras_diffusion.data.batches import Batches
+from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
@@ -73,7 +73,9 @@ def load(
     >>> model.fit(train, validation_data=test, epochs=10)
     """
     size = _size(image_size)
-    check_known("data.load", options, arguments_of(Batches), (*inspect.signature(load).parameters, *arguments_of(Batches)))
+    further = (*arguments_of(Batches), *WORKERS)
+    own = [name for name in inspect.signature(load).parameters if name != "options"]
+    check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
     check_text("split", split)
     pictures = {name: value for name, value in (("channels", channels), ("background", background)) if value is not None}
     if pictures and not _is_folder(source):

@@ -84,7 +84,8 @@ def check_data(x):
             "Data are arrays, a dict of arrays, or something that yields batches: tf.data, a DataLoader, `data.Batches`. "
             f"Received: x={shown(x)}. A name or a path goes into `data.load`"
         )
-    lengths = {key: len(value) for key, value in arrays.items() if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value)}
+    held = {key: value for key, value in arrays.items() if isinstance(value, (np.ndarray, list, tuple))}
+    lengths = {key: len(value) for key, value in held.items() if isinstance(value, (list, tuple)) or value.ndim}
     if lengths and (min(lengths.values()) == 0 or len(set(lengths.values())) > 1):
         raise ValueError(f"Data need at least one sample, and as many of each kind as of the others. Received: lengths {shown(lengths)}")
 

@@ -177,9 +177,10 @@ class _Watcher(keras.callbacks.Callback):
 def _in_memory(x):
     """Samples, or a dict of arrays, as a dict of arrays or tensors; None for data that comes in batches."""
     if isinstance(x, dict):
-        return {key: np.asarray(value) if isinstance(value, (list, tuple)) else value for key, value in x.items()}
+        return {key: check_array(key, v, finite=False) if isinstance(v, (list, tuple)) else v for key, v in x.items()}
     if isinstance(x, list) and x and not isinstance(x[0], dict):
-        return {SAMPLE_KEY: np.asarray([value if isinstance(value, np.ndarray) else ops.convert_to_numpy(value) for value in x])}
+        rows = [value if isinstance(value, np.ndarray) or not ops.is_tensor(value) else ops.convert_to_numpy(value) for value in x]
+        return {SAMPLE_KEY: check_array(SAMPLE_KEY, rows, finite=False)}
     return {SAMPLE_KEY: x} if isinstance(x, np.ndarray) or ops.is_tensor(x) else None
 
 

@@ -86,6 +86,7 @@ def test_one_source_is_a_whole_configuration():
     "change, message",
     [
         ({"optimiser": {}}, "Unknown section 'optimiser' in the configuration. Did you mean 'optimizer'. Known: data, network"),
+        ({"train": {"jit_compile": "maybe"}}, r"`train.jit_compile` is true, false or .auto.. Received: train.jit_compile='maybe'"),
         ({"train": {"epoch": 3}}, r"Unknown key 'epoch' in \[train\]. Did you mean 'epochs'. Known: epochs, steps_per_execution"),
         ({"train": {"samples": {"step": 3}}}, r"Unknown key 'step' in \[train.samples\]"),
         ({"train": {"samples": 3}}, r"\[train.samples\] is a table"),

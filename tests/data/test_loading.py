@@ -142,3 +142,14 @@ def test_import_adds_no_optional_package_to_those_that_keras_imports_itself():
         "import keras_diffusion.data; print([n for n in names if n in sys.modules] == before)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip().endswith("True")
+
+
+def test_options_of_data_sets_of_keras():
+    images = np.zeros((8, 4, 4, 1), "uint8")
+    made = data.load(images, batch_size=4, workers=2, max_queue_size=3)
+    assert (made.workers, made.max_queue_size) == (2, 3)
+    with pytest.raises(ValueError, match="`workers` must be an integer ≥ 0. Received: workers=-3"):
+        data.load(images, batch_size=4, workers=-3)
+    with pytest.raises(ValueError, match="Received: 'worker'=2. Did you mean 'workers'?") as error:
+        data.load(images, batch_size=4, worker=2)
+    assert str(error.value).count("batch_size") == 1 and " options," not in str(error.value)
