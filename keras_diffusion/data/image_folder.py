@@ -21,7 +21,8 @@ from keras_diffusion.data.sources import Source
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SPLITS = frozenset({"train", "validation", "val", "test"})
 _UNREAD = frozenset({".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".psd", ".tga", ".ppm", ".exr", ".dng", ".cr2", ".nef", ".npy"})
-_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
+_TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
+_CAPTIONS = frozenset({"captions", "labels", "metadata", "prompts"})  # names of texts for the whole folder
 
 
 class ImageFolder(Source):
@@ -67,7 +68,8 @@ class ImageFolder(Source):
         """Warns of pictures of kinds that are not read, and of tables and texts that may be captions."""
         beside = [f for folder in (self.path, *folders) for f in folder.iterdir() if not _is_hidden(f) and f.is_file()]
         stems = {file.with_suffix("") for file in self.files}
-        tables = [f for f in beside if f.suffix.lower() in _TABLES or (f.suffix.lower() == ".txt" and f.with_suffix("") in stems)]
+        texts = [f for f in beside if f.suffix.lower() == ".txt" and (f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS)]
+        tables = [*(f for f in beside if f.suffix.lower() in _TABLES), *texts]
         pictures = [f for f in beside if f.suffix.lower() in _UNREAD]
         if tables:
             warnings.warn(

@@ -16,6 +16,7 @@ from keras_diffusion.models.arguments import BRIGHTEST
 from keras_diffusion.models.data_watch import DataWatch
 from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
 
+_SURELY_BRIGHT = 32.0  # no scale of its own goes as far: a picture from 0 to 255
 _PATIENCE = 8  # batches without a number below 0, after which there is a warning
 _SCALE = "Pass uint8 pictures (they are scaled), or x / 127.5 - 1. For data that are no pictures: model.value_range = None"
 _BELOW_ZERO = (
@@ -39,6 +40,8 @@ class TrainingDataMixin:
             )
         arrays = _in_memory(x)
         if arrays is None:
+            if x is not None and _length(x) == 0:
+                raise ValueError(f"Data hold at least one batch. Received: a {type(x).__name__} of length 0")
             for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
                 if value is not None:
                     raise ValueError(
@@ -64,6 +67,15 @@ class TrainingDataMixin:
         low, high = float(samples.min()), float(samples.max())
         if low >= 0 and high > BRIGHTEST:
             raise ValueError(f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} from {low:g} to {high:g}. {_SCALE}")
+        if high > _SURELY_BRIGHT:  # some may be from 0 to 255 among others that are scaled
+            rows = samples.reshape(len(samples), -1)
+            bright = (rows.min(axis=1) >= 0) & (rows.max(axis=1) > _SURELY_BRIGHT)
+            if bright.any():
+                first = int(np.argmax(bright))
+                raise ValueError(
+                    f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} with {bright.sum()} pictures from 0 up to {high:g}, the first "
+                    f"of them sample {first}. {_SCALE}"
+                )
         if low >= 0 and high > 0 and not quiet:
             warnings.warn(_BELOW_ZERO.format(where="", high=high), stacklevel=4)
 
@@ -172,6 +184,14 @@ class _Watcher(keras.callbacks.Callback):
         if low == 0 and high > 0:  # the lowest is counted from 0 down
             where = " in the first epoch" if batches is None else f" in the first {batches} batches"
             warnings.warn(_BELOW_ZERO.format(where=where, high=high), stacklevel=2)
+
+
+def _length(x):
+    """Number of batches, or None where it is not known."""
+    try:
+        return len(x)
+    except TypeError:
+        return None
 
 
 def _in_memory(x):

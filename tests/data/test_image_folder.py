@@ -199,7 +199,7 @@ def test_every_damaged_file_is_named(tmp_path, content):
             read_image(path)
 
 
-@pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl", "a.txt"])
+@pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl", "captions.json", "captions.txt", "a.txt"])
 def test_captions_are_not_ignored_silently(tmp_path, name):
     write(tmp_path / "a.png")
     (tmp_path / name).write_text("a.png,a house")

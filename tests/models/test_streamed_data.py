@@ -217,3 +217,20 @@ def test_notes_are_no_part_of_files(model, tmp_path):
     assert names and not any("watch" in name for name in names)
     model.load_weights(path)
     assert not any("watch" in key for key in model.evaluate(as_generator(batches()), verbose=0, return_dict=True))
+
+
+def test_pictures_from_0_to_255_among_others_in_memory(model):
+    x = np.concatenate([made["images"] for made in batches()]).astype("float32")
+    x[5] = 127.5 * (x[5] + 1.0)
+    with pytest.raises(ValueError, match=r"Received: images with 1 pictures from 0 up to .*, the first of them sample 5\. Pass uint8"):
+        model.fit({"images": x, "labels": np.zeros(len(x), "int32")}, verbose=0)
+
+
+def test_data_without_a_batch(model):
+    with pytest.raises(ValueError, match="Data hold at least one batch. Received: a Empty of length 0"):
+        model.fit(Empty(), verbose=0)
+
+
+class Empty(keras.utils.PyDataset):
+    def __len__(self):
+        return 0

@@ -419,9 +419,7 @@ def test_unknown_curve_needs_its_schedule():
     schedule = schedulers.get("vp")
     levels = schedule.levels(np.linspace(0.9, 0.0, 5))
     odd = Levels(levels.t, 3 * levels.alpha, 3 * levels.sigma)
-    with pytest.raises(
-        ValueError, match=r"neither α = 1, α² \+ σ² = 1 nor α \+ σ = 1. Pass the schedule: sample\(..., schedule=schedule\)"
-    ):
+    with pytest.raises(ValueError, match=r"neither α = 1, α² \+ σ² = 1 nor α \+ σ = 1. Pass the schedule .*, schedule=schedule\)"):
         samplers.get("rk4").plan(odd)
     samplers.get("heun").plan(odd)  # evaluates at the grid's own levels only
 
