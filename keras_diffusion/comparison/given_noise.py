@@ -35,8 +35,9 @@ class GivenNoiseModel(DiffusionModel):
         conditions = {key: value for key, value in data.items() if key not in ("x0", "t", "eps")}
         return self.outputs_at(data["x0"], data["t"], data["eps"], conditions, training)
 
-    def compute_loss(self, *args, **kwargs):
-        loss = super().compute_loss(*args, **kwargs)
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        # Not x: it is no batch as `fit` has them, and was looked at when the inputs were made.
+        loss = super().compute_loss(None, y, y_pred, sample_weight, training)
         self.step_loss.update_state(loss)
         return loss
 

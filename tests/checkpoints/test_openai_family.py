@@ -307,7 +307,13 @@ def test_published_models_are_known_by_their_sizes():
     """No file is that small: what is looked up is the table."""
 
     def completed(num_channels, channel_mult, blocks, updown, attention, **given):
-        structure = {"in_channels": 3, "num_channels": num_channels, "channel_mult": channel_mult, "num_res_blocks": blocks}
+        structure = {
+            "in_channels": 3,
+            "concat_channels": 0,
+            "num_channels": num_channels,
+            "channel_mult": channel_mult,
+            "num_res_blocks": blocks,
+        }
         structure |= {"attention": attention, "resblock_updown": updown, "learn_sigma": True, "num_classes": None}
         return complete_config(structure, given, None)
 
