@@ -127,12 +127,15 @@ def test_which_calls_are_guided(name):
 
 
 def test_registry():
-    assert GUIDANCES.names() == sorted(OPTIONS)
+    # Two scales take three predictions: tests/models/test_known_channels.py.
+    assert GUIDANCES.names() == sorted([*OPTIONS, "two_scales"])
     for name, options in OPTIONS.items():
         guided = pair({"name": name, **options})
         assert all(getattr(guided, key) == value for key, value in options.items()) and guided.scale == 3.0
     assert type(pair("apg")) is AdaptiveProjectedGuidance and type(pair("cfg_zero_star")) is CFGZeroStarGuidance
-    with pytest.raises(ValueError, match="Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, zero_star"):
+    with pytest.raises(
+        ValueError, match="Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, zero_star"
+    ):
         pair("pag")
 
 
