@@ -230,8 +230,11 @@ class Sampler(keras.layers.Layer):
         x = ops.convert_to_tensor(x.x if walk else x, dtype=solver_dtype())
         walk = walk._replace(x=x) if walk else self.start(x, denoise)
         rows, ends = rows_of(plan), self.step_ends(levels)
+        if stop == len(levels.t) - 1:  # the whole rest, also of samplers that choose their own steps
+            last, ends_here = rows, ends[start:]
+        else:
+            last, ends_here = ends[stop - 1] + 1, ends[start:stop]
         first = ends[start - 1] + 1 if start else 0
-        last = ends[stop - 1] + 1 if stop < len(ends) else rows
         in_loop = min(last, rows - 1 if self.closes_apart(levels) else rows)
         if drawn:
             source = noise_source(plan, noise_sources.seed_words(seed), x.shape)
@@ -245,8 +248,8 @@ class Sampler(keras.layers.Layer):
         result = walk if return_walk else walk.x
         if not kept:
             return result
-        ends = ops.convert_to_tensor(ends[start:stop].astype("int32"))
-        return (result, *(ops.take(record[key], ends, axis=0) for key in kept))
+        at = ops.convert_to_tensor(ends_here.astype("int32"))
+        return (result, *(ops.take(record[key], at, axis=0) for key in kept))
 
     def _given(self, noise, rows, x, closing):
         needed = self.noises_per_step
