@@ -26,8 +26,8 @@ import numpy as np
 from turns import in_turns
 
 import keras_diffusion as kd
-from keras_diffusion.core.files import write_json
-from keras_diffusion.core.hardware import peak_memory
+from keras_diffusion.runtime.files import write_json
+from keras_diffusion.runtime.hardware import peak_memory
 
 # TFLOP/s in bfloat16, from the manufacturers' data sheets (of the SXM versions).
 PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6": 918}

@@ -16,8 +16,8 @@ from keras import ops
 from turns import computed, here_and_there
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.compile import Compiled
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
+from keras_diffusion.runtime.compile import Compiled
 
 # Batch, queries, keys, heads, channels per head.
 SHAPES = [(8, 64, 64, 4, 32), (4, 256, 256, 3, 64), (4, 1024, 16, 4, 8), (4, 1024, 1024, 4, 16), (2, 4096, 77, 8, 40)]

@@ -1,4 +1,4 @@
-"""Convolutions on a CPU with JAX: programs compiled as here, and as JAX would by itself (core/compile.py says what the difference is).
+"""Convolutions on a CPU with JAX: programs compiled as here, and as JAX would by itself (runtime/compile.py says what the difference is).
 
     KERAS_BACKEND=jax python benchmarks/convolutions.py [--rounds 15]
 
@@ -17,7 +17,7 @@ from keras import ops
 from turns import computed, here_and_there
 
 import keras_diffusion as kd
-from keras_diffusion.core.compile import compiler_options
+from keras_diffusion.runtime.compile import compiler_options
 
 # Batch, side, channels.
 SHAPES = [(1, 8, 64), (16, 8, 32), (16, 8, 64), (8, 32, 32), (8, 16, 64), (8, 8, 128), (2, 64, 64), (2, 32, 128), (2, 16, 256)]

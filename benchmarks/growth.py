@@ -18,7 +18,7 @@ import numpy as np
 from turns import in_turns
 
 import keras_diffusion as kd
-from keras_diffusion.core.files import write_json
+from keras_diffusion.runtime.files import write_json
 
 STEPS, BATCHES, SIZES, DEVICES = (10, 25, 50, 100, 200), (1, 2, 4, 8, 16, 32), (16, 32, 48, 64, 96), (1, 2, 4, 8)
 _BATCH = 16  # that devices share

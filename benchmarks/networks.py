@@ -22,7 +22,7 @@ import numpy as np
 from turns import in_turns
 
 from keras_diffusion import checkpoints
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 # (class, module of flaxdiff.models, constructor, side of the images)
 _DIT = {"patch_size": 2, "emb_features": 192, "num_layers": 12, "num_heads": 3}

@@ -15,8 +15,8 @@ from keras import ops
 from turns import computed, here_and_there
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.compile import Compiled
 from keras_diffusion.layers.group_normalization import GroupNormalization
+from keras_diffusion.runtime.compile import Compiled
 
 SHAPES = [((4, 32, 32, 32), 8), ((4, 32, 32, 64), 8), ((4, 16, 16, 64), 8), ((4, 8, 8, 96), 8), ((8, 64, 64, 64), 32)]
 

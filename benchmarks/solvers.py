@@ -17,11 +17,11 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers, schedulers
-from keras_diffusion.core.compile import Compiled
-from keras_diffusion.core.files import write_whole
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import seed_words
 from keras_diffusion.denoisers import MixtureDenoiser
+from keras_diffusion.runtime.compile import Compiled
+from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, padded, rows_of, to_tensors
 

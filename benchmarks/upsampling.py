@@ -17,8 +17,8 @@ from keras import ops
 from turns import computed, here_and_there
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.compile import Compiled
 from keras_diffusion.layers.resampling import convolve_in_phases, convolve_repeated
+from keras_diffusion.runtime.compile import Compiled
 
 # Batch, side, channels, filters.
 SHAPES = [(16, 4, 64, 32), (8, 8, 96, 64), (8, 16, 64, 32), (2, 8, 512, 256), (2, 32, 128, 64), (1, 32, 320, 320)]

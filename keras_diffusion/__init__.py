@@ -16,7 +16,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from keras_diffusion.core import backend as _backend
+from keras_diffusion.runtime import backend as _backend
 
 _backend.choose()
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 _programs = weakref.WeakKeyDictionary()
 

@@ -5,7 +5,7 @@ import numpy as np
 from golden_data import array, tensor
 from keras import ops
 
-from keras_diffusion.core.compile import Compiled
+from keras_diffusion.runtime.compile import Compiled
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, rows_of, to_tensors
 

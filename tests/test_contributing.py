@@ -11,8 +11,8 @@ from keras import ops
 from samplers.test_sampler_orders import STEPS, exact_path, grid, run, slope
 
 from keras_diffusion import checkpoints, networks, samplers, schedulers
-from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.families import family
+from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.samplers.sampler import SAMPLERS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "contributing.md").read_text(encoding="utf-8")

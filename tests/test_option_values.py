@@ -8,7 +8,7 @@ from keras_diffusion.guidance.pair import GUIDANCES
 from keras_diffusion.predictors.predictor import PREDICTORS
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
-from keras_diffusion.schedulers.spacing import SPACINGS
+from keras_diffusion.schedulers.time_spacing import SPACINGS
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 

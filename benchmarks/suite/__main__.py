@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.core.files import write_json
+from keras_diffusion.runtime.files import write_json
 from suite.cases import CASES
 
 HERE = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import numpy as np
 
 import keras_diffusion as kd
 from keras_diffusion import checkpoints
-from keras_diffusion.core.compile import Compiled, as_tensors, compiler_options
+from keras_diffusion.runtime.compile import Compiled, as_tensors, compiler_options
 from suite.worker import CONTEXT, train_data
 
 

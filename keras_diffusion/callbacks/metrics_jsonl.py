@@ -14,9 +14,9 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_diffusion.core.checks import check_flag, check_path
-from keras_diffusion.core.devices import is_writer
-from keras_diffusion.core.files import write_whole
+from keras_diffusion.configs.checks import check_flag, check_path
+from keras_diffusion.runtime.devices import is_writer
+from keras_diffusion.runtime.files import write_whole
 
 
 class MetricsJSONL(keras.callbacks.Callback):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core.finite import check_finite
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.finite import check_finite
+from keras_diffusion.runtime.optional import import_optional
 
 
 def orbax_checkpoint(directory, **options):

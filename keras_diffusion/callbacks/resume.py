@@ -24,13 +24,13 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_diffusion.core.checks import check_number, check_path, check_whole
-from keras_diffusion.core.devices import is_writer, several_processes, values_of_all, writing
-from keras_diffusion.core.files import atomic_path, remove_leftovers
-from keras_diffusion.core.finite import check_finite
-from keras_diffusion.core.locks import FolderLock
-from keras_diffusion.core.training_state import read_state
+from keras_diffusion.configs.checks import check_number, check_path, check_whole
 from keras_diffusion.models.presets import check_weights_file
+from keras_diffusion.runtime.devices import is_writer, several_processes, values_of_all, writing
+from keras_diffusion.runtime.files import atomic_path, remove_leftovers
+from keras_diffusion.runtime.finite import check_finite
+from keras_diffusion.runtime.locks import FolderLock
+from keras_diffusion.runtime.training_state import read_state
 
 _STEPS_BETWEEN_CLOCKS = 50  # several processes agree on the time this often: that costs them a message
 

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from keras_diffusion.callbacks.event_file import EventFile
-from keras_diffusion.core.checks import check_whole
-from keras_diffusion.core.devices import is_writer
-from keras_diffusion.core.files import write_whole
+from keras_diffusion.configs.checks import check_whole
+from keras_diffusion.runtime.devices import is_writer
+from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.visualization import film_strip, image_grid, png_bytes
 
 

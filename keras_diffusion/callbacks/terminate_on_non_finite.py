@@ -5,7 +5,7 @@ import warnings
 
 import keras
 
-from keras_diffusion.core.finite import describe, non_finite
+from keras_diffusion.runtime.finite import describe, non_finite
 
 
 class TerminateOnNonFinite(keras.callbacks.Callback):

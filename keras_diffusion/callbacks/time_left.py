@@ -5,8 +5,8 @@ import time
 
 import keras
 
-from keras_diffusion.core.checks import check_number
-from keras_diffusion.core.devices import is_writer
+from keras_diffusion.configs.checks import check_number
+from keras_diffusion.runtime.devices import is_writer
 
 _FIRST_LOOK = 10.0  # seconds of training before the first estimate
 

@@ -11,15 +11,15 @@
 Containers (how tensors lie in a file) and families (whose network it is) are apart; docs/legacy.md lists both.
 """
 
-from keras_diffusion.checkpoints.containers import open_container
 from keras_diffusion.checkpoints.conversion import convert
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.export import export
 from keras_diffusion.checkpoints.families import families
 from keras_diffusion.checkpoints.inspection import Inspection, inspect
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
 from keras_diffusion.checkpoints.lora import load_lora, save_lora
 from keras_diffusion.checkpoints.text_to_image import load_text_to_image
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.errors import CheckpointError
 
 __all__ = [
     "CheckpointError",

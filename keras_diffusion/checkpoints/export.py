@@ -9,12 +9,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
-from keras_diffusion.core.files import remove_folder, write_json
-from keras_diffusion.core.finite import check_finite_arrays
+from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.runtime.files import remove_folder, write_json
+from keras_diffusion.runtime.finite import check_finite_arrays
 from keras_diffusion.text.clip_tokenizer import END, START
 
 _FORMATS = ("diffusers",)

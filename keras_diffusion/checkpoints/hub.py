@@ -5,9 +5,9 @@ Of the files that a repository has, only what `load` takes is fetched: configs, 
 
 from pathlib import Path
 
-from keras_diffusion.checkpoints.containers.diffusers_folder import weights_to_take
-from keras_diffusion.core.checks import check_path
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.checks import check_path
+from keras_diffusion.containers.diffusers_folder import weights_to_take
+from keras_diffusion.runtime.optional import import_optional
 
 PREFIX = "hf://"
 _PLAIN = ("model_index.json", "config.json", "scheduler_config.json", "tokenizer_config.json", "vocab.json", "merges.txt")

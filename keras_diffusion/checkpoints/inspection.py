@@ -5,13 +5,13 @@ from math import prod
 from pathlib import Path
 
 from keras_diffusion.checkpoints import own
-from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.checkpoints.families.family import family_of
 from keras_diffusion.checkpoints.hub import local_path
-from keras_diffusion.core.training_state import read_state
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.models.presets import read_config
 from keras_diffusion.models.run_folders import is_finished, is_run, preset_of
+from keras_diffusion.runtime.training_state import read_state
 
 
 @dataclass

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_diffusion.checkpoints import own
-from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.checkpoints.families.family import required_family
 from keras_diffusion.checkpoints.hub import local_path
 from keras_diffusion.checkpoints.transfer import Report, transfer
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import check_choice, shown
+from keras_diffusion.configs.checks import check_choice, shown
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.errors import CheckpointError, error_at, only_checkpoint_errors
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.text_to_image import TextToImage
+from keras_diffusion.runtime import limits
 
 _CHOICES = {"weights": ("ema", "raw"), "state": ("best", "last")}
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.lora_file import OWN_KEY, read_pairs
 from keras_diffusion.checkpoints.lora_places import assign_names, check_fits, parts_of, places_of
-from keras_diffusion.core.finite import check_finite_arrays
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.layers.lora import dense_layers
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.runtime.finite import check_finite_arrays
 
 
 def save_lora(model, path, weights="ema"):

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
-from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.core.documents import parse_json
+from keras_diffusion.containers.errors import CheckpointError
+from keras_diffusion.containers.named_tensors import read_json_file
+from keras_diffusion.runtime.documents import parse_json
 
 OWN_KEY = "keras_diffusion_lora"  # in the header: α of the layers here, by the names of the file; B is written with α/r in it
 _DIFFUSERS_KEY = "lora_adapter_metadata"

@@ -8,8 +8,8 @@ import math
 from typing import Any, NamedTuple
 
 from keras_diffusion.checkpoints.diffusers import Link, component_of_network
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.lora_file import some, split_name
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.lora import LoRAMixin, dense_layers
 from keras_diffusion.models.diffusion_model import DiffusionModel
 

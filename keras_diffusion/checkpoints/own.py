@@ -9,15 +9,15 @@ from pathlib import Path
 import keras
 
 import keras_diffusion.networks  # its classes must be known before they can be loaded  # noqa: F401
-from keras_diffusion.checkpoints.containers import open_container
-from keras_diffusion.checkpoints.errors import CheckpointError, error_at
-from keras_diffusion.core import limits
-from keras_diffusion.core.documents import parse_json
-from keras_diffusion.core.file_configs import named_objects
-from keras_diffusion.core.files import read_json
+from keras_diffusion.configs.file_configs import named_objects
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.errors import CheckpointError, error_at
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import build_within, is_preset, load_preset, load_weights_file
 from keras_diffusion.models.run_folders import is_finished, is_run, weights_of
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.documents import parse_json
+from keras_diffusion.runtime.files import read_json
 
 FAMILY = "keras_diffusion"
 

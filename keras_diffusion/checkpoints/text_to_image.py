@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.inspection import inspect
 from keras_diffusion.checkpoints.loading import load
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.models.text_to_image import TextToImage
 from keras_diffusion.networks import AutoencoderKL
 from keras_diffusion.text import CLIPTokenizer

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.models.generation import progress_bar
+from keras_diffusion.containers.errors import CheckpointError
+from keras_diffusion.models.sampling_loop import progress_bar
 
 
 @dataclass

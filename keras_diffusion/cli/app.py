@@ -11,7 +11,7 @@ from keras_diffusion.cli.config import MOST_SEED, ConfigError, check_options
 from keras_diffusion.cli.devices import join_processes, on_devices
 from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
 from keras_diffusion.cli.wording import running
-from keras_diffusion.core.limits import current as limits
+from keras_diffusion.runtime.limits import current as limits
 from keras_diffusion.version import __version__
 
 app = typer.Typer(

@@ -15,14 +15,14 @@ import keras
 from keras_diffusion import networks
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, with_defaults
 from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import did_you_mean
-from keras_diffusion.core.file_configs import check_values
-from keras_diffusion.core.labels import listed
+from keras_diffusion.configs.checks import did_you_mean
+from keras_diffusion.configs.file_configs import check_values
+from keras_diffusion.configs.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import DiffusionModel
 from keras_diffusion.models.presets import tensor_shapes
+from keras_diffusion.runtime import limits
 
 _NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}  # objects; `source` is handled apart
 

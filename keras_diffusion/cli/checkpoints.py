@@ -6,8 +6,8 @@ from rich.table import Table
 
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.information import print_rows
-from keras_diffusion.core.checks import clip
-from keras_diffusion.core.documents import parse_json
+from keras_diffusion.configs.checks import clip
+from keras_diffusion.runtime.documents import parse_json
 
 
 def read_old_config(text):

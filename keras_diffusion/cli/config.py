@@ -15,11 +15,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from keras_diffusion.core import labels as class_labels
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import did_you_mean
-from keras_diffusion.core.documents import check_size, parse_json, parse_toml, parse_yaml
-from keras_diffusion.core.files import read_bytes
+from keras_diffusion.configs import labels as class_labels
+from keras_diffusion.configs.checks import did_you_mean
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.documents import check_size, parse_json, parse_toml, parse_yaml
+from keras_diffusion.runtime.files import read_bytes
 
 #: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
 SECTIONS = {

@@ -26,8 +26,8 @@ from keras_diffusion.cli.config import merge
 from keras_diffusion.cli.environment import describe_environment
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.cli.training import resume_command
-from keras_diffusion.core.files import write_whole
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.files import write_whole
+from keras_diffusion.runtime.optional import import_optional
 
 #: What is trained, in the form of a configuration file.
 CONFIG = {

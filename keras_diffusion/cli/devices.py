@@ -24,7 +24,7 @@ def join_processes(coordinator=None, num_processes=None, process_id=None):
     backend = os.environ.get("KERAS_BACKEND", "jax")
     if backend != "jax":
         raise ConfigError(f"--distributed works on JAX. Received: the backend {backend}. Add --backend jax.")
-    from keras_diffusion.core.processes import initialize
+    from keras_diffusion.runtime.processes import initialize
 
     try:
         initialize(coordinator, num_processes, process_id)
@@ -83,8 +83,8 @@ def share_data(console, train, validation):
     Raises:
         ConfigError: training batches that do not divide, or validation data too few to be shared.
     """
-    from keras_diffusion.core.devices import active_distribution
     from keras_diffusion.distribution import share
+    from keras_diffusion.runtime.devices import active_distribution
 
     distribution = active_distribution()
     if distribution is None:
@@ -111,8 +111,8 @@ def share_data(console, train, validation):
 
 def check_layout(model):
     """Raises a ConfigError where weights were to be split and none is."""
-    from keras_diffusion.core.devices import active_distribution
     from keras_diffusion.distribution import SplitWeights, layout_map
+    from keras_diffusion.runtime.devices import active_distribution
 
     distribution = active_distribution()
     if isinstance(distribution, SplitWeights):
@@ -124,7 +124,7 @@ def check_layout(model):
 
 def describe_distribution():
     """What `environment.json` says of devices used together: {} for one device."""
-    from keras_diffusion.core.devices import active_distribution
+    from keras_diffusion.runtime.devices import active_distribution
 
     distribution = active_distribution()
     if distribution is None:

@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 
-from keras_diffusion.core.hardware import devices, package_version
+from keras_diffusion.runtime.hardware import devices, package_version
 
 
 def describe_environment():

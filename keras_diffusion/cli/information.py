@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_diffusion.cli.run_folder import RunFolder
-from keras_diffusion.core.labels import listed
+from keras_diffusion.configs.labels import listed
 
 
 def info(console, path=None):
@@ -30,8 +30,8 @@ def _installation():
     from keras_diffusion import guidance, networks, predictors, samplers, schedulers
     from keras_diffusion.cli.building import _optimizers, _schedules, _snake
     from keras_diffusion.cli.environment import describe_environment
-    from keras_diffusion.core.hardware import package_version
     from keras_diffusion.guidance.threshold import THRESHOLDS
+    from keras_diffusion.runtime.hardware import package_version
     from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
     from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 

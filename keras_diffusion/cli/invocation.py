@@ -12,7 +12,7 @@ from rich.console import Console
 from keras_diffusion.cli.config import ConfigError, apply_sets, read_config, with_defaults
 from keras_diffusion.cli.devices import joined, leave_processes
 from keras_diffusion.cli.wording import in_command_words, words_of_command
-from keras_diffusion.core.backend import PACKAGES, check
+from keras_diffusion.runtime.backend import PACKAGES, check
 
 
 def console():

@@ -1,7 +1,7 @@
 """What the numbers of `[optimizer]` and `[optimizer.learning_rate]` may be: Keras takes any, and trains with them."""
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.core.checks import check_flag, check_number, check_whole
+from keras_diffusion.configs.checks import check_flag, check_number, check_whole
 
 _POSITIVE = ("epsilon", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target", "t_mul", "m_mul", "power")
 _SHARES = ("beta_1", "beta_2", "rho", "momentum", "ema_momentum")

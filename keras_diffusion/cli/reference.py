@@ -13,9 +13,9 @@ from pathlib import Path
 from keras_diffusion import networks, predictors, samplers, schedulers
 from keras_diffusion.cli import building
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES
-from keras_diffusion.core.files import write_whole
 from keras_diffusion.data import Batches, load
 from keras_diffusion.models import DiffusionModel
+from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 

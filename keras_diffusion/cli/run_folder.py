@@ -13,10 +13,10 @@ import datetime
 from pathlib import Path
 
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.core.checks import clip
-from keras_diffusion.core.files import is_leftover, read_json, remove_folder, remove_leftovers, unused_path, write_json
-from keras_diffusion.core.locks import NAME, FolderLock, FolderLocked
-from keras_diffusion.core.training_state import RUN_MARK, is_marked, read_state
+from keras_diffusion.configs.checks import clip
+from keras_diffusion.runtime.files import is_leftover, read_json, remove_folder, remove_leftovers, unused_path, write_json
+from keras_diffusion.runtime.locks import NAME, FolderLock, FolderLocked
+from keras_diffusion.runtime.training_state import RUN_MARK, is_marked, read_state
 
 _ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
 _ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")

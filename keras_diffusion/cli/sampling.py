@@ -7,12 +7,12 @@ import numpy as np
 
 from keras_diffusion.cli.config import ConfigError, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import clip
-from keras_diffusion.core.documents import parse_json
-from keras_diffusion.core.files import atomic_path, unused_path
-from keras_diffusion.core.labels import name_of
+from keras_diffusion.configs.checks import clip
+from keras_diffusion.configs.labels import name_of
 from keras_diffusion.core.noise import check_seed
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.documents import parse_json
+from keras_diffusion.runtime.files import atomic_path, unused_path
 
 
 def load_model(path):

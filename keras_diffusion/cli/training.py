@@ -17,11 +17,11 @@ from keras_diffusion.cli.config import ConfigError, apply_sets, differences, par
 from keras_diffusion.cli.devices import check_layout, describe_distribution, lost_processes, on_devices, share_data
 from keras_diffusion.cli.environment import counted, describe_environment
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
-from keras_diffusion.core.devices import is_writer, values_of_all, wait_for_all, writing
-from keras_diffusion.core.files import NotWritten
-from keras_diffusion.core.interrupts import Interrupts
-from keras_diffusion.core.labels import listed, name_of
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.labels import listed, name_of
+from keras_diffusion.runtime.devices import is_writer, values_of_all, wait_for_all, writing
+from keras_diffusion.runtime.files import NotWritten
+from keras_diffusion.runtime.interrupts import Interrupts
+from keras_diffusion.runtime.optional import import_optional
 from keras_diffusion.visualization import loss_curve
 
 _BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2}  # of a number; 4 for the rest

@@ -11,7 +11,7 @@ import functools
 import keras
 from keras import ops
 
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 
 def activations(network, inputs):

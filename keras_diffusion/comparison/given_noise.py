@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_diffusion.core.file_configs import build_from_file
+from keras_diffusion.configs.file_configs import build_from_file
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import file_error, load_weights_file, read_config
 

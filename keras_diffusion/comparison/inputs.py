@@ -17,13 +17,13 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers
-from keras_diffusion.core.devices import run_batch
-from keras_diffusion.core.files import atomic_path, write_json
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.inputs import SAMPLE_KEY, concat_channels_of, condition_keys_of, unpack_batch
 from keras_diffusion.models.presets import portable_optimizer
+from keras_diffusion.models.validation import SAMPLE_KEY, concat_channels_of, condition_keys_of, unpack_batch
+from keras_diffusion.runtime.devices import run_batch
+from keras_diffusion.runtime.files import atomic_path, write_json
 
 KIND = "keras_diffusion comparison"
 PROGRESS = "@progress "  # begins the lines of a worker's stdout that say how far it is

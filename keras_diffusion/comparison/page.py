@@ -5,7 +5,7 @@ import html
 from keras_diffusion.comparison import tables
 from keras_diffusion.comparison.pictures import sample_figures
 from keras_diffusion.comparison.svg import bars, chart
-from keras_diffusion.core.files import write_whole
+from keras_diffusion.runtime.files import write_whole
 
 COLOURS = {"jax": "#2563eb", "tensorflow": "#ea580c", "torch": "#16a34a"}
 _WIDE = 1080  # pixels, of a plot across the page

@@ -13,7 +13,7 @@ import numpy as np
 from keras_diffusion.comparison import differences
 from keras_diffusion.comparison.inputs import KIND
 from keras_diffusion.comparison.page import write_page
-from keras_diffusion.core.files import write_json
+from keras_diffusion.runtime.files import write_json
 from keras_diffusion.version import __version__
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from keras_diffusion.comparison.inputs import KIND, PROGRESS, Settings, make_inputs, write_inputs
 from keras_diffusion.comparison.pictures import shows_images
 from keras_diffusion.comparison.report import summarize, write_report
-from keras_diffusion.core.files import unused_path
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.files import unused_path
+from keras_diffusion.runtime.optional import import_optional
 
 BACKENDS = ("jax", "tensorflow", "torch")
 

@@ -20,9 +20,9 @@ import keras_diffusion.networks  # their classes must be known before a model ca
 from keras_diffusion.comparison.activations import activations
 from keras_diffusion.comparison.given_noise import GivenNoiseModel
 from keras_diffusion.comparison.inputs import PROGRESS, read_arrays
-from keras_diffusion.core.file_configs import build_from_file
-from keras_diffusion.core.files import atomic_path, write_json
-from keras_diffusion.core.hardware import devices, package_version, peak_memory
+from keras_diffusion.configs.file_configs import build_from_file
+from keras_diffusion.runtime.files import atomic_path, write_json
+from keras_diffusion.runtime.hardware import devices, package_version, peak_memory
 
 _TIMED_CALLS = 3  # of sampling, after the one that compiles
 _KEPT = 2**16  # values of a layer's output, drawn at random where there are more

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_whole
-from keras_diffusion.core.compile import as_tensor
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.core.precision import solver_dtype
+from keras_diffusion.runtime.compile import as_tensor
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA

@@ -6,7 +6,7 @@ therefore compute in float32 whatever the network's policy, or in float64 when `
 
 import keras
 
-from keras_diffusion.core.checks import arguments_of, check_known
+from keras_diffusion.configs.checks import arguments_of, check_known
 
 # What `keras.layers.Layer` takes.
 _KERAS_OPTIONS = ("name", "trainable", "dtype", "autocast", "activity_regularizer")

@@ -13,7 +13,7 @@ of `epoch`: use `batches_per_epoch` instead.
 import keras
 import numpy as np
 
-from keras_diffusion.core.checks import arguments_of, check_flag, check_known, check_number, check_whole, shown
+from keras_diffusion.configs.checks import arguments_of, check_flag, check_known, check_number, check_whole, shown
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels

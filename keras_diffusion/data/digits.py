@@ -5,8 +5,8 @@ Reference: Alpaydin & Kaynak, "Optical recognition of handwritten digits", UCI M
 
 import numpy as np
 
-from keras_diffusion.core.optional import import_optional
 from keras_diffusion.data.sources import ArraySource
+from keras_diffusion.runtime.optional import import_optional
 
 
 def digits():

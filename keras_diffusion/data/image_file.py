@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.arrays import check_unpacked
-from keras_diffusion.core.checks import is_whole, shown
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.checks import is_whole, shown
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.arrays import check_unpacked
+from keras_diffusion.runtime.optional import import_optional
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # What the endings of pictures stand for. Pillow knows more formats, some of which call other programs.

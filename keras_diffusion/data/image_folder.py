@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice
-from keras_diffusion.core.natural_order import natural
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.data.image_file import MODES, colour_of, read_image
 from keras_diffusion.data.sources import Source
+from keras_diffusion.runtime.natural_order import natural
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SPLITS = frozenset({"train", "validation", "val", "test"})

@@ -10,16 +10,16 @@ import inspect
 import math
 from pathlib import Path
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.arrays import map_array, read_arrays
-from keras_diffusion.core.checks import arguments_of, check_known, check_text, is_whole, shown
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.checks import arguments_of, check_known, check_text, is_whole, shown
 from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.arrays import map_array, read_arrays
+from keras_diffusion.runtime.optional import import_optional
 
 _HELD_OUT = ("validation", "val", "test")
 

@@ -7,9 +7,9 @@ conditions such as "context", or a plain array, or a pair (image, label). `as_so
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number, shown
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.data.values import check_images, standardize_labels
+from keras_diffusion.runtime.optional import import_optional
 
 _SPELLINGS = {"image": "images", "label": "labels"}
 

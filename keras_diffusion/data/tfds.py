@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.core.checks import clip
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.configs.checks import clip
 from keras_diffusion.data.sources import Source
 from keras_diffusion.data.tfds_folder import check_folder, check_folders_below, is_prepared_folder
+from keras_diffusion.runtime.optional import import_optional
 
 _RANDOM_ACCESS = ("array_record", "parquet")
 

@@ -6,9 +6,9 @@ dataset_info.json    {"name": …, "splits": [{"name": "train", "filepathTemplat
 
 from pathlib import Path
 
-from keras_diffusion.core.checks import shown
-from keras_diffusion.core.documents import parse_json
-from keras_diffusion.core.files import read_json
+from keras_diffusion.configs.checks import shown
+from keras_diffusion.runtime.documents import parse_json
+from keras_diffusion.runtime.files import read_json
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
 

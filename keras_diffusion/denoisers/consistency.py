@@ -14,8 +14,8 @@ Since EDM's own x0 is σ_d²/(σ̂² + σ_d²)·x/α + σ̂·σ_d/√(σ̂² + �
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.checks import check_number
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
 

@@ -8,8 +8,8 @@ Sampling with it returns training points. That makes it a check of every schedul
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_array
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.checks import check_array
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 
 

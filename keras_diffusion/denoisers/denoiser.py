@@ -40,7 +40,7 @@ class Denoiser:
         return [self, *(part for denoiser in wrapped for part in denoiser.parts())]
 
     def initial_memory(self, x):
-        """The memory at the beginning of a walk, see `core/memory.py`; None (default) for denoisers that remember nothing."""
+        """The memory at the beginning of a walk, see `core/denoiser_memory.py`; None (default) for denoisers that remember nothing."""
         return None
 
 

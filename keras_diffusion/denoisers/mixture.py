@@ -13,11 +13,11 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_array
+from keras_diffusion.configs.checks import check_array
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.levels import Levels, Prediction
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.denoisers.denoiser import Denoiser
 
 

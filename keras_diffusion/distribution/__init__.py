@@ -3,10 +3,10 @@
 Everything else is Keras's own: set a distribution, make the model, `fit`, `generate`.
 """
 
-from keras_diffusion.core.devices import is_writer
-from keras_diffusion.core.processes import initialize
 from keras_diffusion.distribution.layouts import SplitWeights, layout_map, split_axis
 from keras_diffusion.distribution.sharing import local_rows, share
 from keras_diffusion.distribution.specification import make, parse
+from keras_diffusion.runtime.devices import is_writer
+from keras_diffusion.runtime.processes import initialize
 
 __all__ = ["SplitWeights", "initialize", "is_writer", "layout_map", "local_rows", "make", "parse", "share", "split_axis"]

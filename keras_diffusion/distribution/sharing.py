@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_diffusion.core.devices import active_distribution, several_processes
+from keras_diffusion.runtime.devices import active_distribution, several_processes
 
 
 def local_rows(batch_size):

@@ -11,8 +11,8 @@ of y_c says nothing about saturation where zero is not the middle of the data, a
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, check_number, check_whole
 from keras_diffusion.core.broadcast import sample_axes
-from keras_diffusion.core.checks import check_choice, check_number, check_whole
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 

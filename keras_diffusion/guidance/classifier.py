@@ -8,8 +8,8 @@ clean images sees nothing in x_t.
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import with_likelihood
 

@@ -9,7 +9,7 @@ where the noise is larger than the data's spread. Without noise, x0 agrees with 
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 from keras_diffusion.guidance.operators import check_problem
 

@@ -9,9 +9,9 @@ from x after each of a thousand steps; here it is part of the score, so that its
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.broadcast import sample_axes
-from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 

@@ -11,8 +11,8 @@ from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.broadcast import expand_to_rank
+from keras_diffusion.core.denoiser_memory import get_memory, set_memory
 from keras_diffusion.core.levels import Prediction
-from keras_diffusion.core.memory import recall, remembered
 
 
 def with_likelihood(prediction, gradient, level):
@@ -30,8 +30,8 @@ def differentiable(denoiser, x, level):
 
     def function(x):
         prediction = denoiser(x, level)
-        return prediction.x0, (prediction, remembered(denoiser))
+        return prediction.x0, (prediction, get_memory(denoiser))
 
     _, (prediction, memories), vjp = pullback(function, x)
-    recall(denoiser, memories)
+    set_memory(denoiser, memories)
     return prediction, vjp

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_array, check_number, check_whole
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.checks import check_array, check_number, check_whole
 
 
 class LinearOperator:

@@ -12,10 +12,10 @@ import math
 from keras import ops
 
 from keras_diffusion import predictors
+from keras_diffusion.configs.checks import check_number, shown
+from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
-from keras_diffusion.core.checks import check_number, shown
 from keras_diffusion.core.levels import Prediction
-from keras_diffusion.core.registry import Registry
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 
 GUIDANCES = Registry("guidance", saved=False)

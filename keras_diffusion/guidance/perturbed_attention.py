@@ -10,8 +10,8 @@ self-attention is not changed by it. Together with classifier-free guidance it g
 which takes three evaluations; around the guided denoiser it would take four.
 """
 
-from keras_diffusion.core.checks import check_number, shown
-from keras_diffusion.core.memory import recall, remembered
+from keras_diffusion.configs.checks import check_number, shown
+from keras_diffusion.core.denoiser_memory import get_memory, set_memory
 from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from keras_diffusion.layers import AttentionBlock, DiTBlock, TransformerBlock, UViTBlock
@@ -53,10 +53,10 @@ class PerturbedDenoiser(Denoiser):
         self.denoiser, self.select = denoiser, _selection(blocks, denoiser)
 
     def __call__(self, x, level):
-        memories = remembered(self.denoiser)
+        memories = get_memory(self.denoiser)
         with perturbed_attention(self.select):
             prediction = self.denoiser(x, level)
-        recall(self.denoiser, memories)  # what is remembered is of the denoiser itself
+        set_memory(self.denoiser, memories)  # what is remembered is of the denoiser itself
         return prediction
 
 

@@ -9,8 +9,8 @@ the same for all x_t.
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.checks import check_number
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 from keras_diffusion.guidance.operators import check_problem

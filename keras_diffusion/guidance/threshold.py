@@ -5,8 +5,8 @@ Both wrappers change x0 and let ε follow from x = α·x0 + σ·ε, or keep the 
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_flag, check_number
-from keras_diffusion.core.registry import Registry
+from keras_diffusion.configs.checks import check_flag, check_number
+from keras_diffusion.configs.registry import Registry
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
 
 THRESHOLDS = Registry("threshold", saved=False)

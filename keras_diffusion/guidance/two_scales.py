@@ -6,7 +6,7 @@ y(∅, c) knows the channels c and no text or label T. A larger w_c keeps closer
 w_c = 1 it is classifier-free guidance that keeps the known channels in both predictions.
 """
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 

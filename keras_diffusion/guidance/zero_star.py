@@ -10,8 +10,8 @@ perfect network has no use for s.
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
-from keras_diffusion.core.checks import check_number
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 

@@ -12,7 +12,7 @@ Reference: Hendrycks & Gimpel, "Gaussian error linear units", arXiv:1606.08415.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 
 
 @serializable

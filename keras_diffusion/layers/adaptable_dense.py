@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomUniform
 
 _NAMES = ("lora_kernel_a", "lora_kernel_b")

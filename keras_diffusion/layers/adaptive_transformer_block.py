@@ -12,8 +12,8 @@ Reference: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2
 import keras
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.attention import Attention
 from keras_diffusion.layers.options import activation_config, check_dropout, dense, get_activation
 

@@ -13,7 +13,7 @@ Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, sectio
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import dense
 

@@ -17,7 +17,7 @@ Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, equati
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import activation_config, check_norm, dense, get_activation, normalization
 from keras_diffusion.layers.perturbation import is_perturbed

@@ -11,7 +11,7 @@ Reference: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.modulation import AdaLNParams, modulate
 from keras_diffusion.layers.perturbation import is_perturbed

@@ -14,7 +14,7 @@ import math
 import keras
 from keras import ops
 
-from keras_diffusion.core.hardware import jax_platform
+from keras_diffusion.runtime.hardware import jax_platform
 
 # Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads of 1024 positions.
 _BLOCK = 2**21

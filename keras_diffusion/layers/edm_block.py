@@ -15,7 +15,7 @@ Song et al., arXiv:2011.13456, appendix H (anti-aliasing).
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import convolution, normalization
 from keras_diffusion.layers.resampling import Downsample
 from keras_diffusion.layers.residual_block import ResidualBlock

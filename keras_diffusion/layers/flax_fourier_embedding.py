@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.jax_random import JAX_STREAMS, jax_normal
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import serializable
 
 _SEED, _SCALE = 42, 16.0
 

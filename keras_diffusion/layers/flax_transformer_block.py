@@ -25,8 +25,8 @@ came in, it was padded with zeros to the image's width and token w was the only 
 import keras
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import check_dropout, unbuilt_dense

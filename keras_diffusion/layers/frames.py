@@ -8,7 +8,7 @@ A condition of the video (its noise level, its text) is one of every frame.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 
 
 class _Around(keras.layers.Layer):

@@ -13,7 +13,7 @@ Reference: Wu & He, "Group normalization", arXiv:1803.08494.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 
 
 @serializable

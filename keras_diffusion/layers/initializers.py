@@ -16,8 +16,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.core.registry import serializable
 
 _ZERO_KERNELS = contextvars.ContextVar("zero_kernels", default=False)
 

@@ -7,7 +7,7 @@ replaced by the null label, which has a row of its own in the table: the last on
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
 
 

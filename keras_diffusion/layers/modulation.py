@@ -11,7 +11,7 @@ Reference: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import unbuilt_dense
 
 

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import serializable
 
 
 @serializable

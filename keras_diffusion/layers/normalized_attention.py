@@ -10,7 +10,7 @@ Reference: A. K. Nain, "Denoising diffusion probabilistic model", a Keras exampl
 
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.attention_block import AttentionBlock
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.perturbation import is_perturbed

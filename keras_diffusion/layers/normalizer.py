@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import serializable
 
 _SMALLEST_STD = 1e-7  # a channel that is constant: as in Keras's Normalization
 

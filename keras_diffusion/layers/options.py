@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_diffusion.core.checks import check_number, shown
+from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.layers.activations import ACTIVATIONS
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 from keras_diffusion.layers.group_normalization import GroupNormalization

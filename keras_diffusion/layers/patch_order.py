@@ -20,7 +20,7 @@ import functools
 
 import numpy as np
 
-from keras_diffusion.core import limits
+from keras_diffusion.runtime import limits
 
 PATCH_ORDERS = ("raster", "zigzag", "hilbert", "hilbert_cropped")
 

@@ -11,7 +11,7 @@ Reference: Liu et al., "Swin transformer", arXiv:2103.14030, section 3.1 (mergin
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.patches import patch_grid, to_image, to_patches

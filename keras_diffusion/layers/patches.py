@@ -9,7 +9,7 @@ sequence follows one of `PATCH_ORDERS`; `Unpatchify` undoes it, for grids of any
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.position import sincos_position

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
+from keras_diffusion.runtime import limits
 
 
 def sincos_position(height, width, dim):

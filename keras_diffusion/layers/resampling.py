@@ -18,9 +18,9 @@ import math
 import keras
 from keras import ops
 
-from keras_diffusion.core.hardware import jax_platform
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import convolution
+from keras_diffusion.runtime.hardware import jax_platform
 
 _MANY_POSITIONS = 64
 

@@ -18,9 +18,9 @@ models beat GANs", arXiv:2105.05233, section 3.1 ("scale_shift", there adaptive 
 import keras
 from keras import ops
 
-from keras_diffusion.core.checks import check_choice
+from keras_diffusion.configs.checks import check_choice
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import first_kernel
 from keras_diffusion.layers.options import (
     activation_config,

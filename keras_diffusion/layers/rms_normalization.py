@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import Ones
 
 

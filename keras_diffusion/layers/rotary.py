@@ -13,7 +13,7 @@ import functools
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core import limits
+from keras_diffusion.runtime import limits
 
 
 def rotate(x, base=10000.0):

@@ -8,7 +8,7 @@ No norm and no residual: the block around it has them.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.layers.rotary import rotate

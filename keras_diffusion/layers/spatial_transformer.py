@@ -11,7 +11,7 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.options import dense, normalization
 from keras_diffusion.layers.transformer_block import TransformerBlock
 

@@ -10,7 +10,7 @@ between them in the sequence: y + Σ_r depthwise 3×3 convolution of dilation r,
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.patches import patch_grid

@@ -23,8 +23,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.initializers import Ones, RandomNormal, RandomUniform
 
 _TINY = 1e-8  # added to A before dividing, as FlaxDiff does

@@ -12,8 +12,8 @@ Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.
 import keras
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
 
 _STEPS = 4

@@ -10,7 +10,7 @@ Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.
 
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.spatial_transformer import SpatialTransformer
 
 

@@ -22,10 +22,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_flag, check_number, check_whole
+from keras_diffusion.configs.checks import check_flag, check_number, check_whole
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
 
 

@@ -17,7 +17,7 @@ transformer", arXiv:2002.05202.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.attention import Attention
 from keras_diffusion.layers.options import activation_config, dense, get_activation, layer_normalization
 from keras_diffusion.layers.perturbation import is_perturbed

@@ -12,7 +12,7 @@ transformer", arXiv:2002.05202.
 
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.perturbation import is_perturbed
 from keras_diffusion.layers.rms_normalization import RMSNormalization

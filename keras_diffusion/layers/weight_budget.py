@@ -15,7 +15,7 @@ from math import prod
 
 import keras
 
-from keras_diffusion.core import limits
+from keras_diffusion.runtime import limits
 
 _budget: contextvars.ContextVar["_Budget | None"] = contextvars.ContextVar("weight_budget", default=None)
 _lock = threading.Lock()

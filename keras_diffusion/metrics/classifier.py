@@ -12,7 +12,7 @@ classifier trained on samples and tried on real data).
 
 import numpy as np
 
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.optional import import_optional
 
 
 def train_classifier(images, labels, C=10.0):

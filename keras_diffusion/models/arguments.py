@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_diffusion.core.checks import check_array, check_choice, check_flag, check_number, check_whole, shown
+from keras_diffusion.configs.checks import check_array, check_choice, check_flag, check_number, check_whole, shown
 from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.tables import check_noise_kind, recorded
 

@@ -5,7 +5,7 @@ updated by training          the average counts, until `restart_average`
 given weights of its own     the average counts
 """
 
-from keras_diffusion.core.devices import several_processes
+from keras_diffusion.runtime.devices import several_processes
 
 
 class AveragingMixin:

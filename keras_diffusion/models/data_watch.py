@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.models.arguments import BRIGHTEST
-from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
+from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
 
 RULES = ("finite", "scale", "labels", "conditions", "weights")
 

@@ -16,32 +16,31 @@ import keras
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
+from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.labels import check_class_names
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.checks import check_number
-from keras_diffusion.core.compile import CompiledStepsMixin
-from keras_diffusion.core.devices import batches_that_divide
 from keras_diffusion.core.gaussian import mix
-from keras_diffusion.core.labels import check_class_names
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.core.recent import Recent
-from keras_diffusion.core.registry import serializable
-from keras_diffusion.models import arguments
-from keras_diffusion.models import inputs as checked
-from keras_diffusion.models.adapting import AdaptingMixin
+from keras_diffusion.models import arguments, validation
+from keras_diffusion.models.adapters import AdaptingMixin
 from keras_diffusion.models.averaging import AveragingMixin
 from keras_diffusion.models.data_watch import DataWatch, harmless
-from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.generate import SamplingMixin
+from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
 from keras_diffusion.models.keeping import KeepsStateMixin
 from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.pairing import check_pair
 from keras_diffusion.models.presets import PresetMixin
-from keras_diffusion.models.sampling import SamplingMixin
 from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
 from keras_diffusion.models.training_data import TrainingDataMixin
 from keras_diffusion.networks.network import check_beside
+from keras_diffusion.runtime.compile import CompiledStepsMixin
+from keras_diffusion.runtime.devices import batches_that_divide
+from keras_diffusion.runtime.recent import Recent
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
@@ -168,13 +167,13 @@ class DiffusionModel(
 
     def call(self, data, training=False):
         if self.autoencoder is None:
-            x0, conditions = checked.unpack_batch(data, self.sample_shape, self._condition_keys)
+            x0, conditions = validation.unpack_batch(data, self.sample_shape, self._condition_keys)
         else:
-            x0, conditions = checked.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
+            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
             x0, _ = harmless(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
-            check_beside("concat", conditions["concat"].shape, tuple(x0.shape), checked.concat_channels_of(self.network))
+            check_beside("concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network))
         x0, conditions = harmless(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
         seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
@@ -269,10 +268,10 @@ class DiffusionModel(
             )
         error = ops.square(y_pred["output"] - y_pred["target"])
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
-        if isinstance(x, dict) and x.get(checked.WEIGHT_KEY) is not None:
-            sample_weight = x[checked.WEIGHT_KEY]
+        if isinstance(x, dict) and x.get(validation.WEIGHT_KEY) is not None:
+            sample_weight = x[validation.WEIGHT_KEY]
         if sample_weight is not None:
-            error = error * checked.batch_weights(sample_weight, error)
+            error = error * validation.batch_weights(sample_weight, error)
         if x is not None:
             self._data_watch().update_state(x, sample_weight)
         for i, metric in enumerate(self._band_metrics):
@@ -317,7 +316,7 @@ class DiffusionModel(
             self.optimizer.build(self.trainable_variables)
         with self._telling(kwargs.get("callbacks")), batches_that_divide(x, kwargs.get("batch_size")), self._steps("fit"):
             self._settle_average()
-            return super().fit(checked.readable(x), y, **kwargs)
+            return super().fit(validation.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared.
@@ -333,7 +332,7 @@ class DiffusionModel(
             x, kwargs["sample_weight"] = self._given(x, y, kwargs.get("sample_weight"), quiet=True)
         with batches_that_divide(x, kwargs.get("batch_size")), self._steps("evaluate"):
             reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-            logs = super().evaluate(checked.readable(x), y, **kwargs)
+            logs = super().evaluate(validation.readable(x), y, **kwargs)
         self._refuse_bad_data("the validation data" if within_fit else "the data evaluated", pictures)
         return logs
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from keras_diffusion import samplers
-from keras_diffusion.core.checks import check_array
-from keras_diffusion.models import inputs as checked
+from keras_diffusion.configs.checks import check_array
+from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_batch_size, check_guidance_scale
-from keras_diffusion.models.generation import check_samples, sampling_levels
 from keras_diffusion.models.keeping import reads_weights
+from keras_diffusion.models.sampling_loop import check_samples, sampling_levels
 
 
 class InversionMixin:
@@ -60,8 +60,8 @@ class InversionMixin:
         samples = self._encoded(check_array("samples", samples, finite=False), "samples")
         shape = self._sizes_known(samples)
         num_samples = len(samples) if np.ndim(samples) > len(shape) else 1
-        samples = checked.start_images(samples, num_samples, shape, "samples", pictures=self.autoencoder is None)
-        conditions, _ = checked.generation_conditions(conditions, num_samples, self.network, self.class_names)
+        samples = validation.start_images(samples, num_samples, shape, "samples", pictures=self.autoencoder is None)
+        conditions, _ = validation.generation_conditions(conditions, num_samples, self.network, self.class_names)
         levels = sampling_levels(self.noise_schedule, self._spacing(spacing), num_steps)
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         for first in range(0, num_samples, size):

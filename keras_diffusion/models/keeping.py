@@ -16,7 +16,7 @@ import threading
 
 import keras
 
-from keras_diffusion.core.interrupts import Interrupted, between_steps, check_interrupts
+from keras_diffusion.runtime.interrupts import Interrupted, between_steps, check_interrupts
 
 _GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 

@@ -10,9 +10,9 @@ channels are not scaled with x_t (`Predictor.input_scale`), and zeros mean that 
 
 import numpy as np
 
-from keras_diffusion.core.devices import run_batch
 from keras_diffusion.models.arguments import mask_of
-from keras_diffusion.models.inputs import scaled_images
+from keras_diffusion.models.validation import scaled_images
+from keras_diffusion.runtime.devices import run_batch
 
 
 def inpainting_condition(images, mask, autoencoder):

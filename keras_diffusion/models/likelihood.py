@@ -8,21 +8,21 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_array, check_number
-from keras_diffusion.core.compile import Compiled, as_tensors, loop_bound
-from keras_diffusion.core.devices import BatchPlacement
+from keras_diffusion.configs.checks import check_array, check_number
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.models import inputs as checked
+from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_batch_size, check_verbose
-from keras_diffusion.models.generation import check_samples, progress_bar, progress_lines
-from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.models.keeping import reads_weights
+from keras_diffusion.models.sampling_loop import check_samples, progress_bar, progress_lines
+from keras_diffusion.runtime.compile import Compiled, as_tensors, loop_bound
+from keras_diffusion.runtime.devices import BatchPlacement
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, is_exact, make_probes, standard_error
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, to_tensors
-from keras_diffusion.schedulers.spacing import check_steps
+from keras_diffusion.schedulers.time_spacing import check_steps
 
 _ROWS = 256  # rows that a table is padded to; longer ones to the next multiple
 
@@ -80,8 +80,10 @@ class LikelihoodMixin:
         """
         data = check_array("data", data, finite=False)
         shape = self._sizes_known(data)
-        data = checked.start_images(data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data", pictures=self.autoencoder is None)
-        conditions, num_samples = checked.generation_conditions(conditions, len(data), self.network, self.class_names)
+        data = validation.start_images(
+            data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data", pictures=self.autoencoder is None
+        )
+        conditions, num_samples = validation.generation_conditions(conditions, len(data), self.network, self.class_names)
         flow, seed, batch_size = ProbabilityFlow(method), check_seed(seed), check_batch_size(batch_size)
         for name, value in (("data_mean", data_mean), ("data_std", data_std), ("sigma_min", sigma_min)):
             check_number(name, value)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import keras
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import check_path, clip
-from keras_diffusion.core.file_configs import build_from_file, named_objects
-from keras_diffusion.core.files import read_json, remove_folder, write_json
-from keras_diffusion.core.finite import check_finite
-from keras_diffusion.core.training_state import STATE
+from keras_diffusion.configs.checks import check_path, clip
+from keras_diffusion.configs.file_configs import build_from_file, named_objects
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.run_folders import build_run, is_finished, is_run, preset_of, weights_of
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.files import read_json, remove_folder, write_json
+from keras_diffusion.runtime.finite import check_finite
+from keras_diffusion.runtime.training_state import STATE
 from keras_diffusion.version import __version__
 
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
@@ -140,7 +140,7 @@ def build_within(config, weights_path, custom_objects=None, folder=None, error=V
 
     Args:
         config, custom_objects, folder, error: see `build_from_file`.
-        weights_path: the file; where there is none, the limit `weights` of core/limits.py holds.
+        weights_path: the file; where there is none, the limit `weights` of runtime/limits.py holds.
 
     Raises:
         `error`: see `build_from_file`; numbers or weights beyond the limits.
@@ -153,7 +153,7 @@ def build_within(config, weights_path, custom_objects=None, folder=None, error=V
 
 def tensor_shapes(path):
     """Shapes of the tensors in a file, or None where there is no such file; what `weight_budget` takes."""
-    from keras_diffusion.checkpoints.containers import open_container
+    from keras_diffusion.containers import open_container
 
     if not Path(path).is_file():
         return None
@@ -189,7 +189,7 @@ def load_weights_file(model, path):
 def check_weights_file(path):
     """Reads all tensors of a file; raises a CheckpointError where it is damaged, or holds NaN or infinity."""
     # The package around this room imports models, so it cannot be imported before them.
-    from keras_diffusion.checkpoints.containers import open_container
+    from keras_diffusion.containers import open_container
 
     with open_container(path) as container:
         for name in container.tensors:
@@ -199,7 +199,7 @@ def check_weights_file(path):
 def file_error(path):
     """A function from a message to a CheckpointError about the file at `path`."""
     # The package around this room imports models, so it cannot be imported before them.
-    from keras_diffusion.checkpoints.errors import error_at
+    from keras_diffusion.containers.errors import error_at
 
     return error_at(path)
 

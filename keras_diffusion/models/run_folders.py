@@ -9,10 +9,10 @@ model/             a preset, at the end
 from pathlib import Path
 
 from keras_diffusion import networks
-from keras_diffusion.core import limits
-from keras_diffusion.core.file_configs import check_values
-from keras_diffusion.core.files import read_json
-from keras_diffusion.core.training_state import STATE, is_marked, read_state
+from keras_diffusion.configs.file_configs import check_values
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.files import read_json
+from keras_diffusion.runtime.training_state import STATE, is_marked, read_state
 
 
 def is_run(path):

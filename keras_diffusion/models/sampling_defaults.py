@@ -11,7 +11,7 @@ Names and numbers only, so that presets and `.keras` files keep them.
 """
 
 from keras_diffusion import samplers, schedulers
-from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.guidance_argument import read_guidance
 
 DEFAULT_SAMPLER = "dpmpp_2m"
 _KEYS = ("sampler", "spacing", "guidance")

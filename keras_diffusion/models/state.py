@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.files import check_room, write_errors
-from keras_diffusion.core.finite import check_finite
 from keras_diffusion.models.keeping import reads_weights
+from keras_diffusion.runtime.files import check_room, write_errors
+from keras_diffusion.runtime.finite import check_finite
 
 _PREFIX = "random_state_"
 _GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")

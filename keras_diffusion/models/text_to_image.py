@@ -11,7 +11,7 @@ the empty text unless another is given.
 import keras
 from keras import ops
 
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.models.diffusion_model import DiffusionModel
 
 _SCHEDULE = {"name": "scaled_linear", "spacing": {"name": "leading", "offset": 1}}

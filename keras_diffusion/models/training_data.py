@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_array, shown
-from keras_diffusion.core.devices import to_host
-from keras_diffusion.models import inputs as checked
+from keras_diffusion.configs.checks import check_array, shown
+from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import BRIGHTEST
 from keras_diffusion.models.data_watch import DataWatch
-from keras_diffusion.models.inputs import SAMPLE_KEY, WEIGHT_KEY
+from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
+from keras_diffusion.runtime.devices import to_host
 
 _SURELY_BRIGHT = 32.0  # no scale of its own goes as far: a picture from 0 to 255
 _PATIENCE = 8  # batches without a number below 0, after which there is a warning
@@ -58,9 +58,9 @@ class TrainingDataMixin:
         arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(to_host(value)) for key, value in arrays.items()}
         for key, value in arrays.items():
             if value.dtype.kind == "f" and key != "labels":
-                checked.check_finite(key, value)
+                validation.check_finite(key, value)
         if "labels" in arrays and self.num_classes is not None:
-            checked.check_labels(arrays["labels"], self.num_classes)
+            validation.check_labels(arrays["labels"], self.num_classes)
         samples = arrays.get(SAMPLE_KEY)
         if samples is None or samples.dtype.kind != "f" or not samples.size or not self._pictures():
             return
@@ -91,7 +91,7 @@ class TrainingDataMixin:
         parts = tuple(data) if several or isinstance(data, tuple) else (data,)
         x, y, weight = (*parts, None, None)[:3]
         x, weight = self._given(x, y, weight, quiet=True)
-        x = checked.readable(x)
+        x = validation.readable(x)
         return x if y is None and weight is None else (x, y, weight)
 
     def _watching(self, callbacks, *data):
@@ -229,7 +229,7 @@ def _weights_of_classes(class_weight, arrays, num_classes):
     if "labels" not in arrays or num_classes is None:
         raise ValueError("`class_weight` weighs samples by their labels. Received: class_weight for data without labels")
     labels = np.asarray(to_host(arrays["labels"]) if ops.is_tensor(arrays["labels"]) else arrays["labels"])
-    checked.check_labels(labels, num_classes)
+    validation.check_labels(labels, num_classes)
     table = np.ones(num_classes, "float32")
     if not isinstance(class_weight, dict):
         raise ValueError(

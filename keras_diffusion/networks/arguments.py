@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_diffusion.core.checks import check_flag, check_known, check_number, check_whole, is_whole, shown
+from keras_diffusion.configs.checks import check_flag, check_known, check_number, check_whole, is_whole, shown
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.layers.options import check_dropout
 

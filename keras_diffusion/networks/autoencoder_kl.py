@@ -15,8 +15,8 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import policy_config
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config

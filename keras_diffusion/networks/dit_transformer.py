@@ -19,11 +19,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core import limits
 from keras_diffusion.layers import AdaptiveTransformerBlock, LabelEmbedding
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, networks, wide_dtype
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
+from keras_diffusion.runtime import limits
 
 _TIMESTEP_DIM = 256
 

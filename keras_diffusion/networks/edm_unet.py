@@ -27,7 +27,7 @@ import math
 
 import keras
 
-from keras_diffusion.core.checks import check_choice
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, LabelEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
 from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense

@@ -22,7 +22,7 @@ section 3; the types of levels: diffusers, models/unets/unet_2d_blocks.py.
 import keras
 from keras import ops
 
-from keras_diffusion.core.checks import check_choice
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.layers import (
     AttentionBlock,
     Downsample,

@@ -7,7 +7,7 @@ Written as a row of (x0, ε), F is v-prediction with the sign turned and the dat
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_choice, check_number
+from keras_diffusion.configs.checks import check_choice, check_number
 from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 
 

@@ -16,10 +16,10 @@ import math
 import keras
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, check_whole
+from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core import gaussian
-from keras_diffusion.core.checks import check_choice, check_whole
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import Registry
 
 PREDICTORS = Registry("predictor")
 

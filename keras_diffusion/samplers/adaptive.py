@@ -22,10 +22,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, check_number, check_whole
 from keras_diffusion.core import noise as noise_sources
-from keras_diffusion.core.checks import check_choice, check_number, check_whole
+from keras_diffusion.core.denoiser_memory import get_memory, initial_memories, memory_scope, set_memory
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.core.memory import initial_memories, recall, remembered, remembering
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.pid_controller import PIDController
@@ -163,13 +163,13 @@ class AdaptiveSampler(Sampler):
             return self._trial(denoise, carry, row, noise)
 
         *_, x, state, memory = ops.while_loop(go_on, body, self._begin(denoise, x, row, state))
-        recall(denoise, memory)
+        set_memory(denoise, memory)
         return x, state
 
     def _begin(self, denoise, x, row, state):
         x = row["scale"] * x
         state = {**state, "left": row["end"] - row["start"]}
-        return row["start"], row["h_init"], ops.zeros_like(row["exponents"][:2]), x, x, state, remembered(denoise)
+        return row["start"], row["h_init"], ops.zeros_like(row["exponents"][:2]), x, x, state, get_memory(denoise)
 
     def _goes_on(self, carry, row):
         _, h, *_, state, _ = carry
@@ -179,7 +179,7 @@ class AdaptiveSampler(Sampler):
 
     def _trial(self, denoise, carry, row, noise):
         start, h, past, previous, x, state, memory = carry
-        recall(denoise, memory)
+        set_memory(denoise, memory)
 
         def level(half):
             return _level(half, row)
@@ -195,7 +195,7 @@ class AdaptiveSampler(Sampler):
         accepted, h, past = self.controller.update(error, h, past, row["exponents"], row["accept_safety"])
         if self.noises_per_step:
             high = high + row["s_noise"] * alpha * up * noise(ops.cast(state["accepted"], noise_sources.word_dtype()))
-        kept = (end, low, high, remembered(denoise))
+        kept = (end, low, high, get_memory(denoise))
         start, previous, x, memory = keras.tree.map_structure(
             lambda new, old: ops.where(accepted, new, old), kept, (start, previous, x, memory)
         )
@@ -257,7 +257,7 @@ class AdaptiveSampler(Sampler):
         source = noise_source(plan, noise_sources.seed_words(seed), x.shape) if noise is None else self._given(noise, rows, x, closes)
         row = keras.tree.map_structure(lambda column: column[0], plan)
         log = {"sigma_after": [], "error": [], "h_next": [], "accepted": [], "x": []}
-        with remembering(denoise, initial_memories(denoise, x), x):
+        with memory_scope(denoise, initial_memories(denoise, x), x):
             carry = self._begin(denoise, x, row, self.initial_state(x))
             while ops.convert_to_numpy(self._goes_on(carry, row)) and len(log["x"]) < (max_trials or self.max_steps):
                 before = carry[-2]["accepted"]

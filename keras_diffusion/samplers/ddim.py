@@ -8,7 +8,7 @@ posterior q(x_s | x_t, x0): DDPM's ancestral sampling, which k-diffusion calls E
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_number
+from keras_diffusion.configs.checks import check_choice, check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 

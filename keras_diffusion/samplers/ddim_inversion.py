@@ -14,7 +14,7 @@ not where the noise is low.)
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_whole
+from keras_diffusion.configs.checks import check_choice, check_whole
 from keras_diffusion.samplers.grids import pairs, upwards
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 

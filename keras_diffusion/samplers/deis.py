@@ -10,7 +10,7 @@ A step from pure noise (α = 0) is of first order, and ε there, infinitely far 
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_flag
+from keras_diffusion.configs.checks import check_flag
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order, exponential_moments, known_nodes, quadrature_weights
 from keras_diffusion.samplers.sampler import SAMPLERS

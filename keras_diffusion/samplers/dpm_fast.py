@@ -13,7 +13,7 @@ With η > 0 a step and its stages go down to less noise than wanted, and the res
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.dpm_singlestep import SingleStepSampler, combinations
 from keras_diffusion.samplers.sampler import SAMPLERS

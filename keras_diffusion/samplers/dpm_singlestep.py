@@ -23,7 +23,7 @@ of lower order: only after a row of order k does it have the order of the method
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_choice, check_flag, check_number
+from keras_diffusion.configs.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
 ALGORITHMS = ("dpmpp", "dpm")

@@ -17,7 +17,7 @@ D₁ and D₂ are h·x0′ and h²·x0″/2 by divided differences. As x_t = α_
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_flag, check_number
+from keras_diffusion.configs.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order, noisy_scales
 from keras_diffusion.samplers.sampler import SAMPLERS
 

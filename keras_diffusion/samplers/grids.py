@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_array, shown
+from keras_diffusion.configs.checks import check_array, shown
 from keras_diffusion.core.levels import Levels
 
 

@@ -11,7 +11,7 @@ its table.
 import keras
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.tables import rows_of
 

@@ -9,7 +9,7 @@ noise drawn anew; with an ordinary denoiser it is a poor sampler. `denoisers/con
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 

@@ -21,12 +21,12 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, check_text, check_whole
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.checks import check_choice, check_text, check_whole
-from keras_diffusion.core.memory import initial_memories
+from keras_diffusion.core.denoiser_memory import initial_memories
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.samplers.grids import upwards
 from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk

@@ -20,7 +20,7 @@ The methods differ in what they take for a polynomial, and in which variable: ε
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_choice
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.samplers.sampler import Sampler
 
 # Weights of the last values of a function for its mean over the next stretch of an even grid.

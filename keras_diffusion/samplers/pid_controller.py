@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 
 
 class PIDController:

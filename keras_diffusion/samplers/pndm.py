@@ -15,7 +15,7 @@ The first steps take several evaluations, so a row of the table is one evaluatio
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_flag
+from keras_diffusion.configs.checks import check_flag
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.ipndm import transfer

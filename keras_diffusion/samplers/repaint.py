@@ -13,8 +13,8 @@ then and comes down again; noising both parts together and denoising them togeth
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_whole
-from keras_diffusion.core.memory import parts_of
+from keras_diffusion.configs.checks import check_whole
+from keras_diffusion.core.denoiser_memory import parts_of
 from keras_diffusion.samplers.jumping import JumpingSampler
 from keras_diffusion.samplers.sampler import SAMPLERS
 

@@ -7,7 +7,7 @@ the SDE's in total, and the discretization error as small as the ODE's.
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number, shown
+from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.jumping import JumpingSampler

@@ -15,7 +15,7 @@ EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_number
+from keras_diffusion.configs.checks import check_choice, check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler

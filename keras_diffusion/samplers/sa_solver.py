@@ -13,7 +13,7 @@ which row i adds, carried on, to its weights of the past (see `unipc`).
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_flag, check_number
+from keras_diffusion.configs.checks import check_choice, check_flag, check_number
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import (
     MultistepSampler,

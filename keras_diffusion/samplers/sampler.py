@@ -19,11 +19,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_table, coupling_table
-from keras_diffusion.core.memory import initial_memories, parts_of, remembering
+from keras_diffusion.core.denoiser_memory import initial_memories, memory_scope, parts_of
 from keras_diffusion.core.precision import policy_config, solver_dtype, solver_layer_options
-from keras_diffusion.core.registry import Registry
 from keras_diffusion.samplers.grids import check_levels
 from keras_diffusion.samplers.tables import check_noise_kind, noise_source, recorded, rows_of, to_tensors
 
@@ -36,7 +36,7 @@ class Walk(NamedTuple):
     Fields:
         x: samples `(B, ...)`.
         state: what the sampler remembers, as `Sampler.initial_state` makes it.
-        memory: what the denoiser remembers, as `core.memory.initial_memories` makes it.
+        memory: what the denoiser remembers, as `core.denoiser_memory.initial_memories` makes it.
     """
 
     x: Any
@@ -172,7 +172,7 @@ class Sampler(keras.layers.Layer):
             walk, record = Walk(*carry[0]), carry[1]
             row = keras.tree.map_structure(lambda column: ops.take(column, i, axis=0), plan)
             watched = _Watched(denoise) if "x0" in record else denoise
-            with remembering(denoise, walk.memory, walk.x) as memory:
+            with memory_scope(denoise, walk.memory, walk.x) as memory:
                 x, state = self.step(watched, walk.x, row, walk.state, lambda draw: noise(i, draw))
                 memory = memory()
             seen = {"x": x, "x0": watched.x0 if "x0" in record else None}
@@ -184,7 +184,7 @@ class Sampler(keras.layers.Layer):
     def finish(self, walk, record, denoise, plan, noise, index):
         """The closing step, which is row `index` of the table: as `run` for that row."""
         row = keras.tree.map_structure(lambda column: ops.take(column, index, axis=0), plan)
-        with remembering(denoise, walk.memory, walk.x):
+        with memory_scope(denoise, walk.memory, walk.x):
             x = self.close(denoise, walk.x, row, lambda draw: noise(index, draw))
         return walk._replace(x=x), {key: _write(buffer, index, x) for key, buffer in record.items()}
 

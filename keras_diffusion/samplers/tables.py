@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, shown
 from keras_diffusion.core.brownian import brownian_normal
-from keras_diffusion.core.checks import check_choice, shown
-from keras_diffusion.core.compile import as_tensor
 from keras_diffusion.core.noise import counter_normal
 from keras_diffusion.core.precision import solver_dtype
+from keras_diffusion.runtime.compile import as_tensor
 
 
 def to_tensors(plan):

@@ -9,7 +9,7 @@ number of steps, so with an ordinary denoiser this is a poor sampler.
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.samplers.ddim import DDIMSampler
 from keras_diffusion.samplers.sampler import SAMPLERS
 

@@ -16,7 +16,7 @@ order. The step to a clean level is x ← x0.
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler

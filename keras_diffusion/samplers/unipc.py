@@ -15,7 +15,7 @@ the next step carries it on (times σ_s/σ_t, or α_s/α_t for ε), to the weigh
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_flag, check_whole, shown
+from keras_diffusion.configs.checks import check_choice, check_flag, check_whole, shown
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import MultistepSampler, check_order
 from keras_diffusion.samplers.sampler import SAMPLERS

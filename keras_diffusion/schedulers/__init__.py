@@ -8,7 +8,7 @@ from keras_diffusion.schedulers.flow import FlowNoiseSchedule, flow_shift
 from keras_diffusion.schedulers.laplace import LaplaceNoiseSchedule
 from keras_diffusion.schedulers.linear import LinearNoiseSchedule, ScaledLinearNoiseSchedule, SigmoidBetaNoiseSchedule
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
-from keras_diffusion.schedulers.ratio_spacing import (
+from keras_diffusion.schedulers.sigma_spacing import (
     AlignYourStepsSpacing,
     BetaSpacing,
     ExponentialSpacing,
@@ -17,7 +17,8 @@ from keras_diffusion.schedulers.ratio_spacing import (
     PolyexponentialSpacing,
 )
 from keras_diffusion.schedulers.sigmoid import SigmoidNoiseSchedule
-from keras_diffusion.schedulers.spacing import (
+from keras_diffusion.schedulers.sqrt import SqrtNoiseSchedule
+from keras_diffusion.schedulers.time_spacing import (
     SPACINGS,
     LeadingSpacing,
     LinspaceSpacing,
@@ -25,7 +26,6 @@ from keras_diffusion.schedulers.spacing import (
     Spacing,
     TrailingSpacing,
 )
-from keras_diffusion.schedulers.sqrt import SqrtNoiseSchedule
 from keras_diffusion.schedulers.variance_exploding import VarianceExplodingNoiseSchedule
 from keras_diffusion.schedulers.variance_preserving import VariancePreservingNoiseSchedule
 

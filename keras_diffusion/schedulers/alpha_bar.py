@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule, betas_from_alpha_bar, check_timesteps
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 

@@ -8,7 +8,7 @@ neighbouring pixels average the noise away; `shift` multiplies σ/α to make up 
 
 import math
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 

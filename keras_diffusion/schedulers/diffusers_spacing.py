@@ -14,10 +14,10 @@ is then told another time than that of its noise level. "consistency" and "flow"
 
 import numpy as np
 
-from keras_diffusion.core.checks import check_choice, check_flag, check_number, check_whole
+from keras_diffusion.configs.checks import check_choice, check_flag, check_number, check_whole
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.schedulers.ratio_spacing import BetaSpacing, ExponentialSpacing, KarrasSpacing
-from keras_diffusion.schedulers.spacing import SPACINGS, Spacing, check_steps
+from keras_diffusion.schedulers.sigma_spacing import BetaSpacing, ExponentialSpacing, KarrasSpacing
+from keras_diffusion.schedulers.time_spacing import SPACINGS, Spacing, check_steps
 
 _KINDS = ("table", "sigma", "solver", "consistency", "flow")
 _CURVES = {"karras": KarrasSpacing, "exponential": ExponentialSpacing, "beta": BetaSpacing}

@@ -11,8 +11,8 @@ The cumulative product is formed in float64 on the host: in float32 the first σ
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import check_flag, check_whole, shown
+from keras_diffusion.configs.checks import check_flag, check_whole, shown
+from keras_diffusion.runtime import limits
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 

@@ -6,7 +6,7 @@ The derivative along the line, ε − x0, is the velocity that `VelocityPredicto
 
 import math
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 

@@ -1,6 +1,6 @@
 """The Laplace schedule: the log-SNR of a uniform t is Laplace-distributed, most of it in the middle noise levels."""
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_array
+from keras_diffusion.configs.checks import check_array
+from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.core.registry import Registry
 
 SCHEDULES = Registry("noise schedule")
 

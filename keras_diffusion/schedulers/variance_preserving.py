@@ -3,7 +3,7 @@
 dx = −½β(t)·x dt + √β(t) dw,   β(t) = β_min + t·(β_max − β_min)     ⇒    log α = −t²·(β_max − β_min)/4 − t·β_min/2
 """
 
-from keras_diffusion.core.checks import check_number
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 

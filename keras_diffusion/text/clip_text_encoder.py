@@ -14,8 +14,8 @@ Reference: Radford et al., "Learning transferable visual models from natural lan
 import keras
 from keras import ops
 
+from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import policy_config
-from keras_diffusion.core.registry import serializable
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization

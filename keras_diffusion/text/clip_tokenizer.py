@@ -21,11 +21,11 @@ import zlib
 
 import numpy as np
 
-from keras_diffusion.core import limits
-from keras_diffusion.core.checks import shown
-from keras_diffusion.core.file_paths import FilePath
-from keras_diffusion.core.files import read_bytes
-from keras_diffusion.core.registry import serializable
+from keras_diffusion.configs.checks import shown
+from keras_diffusion.configs.file_paths import FilePath
+from keras_diffusion.configs.registry import serializable
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.files import read_bytes
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # OpenAI's file lists more merges than its model knows: 49152 tokens, less twice 256 bytes.

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.checks import check_number
-from keras_diffusion.core.devices import to_host
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.layers.lora import adapter_variables
+from keras_diffusion.runtime.devices import to_host
 
 _WIDE = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}  # policies with the same arithmetic and float32 weights
 _SAMPLED = 8  # variables that are looked at to see whether others have put weights there

@@ -24,8 +24,8 @@ import math
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_number
-from keras_diffusion.core.registry import Registry
+from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.registry import Registry
 
 LOSS_WEIGHTINGS = Registry("loss weighting")
 

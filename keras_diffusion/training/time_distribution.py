@@ -6,8 +6,8 @@ batch then sees every noise level) or fix them for validation.
 
 from keras import ops
 
-from keras_diffusion.core.checks import check_number, check_whole
-from keras_diffusion.core.registry import Registry
+from keras_diffusion.configs.checks import check_number, check_whole
+from keras_diffusion.configs.registry import Registry
 
 TIME_DISTRIBUTIONS = Registry("time distribution")
 

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.files import write_whole
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.files import write_whole
+from keras_diffusion.runtime.optional import import_optional
 
 _LONGEST_TITLE = 32  # characters
 _VISIBLE = 64  # scale="auto" enlarges images until their longer side has this many pixels

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from keras_diffusion.core.files import write_whole
-from keras_diffusion.core.optional import import_optional
+from keras_diffusion.runtime.files import write_whole
+from keras_diffusion.runtime.optional import import_optional
 
 _COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04", "#475569")
 

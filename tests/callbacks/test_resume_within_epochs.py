@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 import keras_diffusion as kd
-from keras_diffusion.core.interrupts import Interrupted
+from keras_diffusion.runtime.interrupts import Interrupted
 
 VALIDATION = {"images": np.zeros((32, 2), "float32"), "labels": np.zeros(32, "int32")}
 

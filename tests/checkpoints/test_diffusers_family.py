@@ -11,8 +11,8 @@ from keras import ops
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints import CheckpointError, open_container
-from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.containers.safetensors import write_safetensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "diffusers"
 CASES = ["unet2d_class_cond_scale_shift", "unet2d_condition_sd2_like", "autoencoder_kl", "dit"]

@@ -12,8 +12,8 @@ from keras import ops
 import keras_diffusion
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints import CheckpointError
-from keras_diffusion.core.compile import Compiled, as_tensors
 from keras_diffusion.core.levels import Levels
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

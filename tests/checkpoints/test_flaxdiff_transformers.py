@@ -12,9 +12,9 @@ from calling import call
 from golden_data import OUTSIDE, array
 
 from keras_diffusion import checkpoints
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.flaxdiff_transformers import FlaxDiffTransformer
 from keras_diffusion.checkpoints.transfer import Report, transfer
+from keras_diffusion.containers.errors import CheckpointError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "flaxdiff"
 CASES = ["d_uvit", "d_uvit_convout", "d_udit", "d_dit", "d_dit_hilbert", "d_dit_zigzag", "d_mmdit"]

@@ -9,9 +9,9 @@ import pytest
 from calling import call
 
 from keras_diffusion import checkpoints
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families import Diffusers
 from keras_diffusion.checkpoints.families.flaxdiff_unet3d import FlaxDiffUNet3D
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import UNet3D
 
 FOLDER = Path(__file__).parent.parent / "golden" / "flaxdiff" / "e_unet3d"

@@ -14,8 +14,8 @@ from keras_cv_models import SMALL, inputs_of, pipeline_inputs, values, write
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints import CheckpointError
-from keras_diffusion.core.compile import Compiled, as_tensors
 from keras_diffusion.networks import AutoencoderKL
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "keras_cv.npz")
 LAYOUTS = json.loads(str(GOLDEN["layouts"]))

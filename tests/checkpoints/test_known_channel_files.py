@@ -11,7 +11,7 @@ from keras import ops
 import keras_diffusion as kd
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints import CheckpointError
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "diffusers"
 CASES = {"unet2d_condition_inpainting": (4, 5), "unet2d_super_resolution": (3, 3)}

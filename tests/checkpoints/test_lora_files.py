@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_diffusion import DiffusionModel, networks
 from keras_diffusion.checkpoints import CheckpointError, export, load_lora, open_container, save_lora
-from keras_diffusion.checkpoints.containers.safetensors import write_safetensors
 from keras_diffusion.checkpoints.diffusers import component_of_network
+from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.layers.lora import adapter_variables, dense_layers
 from keras_diffusion.models import TextToImage
 from keras_diffusion.text import CLIPTextEncoder, CLIPTokenizer

@@ -10,7 +10,7 @@ import keras_diffusion
 from keras_diffusion import checkpoints, schedulers
 from keras_diffusion.checkpoints import CheckpointError
 from keras_diffusion.checkpoints.families.openai_config import complete_config
-from keras_diffusion.core.compile import Compiled, as_tensors
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Source
 from keras_diffusion.checkpoints.transfer import Report, transfer
+from keras_diffusion.containers.errors import CheckpointError
 
 
 class Tensors:

@@ -17,8 +17,8 @@ from keras import ops
 
 from keras_diffusion.cli import building, training
 from keras_diffusion.cli.run_folder import RunFolder
-from keras_diffusion.core.files import write_whole
-from keras_diffusion.core.locks import FolderLock, FolderLocked
+from keras_diffusion.runtime.files import write_whole
+from keras_diffusion.runtime.locks import FolderLock, FolderLocked
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_an_empty_start_is_no_run(config, tmp_path, one_model):
 
 def test_a_folder_belongs_to_one_process(config, tmp_path):
     folder = tmp_path / "run"
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom keras_diffusion.core.locks import FolderLock\n"
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom keras_diffusion.runtime.locks import FolderLock\n"
     code += f"FolderLock({str(folder)!r}).acquire(); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

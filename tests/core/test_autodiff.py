@@ -6,7 +6,7 @@ from golden_data import array, tensor
 from keras import ops
 
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.core.compile import Compiled
+from keras_diffusion.runtime.compile import Compiled
 
 X = np.random.default_rng(0).standard_normal((3, 2))
 MATRIX = np.array([[1.0, 2.0], [-0.5, 3.0]])

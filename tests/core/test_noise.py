@@ -8,7 +8,7 @@ from golden_data import array
 from keras import ops
 
 from keras_diffusion.core import noise
-from keras_diffusion.core.compile import Compiled
+from keras_diffusion.runtime.compile import Compiled
 
 
 def words(*values):

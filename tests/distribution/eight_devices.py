@@ -102,7 +102,7 @@ def sample(one, many):
 
 def watch_placement(model):
     """How x lies on the devices when it comes out of the compiled loop."""
-    from keras_diffusion.core.devices import BatchPlacement
+    from keras_diffusion.runtime.devices import BatchPlacement
 
     shardings, original = [], BatchPlacement.to_host
     BatchPlacement.to_host = lambda self, tensor, axis=0: shardings.append(tensor.sharding) or original(self, tensor, axis)

@@ -6,7 +6,7 @@ import pytest
 from golden_data import array, mixture, tensor, tolerance
 
 from keras_diffusion import samplers, schedulers
-from keras_diffusion.core.memory import initial_memories
+from keras_diffusion.core.denoiser_memory import initial_memories
 from keras_diffusion.denoisers import Denoiser
 from keras_diffusion.guidance import AdaptiveProjectedGuidance, DynamicThreshold, MaskOperator, PiGDM, ReplaceKnown
 

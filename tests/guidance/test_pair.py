@@ -7,8 +7,8 @@ from constant import Constant
 from golden_data import array, error, exploding_levels, load, mixture, tensor, tolerance
 
 from keras_diffusion import guidance, samplers
+from keras_diffusion.core.denoiser_memory import memory_scope
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.core.memory import remembering
 from keras_diffusion.guidance import GUIDANCES, AdaptiveProjectedGuidance, Autoguidance, CFGZeroStarGuidance, RescaledGuidance
 
 GOLDEN = load("guidance")
@@ -79,7 +79,7 @@ def test_adaptive_projected_steps(key):
     memory = np.zeros(case["pred_cond"].shape[1:]) if options["momentum"] else None
     for conditional, unconditional, expected in zip(case["pred_cond"], case["pred_uncond"], case[key], strict=True):
         guided = AdaptiveProjectedGuidance(Constant(conditional), Constant(unconditional), **options)
-        with remembering(guided, () if memory is None else (tensor(memory),), tensor(conditional)) as memories:
+        with memory_scope(guided, () if memory is None else (tensor(memory),), tensor(conditional)) as memories:
             close(guided(conditional, LEVEL).x0, expected)
             memory = None if memory is None else array(memories()[0])
 
@@ -192,7 +192,7 @@ def test_momentum_rests_outside_the_interval():
     one, other = np.ones((1, 2)), np.array([[1.0, 0.0]])
     guided = AdaptiveProjectedGuidance(Constant(one), Constant(other), 3.0, momentum=0.5, interval=(0.5, 2.0))
     memories = []
-    with remembering(guided, (tensor(np.zeros((1, 2))),), tensor(one)) as memory:
+    with memory_scope(guided, (tensor(np.zeros((1, 2))),), tensor(one)) as memory:
         for sigma in (4.0, 1.0, 1.0, 0.2):
             guided(one, Levels(0.5, 1.0, sigma))
             memories.append(array(memory()[0])[0, 1])

@@ -4,9 +4,9 @@ import pytest
 from calling import call
 from keras import ops
 
-from keras_diffusion.core.hardware import jax_platform
 from keras_diffusion.layers import Downsample, ResidualBlock, Upsample, resampling
 from keras_diffusion.layers.resampling import convolve_in_phases, convolve_repeated
+from keras_diffusion.runtime.hardware import jax_platform
 
 
 def array(*shape, seed=0):

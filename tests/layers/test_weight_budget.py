@@ -2,8 +2,8 @@ import keras
 import pytest
 
 from keras_diffusion import networks
-from keras_diffusion.core import limits
 from keras_diffusion.layers.weight_budget import weight_budget
+from keras_diffusion.runtime import limits
 
 
 class Refused(Exception):

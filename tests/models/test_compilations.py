@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
-from keras_diffusion.core.compile import compiler_options
+from keras_diffusion.runtime.compile import compiler_options
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the programs that JAX compiles")
 _COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_diffusion as kd
 from keras_diffusion.core.noise import counter_normal, initial_noise, seed_words
-from keras_diffusion.models.generation import sampling_levels
+from keras_diffusion.models.sampling_loop import sampling_levels
 
 BACKEND = keras.backend.backend()
 

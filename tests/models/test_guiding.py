@@ -10,8 +10,8 @@ from keras import ops
 import keras_diffusion as kd
 from keras_diffusion.core.noise import initial_noise
 from keras_diffusion.guidance import DynamicThreshold, RescaledGuidance, StaticThreshold
-from keras_diffusion.models.generation import sampling_levels
-from keras_diffusion.models.guiding import read_guidance
+from keras_diffusion.models.guidance_argument import read_guidance
+from keras_diffusion.models.sampling_loop import sampling_levels
 
 LABELS = {"labels": [0, 1, 2]}
 APG = {"name": "adaptive_projected", "eta": 0.2, "norm_threshold": 0.5, "momentum": -0.5}

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
-from keras_diffusion.models.generation import progress_lines
 from keras_diffusion.models.likelihood import likelihood_levels
+from keras_diffusion.models.sampling_loop import progress_lines
 from keras_diffusion.samplers import log_likelihood
 
 

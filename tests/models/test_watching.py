@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
-from keras_diffusion.models.generation import sampling_levels
+from keras_diffusion.models.sampling_loop import sampling_levels
 
 LABELS = {"labels": [0, 1, 2]}
 

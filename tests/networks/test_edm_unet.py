@@ -4,10 +4,10 @@ import pytest
 from keras import ops
 
 from keras_diffusion import DiffusionModel, networks
-from keras_diffusion.core.compile import Compiled, as_tensors
 from keras_diffusion.layers import EDMBlock, SmoothDownsample
 from keras_diffusion.layers.edm_block import filter_down, filter_up, group_count
 from keras_diffusion.networks import EDMUNet
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 SMALL = {"widths": (8, 12), "base_width": 8, "num_res_blocks": 1, "num_classes": 3}
 NCSNPP = {"time_embedding": "fourier", "encoder": "residual", "resample_filter": (1, 3, 3, 1)}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from golden_data import array, exploding_levels, load, mixture, round_trip, tensor, tolerance
 
-from keras_diffusion.core.compile import Compiled, loop_bound
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.denoisers import Denoiser
+from keras_diffusion.runtime.compile import Compiled, loop_bound
 from keras_diffusion.samplers import ProbabilityFlow, log_likelihood
 from keras_diffusion.samplers.likelihood import make_probes
 from keras_diffusion.samplers.sampler import Walk

@@ -7,8 +7,8 @@ import pytest
 from golden_data import PROBLEM, array, mixture, tensor
 
 from keras_diffusion import samplers, schedulers
-from keras_diffusion.core.compile import Compiled
 from keras_diffusion.core.noise import seed_words
+from keras_diffusion.runtime.compile import Compiled
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
 

@@ -5,8 +5,8 @@ import pytest
 from golden_data import load, relative_error, round_trip
 
 from keras_diffusion import schedulers
-from keras_diffusion.schedulers.ratio_spacing import RatioSpacing
-from keras_diffusion.schedulers.spacing import SPACINGS, check_steps
+from keras_diffusion.schedulers.sigma_spacing import RatioSpacing
+from keras_diffusion.schedulers.time_spacing import SPACINGS, check_steps
 
 KDIFF = load("kdiff_schedules")
 NAMES = {"karras": "karras", "exponential": "exponential", "polyexponential": "polyexponential"}

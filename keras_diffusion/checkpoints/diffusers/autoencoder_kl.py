@@ -3,7 +3,7 @@
 from keras_diffusion.checkpoints.diffusers.component import Component, activation_name, register, torch_activation
 from keras_diffusion.checkpoints.diffusers.links import attention_links, layer_links, residual_links
 from keras_diffusion.checkpoints.diffusers.unet_2d import _place
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.networks import AutoencoderKL as Network
 

@@ -2,7 +2,7 @@
 
 from keras_diffusion.checkpoints.diffusers.component import Component, activation_name, register, torch_activation
 from keras_diffusion.checkpoints.diffusers.links import Link, layer_links, self_attention_links
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.text import CLIPTextEncoder
 
 _PREFIX = "text_model."

@@ -7,8 +7,8 @@ tensors ──── guess ────────▶ config, where there is no
 
 import math
 
-from keras_diffusion.checkpoints.errors import CheckpointError
-from keras_diffusion.core.checks import shown
+from keras_diffusion.configs.checks import shown
+from keras_diffusion.containers.errors import CheckpointError
 
 COMPONENTS: dict[str, "Component"] = {}
 

@@ -16,7 +16,7 @@ Which classes and keys there are is in `scheduler_classes.py`.
 
 from keras_diffusion import predictors, schedulers
 from keras_diffusion.checkpoints.diffusers.scheduler_classes import complete
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.models.sampling_defaults import check_sampling_defaults
 
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}

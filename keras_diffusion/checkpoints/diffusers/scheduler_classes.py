@@ -7,7 +7,7 @@ but how to sample (`_HARMLESS`). Any other is an error, as is a value that would
 from collections.abc import Callable
 from typing import NamedTuple
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 
 _BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None}
 _BETAS |= {"prediction_type": "epsilon", "steps_offset": 0}

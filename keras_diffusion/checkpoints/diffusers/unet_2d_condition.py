@@ -6,7 +6,7 @@
 from keras_diffusion.checkpoints.diffusers.component import Component, register
 from keras_diffusion.checkpoints.diffusers.links import layer_links
 from keras_diffusion.checkpoints.diffusers.unet_2d import guess_unet, is_unet, known_apart, unet_arguments, unet_config, unet_links
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import UNet2DCondition
 
 _WITH, _WITHOUT = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")

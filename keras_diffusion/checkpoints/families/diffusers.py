@@ -11,12 +11,12 @@ What the classes are, and what their tensors are called, is in `checkpoints/diff
 
 from pathlib import Path
 
-from keras_diffusion.checkpoints.containers.named_tensors import read_json_file
 from keras_diffusion.checkpoints.diffusers import Tensors, component_of, read_sampling, read_schedule
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
 from keras_diffusion.checkpoints.transfer import Report, transfer
-from keras_diffusion.core.checks import shown
+from keras_diffusion.configs.checks import shown
+from keras_diffusion.containers.errors import CheckpointError
+from keras_diffusion.containers.named_tensors import read_json_file
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.text import CLIPTokenizer
 

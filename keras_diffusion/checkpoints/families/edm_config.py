@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.openai_config import must_agree, whole
+from keras_diffusion.containers.errors import CheckpointError
 
 PRECONDITIONS = ("EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond")
 _FIRST = re.compile(r"model\.enc\.(\d+)x\1_conv\.weight")

@@ -14,7 +14,7 @@ A new family is one file with one subclass, registered here; nothing else has to
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 
 
 class Source(NamedTuple):

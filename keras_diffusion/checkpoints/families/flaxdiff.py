@@ -12,8 +12,8 @@ follow from the era of the code (which the names of the weights and the date of 
 import datetime
 import re
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Source
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.predictors import EDMPredictor, EpsilonPredictor, VPredictor, X0Predictor
 from keras_diffusion.schedulers import CosineBetaNoiseSchedule, VarianceExplodingNoiseSchedule

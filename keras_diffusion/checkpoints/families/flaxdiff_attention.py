@@ -11,8 +11,8 @@ levels tell, for H falls from level to level, or `config` with "image_shape_hwc"
 
 import re
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.flaxdiff import must_agree
+from keras_diffusion.containers.errors import CheckpointError
 
 _UNUSED = re.compile(r".*attention_\d+/MultiHeadAttention_0/")
 

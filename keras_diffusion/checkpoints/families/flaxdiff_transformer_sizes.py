@@ -8,8 +8,8 @@ import math
 import re
 from datetime import date
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.flaxdiff import code_date, must_agree
+from keras_diffusion.containers.errors import CheckpointError
 
 _POSITIONS = date(2026, 4, 14)  # DiT: sin-cos positions, and no rotary ones except in raster order
 

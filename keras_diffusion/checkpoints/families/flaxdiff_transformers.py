@@ -13,7 +13,6 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.flaxdiff import (
     SAMPLING,
@@ -37,6 +36,7 @@ from keras_diffusion.checkpoints.families.flaxdiff_transformer_sizes import (
     stages_of,
     uvit_options_of,
 )
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.patch_pyramid import PatchExpanding, PatchMerging
 from keras_diffusion.layers.patches import PatchEmbedding

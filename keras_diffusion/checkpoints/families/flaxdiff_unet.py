@@ -16,7 +16,6 @@ import math
 import re
 from datetime import date
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, register
 from keras_diffusion.checkpoints.families.flaxdiff import (
     SAMPLING,
@@ -30,6 +29,7 @@ from keras_diffusion.checkpoints.families.flaxdiff import (
     split_config,
 )
 from keras_diffusion.checkpoints.families.flaxdiff_attention import attention_layers, attention_of, unused_by_attention
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import FlaxUNet
 
 # Era → what its code does and its weights do not show.

@@ -9,9 +9,9 @@ Levels on the way up are counted from the coarsest. All widths and depths are in
 
 import re
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, register
 from keras_diffusion.checkpoints.families.flaxdiff import SAMPLING, FlaxDiffFamily, conventions, must_agree, shapes_of, split_config
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AsOneVideo, PerFrame
 from keras_diffusion.networks import UNet3D
 

@@ -16,9 +16,9 @@ make 64 channels each where they project by dense layers (2.x).
 Source: the package keras-cv 0.9.0, models/stable_diffusion.
 """
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
 from keras_diffusion.checkpoints.families.keras_cv_variables import autoencoder_slots, pairs, text_encoder_slots, unet_slots
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import AutoencoderKL, UNet2DCondition
 from keras_diffusion.predictors import EpsilonPredictor

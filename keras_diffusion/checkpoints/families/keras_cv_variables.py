@@ -5,8 +5,8 @@
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Source
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import ResidualBlock, SpatialTransformer
 
 

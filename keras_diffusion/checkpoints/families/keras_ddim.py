@@ -18,9 +18,9 @@ Reference: A. Béres, "Denoising diffusion implicit models", keras.io/examples/g
 import math
 import re
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, register
 from keras_diffusion.checkpoints.families.keras_example import KerasExample, Slot, file_layers, image_size, must_be, shapes_of, word_of
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import Normalizer
 from keras_diffusion.networks import ResidualUNet
 from keras_diffusion.predictors import EpsilonPredictor

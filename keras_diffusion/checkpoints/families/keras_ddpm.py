@@ -14,7 +14,6 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.keras_example import (
     KerasExample,
@@ -26,6 +25,7 @@ from keras_diffusion.checkpoints.families.keras_example import (
     shapes_of,
     word_of,
 )
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import DDPMUNet
 from keras_diffusion.predictors import EpsilonPredictor
 from keras_diffusion.schedulers import LinearNoiseSchedule

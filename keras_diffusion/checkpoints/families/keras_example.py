@@ -14,8 +14,8 @@ and the shapes; what they do not tell comes from the file's config where it has 
 import re
 from typing import Any, NamedTuple
 
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Source
+from keras_diffusion.containers.errors import CheckpointError
 
 # By letter: the class as Keras 2 calls it, and its weights in Keras's order.
 _KINDS = {

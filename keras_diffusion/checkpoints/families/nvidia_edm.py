@@ -24,9 +24,9 @@ import re
 import numpy as np
 
 from keras_diffusion.checkpoints.diffusers.links import Link, Tensors, layer_links
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.edm_config import complete_config, read_structure
 from keras_diffusion.checkpoints.families.family import Family, Parts, Source, register
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AttentionBlock, EDMBlock
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import EDMUNet

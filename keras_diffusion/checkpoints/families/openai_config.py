@@ -1,6 +1,6 @@
 """What the names and shapes of OpenAI's U-Nets tell, and what has to be known besides: the flags of OpenAI's scripts."""
 
-from keras_diffusion.checkpoints.errors import CheckpointError
+from keras_diffusion.containers.errors import CheckpointError
 
 # What shapes do not tell, as `guided-diffusion` has it where no flag is given.
 _FREE = {

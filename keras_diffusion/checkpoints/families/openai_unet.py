@@ -24,9 +24,9 @@ improved-diffusion and guided-diffusion.
 import numpy as np
 
 from keras_diffusion.checkpoints.diffusers.links import Tensors, layer_links
-from keras_diffusion.checkpoints.errors import CheckpointError
 from keras_diffusion.checkpoints.families.family import Family, Parts, Source, register
 from keras_diffusion.checkpoints.families.openai_config import complete_config, read_structure
+from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import UNet2D

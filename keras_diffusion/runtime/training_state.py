@@ -1,0 +1,63 @@
+"""`state.json`: where a training stands, and which file beside it holds the weights."""
+
+import math
+import re
+from pathlib import Path
+
+from keras_diffusion.configs.checks import shown
+from keras_diffusion.runtime.files import read_json
+
+STATE, ENVIRONMENT = "state.json", "environment.json"
+#: What `environment.json` says of itself in the folder of a run of `keras-diffusion train`.
+RUN_MARK = "keras_diffusion run"
+_WEIGHTS = re.compile(r"state-\d{1,12}(-\d{1,12})?\.weights\.h5")
+
+
+def is_marked(folder):
+    """Whether a folder is that of a run, begun or finished: `environment.json` says so."""
+    try:
+        environment = read_json(Path(folder) / ENVIRONMENT)
+    except (OSError, ValueError):
+        return False
+    return environment.get("kind") == RUN_MARK
+
+
+def read_state(directory, error=ValueError):
+    """The content of a folder's `state.json`.
+
+    The folder may be anybody's: numbers are counts, and the weights lie in the folder itself, under a name of the kind that `Resume` gives.
+
+    Args:
+        directory: the folder.
+        error: function from a message to the exception that is raised. Default: `ValueError`.
+
+    Returns:
+        dict: "epoch" (epochs done), "weights" (name of a file in the folder), "data_epoch" (an int or None), and what else it holds.
+
+    Raises:
+        FileNotFoundError: no `state.json`.
+        `error`: it is damaged, or names what is no such file.
+    """
+    directory = Path(directory)
+    path = directory / STATE
+    state = read_json(path, error)
+    for key in ("epoch", "data_epoch", "step"):
+        if not _is_count(state.get(key)) and not (key != "epoch" and state.get(key) is None):
+            raise error(f"The state counts epochs and steps. Received: {key}={shown(state.get(key))} in {str(path)!r}")
+    if not _is_sound(state.get("metrics")):
+        raise error(f"The state's metrics are numbers. Received: metrics={shown(state['metrics'])} in {str(path)!r}")
+    name = state.get("weights")
+    if not isinstance(name, str) or not _WEIGHTS.fullmatch(name) or (directory / name).resolve().parent != directory.resolve():
+        raise error(f"The state's weights are a file beside it, state-….weights.h5. Received: weights={shown(name)} in {str(path)!r}")
+    return state
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_sound(value):
+    """Whether a value is None, a finite number, or lists of them."""
+    if isinstance(value, list):
+        return all(child is not None and _is_sound(child) for child in value)
+    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
