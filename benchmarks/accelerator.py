@@ -1,13 +1,16 @@
-"""Training and sampling on an accelerator: time, memory, and the share of the hardware's peak that the arithmetic of the model makes up.
+"""Training and sampling on an accelerator: time, memory, and the share of the hardware's peak that the arithmetic of
+the model makes up.
 
-    KERAS_BACKEND=jax python benchmarks/accelerator.py [--cases unet64 unet128 dit_s dit_b] [--dtypes float32 mixed_bfloat16] [--scale 1]
+    KERAS_BACKEND=jax python benchmarks/accelerator.py [--cases unet64 unet128 dit_s dit_b] [--dtypes float32
+    mixed_bfloat16] [--scale 1]
 
-Writes benchmarks/results/DEVICE.json, DEVICE being the name that JAX gives the device, after every measurement; prints one line each. The
-same models run on a CPU with `--scale 0.05 --rounds 1`: to see that all of it works, not to learn anything.
+Writes benchmarks/results/DEVICE.json, DEVICE being the name that JAX gives the device, after every measurement; prints
+one line each. The same models run on a CPU with `--scale 0.05 --rounds 1`: to see that all of it works, not to learn
+anything.
 
-Model FLOPs utilization (MFU) counts the floating-point operations of the network's forward pass, as XLA counts them before it optimizes,
-thrice for a training step, and divides by time and by the peak of the device for dense bfloat16 (with tensor cores, no sparsity), whichever
-dtype is measured.
+Model FLOPs utilization (MFU) counts the floating-point operations of the network's forward pass, as XLA counts them
+before it optimizes, thrice for a training step, and divides by time and by the peak of the device for dense bfloat16
+(with tensor cores, no sparsity), whichever dtype is measured.
 
 Reference: Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
 """
@@ -30,13 +33,34 @@ from keras_diffusion.runtime.files import write_json
 from keras_diffusion.runtime.hardware import peak_memory
 
 # TFLOP/s in bfloat16, from the manufacturers' data sheets (of the SXM versions).
-PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6": 918}
+PEAKS = {
+    "H200": 989,
+    "H100": 989,
+    "A100": 312,
+    "L4": 121,
+    "TPU v4": 275,
+    "TPU v5 lite": 197,
+    "TPU v5": 459,
+    "TPU v6": 918,
+}
 # name: (network, sample shape, its arguments, batch of training, batch of sampling)
 CASES = {
     "unet64": (kd.networks.UNet, (64, 64, 3), {"widths": (64, 128, 256, 512), "num_classes": 100}, 64, 64),
     "unet128": (kd.networks.UNet, (128, 128, 3), {"widths": (96, 192, 384, 576), "num_classes": 100}, 32, 32),
-    "dit_s": (kd.networks.SimpleDiT, (32, 32, 4), {"patch_size": 2, "emb_features": 384, "num_heads": 6, "num_classes": 1000}, 128, 64),
-    "dit_b": (kd.networks.SimpleDiT, (32, 32, 4), {"patch_size": 2, "emb_features": 768, "num_heads": 12, "num_classes": 1000}, 64, 64),
+    "dit_s": (
+        kd.networks.SimpleDiT,
+        (32, 32, 4),
+        {"patch_size": 2, "emb_features": 384, "num_heads": 6, "num_classes": 1000},
+        128,
+        64,
+    ),
+    "dit_b": (
+        kd.networks.SimpleDiT,
+        (32, 32, 4),
+        {"patch_size": 2, "emb_features": 768, "num_heads": 12, "num_classes": 1000},
+        64,
+        64,
+    ),
 }
 _STEPS, _SAMPLING_STEPS = 20, 20
 
@@ -52,7 +76,9 @@ def measure(name, dtype, scale, rounds):
     data = {"images": rng.integers(0, 256, (count, *shape)).astype("uint8"), "labels": np.zeros(count, "int32")}
     runs = {
         "training": lambda: model.fit(data, batch_size=train_batch, verbose=0),
-        "sampling": lambda: model.generate(batch, {"labels": 0}, num_steps=_SAMPLING_STEPS, guidance_scale=2.0, seed=0, verbose=0),
+        "sampling": lambda: model.generate(
+            batch, {"labels": 0}, num_steps=_SAMPLING_STEPS, guidance_scale=2.0, seed=0, verbose=0
+        ),
     }
     first = {name: float(spent[0]) for name, spent in in_turns(runs, 1).items()}
     times = in_turns(runs, rounds)
@@ -86,7 +112,11 @@ def forward_flops(network, shape):
         [variable.value for variable in network.trainable_variables],
         [variable.value for variable in network.non_trainable_variables],
     )
-    return jax.jit(lambda *values: network.stateless_call(*values, inputs, training=False)[0]).lower(*variables).cost_analysis()["flops"]
+    return (
+        jax.jit(lambda *values: network.stateless_call(*values, inputs, training=False)[0])
+        .lower(*variables)
+        .cost_analysis()["flops"]
+    )
 
 
 def peak_of(kind):
@@ -100,7 +130,10 @@ def line(row):
         share = "" if numbers["MFU"] is None else f", MFU {numbers['MFU']:.1%}"
         return f"{what} {1e3 * numbers['seconds']:.1f} ms, {numbers['samples per second']:.1f} samples/s{share}"
 
-    return f"{row['case']}, {row['dtype']}: {of('training')}; {of('sampling')}; {row['peak memory']['bytes'] / 2**20:,.0f} MiB"
+    return (
+        f"{row['case']}, {row['dtype']}: {of('training')}; {of('sampling')}; "
+        f"{row['peak memory']['bytes'] / 2**20:,.0f} MiB"
+    )
 
 
 def main():
@@ -118,7 +151,17 @@ def main():
     # A process each: memory is counted from the start of one, and two of them would not fit on the device.
     rows, device = [], None
     for name, dtype in itertools.product(options.cases, options.dtypes):
-        command = [sys.executable, __file__, "--one", name, dtype, "--scale", str(options.scale), "--rounds", str(options.rounds)]
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            name,
+            dtype,
+            "--scale",
+            str(options.scale),
+            "--rounds",
+            str(options.rounds),
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             rows.append({"case": name, "dtype": dtype, "failed": f"exit status {done.returncode}"})
@@ -131,7 +174,9 @@ def main():
             continue
         default = Path(__file__).parent / "results" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
         versions = {"jax": jax.__version__, "keras": keras.__version__}
-        write_json(options.out or default, {"device": device, **versions, "rounds": options.rounds, "measurements": rows})
+        write_json(
+            options.out or default, {"device": device, **versions, "rounds": options.rounds, "measurements": rows}
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=jax python benchmarks/attention.py [--rounds 15]
 
-Prints one JSON line per shape, "there" being Keras; a ratio below 1 says that the function here is faster. On TensorFlow and torch both
-are Keras's.
+Prints one JSON line per shape, "there" being Keras; a ratio below 1 says that the function here is faster. On
+TensorFlow and torch both are Keras's.
 """
 
 import argparse
@@ -30,8 +30,13 @@ def main():
     rng = np.random.default_rng(0)
     for batch, queries, keys, heads, channels in SHAPES:
         lengths = (queries, keys, keys)
-        qkv = [ops.convert_to_tensor(rng.standard_normal((batch, n, heads, channels)).astype("float32")) for n in lengths]
-        row = {"backend": keras.backend.backend(), "batch, queries, keys, heads, channels": [batch, queries, keys, heads, channels]}
+        qkv = [
+            ops.convert_to_tensor(rng.standard_normal((batch, n, heads, channels)).astype("float32")) for n in lengths
+        ]
+        row = {
+            "backend": keras.backend.backend(),
+            "batch, queries, keys, heads, channels": [batch, queries, keys, heads, channels],
+        }
         functions = {"here": dot_product_attention, "there": ops.dot_product_attention}
         for what, wrap in (("forward", lambda f: f), ("gradient", gradient)):
             calls = {name: Compiled(wrap(function)) for name, function in functions.items()}

@@ -2,8 +2,9 @@
 
     KERAS_BACKEND=jax python benchmarks/growth.py [--out docs/images/growth.png] [--json benchmarks/results/growth.json]
 
-A U-Net of 2 million weights. Each number is the median of three runs after one that compiles. Devices, on JAX alone, are virtual ones of
-the same CPU, and share one batch: beyond the number of its cores, what they add is the cost of working together.
+A U-Net of 2 million weights. Each number is the median of three runs after one that compiles. Devices, on JAX alone,
+are virtual ones of the same CPU, and share one batch: beyond the number of its cores, what they add is the cost of
+working together.
 """
 
 import argparse
@@ -43,7 +44,9 @@ def training(model, batch, steps=5):
 
 
 def on_devices(count):
-    """Seconds of sampling and of a training step on so many devices, measured by this file in a process that has them."""
+    """Seconds of sampling and of a training step on so many devices, measured by this file in a process
+    that has them.
+    """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
     environment = {**os.environ, "XLA_FLAGS": flags, "KERAS_BACKEND": "jax"}
     command = [sys.executable, __file__, "--devices", str(count)]
@@ -69,7 +72,9 @@ def draw(results, path):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(results["curves"]), figsize=(3.6 * len(results["curves"]), 3.2), layout="constrained")
+    figure, panels = pyplot.subplots(
+        1, len(results["curves"]), figsize=(3.6 * len(results["curves"]), 3.2), layout="constrained"
+    )
     for panel, (curve, measured) in zip(panels, results["curves"].items(), strict=True):
         power, meaning = GROWTH[curve]
         for name, points in measured["lines"].items():
@@ -119,13 +124,20 @@ def over_devices():
 
 
 CURVES = {"steps": over_steps, "batch": over_batch, "side": over_side, "devices": over_devices}
-GROWTH = {"steps": (1, "proportional"), "batch": (1, "proportional"), "side": (2, "area"), "devices": (0, "the same")}  # power, in words
+GROWTH = {
+    "steps": (1, "proportional"),
+    "batch": (1, "proportional"),
+    "side": (2, "area"),
+    "devices": (0, "the same"),
+}  # power, in words
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/images/growth.png"))
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/growth.json"), help="curves are put into it")
+    parser.add_argument(
+        "--json", type=Path, default=Path("benchmarks/results/growth.json"), help="curves are put into it"
+    )
     parser.add_argument("--curves", nargs="+", choices=list(CURVES))
     parser.add_argument("--devices", type=int, help=argparse.SUPPRESS)  # for `on_devices`
     options = parser.parse_args()
@@ -138,7 +150,8 @@ def main():
         results = json.loads(options.json.read_text(encoding="utf-8"))
     if results["backend"] != backend:
         parser.error(
-            f"{options.json} holds curves of {results['backend']}. Received: KERAS_BACKEND={backend}. Name another file with --json"
+            f"{options.json} holds curves of {results['backend']}. Received: KERAS_BACKEND={backend}. Name another "
+            f"file with --json"
         )
     for name in options.curves or (name for name in CURVES if backend == "jax" or name != "devices"):
         title, lines = CURVES[name]()

@@ -1,7 +1,8 @@
 """Networks beside FlaxDiff's and diffusers' own: parameters, largest difference of outputs, time of a forward pass.
 
-Each peer's network is made with random weights and saved by its own code; `checkpoints.load` reads the file. Both get the same input in
-turns. FlaxDiff runs under `jax.jit` on the same JAX; diffusers as its users run it, torch without gradients.
+Each peer's network is made with random weights and saved by its own code; `checkpoints.load` reads the file. Both get
+the same input in turns. FlaxDiff runs under `jax.jit` on the same JAX; diffusers as its users run it, torch without
+gradients.
 
     make bench-networks                              the table, into docs/networks.md
     KERAS_BACKEND=jax python benchmarks/networks.py [--only SimpleDiT] [--rounds 15] [--out docs/networks.md]
@@ -28,10 +29,16 @@ from keras_diffusion.runtime.compile import Compiled, as_tensors
 _DIT = {"patch_size": 2, "emb_features": 192, "num_layers": 12, "num_heads": 3}
 _TEXT = 64
 FLAXDIFF = [
-    ("Unet", "simple_unet", {"emb_features": 256, "feature_depths": (32, 64, 96), "attention_configs": ({"heads": 4},) * 3}, 32),
+    (
+        "Unet",
+        "simple_unet",
+        {"emb_features": 256, "feature_depths": (32, 64, 96), "attention_configs": ({"heads": 4},) * 3},
+        32,
+    ),
     ("SimpleDiT", "simple_dit", _DIT, 32),
     ("SimpleUDiT", "simple_vit", _DIT, 32),
-    # Blocks that add their input twice, the default, double everything twelve times: no two programs agree on such numbers.
+    # Blocks that add their input twice, the default, double everything twelve times: no two programs agree on such
+    # numbers.
     ("UViT", "simple_vit", {**_DIT, "explicitly_add_residual": False}, 32),
     ("SimpleMMDiT", "simple_mmdit", _DIT, 32),
     (
@@ -120,7 +127,12 @@ def flaxdiff_case(case, batch, folder):
     config = {**constructor, "image_shape_hwc": [size, size, 3], "fourier_frequencies": "partitionable"}
     apply = jax.jit(model.apply)
     call = lambda: np.asarray(apply(params, *arguments))  # noqa: E731
-    return checkpoints.load(path, config=config, verbose=0).network, inputs, call, sum(leaf.size for leaf in jax.tree.leaves(params))
+    return (
+        checkpoints.load(path, config=config, verbose=0).network,
+        inputs,
+        call,
+        sum(leaf.size for leaf in jax.tree.leaves(params)),
+    )
 
 
 def diffusers_case(case, batch, folder):
@@ -152,7 +164,12 @@ def diffusers_case(case, batch, folder):
         with torch.no_grad():
             return model(**arguments).sample.permute(0, 2, 3, 1).numpy()
 
-    return checkpoints.load(folder, verbose=0).network, inputs, call, sum(parameter.numel() for parameter in model.parameters())
+    return (
+        checkpoints.load(folder, verbose=0).network,
+        inputs,
+        call,
+        sum(parameter.numel() for parameter in model.parameters()),
+    )
 
 
 def measure(make, case, batch, rounds):
@@ -184,25 +201,39 @@ def measure(make, case, batch, rounds):
 
 def table(rows, options):
     """The page."""
-    head = "| network | parameters | there | difference | here, ms | there, ms | ratio | quartiles |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    head = (
+        "| network | parameters | there | difference | here, ms | there, ms | ratio | quartiles "
+        "|\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
     lines = []
     for name, row in rows.items():
         if "missing" in row:
             lines.append(f"| {name} | | | | | | {row['missing']} is not installed | |")
             continue
-        numbers = [f"{row['parameters']:,}", f"{row['parameters there']:,}", f"{row['difference']:.1e}", f"{row['ms']:.1f}"]
+        numbers = [
+            f"{row['parameters']:,}",
+            f"{row['parameters there']:,}",
+            f"{row['difference']:.1e}",
+            f"{row['ms']:.1f}",
+        ]
         numbers += [f"{row['ms there']:.1f}", f"{row['ratio']:.2f}", "{:.2f}–{:.2f}".format(*row["quartiles"])]
         lines.append(f"| {name} | {' | '.join(numbers)} |")
-    about = f"Backend {keras.backend.backend()}, float32, batch {options.batch}, {options.rounds} rounds in turns, {platform.machine()}."
+    about = (
+        f"Backend {keras.backend.backend()}, float32, batch {options.batch}, {options.rounds} rounds in turns, "
+        f"{platform.machine()}."
+    )
     return "\n".join(
         [
             "# Networks beside their originals",
             "",
-            "`make bench-networks` writes this page. Each original was made with random weights, saved by its own code and read by "
+            "`make bench-networks` writes this page. Each original was made with random weights, saved by its own "
+            "code and read by "
             "`checkpoints.load`; both then computed the same input.",
             "",
-            f"{about} Difference: largest, relative to the largest output. Ratio: median time here ÷ there, below 1 is faster.",
-            "`HybridSSMAttentionDiT` has more here: its projection takes both directions of a state space, FlaxDiff 0.2.11's their sum.",
+            f"{about} Difference: largest, relative to the largest output. Ratio: median time here ÷ there, below 1 "
+            f"is faster.",
+            "`HybridSSMAttentionDiT` has more here: its projection takes both directions of a state space, FlaxDiff "
+            "0.2.11's their sum.",
             "",
             head,
             *lines,

@@ -1,7 +1,8 @@
-"""Writes docs/solvers.md: every sampler with its measured order, its cost, its error per network evaluation, and its peers.
+"""Writes docs/solvers.md: every sampler with its measured order, its cost, its error per network evaluation, and its
+peers.
 
-The problem is a mixture of three Gaussians in the plane, whose denoiser is known exactly, so that all error is the solver's. Everything is
-computed in float64 on the JAX backend, in about a minute.
+The problem is a mixture of three Gaussians in the plane, whose denoiser is known exactly, so that all error is the
+solver's. Everything is computed in float64 on the JAX backend, in about a minute.
 
     KERAS_BACKEND=jax python benchmarks/solvers.py [--out docs]
 """
@@ -120,7 +121,12 @@ DEPARTURES = [  # what, peers, here, why
         "the next level of the grid",
         "x would be at another level than the network is told",
     ),
-    ("shift of flow matching", "diffusers shifts the smallest σ twice", "once", "the grid would end at another σ than asked for"),
+    (
+        "shift of flow matching",
+        "diffusers shifts the smallest σ twice",
+        "once",
+        "the grid would end at another σ than asked for",
+    ),
     (
         "last step of DEIS and SA-Solver with Karras and other grids",
         "diffusers repeats the last σ: the step has no length",
@@ -199,7 +205,9 @@ def walk(sampler, x, levels, seed=0):
     if key not in PROGRAMS:
 
         def run(x, plan, words, stop):
-            walk, _ = sampler.run(sampler.start(x, DENOISE), {}, DENOISE, plan, noise_source(plan, words, x.shape), 0, stop)
+            walk, _ = sampler.run(
+                sampler.start(x, DENOISE), {}, DENOISE, plan, noise_source(plan, words, x.shape), 0, stop
+            )
             return walk
 
         def close(walk, plan, words, index):
@@ -221,7 +229,9 @@ def start(count, seed=0):
 
 @functools.cache
 def exact(sigma_end=0.0, substeps=4000):
-    """Ends of the probability-flow ODE's paths from `start(PATHS)`: classical Runge–Kutta in log σ, far below the errors shown."""
+    """Ends of the probability-flow ODE's paths from `start(PATHS)`: classical Runge–Kutta in log σ, far below the
+    errors shown.
+    """
     first, last = np.log(10.0), np.log(sigma_end or 1e-6)
     h = (last - first) / substeps
 
@@ -259,7 +269,9 @@ def is_deterministic(name):
 
 
 def order(name):
-    """Slope of the error at σ = 0.2 against the number of steps, 32 to 128, even in log σ from σ = 10; None for stochastic methods."""
+    """Slope of the error at σ = 0.2 against the number of steps, 32 to 128, even in log σ from σ = 10; None for
+    stochastic methods.
+    """
     if not is_deterministic(name) or name in APART or name == "dpm_adaptive":
         return None
     options = {"lower_order_final": False}
@@ -273,7 +285,9 @@ def order(name):
 
 
 def measure(name, clean, points):
-    """{budget: (evaluations, error)}: distance from the exact end for the ODE's methods, of the distributions for the others."""
+    """{budget: (evaluations, error)}: distance from the exact end for the ODE's methods, of the distributions for the
+    others.
+    """
     if name in APART:
         return {}
     if name == "dpm_adaptive":
@@ -289,7 +303,10 @@ def measure(name, clean, points):
             continue
         x = start(PATHS) if is_deterministic(name) else start(POINTS, seed=2)
         x, _ = walk(sampler, x, grid(n))
-        results[budget] = evaluations(sampler, grid(n)), rms(x, clean) if is_deterministic(name) else distance(x, points)
+        results[budget] = (
+            evaluations(sampler, grid(n)),
+            rms(x, clean) if is_deterministic(name) else distance(x, points),
+        )
     return results
 
 
@@ -302,11 +319,18 @@ def page(orders, results, floor):
         if name == "dpm_adaptive":
             cells = ["see below"] + ["–"] * 3
         measured = "–" if orders[name] is None else f"{orders[name]:.1f}"
-        return f"| `{name}` | {measured} | {sampler.evaluations_per_step} | {sampler.noises_per_step} | {' | '.join(cells)} |"
+        return (
+            f"| `{name}` | {measured} | {sampler.evaluations_per_step} | {sampler.noises_per_step} | "
+            f"{' | '.join(cells)} |"
+        )
 
     names = [name for name in SAMPLERS.names() if name not in APART]
     ode, sde = ([name for name in names if is_deterministic(name) is flag] for flag in (True, False))
-    head = "| name | order | evaluations per step | draws per step | " + " | ".join(f"error at {b}" for b in BUDGETS) + " |"
+    head = (
+        "| name | order | evaluations per step | draws per step | "
+        + " | ".join(f"error at {b}" for b in BUDGETS)
+        + " |"
+    )
     rule = "|---|---:|---:|---:|" + "---:|" * len(BUDGETS)
     adaptive = ", ".join(f"{error:.1g} ({count})" for count, error in results["dpm_adaptive"].values())
     peers = "\n".join(f"| `{name}` | {' | '.join(PEERS[name])} |" for name in SAMPLERS.names())
@@ -373,21 +397,37 @@ def plot(results, floor, path):
         lines = {}
         for name in results:
             if results[name] and is_deterministic(name) is flag:
-                lines.setdefault(tuple((n, float(f"{error:.6g}")) for n, error in sorted(results[name].values())), []).append(name)
+                lines.setdefault(
+                    tuple((n, float(f"{error:.6g}")) for n, error in sorted(results[name].values())), []
+                ).append(name)
         at_the_end = sorted(lines, key=lambda points: -points[-1][1])
         for i, points in enumerate(at_the_end):
-            style = {"color": colours[i % 20], "linestyle": ("-", "--")[i // 20], "marker": "os^vD"[i % 5], "markersize": 4}
+            style = {
+                "color": colours[i % 20],
+                "linestyle": ("-", "--")[i // 20],
+                "marker": "os^vD"[i % 5],
+                "markersize": 4,
+            }
             axis.loglog(*zip(*points), label=" = ".join(lines[points]), **style)
         axis.set_title(title)
         axis.set_xlabel("network evaluations")
         axis.grid(True, which="major", alpha=0.3)
         axis.set_xticks(BUDGETS, [str(b) for b in BUDGETS])
         axis.set_xticks([], minor=True)
-        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="worst to best at the end", title_fontsize=8)
+        axis.legend(
+            fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="worst to best at the end", title_fontsize=8
+        )
     axes[0].set_ylabel("root mean squared distance from the exact end")
     axes[1].set_ylabel("sliced 2-Wasserstein distance from the mixture")
     axes[1].axhline(floor, color="grey", linestyle=":")
-    axes[1].annotate("two sets of exact samples", (BUDGETS[0], floor), textcoords="offset points", xytext=(0, 4), fontsize=8, color="grey")
+    axes[1].annotate(
+        "two sets of exact samples",
+        (BUDGETS[0], floor),
+        textcoords="offset points",
+        xytext=(0, 4),
+        fontsize=8,
+        color="grey",
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -10,7 +10,8 @@ def in_turns(functions, rounds):
     """The seconds of each function in each round.
 
     Args:
-        functions: name → function without arguments, which returns when its work is done; called before, so that it is compiled.
+        functions: name → function without arguments, which returns when its work is done; called before, so that it is
+            compiled.
         rounds: how often each is called.
 
     Returns:

@@ -1,9 +1,10 @@
-"""Doubling an image and convolving it: in phases, with kernels of size 2, and by repeating positions (layers/resampling.py).
+"""Doubling an image and convolving it: in phases, with kernels of size 2, and by repeating positions
+(layers/resampling.py).
 
     KERAS_BACKEND=jax python benchmarks/upsampling.py [--rounds 30]
 
-Prints one JSON line per shape, for the compiled layer and for its gradient, "there" being the repetition; a ratio below 1 says that phases
-are faster.
+Prints one JSON line per shape, for the compiled layer and for its gradient, "there" being the repetition; a ratio below
+1 says that phases are faster.
 """
 
 import argparse
@@ -46,7 +47,9 @@ def main():
     rng = np.random.default_rng(0)
     for batch, side, channels, filters in SHAPES:
         x = ops.convert_to_tensor(rng.standard_normal((batch, side, side, channels)).astype("float32"))
-        kernel = ops.convert_to_tensor((rng.standard_normal((3, 3, channels, filters)) / np.sqrt(9 * channels)).astype("float32"))
+        kernel = ops.convert_to_tensor(
+            (rng.standard_normal((3, 3, channels, filters)) / np.sqrt(9 * channels)).astype("float32")
+        )
         row = {"backend": keras.backend.backend(), "batch, side, channels, filters": [batch, side, channels, filters]}
         for what, wrap in (("forward", lambda f: f), ("gradient", gradient)):
             calls = [Compiled(wrap(function)) for function in (convolve_in_phases, convolve_repeated)]

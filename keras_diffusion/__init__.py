@@ -7,9 +7,9 @@
     model.fit(images, epochs=10)
     samples = model.generate(16)
 
-JAX is the backend unless the environment variable KERAS_BACKEND names another one. (Keras's configuration file does not count: Keras
-writes "tensorflow" into it by itself.) `kd.keras` is Keras, imported after that choice: scripts that use it need no second import, whose
-place would decide about the backend.
+JAX is the backend unless the environment variable KERAS_BACKEND names another one. (Keras's configuration file does not
+count: Keras writes "tensorflow" into it by itself.) `kd.keras` is Keras, imported after that choice: scripts that use
+it need no second import, whose place would decide about the backend.
 """
 
 import importlib
@@ -29,13 +29,24 @@ def _started_as_command():
     return command == "-m" or Path(command).stem.startswith("keras-diffusion")
 
 
-# The command line imports this package before it can answer --help or choose a backend: it gets the rooms when they are first used.
+# The command line imports this package before it can answer --help or choose a backend: it gets the rooms when they are
+# first used.
 if not _started_as_command():
     _backend.check()
 
     import keras
 
-    from keras_diffusion import denoisers, guidance, layers, models, networks, predictors, samplers, schedulers, training
+    from keras_diffusion import (
+        denoisers,
+        guidance,
+        layers,
+        models,
+        networks,
+        predictors,
+        samplers,
+        schedulers,
+        training,
+    )
     from keras_diffusion.core.levels import Levels, Prediction
     from keras_diffusion.models import DiffusionModel
 

@@ -2,8 +2,9 @@
 
     ε̂ = ε(x_t, t, ∅) + w·(ε(x_t, t, c) − ε(x_t, t, ∅))
 
-A label is a row of an embedding table, added to the embedded time. The last row, of index `num_classes`, is the null label ∅: in
-training it takes the place of one label in ten, so that the network learns to predict with and without a class.
+A label is a row of an embedding table, added to the embedded time. The last row, of index `num_classes`, is the null
+label ∅: in training it takes the place of one label in ten, so that the network learns to predict with and without a
+class.
 
 Reference:
     Ho & Salimans 2022, arXiv:2207.12598.
@@ -16,7 +17,16 @@ from tf_keras import layers
 from legacy_tf import ddpm
 
 
-def build_model(image_size, image_channels, num_classes, widths, has_attention, first_conv_channels=None, num_res_blocks=2, norm_groups=8):
+def build_model(
+    image_size,
+    image_channels,
+    num_classes,
+    widths,
+    has_attention,
+    first_conv_channels=None,
+    num_res_blocks=2,
+    norm_groups=8,
+):
     """The U-Net `[image (B, H, W, C), time (B,), label (B,)] → noise (B, H, W, C)`; arguments as in `ddpm.build_model`.
 
     Args:
@@ -67,7 +77,9 @@ class ClassConditionalDiffusionModel(ddpm.DiffusionModel):
         return {"loss": loss}
 
     def predictor(self, labels, guidance_scale=1.0, network=None):
-        """`predict_noise(x, t)` for labels `(B,)`, guided by scale w: 0 leaves the labels out, 1 is the plain prediction."""
+        """`predict_noise(x, t)` for labels `(B,)`, guided by scale w: 0 leaves the labels out, 1 is the plain
+        prediction.
+        """
         network = self.ema_network if network is None else network
         labels = tf.constant(labels, tf.int64)
         null = tf.fill(tf.shape(labels), tf.constant(self.num_classes, tf.int64))

@@ -2,9 +2,9 @@
 
     x_t = cos θ·x_0 + sin θ·ε,   θ from arccos 0.95 at t = 0 to arccos 0.02 at t = 1
 
-The network sees x_t and the noise variance sin²θ and predicts ε. Images are normalized to zero mean and unit variance before noise is
-added. Layers, their order and their names are those of the Keras example "Denoising Diffusion Implicit Models" (A. Béres, 2022), so
-that checkpoints of that example fit.
+The network sees x_t and the noise variance sin²θ and predicts ε. Images are normalized to zero mean and unit variance
+before noise is added. Layers, their order and their names are those of the Keras example "Denoising Diffusion Implicit
+Models" (A. Béres, 2022), so that checkpoints of that example fit.
 
 Reference:
     Song et al. 2020, arXiv:2010.02502; KID: Bińkowski et al. 2018, arXiv:1801.01401.
@@ -29,11 +29,15 @@ def inception_encoder(image_size, image_channels=3):
         RuntimeError: the weights are neither on this machine nor could they be downloaded.
     """
     try:
-        inception = keras.applications.InceptionV3(include_top=False, input_shape=(KID_IMAGE_SIZE, KID_IMAGE_SIZE, 3), weights="imagenet")
+        inception = keras.applications.InceptionV3(
+            include_top=False, input_shape=(KID_IMAGE_SIZE, KID_IMAGE_SIZE, 3), weights="imagenet"
+        )
     except Exception as error:  # tf_keras has no narrower class for a failed download
         raise RuntimeError(
-            "KID compares features of Inception v3, whose weights are downloaded when they are first used. Without a network, give "
-            f"`compile` another `kid_encoder`, such as `random_encoder({image_size}, {image_channels})`. Received: {error}"
+            "KID compares features of Inception v3, whose weights are downloaded when they are first used. Without a "
+            "network, give "
+            f"`compile` another `kid_encoder`, such as `random_encoder({image_size}, {image_channels})`. Received: "
+            f"{error}"
         ) from error
     images = keras.Input((image_size, image_size, image_channels))
     x = images if image_channels == 3 else layers.Concatenate(axis=-1)([images] * 3)
@@ -52,13 +56,18 @@ def random_encoder(image_size, image_channels=3, features=64, seed=0):
         return keras.initializers.HeNormal(seed=seed + offset)
 
     images = keras.Input((image_size, image_size, image_channels))
-    x = layers.Conv2D(features // 2, kernel_size=3, padding="same", activation="relu", kernel_initializer=init(0))(images)
-    x = layers.Conv2D(features, kernel_size=3, strides=2, padding="same", activation="relu", kernel_initializer=init(1))(x)
+    x = layers.Conv2D(features // 2, kernel_size=3, padding="same", activation="relu", kernel_initializer=init(0))(
+        images
+    )
+    x = layers.Conv2D(
+        features, kernel_size=3, strides=2, padding="same", activation="relu", kernel_initializer=init(1)
+    )(x)
     return keras.Model(images, layers.GlobalAveragePooling2D()(x), name="random_encoder")
 
 
 class KID(keras.metrics.Metric):
-    """Kernel Inception distance: the squared maximum mean discrepancy of features under a cubic kernel, averaged over batches.
+    """Kernel Inception distance: the squared maximum mean discrepancy of features under a cubic kernel, averaged over
+    batches.
 
     Args:
         encoder: model from images in [0, 1] to features `(B, F)`.
@@ -227,7 +236,9 @@ class DiffusionModel(keras.Model):
             noisy_images = next_noisy_images
             diffusion_times = tf.ones((num_images, 1, 1, 1)) - step * step_size
             noise_rates, signal_rates = self.diffusion_schedule(diffusion_times)
-            pred_noises, pred_images = self.denoise(noisy_images, noise_rates, signal_rates, training=False, network=network)
+            pred_noises, pred_images = self.denoise(
+                noisy_images, noise_rates, signal_rates, training=False, network=network
+            )
 
             next_noise_rates, next_signal_rates = self.diffusion_schedule(diffusion_times - step_size)
             next_noisy_images = next_signal_rates * pred_images + next_noise_rates * pred_noises

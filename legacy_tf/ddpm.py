@@ -1,9 +1,10 @@
-"""Denoising diffusion probabilistic models, as one wrote them in TensorFlow 2: a U-Net, a table of betas, a custom `train_step`.
+"""Denoising diffusion probabilistic models, as one wrote them in TensorFlow 2: a U-Net, a table of betas, a custom
+`train_step`.
 
     q(x_t | x_0) = N(√ᾱ_t·x_0, (1 − ᾱ_t)·I),   ᾱ_t = Π(1 − β_s),   β from 1e-4 to 0.02 on a line, t = 0 … T−1
 
-The network sees x_t and the integer t and predicts the noise ε. Layers, their order and their names are those of the Keras example
-"Denoising Diffusion Probabilistic Models" (A. K. Nain, 2022), so that checkpoints of that example fit.
+The network sees x_t and the integer t and predicts the noise ε. Layers, their order and their names are those of the
+Keras example "Denoising Diffusion Probabilistic Models" (A. K. Nain, 2022), so that checkpoints of that example fit.
 
 Reference:
     Ho et al. 2020, arXiv:2006.11239; DDIM: Song et al. 2020, arXiv:2010.02502.
@@ -96,8 +97,9 @@ class GaussianDiffusion:
     def ddim_sample_loop(self, predict_noise, x, num_steps=20, clip_denoised=False):
         """Deterministic DDIM steps; the last one ends at the predicted x_0.
 
-        Nothing is clipped by default: at the first steps, where hardly any signal is left, a small error of the noise is a large one
-        of x_0, and now and then an image runs off. With `clip_denoised` x_0 is clipped, and the noise is what then remains of x_t.
+        Nothing is clipped by default: at the first steps, where hardly any signal is left, a small error of the noise
+        is a large one of x_0, and now and then an image runs off. With `clip_denoised` x_0 is clipped, and the noise is
+        what then remains of x_t.
         """
 
         @tf.function
@@ -106,7 +108,10 @@ class GaussianDiffusion:
             x_start = self.predict_start_from_noise(x, t, noise)
             if clip_denoised:
                 x_start = tf.clip_by_value(x_start, self.clip_min, self.clip_max)
-                signal, std = self._extract(self.sqrt_alphas_cumprod, t), self._extract(self.sqrt_one_minus_alphas_cumprod, t)
+                signal, std = (
+                    self._extract(self.sqrt_alphas_cumprod, t),
+                    self._extract(self.sqrt_one_minus_alphas_cumprod, t),
+                )
                 noise = (x - signal * x_start) / std
             return x_start, noise
 
@@ -178,7 +183,9 @@ def TimeMLP(units):
 def ResidualBlock(width, groups=8):
     def apply(inputs):
         x, t = inputs
-        residual = x if x.shape[3] == width else layers.Conv2D(width, kernel_size=1, kernel_initializer=kernel_init(1.0))(x)
+        residual = (
+            x if x.shape[3] == width else layers.Conv2D(width, kernel_size=1, kernel_initializer=kernel_init(1.0))(x)
+        )
         shift = layers.Dense(width, kernel_initializer=kernel_init(1.0))(tf.nn.silu(t))[:, None, None, :]
 
         x = tf.nn.silu(layers.GroupNormalization(groups=groups)(x))
@@ -237,7 +244,9 @@ def unet_body(x, temb, channels, widths, has_attention, num_res_blocks, norm_gro
     return layers.Conv2D(channels, kernel_size=3, padding="same", kernel_initializer=kernel_init(0.0))(x)
 
 
-def build_model(image_size, image_channels, widths, has_attention, first_conv_channels=None, num_res_blocks=2, norm_groups=8):
+def build_model(
+    image_size, image_channels, widths, has_attention, first_conv_channels=None, num_res_blocks=2, norm_groups=8
+):
     """The U-Net `[image (B, H, W, C), time (B,)] → noise (B, H, W, C)`.
 
     Args:
@@ -260,7 +269,8 @@ def build_model(image_size, image_channels, widths, has_attention, first_conv_ch
 
 
 class DiffusionModel(keras.Model):
-    """Network, its exponential moving average, and the training step. `compile` takes the loss as an object, not by name.
+    """Network, its exponential moving average, and the training step. `compile` takes the loss as an object, not by
+    name.
 
     Args:
         network: what is trained.
@@ -302,4 +312,6 @@ class DiffusionModel(keras.Model):
 
     def ddim_images(self, noise, num_steps=20, network=None, clip_denoised=False):
         """Images by DDIM from x_T, without randomness; `network` as in `predictor`."""
-        return self.diffusion.ddim_sample_loop(self.predictor(network), tf.constant(noise), num_steps, clip_denoised).numpy()
+        return self.diffusion.ddim_sample_loop(
+            self.predictor(network), tf.constant(noise), num_steps, clip_denoised
+        ).numpy()

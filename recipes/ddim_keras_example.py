@@ -4,10 +4,11 @@
     python recipes/ddim_keras_example.py --data pictures/   your own images
     python recipes/ddim_keras_example.py --quick            8×8 digits, a small network, seconds
 
-The example's: network, images normalized to zero mean and unit variance, batches of 64, epochs of five passes, signal rates from 0.95
-to 0.02 along a cosine, ε-prediction, AdamW with 1e-3 and weight decay 1e-4, EMA of 0.999, 20 DDIM steps. Different here: the loss is the
-squared error, there the absolute error; it is watched on a held-out part, while the example measures KID; the EMA warms up; epochs
-shuffle the whole data set. `checkpoints.load` reads the example's own weights into the same model, with its normalizer.
+The example's: network, images normalized to zero mean and unit variance, batches of 64, epochs of five passes, signal
+rates from 0.95 to 0.02 along a cosine, ε-prediction, AdamW with 1e-3 and weight decay 1e-4, EMA of 0.999, 20 DDIM
+steps. Different here: the loss is the squared error, there the absolute error; it is watched on a held-out part, while
+the example measures KID; the EMA warms up; epochs shuffle the whole data set. `checkpoints.load` reads the example's
+own weights into the same model, with its normalizer.
 """
 
 import argparse
@@ -32,7 +33,9 @@ def log_snr(signal_rate):
 def main(arguments=None):
     """Trains, writes `ddim.png` and `ddim.keras` into the folder `--out`, and returns the history of the losses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="oxford_flowers102", help="what data.load takes: a TFDS name, an image folder, a .npz file")
+    parser.add_argument(
+        "--data", default="oxford_flowers102", help="what data.load takes: a TFDS name, an image folder, a .npz file"
+    )
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--out", default=".", help="folder for results")
     parser.add_argument("--quick", action="store_true", help="digits and a small network")
@@ -46,7 +49,9 @@ def main(arguments=None):
         train, held_out = (kd.data.load(options.data, split, image_size=64, download=True) for split in splits)
     else:
         splits = ("train", "validation")
-        train, held_out = (kd.data.load(options.data, split, image_size=64, validation_fraction=0.2) for split in splits)
+        train, held_out = (
+            kd.data.load(options.data, split, image_size=64, validation_fraction=0.2) for split in splits
+        )
     train, held_out = kd.data.without_labels(train), kd.data.without_labels(held_out)
     normalizer = kd.layers.Normalizer.from_data(train)  # before an epoch is made of five passes
     if not options.quick:
@@ -54,7 +59,9 @@ def main(arguments=None):
 
     model = kd.DiffusionModel(
         kd.networks.ResidualUNet(train.image_shape, **(QUICK if options.quick else FULL)),
-        noise_schedule=kd.schedulers.get("cosine", log_snr_min=log_snr(0.02), log_snr_max=log_snr(0.95), spacing="trailing"),
+        noise_schedule=kd.schedulers.get(
+            "cosine", log_snr_min=log_snr(0.02), log_snr_max=log_snr(0.95), spacing="trailing"
+        ),
         predictor=kd.predictors.get("epsilon", condition="noise_variance"),
         autoencoder=normalizer,
         ema=0.999,

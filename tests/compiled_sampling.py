@@ -1,4 +1,6 @@
-"""Sampling with the loop compiled once per kind of sampler and shapes, as generation does it: many cases, few programs."""
+"""Sampling with the loop compiled once per kind of sampler and shapes, as generation does it: many
+cases, few programs.
+"""
 
 import keras
 import numpy as np
@@ -16,8 +18,8 @@ PROGRAMS = {}
 def sample(sampler, x, problem, denoise, levels, noise=None, schedule=None):
     """x after every step, `(n, *x.shape)`, as an array.
 
-    `problem` names the denoiser, which becomes part of the program. `noise`: array `(m, noises_per_step, *x.shape)` with one entry per
-    row of the table, zeros beyond m.
+    `problem` names the denoiser, which becomes part of the program. `noise`: array `(m, noises_per_step, *x.shape)`
+    with one entry per row of the table, zeros beyond m.
     """
     levels = sampler.check(levels)
     table = sampler.table(levels, schedule)

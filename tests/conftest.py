@@ -22,8 +22,9 @@ import keras_diffusion as kd
 def shared_compilations(tmp_path_factory):
     """On JAX, tests, and the processes that they start, share what they compile.
 
-    Most programs run once, so that compiling them costs more than running them: within the tests' own process the compiler optimizes
-    little, which saves about a quarter of the time. Processes that tests start (command line, notebooks) compile as users do.
+    Most programs run once, so that compiling them costs more than running them: within the tests' own process the
+    compiler optimizes little, which saves about a quarter of the time. Processes that tests start (command line,
+    notebooks) compile as users do.
     """
     if keras.backend.backend() == "jax":
         import jax
@@ -43,9 +44,11 @@ def shared_compilations(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Between modules, a process that has grown gives back what no test needs any more, compiled programs above all; none may reach 3 GB.
+    """Between modules, a process that has grown gives back what no test needs any more, compiled programs above all;
+    none may reach 3 GB.
 
-    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of compilations.
+    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of
+    compilations.
     """
     yield
     if not sys.platform.startswith("linux"):
@@ -100,7 +103,8 @@ def make_model():
         model = kd.DiffusionModel(network, seed=seed, **options)
         if optimizer is not None:
             model.compile(
-                keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": learning_rate}}), **(compile_options or {})
+                keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": learning_rate}}),
+                **(compile_options or {}),
             )
         return model
 

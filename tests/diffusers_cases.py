@@ -1,4 +1,6 @@
-"""The cases of tests/golden that were made with diffusers 0.42.1 (its float32 casts replaced by float64), run with the samplers here."""
+"""The cases of tests/golden that were made with diffusers 0.42.1 (its float32 casts replaced by float64), run with the
+samplers here.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -49,7 +51,9 @@ def denoiser_of(case):
     if case.config["x0_gain"] != 1:
         denoise = Amplified(denoise, case.config["x0_gain"])
     if options.get("thresholding"):
-        denoise = guidance.DynamicThreshold(denoise, options["dynamic_thresholding_ratio"], 1.0, options["sample_max_value"])
+        denoise = guidance.DynamicThreshold(
+            denoise, options["dynamic_thresholding_ratio"], 1.0, options["sample_max_value"]
+        )
     return denoise
 
 
@@ -67,6 +71,6 @@ def largest_error(steps, case):
 
 
 def lower_order_final(case):
-    """What diffusers calls so. Where its last sigma is repeated (a known issue) it lowers the order in a last step of zero length, which
-    is left out here: all others are of full order."""
+    """What diffusers calls so. Where its last sigma is repeated (a known issue) it lowers the order in a last step of
+    zero length, which is left out here: all others are of full order."""
     return case.config["scheduler_config"]["lower_order_final"] and case["sigmas"][-1] != case["sigmas"][-2]

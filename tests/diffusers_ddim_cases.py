@@ -19,7 +19,10 @@ def levels_of(squares):
 
 
 def denoiser_of(case, keep_eps):
-    """The denoiser of a case with diffusers' clipping, and a name for it. DDIM keeps ε as it was unless told otherwise."""
+    """The denoiser of a case with diffusers' clipping, and a name for it.
+
+    DDIM keeps ε as it was unless told otherwise.
+    """
     options, problem = case.config["scheduler_config"], case.config["problem"]
     keep_eps = keep_eps and not case.config["step_kwargs"].get("use_clipped_model_output")
     denoise, name = mixture(problem), f"{problem}, gain {case.config['x0_gain']}, {keep_eps}"
@@ -27,7 +30,9 @@ def denoiser_of(case, keep_eps):
         denoise = Amplified(denoise, case.config.get("x0_gain", 1.0))
     if options.get("thresholding"):
         quantile, ceiling = options["dynamic_thresholding_ratio"], options["sample_max_value"]
-        return DynamicThreshold(denoise, quantile, ceiling=ceiling, keep_eps=keep_eps), f"{name}, quantile {quantile}, {ceiling}"
+        return DynamicThreshold(
+            denoise, quantile, ceiling=ceiling, keep_eps=keep_eps
+        ), f"{name}, quantile {quantile}, {ceiling}"
     if options["clip_sample"]:
         return StaticThreshold(denoise, options["clip_sample_range"], keep_eps), f"{name}, clipped"
     return denoise, problem

@@ -1,4 +1,6 @@
-"""Reads the reference numbers in tests/golden (its README says where they come from), and small helpers of the tests of the maths."""
+"""Reads the reference numbers in tests/golden (its README says where they come from), and small helpers of the tests of
+the maths.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.denoisers import MixtureDenoiser
 
 FOLDER = Path(__file__).parent / "golden" / "solvers"
-OUTSIDE = "KERAS_DIFFUSION_GOLDEN"  # environment variable: a folder with numbers whose licence keeps them out of the repository
+# environment variable: a folder with numbers whose licence keeps them out of the repository
+OUTSIDE = "KERAS_DIFFUSION_GOLDEN"
 
 
 class Case:

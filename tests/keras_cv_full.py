@@ -21,7 +21,12 @@ CLASSES = {
     "decoder": ("decoder", "Decoder"),
 }
 # 16×16 latents: at 8×8, the lowest level would be a single position, whose attention to itself says nothing.
-_ARGUMENTS = {"diffusion_model": (128, 128, 77), "diffusion_model_2": (128, 128, 77), "text_encoder": (77,), "text_encoder_2": (77,)}
+_ARGUMENTS = {
+    "diffusion_model": (128, 128, 77),
+    "diffusion_model_2": (128, 128, 77),
+    "text_encoder": (77,),
+    "text_encoder_2": (77,),
+}
 
 
 def values(shape, name, rng):
@@ -33,7 +38,9 @@ def values(shape, name, rng):
 
 
 def write(component, folder):
-    """Builds KerasCV's model, gives it random weights, writes them in the layout of Keras 2, with inputs and outputs."""
+    """Builds KerasCV's model, gives it random weights, writes them in the layout of Keras 2, with inputs
+    and outputs.
+    """
     import importlib
 
     import h5py
@@ -83,9 +90,15 @@ def load(component, folder):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     expected = stored.pop("outputs")
     function = {"image_encoder": "encode", "decoder": "decode"}.get(component, "__call__")
-    outputs = ops.convert_to_numpy(getattr(network, function)(stored if len(stored) > 1 else next(iter(stored.values()))))
+    outputs = ops.convert_to_numpy(
+        getattr(network, function)(stored if len(stored) > 1 else next(iter(stored.values())))
+    )
     error = float(np.abs(outputs - expected).max() / np.abs(expected).max())
-    print(json.dumps({"error": error, "seconds": seconds, "memory": peak / path.stat().st_size, "spread": float(expected.std())}))
+    print(
+        json.dumps(
+            {"error": error, "seconds": seconds, "memory": peak / path.stat().st_size, "spread": float(expected.std())}
+        )
+    )
 
 
 if __name__ == "__main__":

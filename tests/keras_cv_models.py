@@ -1,6 +1,8 @@
-"""KerasCV's Stable Diffusion in small: its own blocks, put together as in its own models, and files in the layout of Keras 2.
+"""KerasCV's Stable Diffusion in small: its own blocks, put together as in its own models, and files in the layout of
+Keras 2.
 
-Needs keras_cv, and with it TensorFlow. `python tests/keras_cv_models.py tests/golden/keras_cv.npz` writes the golden data.
+Needs keras_cv, and with it TensorFlow. `python tests/keras_cv_models.py tests/golden/keras_cv.npz` writes the golden
+data.
 """
 
 import itertools
@@ -77,7 +79,11 @@ def decoder(kcv, widths=WIDTHS, size=8):
     for i, width in reversed(list(enumerate(widths))):
         layers += [block(width), block(width)]
         layers += [keras.layers.UpSampling2D(2), convolution(width, 3, padding=1)] if i > 0 else []
-    layers += [keras.layers.GroupNormalization(epsilon=1e-5), keras.layers.Activation("swish"), convolution(3, 3, padding=1)]
+    layers += [
+        keras.layers.GroupNormalization(epsilon=1e-5),
+        keras.layers.Activation("swish"),
+        convolution(3, 3, padding=1),
+    ]
     return keras.Sequential([keras.Input((size, size, 4)), *layers])
 
 
@@ -96,7 +102,9 @@ def values(layout, seed=0):
 
 def randomize(model, seed=0):
     """Sets the weights of a model to the `values` of its layout."""
-    for weight, value in zip((w for layer in model.layers for w in layer.trainable_weights), values(layout_of(model), seed), strict=True):
+    for weight, value in zip(
+        (w for layer in model.layers for w in layer.trainable_weights), values(layout_of(model), seed), strict=True
+    ):
         weight.assign(value)
     return model
 
@@ -131,7 +139,11 @@ def inputs_of(component, seed=1):
     rng = np.random.RandomState(seed)
     if component.startswith("diffusion_model"):
         x, context = rng.standard_normal((2, 8, 8, 4)), rng.standard_normal((2, 7, 16))
-        return {"x": x.astype("float32"), "noise_level": np.array([7.0, 980.0], "float32"), "context": context.astype("float32")}
+        return {
+            "x": x.astype("float32"),
+            "noise_level": np.array([7.0, 980.0], "float32"),
+            "context": context.astype("float32"),
+        }
     if component.startswith("text_encoder"):
         return rng.randint(0, 20, (2, 7)).astype("int32")
     return rng.standard_normal((2, 8, 8, 3) if component == "image_encoder" else (2, 8, 8, 4)).astype("float32")
@@ -164,7 +176,9 @@ def pipeline_inputs():
 
 
 def pipeline(models):
-    """Five steps of KerasCV's own sampling loop with the small models; the decoder's output, before it becomes uint8."""
+    """Five steps of KerasCV's own sampling loop with the small models; the decoder's output, before it
+    becomes uint8.
+    """
     from keras_cv.src.models.stable_diffusion.stable_diffusion import StableDiffusionBase
 
     tokens, noise = pipeline_inputs()
@@ -186,7 +200,9 @@ def pipeline(models):
             return super()._get_timestep_embedding(timestep, batch_size, dim=WIDTHS[0])
 
     pipeline = Small(jit_compile=False)
-    pipeline.generate_image(contexts[:2], batch_size=2, num_steps=5, unconditional_guidance_scale=3.0, diffusion_noise=noise)
+    pipeline.generate_image(
+        contexts[:2], batch_size=2, num_steps=5, unconditional_guidance_scale=3.0, diffusion_noise=noise
+    )
     return decoded[0]
 
 

@@ -1,4 +1,5 @@
-"""Runs that are killed, and what becomes of them: continued or started anew, they have to end as if nothing had happened.
+"""Runs that are killed, and what becomes of them: continued or started anew, they have to end as if nothing had
+happened.
 
     python tests/kills.py --kills 30        processes killed at random moments (SIGKILL), some of them several times
 
@@ -35,7 +36,8 @@ class Killed(BaseException):
 
 
 class Death:
-    """Within its `with` block, the k-th change of a folder is not made, and no later one either: as if the process had been killed.
+    """Within its `with` block, the k-th change of a folder is not made, and no later one either: as if the process had
+    been killed.
 
     Files that libraries in C open are seen when they are renamed.
 
@@ -68,7 +70,10 @@ class Death:
             path, _, flags = args
             changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         else:
-            path, changes = args[0] if args else "", event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+            path, changes = (
+                args[0] if args else "",
+                event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"),
+            )
         if changes and str(path).startswith(self.folder):
             self.changes += 1
             if self.at is not None and self.changes >= self.at:
@@ -108,7 +113,9 @@ def result_of(folder):
 def differences(found, expected):
     """Names of what differs."""
     names = {*found, *expected}
-    return sorted(name for name in names if name not in found or name not in expected or not _equal(found[name], expected[name]))
+    return sorted(
+        name for name in names if name not in found or name not in expected or not _equal(found[name], expected[name])
+    )
 
 
 def _equal(a, b):
@@ -126,7 +133,7 @@ def arguments_after(folder, config):
     return ["train", "--resume", "--out", folder] if RunFolder(folder).is_run else ["train", config, "--out", folder]
 
 
-# Processes that are killed ------------------------------------------------------------------------------------------------------------
+# Processes that are killed --------------------------------------------------------------------------------------------
 
 
 def start(arguments, environment=None):
@@ -136,7 +143,8 @@ def start(arguments, environment=None):
 
 
 def kill_at_random(config, folder, rng, span):
-    """Starts a run or continues it, and kills it after up to `span` seconds from its first change of the folder, or of the state in it.
+    """Starts a run or continues it, and kills it after up to `span` seconds from its first change of the folder, or of
+    the state in it.
 
     Returns what was there.
     """
@@ -169,7 +177,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--span", type=float, default=1.0, help="seconds after a change of the folder in which a kill falls")
+    parser.add_argument(
+        "--span", type=float, default=1.0, help="seconds after a change of the folder in which a kill falls"
+    )
     options = parser.parse_args()
     rng = random.Random(options.seed)
     base = Path(tempfile.mkdtemp(prefix="kills-"))

@@ -1,8 +1,9 @@
 """Runs the examples of Markdown pages as a reader would paste them: `python tests/pages.py README.md docs/lora.md`.
 
-Each page gets an empty folder, beside links to what a checkout has, and an empty home. Its shell blocks run one after the other; its Python
-blocks run as one script. Nothing but the standard library is needed, so any environment can be tried: the one that a page asks for, above
-all. A block under the comment `<!-- not run: reason -->` is left out, and the reason printed.
+Each page gets an empty folder, beside links to what a checkout has, and an empty home. Its shell blocks run one after
+the other; its Python blocks run as one script. Nothing but the standard library is needed, so any environment can be
+tried: the one that a page asks for, above all. A block under the comment `<!-- not run: reason -->` is left out, and
+the reason printed.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]*?) -->\s*)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^>]*?) -->\s*)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE
+)
 
 
 def blocks(text, language):
@@ -24,7 +27,9 @@ def blocks(text, language):
 
 
 def run_page(page, timeout=900):
-    """Runs the blocks of one page; returns the number of blocks run, or raises `subprocess.SubprocessError` at the first that fails."""
+    """Runs the blocks of one page; returns the number of blocks run, or raises `subprocess.SubprocessError` at the
+    first that fails.
+    """
     text = (ROOT / page).read_text(encoding="utf-8")
     done = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +52,10 @@ def run_page(page, timeout=900):
                 continue
             started = time.perf_counter()
             result = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True, timeout=timeout)
-            print(f"{page}: {command[-1].strip().splitlines()[0][:80]} … {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{page}: {command[-1].strip().splitlines()[0][:80]} … {time.perf_counter() - started:.0f} s",
+                flush=True,
+            )
             if result.returncode:
                 print(command[-1], result.stdout[-4000:], result.stderr[-4000:], sep="\n")
                 result.check_returncode()

@@ -77,7 +77,9 @@ def test_imports_go_to_lower_floors(path):
         target = room_of_module(".".join(parts[1:]))
         if target.startswith("__"):  # keras_diffusion.__version__ would be the package itself
             pytest.fail(f"{path} imports {name}: import it from its own module")
-        assert target == room or FLOORS[target] < FLOORS[room], f"{path} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[target]})"
+        assert target == room or FLOORS[target] < FLOORS[room], (
+            f"{path} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[target]})"
+        )
 
 
 def test_samplers_know_no_networks_and_networks_no_schedules():
@@ -91,11 +93,18 @@ def test_samplers_know_no_networks_and_networks_no_schedules():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_docstrings(path):
-    """Every module, public class and public function says what it is. Overridden methods have their docstring in the base class."""
+    """Every module, public class and public function says what it is.
+
+    Overridden methods have their docstring in the base class.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     missing = [] if ast.get_docstring(tree) or not tree.body else ["module"]
     for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_") and not ast.get_docstring(node):
+        if (
+            isinstance(node, (ast.ClassDef, ast.FunctionDef))
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
             missing.append(node.name)
     assert not missing, f"without a docstring: {', '.join(missing)}"
 
@@ -110,7 +119,12 @@ def test_no_asserts_and_no_prints_in_library_code(path):
 
 def run_python(code, **environment):
     result = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
@@ -121,7 +135,18 @@ def test_import_loads_no_other_backend_and_no_optional_package():
     listed = "import sys; print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
     ours = set(run_python(f"import keras_diffusion; {listed}", KERAS_BACKEND="jax").split())
     keras = set(run_python(f"import keras; {listed}", KERAS_BACKEND="jax").split())
-    heavy = {"tensorflow", "torch", "tensorflow_datasets", "keras_cv", "matplotlib", "PIL", "sklearn", "grain", "typer", "tf_keras"}
+    heavy = {
+        "tensorflow",
+        "torch",
+        "tensorflow_datasets",
+        "keras_cv",
+        "matplotlib",
+        "PIL",
+        "sklearn",
+        "grain",
+        "typer",
+        "tf_keras",
+    }
     assert not (ours - keras) & heavy
     assert "keras_diffusion" in ours
 
@@ -147,13 +172,17 @@ print([name for name in ("tensorflow", "torch") if name in sys.modules])
 def test_jax_is_the_default_backend():
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     code = "import keras_diffusion, keras; print(keras.backend.backend())"
-    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "jax"
 
 
 @pytest.mark.slow
 def test_import_costs_little_beyond_keras():
-    """Medians of interleaved runs, so that a busy machine slows both down; three tries, for a machine that is busy now and then."""
+    """Medians of interleaved runs, so that a busy machine slows both down; three tries, for a machine that is busy now
+    and then.
+    """
     for _ in range(3):
         seconds = {"keras": [], "keras_diffusion": []}
         for _ in range(3):

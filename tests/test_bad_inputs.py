@@ -70,7 +70,9 @@ def of_model(which, method, table, *args, **fixed):
             yield (
                 f"{which}.{method} {name}={value!r:.30}",
                 functools.partial(
-                    lambda made, key, bad: getattr(getattr(made, which), method)(*args, **{**fixed, key: bad}), key=name, bad=value
+                    lambda made, key, bad: getattr(getattr(made, which), method)(*args, **{**fixed, key: bad}),
+                    key=name,
+                    bad=value,
                 ),
             )
 
@@ -78,13 +80,28 @@ def of_model(which, method, table, *args, **fixed):
 def rows_of_registries():
     bad = [None, 3, "nonsense", {}, {"class_name": "os"}, {"name": 3}, [], b"ddim", {"name": "x" * 10**6}]
     bad += [{"module": "keras.layers", "class_name": "Dense", "config": {"units": 2}, "registered_name": None}]
-    for get in (samplers.get, schedulers.get, schedulers.get_spacing, predictors.get, get_loss_weighting, get_time_distribution):
+    for get in (
+        samplers.get,
+        schedulers.get,
+        schedulers.get_spacing,
+        predictors.get,
+        get_loss_weighting,
+        get_time_distribution,
+    ):
         unset = get is get_loss_weighting  # None means the plain error
-        yield from calls(f"{get.__module__}.{get.__name__}", lambda made, value, get=get: get(value), bad[1:] if unset else bad)
+        yield from calls(
+            f"{get.__module__}.{get.__name__}", lambda made, value, get=get: get(value), bad[1:] if unset else bad
+        )
     yield from calls("networks.get", lambda made, value: registry_of_networks.get(value), bad)
     yield from calls("guidance.get", lambda made, value: GUIDANCES.get(value), bad)
-    yield from calls("misspelt sampler option", lambda made, value: samplers.get("ddim", **{value: 0.5}), ["ets", "Eta", "etaa", "order"])
-    yield from calls("misspelt sampler argument", lambda made, value: samplers.DDIMSampler(**{value: 0.5}), ["ets", "noise"])
+    yield from calls(
+        "misspelt sampler option",
+        lambda made, value: samplers.get("ddim", **{value: 0.5}),
+        ["ets", "Eta", "etaa", "order"],
+    )
+    yield from calls(
+        "misspelt sampler argument", lambda made, value: samplers.DDIMSampler(**{value: 0.5}), ["ets", "noise"]
+    )
     yield from calls("sampler without an option", lambda made, value: schedulers.get(value), ["discrete"])
 
 
@@ -103,7 +120,9 @@ def rows_of_making_models():
         "seed": [-1, 2**64, 1.0, "0", True],
     }
     yield from options_of(kd.DiffusionModel, table, network)
-    yield from calls("DiffusionModel", lambda made, value: kd.DiffusionModel(value), [None, "unet", {}, 3, [], object, np.zeros(3)])
+    yield from calls(
+        "DiffusionModel", lambda made, value: kd.DiffusionModel(value), [None, "unet", {}, 3, [], object, np.zeros(3)]
+    )
 
 
 def rows_of_generate():
@@ -114,7 +133,16 @@ def rows_of_generate():
         "strength": [NAN, -0.1, 1.5, None, "1", 0.5],
         "seed": [-1, 1.5, "0", 2**64, True],
         "batch_size": [0, -1, 2.0, "4", True],
-        "sampler": [3, "ddin", {}, "ddim_inversion", {"name": "ddim", "eta": 2}, {"name": "ddim", "ets": 1}, "repaint", object()],
+        "sampler": [
+            3,
+            "ddin",
+            {},
+            "ddim_inversion",
+            {"name": "ddim", "eta": 2},
+            {"name": "ddim", "ets": 1},
+            "repaint",
+            object(),
+        ],
         "spacing": [0, "karas", {}, 3.0, []],
         "guidance": [3, "apg2", {}, {"name": 3}, [3], [None], "rescale", {"name": "static_threshold", "limit": NAN}],
         "clip": ["yes", None, 3, NAN],
@@ -144,7 +172,12 @@ def rows_of_generate():
     }
     yield from of_model("labelled", "generate", table)
     table = {
-        "conditions": [{"context": "a cat"}, {"context": np.zeros((1, 2, 4))}, {"context": np.full((1, 1, 3), NAN)}, {"context": None}]
+        "conditions": [
+            {"context": "a cat"},
+            {"context": np.zeros((1, 2, 4))},
+            {"context": np.full((1, 1, 3), NAN)},
+            {"context": None},
+        ]
     }
     yield from of_model("context", "generate", table)
     table = {
@@ -171,7 +204,9 @@ def rows_of_generate():
     ]
     yield from of_model("pictures", "generate", {"mask": masks}, init=PICTURES)
     yield from of_model(
-        "plain", "denoiser", {"guidance_scale": [NAN, None, "2"], "weights": ["best"], "conditions": [[1]], "guidance": [3]}
+        "plain",
+        "denoiser",
+        {"guidance_scale": [NAN, None, "2"], "weights": ["best"], "conditions": [[1]], "guidance": [3]},
     )
 
 
@@ -216,7 +251,9 @@ def rows_of_training():
         "validation_steps": [0, 1.5],
     }
     yield from of_model("plain", "fit", table, X, verbose=0)
-    yield from of_model("plain", "fit", {"x": [None, "x", 3, np.zeros((0, 2), "float32"), np.full((4, 2), NAN, "float32")]}, verbose=0)
+    yield from of_model(
+        "plain", "fit", {"x": [None, "x", 3, np.zeros((0, 2), "float32"), np.full((4, 2), NAN, "float32")]}, verbose=0
+    )
     table = {
         "x": [
             {"images": X, "labels": np.zeros(3, int)},
@@ -235,7 +272,9 @@ def rows_of_training():
     yield from of_model("labelled", "fit", table, verbose=0)
     yield from of_model("plain", "evaluate", {"batch_size": [0, -1, 1.5], "steps": [0, 1.5]}, X, verbose=0)
     yield from of_model("plain", "enable_lora", {"rank": [0, -1, 1.5, "8", None, True]})
-    yield from of_model("plain", "enable_lora", {"alpha": [0, NAN, "1"], "target": ["nothing", 3, [], ["no_such_layer"]]}, 2)
+    yield from of_model(
+        "plain", "enable_lora", {"alpha": [0, NAN, "1"], "target": ["nothing", 3, [], ["no_such_layer"]]}, 2
+    )
 
 
 def rows_of_data():
@@ -301,7 +340,14 @@ def rows_of_networks():
         "widht": [8],
     }
     yield from options_of(networks.UNet, table, (8, 8, 1), **{"widths": (8,), "attention": (True,)})
-    table = {"width": [0, 1.5, "8"], "depth": [0, None], "num_classes": [0, "3"], "time_scale": [NAN], "activation": [3], "depht": [2]}
+    table = {
+        "width": [0, 1.5, "8"],
+        "depth": [0, None],
+        "num_classes": [0, "3"],
+        "time_scale": [NAN],
+        "activation": [3],
+        "depht": [2],
+    }
     yield from options_of(networks.MLP, table, (2,))
 
 
@@ -315,19 +361,33 @@ def rows_of_files():
     yield from calls("checkpoints.inspect", lambda made, value: checkpoints.inspect(value), paths)
     yield from calls("from_preset", lambda made, value: kd.DiffusionModel.from_preset(value), paths)
     yield from options_of(
-        checkpoints.load, {"weights": ["best", None, 3], "state": ["first", None, []], "config": [3, "x", [1]]}, "no/such/file"
+        checkpoints.load,
+        {"weights": ["best", None, 3], "state": ["first", None, []], "config": [3, "x", [1]]},
+        "no/such/file",
     )
 
 
 def rows_of_the_rest():
     yield from options_of(StaticThreshold, {"limit": [0, NAN, INF, None, "1", True], "keep_eps": ["yes", 1]}, None)
-    yield from options_of(DynamicThreshold, {"quantile": [0, 1.5, NAN, "0.9"], "limit": [0, NAN], "ceiling": [0.5, NAN, "2"]}, None)
-    yield from options_of(DPS, {"noise_std": [0, NAN, "1"], "scale": [NAN, None, "1"]}, None, X, MaskOperator(np.ones(2)))
-    yield from options_of(PiGDM, {"noise_std": [-1, NAN, None], "data_std": [0, NAN]}, None, X, MaskOperator(np.ones(2)))
-    yield from options_of(DiffPIR, {"noise_std": [-1, "1"], "prior_weight": [0, NAN]}, None, X, MaskOperator(np.ones(2)))
-    yield from calls("MaskOperator", lambda made, value: MaskOperator(value), [np.full(2, 0.5), "x", None, NAN, [[1], [1, 0]]])
+    yield from options_of(
+        DynamicThreshold, {"quantile": [0, 1.5, NAN, "0.9"], "limit": [0, NAN], "ceiling": [0.5, NAN, "2"]}, None
+    )
+    yield from options_of(
+        DPS, {"noise_std": [0, NAN, "1"], "scale": [NAN, None, "1"]}, None, X, MaskOperator(np.ones(2))
+    )
+    yield from options_of(
+        PiGDM, {"noise_std": [-1, NAN, None], "data_std": [0, NAN]}, None, X, MaskOperator(np.ones(2))
+    )
+    yield from options_of(
+        DiffPIR, {"noise_std": [-1, "1"], "prior_weight": [0, NAN]}, None, X, MaskOperator(np.ones(2))
+    )
+    yield from calls(
+        "MaskOperator", lambda made, value: MaskOperator(value), [np.full(2, 0.5), "x", None, NAN, [[1], [1, 0]]]
+    )
     yield from calls("AveragePoolOperator", lambda made, value: AveragePoolOperator(value), [0, 1.5, "2", None, True])
-    yield from calls("MatrixOperator", lambda made, value: MatrixOperator(value), [3, "x", None, np.ones(2), np.full((2, 2), NAN)])
+    yield from calls(
+        "MatrixOperator", lambda made, value: MatrixOperator(value), [3, "x", None, np.ones(2), np.full((2, 2), NAN)]
+    )
     yield from options_of(
         interpolate_noise,
         {"seed": [-1, "0", 1.5], "other_seed": [-1], "num": [0, "3", 1.5]},
@@ -339,11 +399,15 @@ def rows_of_the_rest():
     yield from calls("spacing start", lambda made, value: spacing(schedule, 3, start=value), [0, 1.5, NAN, "1", None])
     sample = functools.partial(samplers.get("ddim").sample, X, lambda x, level: None)
     yield from calls(
-        "sample levels", lambda made, value: sample(value), [None, 3, [1.0, 0.5], schedule.levels([0.5, 1.0]), schedule.levels([1.0])]
+        "sample levels",
+        lambda made, value: sample(value),
+        [None, 3, [1.0, 0.5], schedule.levels([0.5, 1.0]), schedule.levels([1.0])],
     )
     yield from options_of(MetricsJSONL, {"path": [None, 3, []]})
     yield from options_of(Resume, {"directory": [None, 3], "every": [0, 1.5, "2"]}, **{"directory": "unused"})
-    yield from options_of(SampleGrid, {"every": [0, 1.5, "2"], "num_samples": [0, 1.5, "4"], "cols": [0, 1.5]}, **{"directory": "unused"})
+    yield from options_of(
+        SampleGrid, {"every": [0, 1.5, "2"], "num_samples": [0, 1.5, "4"], "cols": [0, 1.5]}, **{"directory": "unused"}
+    )
 
 
 ROWS = [

@@ -18,7 +18,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 @pytest.mark.slow
 def test_the_reference_is_current(tmp_path):
     # In a process of its own: tests register classes.
-    subprocess.run([sys.executable, "-m", "keras_diffusion.cli.reference", tmp_path / "page.md"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "keras_diffusion.cli.reference", tmp_path / "page.md"], check=True, capture_output=True
+    )
     written = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == written, (
         "docs/configuration.md is old. Write it anew: python -m keras_diffusion.cli.reference docs/configuration.md"
@@ -48,7 +50,9 @@ def test_the_python_of_the_page_on_pictures_runs(tmp_path, monkeypatch):
             image.new("RGB", (9, 12), (60 * i, 0, 0)).save(tmp_path / "flowers" / name / f"{i}.png")
     network = {"widths": [8], "num_res_blocks": 1, "num_middle_res_blocks": 0, "attention": False}
     data = {"source": "flowers", "image_size": 8, "batch_size": 4}
-    (tmp_path / "c.json").write_text(json.dumps({"data": data, "network": network, "train": {"epochs": 1, "samples": {"every": 0}}}))
+    (tmp_path / "c.json").write_text(
+        json.dumps({"data": data, "network": network, "train": {"epochs": 1, "samples": {"every": 0}}})
+    )
     assert run("train", "c.json", "--out", "runs/flowers").exit_code == 0
     page = (DOCS / "your-own-pictures.md").read_text(encoding="utf-8")
     names = {}

@@ -41,12 +41,15 @@ def test_the_example_is_the_twin_of_lms(sampler, schedule):
     levels = schedule.levels(schedulers.get_spacing("linspace")(schedule, 9, end=0.1))
     x = np.random.default_rng(0).standard_normal((4, 2))
     ours, twin = (
-        compiled_sampling.sample(s, x, "gmm2", mixture("gmm2"), levels, None, schedule) for s in (sampler, samplers.get("lms", order=2))
+        compiled_sampling.sample(s, x, "gmm2", mixture("gmm2"), levels, None, schedule)
+        for s in (sampler, samplers.get("lms", order=2))
     )
     np.testing.assert_allclose(ours, twin, atol=1e-5)
     closing = schedule.levels(schedulers.get_spacing("linspace")(schedule, 5))
     steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), closing, None, schedule)
-    np.testing.assert_allclose(steps[-1], np.asarray(mixture("gmm2")(steps[-2], closing.map(lambda v: v[-2])).x0), atol=1e-5)
+    np.testing.assert_allclose(
+        steps[-1], np.asarray(mixture("gmm2")(steps[-2], closing.map(lambda v: v[-2])).x0), atol=1e-5
+    )
 
 
 def test_the_example_of_a_family_loads_a_file(monkeypatch, tmp_path):

@@ -44,7 +44,9 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize(("get", "name", "expected"), [(get, *pair) for get, names in NAMES.items() for pair in names.items()])
+@pytest.mark.parametrize(
+    ("get", "name", "expected"), [(get, *pair) for get, names in NAMES.items() for pair in names.items()]
+)
 def test_flaxdiffs_names_resolve(get, name, expected):
     assert type(get(name)).__name__ == expected
 

@@ -18,7 +18,10 @@ PAGE = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
 def rows(section):
     """{name: cells} of the table rows of a section."""
     text = PAGE[PAGE.index(f"## {section}") :].split("\n## ")[0]
-    return {cells[0].strip("`"): cells[1:] for cells in (re.split(r"\s*\|\s*", line)[1:-1] for line in text.splitlines() if "| `" in line)}
+    return {
+        cells[0].strip("`"): cells[1:]
+        for cells in (re.split(r"\s*\|\s*", line)[1:-1] for line in text.splitlines() if "| `" in line)
+    }
 
 
 def test_every_sampler_is_measured_or_said_not_to_be():
@@ -32,10 +35,15 @@ def test_every_sampler_is_measured_or_said_not_to_be():
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="the page is made with JAX")
 def test_numbers_come_out_again():
-    code = "import solvers; [print(n, solvers.order(n), [e for _, e in solvers.measure(n, solvers.exact(), None).values()]) for n in %r]"
+    code = (
+        "import solvers; [print(n, solvers.order(n), [e for _, e in solvers.measure(n, solvers.exact(), "
+        "None).values()]) for n in %r]"
+    )
     names = ["dpmpp_2m", "heun", "unipc"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT}"}
-    result = subprocess.run([sys.executable, "-c", code % names], env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code % names], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     table = rows("Methods for the probability-flow ODE")
     for line in result.stdout.splitlines():

@@ -3,13 +3,14 @@
     make bench                                    cases a and b, with this table on the standard output
     cd benchmarks && python -m suite --cases a b c d b2 c2 --out results/NAME.json
 
-`sample` and `train`: each contestant is a process of its own that has its library imported, its weights read and its programs compiled
-before the first round. Then all run in each round, one after another, for a second at least. After some rounds all are started anew, as a
-process may be a tenth faster or slower than another one of the same program, all its life. Reported are medians, the ratio to ours on JAX
-(of the medians, and quartiles of the ratios within a round), the time to the first result (weights read, compiled, run once), and the peak
-of memory.
+`sample` and `train`: each contestant is a process of its own that has its library imported, its weights read and its
+programs compiled before the first round. Then all run in each round, one after another, for a second at least. After
+some rounds all are started anew, as a process may be a tenth faster or slower than another one of the same program, all
+its life. Reported are medians, the ratio to ours on JAX (of the medians, and quartiles of the ratios within a round),
+the time to the first result (weights read, compiled, run once), and the peak of memory.
 
-`first`: the time to the first images, of processes that have imported their library and nothing more; a new process each round.
+`first`: the time to the first images, of processes that have imported their library and nothing more; a new process
+each round.
 
 A peer that is not installed is a row that says so.
 """
@@ -56,7 +57,10 @@ def contestants(case, what):
     """(name, module, function, backend) of everyone who runs."""
     if what == "first":
         return FIRST
-    peer = {"flaxdiff": ("FlaxDiff", "flaxdiff_side", what, "jax"), "diffusers": ("diffusers, torch", "diffusers_side", what, "torch")}
+    peer = {
+        "flaxdiff": ("FlaxDiff", "flaxdiff_side", what, "jax"),
+        "diffusers": ("diffusers, torch", "diffusers_side", what, "torch"),
+    }
     return [*(SAMPLING if what == "sample" else TRAINING), peer[case.peer]]
 
 
@@ -113,7 +117,9 @@ def measure(name, what, rounds, starts, only):
             f"from suite.{case.peer}_side import write_weights; write_weights(CASES[{name!r}], Path({folder!r}))"
         )
         environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": python_path()}
-        written = subprocess.run([sys.executable, "-W", "ignore", "-c", write], cwd=HERE, env=environment, capture_output=True, text=True)
+        written = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", write], cwd=HERE, env=environment, capture_output=True, text=True
+        )
         if written.returncode:
             return {"all": {"missing": written.stderr.strip().splitlines()[-1]}}
 
@@ -127,12 +133,17 @@ def measure(name, what, rounds, starts, only):
 
 
 def applies(what, case):
-    """Whether something is measured of a case: training where it has a batch for it, first images of FlaxDiff's U-Net."""
+    """Whether something is measured of a case: training where it has a batch for it, first images of
+    FlaxDiff's U-Net.
+    """
     return {"sample": True, "train": case.train_batch > 0, "first": case.network == "Unet"}[what]
 
 
 def runs_in_turns(wanted, start, rounds, parts, starts):
-    """Rows of contestants that are all started, and then run once each round; all that so many times. A run is of so many parts."""
+    """Rows of contestants that are all started, and then run once each round; all that so many times.
+
+    A run is of so many parts.
+    """
     rows, seconds, prepared, peaks = {}, {}, {}, {}
     for _ in range(starts):
         running = {}
@@ -162,7 +173,9 @@ def runs_in_turns(wanted, start, rounds, parts, starts):
 
 
 def first_results(wanted, start, rounds):
-    """Rows of contestants that are started anew each round, and timed from the import of their library to their first result."""
+    """Rows of contestants that are started anew each round, and timed from the import of their library to their first
+    result.
+    """
     rows, seconds, peaks = {}, {title: [] for title, *_ in wanted}, {}
     for _ in range(rounds):
         for title, *job in wanted:
@@ -177,7 +190,11 @@ def first_results(wanted, start, rounds):
             peaks[title] = contestant.end()
     for title in seconds.keys() - rows.keys():
         base = seconds.get(f"ours, {title.split(', ')[1]}")
-        rows[title] = {**times(seconds[title]), "peak_mib": peaks[title], **(ratio(base, seconds[title]) if base else {})}
+        rows[title] = {
+            **times(seconds[title]),
+            "peak_mib": peaks[title],
+            **(ratio(base, seconds[title]) if base else {}),
+        }
     return {title: rows[title] for title in seconds}
 
 
@@ -201,12 +218,17 @@ def table(results):
         case = CASES[name]
         size = "×".join(map(str, case.shape))
         sampling = f"{case.steps} steps, batch {case.batch}"
-        title = {"sample": sampling, "train": f"one training step, batch {case.train_batch}", "first": f"first images, {sampling}"}[what]
+        title = {
+            "sample": sampling,
+            "train": f"one training step, batch {case.train_batch}",
+            "first": f"first images, {sampling}",
+        }[what]
         columns = {"seconds": "time", **({} if what == "first" else {"first": "first result", "compile": "compiling"})}
         lines += [
             f"**{name}: {case.network}, {size}, {title}**",
             "",
-            f"| | {' | '.join(columns.values())} | peak memory | {'ours ÷ this' if what == 'first' else 'ours on JAX ÷ this'} |",
+            f"| | {' | '.join(columns.values())} | peak memory | "
+            f"{'ours ÷ this' if what == 'first' else 'ours on JAX ÷ this'} |",
             f"|---|{'--:|' * (len(columns) + 2)}",
         ]
         for who, row in rows.items():
@@ -233,7 +255,9 @@ def main():
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3, help="after each start")
     parser.add_argument("--only", nargs="+", help="contestants with one of these words in their name")
-    parser.add_argument("--out", type=Path, help="JSON file that measurements are put into; a table is printed in any case")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file that measurements are put into; a table is printed in any case"
+    )
     parser.add_argument("--show", type=Path, help="print the table of such a file, and measure nothing")
     options = parser.parse_args()
     if options.show is not None:

@@ -1,4 +1,5 @@
-"""What is measured: networks as FlaxDiff or diffusers builds them, so that both sides do the same work with the same weights.
+"""What is measured: networks as FlaxDiff or diffusers builds them, so that both sides do the same work with the same
+weights.
 
 | case | network | samples | what it stands for |
 |---|---|---|---|
@@ -59,7 +60,9 @@ def _unet_2d(size, widths):
 CASES = {
     "a": Case("flaxdiff", "Unet", _flax_unet(256, (32, 64), (None, _HEADS), blocks=1, channels=1), (8, 8, 1), 16, 64),
     "b": Case("flaxdiff", "Unet", _flax_unet(256, (32, 64, 96), (_HEADS,) * 3), (32, 32, 3), 8, 16),
-    "c": Case("flaxdiff", "Unet", _flax_unet(256, (64, 128, 256, 512), (None, None, _HEADS, _HEADS)), (64, 64, 3), 2, 4, 10),
+    "c": Case(
+        "flaxdiff", "Unet", _flax_unet(256, (64, 128, 256, 512), (None, None, _HEADS, _HEADS)), (64, 64, 3), 2, 4, 10
+    ),
     "d": Case(
         "flaxdiff",
         "SimpleDiT",

@@ -15,7 +15,9 @@ def write_weights(case, folder):
 
 def sample(case, weights):
     model = getattr(diffusers, case.network).from_pretrained(weights).eval()
-    scheduler = diffusers.DDIMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2", clip_sample=False)
+    scheduler = diffusers.DDIMScheduler(
+        prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2", clip_sample=False
+    )
 
     def run():
         generator = torch.Generator().manual_seed(0)

@@ -33,11 +33,15 @@ class _Inputs:
 
 
 def write_weights(case, folder):
-    """Random weights, as FlaxDiff's msgpack; layers that start at zero are moved, or they would hide what is behind them."""
+    """Random weights, as FlaxDiff's msgpack; layers that start at zero are moved, or they would hide what is behind
+    them.
+    """
     model = _NETWORKS[case.network](**case.config)
     params = _new_params(model, case)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.02 * rng.standard_normal(leaf.shape).astype("float32"), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.02 * rng.standard_normal(leaf.shape).astype("float32"), params
+    )
     (folder / "weights.msgpack").write_bytes(serialization.msgpack_serialize({"params": params}))
 
 

@@ -1,4 +1,6 @@
-"""keras_diffusion: `generate` and `fit`, on the backend that KERAS_BACKEND names; and the floor, the bare compiled network."""
+"""keras_diffusion: `generate` and `fit`, on the backend that KERAS_BACKEND names; and the floor, the bare compiled
+network.
+"""
 
 import keras
 import numpy as np
@@ -53,7 +55,10 @@ def new_network(case):
     """FlaxDiff's `Unet` as we make it, with weights drawn here."""
     if case.network != "Unet":
         raise ValueError(f"First images with new weights are measured of FlaxDiff's Unet. Received: {case.network}")
-    config, attention = case.config, {"only_pure_attention": True, "explicitly_add_residual": True, "residual": "normalized"}
+    config, attention = (
+        case.config,
+        {"only_pure_attention": True, "explicitly_add_residual": True, "residual": "normalized"},
+    )
     return kd.networks.FlaxUNet(
         case.shape,
         widths=config["feature_depths"],
@@ -92,7 +97,9 @@ def network_alone(case, weights):
 
 
 def step_alone(case, weights, steps=10):
-    """The training step by hand, on JAX: gradient of the loss, Adam of optax, and the average, compiled as one, as ours is."""
+    """The training step by hand, on JAX: gradient of the loss, Adam of optax, and the average, compiled as one, as ours
+    is.
+    """
     import jax
     import jax.numpy as jnp
     import optax
@@ -107,7 +114,11 @@ def step_alone(case, weights, steps=10):
         eps = jax.random.normal(key, x0.shape)
         alpha, sigma = jnp.cos(jnp.pi / 2 * t), jnp.sin(jnp.pi / 2 * t)
         context = jnp.where(jax.random.uniform(key, (len(x0), 1, 1)) < 0.1, 0.0, context)
-        inputs = {"x": alpha * x0 + sigma * eps, "noise_level": jnp.log(sigma / alpha)[:, 0, 0, 0] / 4, "context": context}
+        inputs = {
+            "x": alpha * x0 + sigma * eps,
+            "noise_level": jnp.log(sigma / alpha)[:, 0, 0, 0] / 4,
+            "context": context,
+        }
         v, _ = network.stateless_call(weights, fixed, inputs, training=True)
         return jnp.mean(jnp.square(v - (alpha * eps - sigma * x0)))
 

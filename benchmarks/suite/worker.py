@@ -2,9 +2,9 @@
 
     python -m suite.worker '{"who": "ours", "case": "b", "what": "sample", "weights": "FOLDER"}'
 
-Reads "go" or "end" per line and answers each with one line of JSON. `suite.__main__` starts all contestants of a case and lets them run in
-turns: a process that waits for a line costs nothing. Short runs are repeated within a turn, as the first after a pause finds neither the
-caches nor its threads where they were.
+Reads "go" or "end" per line and answers each with one line of JSON. `suite.__main__` starts all contestants of a case
+and lets them run in turns: a process that waits for a line costs nothing. Short runs are repeated within a turn, as the
+first after a pause finds neither the caches nor its threads where they were.
 """
 
 import importlib

@@ -4,10 +4,12 @@ An event file is a sequence of records
 
     length (8 bytes) · checksum of the length (4) · event (length bytes) · checksum of the event (4)
 
-each event being a small Protocol Buffers message. Forty lines of it spare the dependency on `tensorboard`, and on the JAX and torch
-backends the import of TensorFlow, which takes seconds and, on a GPU, its memory. Only `tensorboard` itself is needed, to look at the file.
+each event being a small Protocol Buffers message. Forty lines of it spare the dependency on `tensorboard`, and on the
+JAX and torch backends the import of TensorFlow, which takes seconds and, on a GPU, its memory. Only `tensorboard`
+itself is needed, to look at the file.
 
-Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format; checksums are CRC-32C (RFC 3720, appendix B.4), masked.
+Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format; checksums are CRC-32C (RFC 3720, appendix
+B.4), masked.
 """
 
 import struct
@@ -22,7 +24,8 @@ class EventFile:
     """A TensorBoard event file to which images are appended.
 
     Args:
-        directory: log directory; TensorBoard follows only the newest event file of a directory, so give it one of its own.
+        directory: log directory; TensorBoard follows only the newest event file of a directory, so give it one of its
+            own.
     """
 
     def __init__(self, directory):

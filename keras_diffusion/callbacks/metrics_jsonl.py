@@ -2,8 +2,8 @@
 
     {"epoch": 1, "step": 22, "time": 1767225600.0, "seconds": 3.1, "loss": 0.71, "val_loss": 0.65}
 
-It can be read while training runs, and by every language. JSON knows no NaN: such a value is written as null, and a further entry
-says what it was, `"non_finite": {"loss": "nan"}`.
+It can be read while training runs, and by every language. JSON knows no NaN: such a value is written as null, and a
+further entry says what it was, `"non_finite": {"loss": "nan"}`.
 """
 
 import json
@@ -23,9 +23,9 @@ class MetricsJSONL(keras.callbacks.Callback):
     """Appends one line per epoch to a file.
 
     "epoch" counts finished epochs, from 1, as Keras's progress bar shows them. When training resumes at some epoch
-    (`fit(initial_epoch=...)` or `BackupAndRestore`), lines of that epoch and later ones are dropped first, also a last line that a killed
-    run left half-written: each epoch is in the file once. A second `fit` that counts from epoch 1 again therefore starts the file
-    anew; give it `initial_epoch` to go on. Of several processes the first one writes.
+    (`fit(initial_epoch=...)` or `BackupAndRestore`), lines of that epoch and later ones are dropped first, also a last
+    line that a killed run left half-written: each epoch is in the file once. A second `fit` that counts from epoch 1
+    again therefore starts the file anew; give it `initial_epoch` to go on. Of several processes the first one writes.
 
     Args:
         path: the file; missing folders are made.
@@ -90,7 +90,8 @@ def _lines_before(path, epoch):
             known = False
         if not known:
             raise ValueError(
-                f"A metrics file holds one JSON object with 'epoch' per line. Received: {str(path)!r}, line {number}: {line[:80]!r}. "
+                f"A metrics file holds one JSON object with 'epoch' per line. Received: {str(path)!r}, line {number}: "
+                f"{line[:80]!r}. "
                 "Choose another path, or append=False to overwrite the file."
             )
         if row["epoch"] < epoch:

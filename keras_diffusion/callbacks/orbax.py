@@ -1,7 +1,7 @@
 """Sharded checkpoints by Orbax: every process writes the part of the weights that it holds, while training goes on.
 
-`Resume` gathers the weights and writes one file, which is simple, exact, and right up to models that fit into one machine's memory. Beyond
-that, this is Keras's own callback; `DiffusionModel.get_state_tree` is what makes it work here.
+`Resume` gathers the weights and writes one file, which is simple, exact, and right up to models that fit into one
+machine's memory. Beyond that, this is Keras's own callback; `DiffusionModel.get_state_tree` is what makes it work here.
 """
 
 from pathlib import Path
@@ -15,13 +15,14 @@ from keras_diffusion.runtime.optional import import_optional
 def orbax_checkpoint(directory, **options):
     """`keras.callbacks.OrbaxCheckpoint`, for `fit`.
 
-    To continue: make and compile the model as it was, build the optimizer (`model.optimizer.build(model.trainable_variables)`), call
-    `model.load_weights(directory)`, which takes the latest step, set `data.epoch`, and `fit(initial_epoch=...)`. Devices may be others than
-    those that wrote.
+    To continue: make and compile the model as it was, build the optimizer
+    (`model.optimizer.build(model.trainable_variables)`), call `model.load_weights(directory)`, which takes the latest
+    step, set `data.epoch`, and `fit(initial_epoch=...)`. Devices may be others than those that wrote.
 
     Args:
         directory: folder of the checkpoints, one sub-folder per epoch, named by its number from 0.
-        options: as `keras.callbacks.OrbaxCheckpoint` has them: `max_to_keep`, `save_freq`, `save_best_only`, `monitor` …
+        options: as `keras.callbacks.OrbaxCheckpoint` has them: `max_to_keep`, `save_freq`, `save_best_only`, `monitor`
+            …
 
     Returns:
         the callback.
@@ -36,7 +37,10 @@ def orbax_checkpoint(directory, **options):
     """
     import_optional("orbax.checkpoint", extra="orbax", purpose="sharded checkpoints")
     if not hasattr(keras.callbacks, "OrbaxCheckpoint"):
-        raise ImportError(f"Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: Keras {keras.__version__}. Upgrade it.")
+        raise ImportError(
+            f"Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: Keras {keras.__version__}. Upgrade "
+            f"it."
+        )
     return _finite_only(keras.callbacks.OrbaxCheckpoint)(str(Path(directory).absolute()), **options)
 
 

@@ -8,12 +8,12 @@ What a training step depends on, and where it is kept:
     step of a begun epoch, and the running     state.json
     means that its metrics have come to
 
-`state.json` names the weights file. It is written last and put in place by renaming, so a run that is killed at any moment leaves a
-state to resume from. On one backend and machine the continued run is equal bit for bit to one that was never stopped; its metrics are those
-of whole epochs.
+`state.json` names the weights file. It is written last and put in place by renaming, so a run that is killed at any
+moment leaves a state to resume from. On one backend and machine the continued run is equal bit for bit to one that was
+never stopped; its metrics are those of whole epochs.
 
-The state is whole, however the weights lie on devices and processes: it can be continued on another number of them. Of several processes
-the first one writes, and all have to see its folder.
+The state is whole, however the weights lie on devices and processes: it can be continued on another number of them. Of
+several processes the first one writes, and all have to see its folder.
 """
 
 import json
@@ -36,20 +36,22 @@ _STEPS_BETWEEN_CLOCKS = 50  # several processes agree on the time this often: th
 
 
 class Resume(keras.callbacks.Callback):
-    """Saves the training state at epoch ends, within epochs if asked, and after Ctrl-C; and continues from it where there is one.
+    """Saves the training state at epoch ends, within epochs if asked, and after Ctrl-C; and continues from it where
+    there is one.
 
     Keras's `BackupAndRestore` keeps the epoch and the weights; this also puts the data set back to its place.
 
-    A state that is not finite is not saved: the last good one stays, and training stops. While training runs, no other process may use
-    the folder.
+    A state that is not finite is not saved: the last good one stays, and training stops. While training runs, no other
+    process may use the folder.
 
     Args:
         directory: folder of the state; made if needed.
-        data: the data set that is trained on, if its `epoch` is to be restored (`data.Batches`). Default None: data in the same order
-            every epoch, such as arrays with `fit(shuffle=False)`.
+        data: the data set that is trained on, if its `epoch` is to be restored (`data.Batches`). Default None: data in
+            the same order every epoch, such as arrays with `fit(shuffle=False)`.
         every: epochs between saves, ≥ 1; the last epoch is always saved. Default 1.
         save_every_steps: steps between saves within an epoch, ≥ 1; None (default) for none. Needs a `DiffusionModel`.
-        save_every_minutes: minutes between saves within an epoch, > 0; None (default) for none. Needs a `DiffusionModel`.
+        save_every_minutes: minutes between saves within an epoch, > 0; None (default) for none. Needs a
+            `DiffusionModel`.
 
     Attributes:
         epoch: number of epochs that the restored state had behind it; 0 for a new run.
@@ -70,7 +72,9 @@ class Resume(keras.callbacks.Callback):
 
     def __init__(self, directory, data=None, every=1, save_every_steps=None, save_every_minutes=None):
         super().__init__()
-        every = check_whole("every", every, 1, rule="`every` counts epochs between saves and must be an integer of at least 1")
+        every = check_whole(
+            "every", every, 1, rule="`every` counts epochs between saves and must be an integer of at least 1"
+        )
         rule = "`save_every_steps` counts steps between saves and must be an integer of at least 1, or None"
         save_every_steps = check_whole("save_every_steps", save_every_steps, 1, rule=rule, optional=True)
         rule = "`save_every_minutes` must be a number above 0, or None"
@@ -80,7 +84,11 @@ class Resume(keras.callbacks.Callback):
         self.epoch = self.step = 0
         self._lock = FolderLock(self.directory)
         self._saved, self._data_start, self._saved_at = None, 0, 0.0
-        self._now, self._first_step, self._passed = 0, 0, 0  # the epoch that runs, `steps_run` at its beginning, steps that it had before
+        self._now, self._first_step, self._passed = (
+            0,
+            0,
+            0,
+        )  # the epoch that runs, `steps_run` at its beginning, steps that it had before
         self._metrics = self._metrics_before_validation = None
 
     @property
@@ -88,12 +96,13 @@ class Resume(keras.callbacks.Callback):
         """Whether there is a state to continue from."""
         return (self.directory / "state.json").is_file()
 
-    # The beginning ------------------------------------------------------------------------------------------------------------------
+    # The beginning ----------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
         if (self.save_every_steps or self.save_every_minutes) and not hasattr(self.model, "skip_steps"):
             raise ValueError(
-                "Within epochs, states of a DiffusionModel are saved: other models cannot begin in the middle of one. Received: a model of "
+                "Within epochs, states of a DiffusionModel are saved: other models cannot begin in the middle of one. "
+                "Received: a model of "
                 f"the class {type(self.model).__name__}"
             )
         if is_writer():
@@ -122,7 +131,8 @@ class Resume(keras.callbacks.Callback):
             self.model.load_weights(self.directory / state["weights"])
         except ValueError as error:
             raise ValueError(
-                f"The state in {str(self.directory)!r} does not fit the model: it was saved with another network, optimizer or average. "
+                f"The state in {str(self.directory)!r} does not fit the model: it was saved with another network, "
+                f"optimizer or average. "
                 f"Make the model as it was, or train in another folder. Keras says: {error}"
             ) from error
         self.epoch, self.step = state["epoch"], state.get("step") or 0
@@ -132,7 +142,8 @@ class Resume(keras.callbacks.Callback):
         if self.data is not None:
             if state.get("data_epoch") is None:
                 raise ValueError(
-                    f"The state in {str(self.directory)!r} does not say where the data were: it was saved without `data`. Continue without."
+                    f"The state in {str(self.directory)!r} does not say where the data were: it was saved without "
+                    f"`data`. Continue without."
                 )
             self.data.epoch = state["data_epoch"]
             if self.step and hasattr(self.data, "start"):
@@ -150,7 +161,7 @@ class Resume(keras.callbacks.Callback):
         elif hasattr(self.model, "skip_steps"):
             self.model.skip_steps(0, {})  # the epoch before may have been shorter than it was
 
-    # Saving -------------------------------------------------------------------------------------------------------------------------
+    # Saving -----------------------------------------------------------------------------------------------------------
 
     def on_train_batch_end(self, batch, logs=None):
         # Nothing here may touch self.model unless it saves: on JAX that copies the whole state back to the model.
@@ -198,7 +209,9 @@ class Resume(keras.callbacks.Callback):
         self._lock.release()
 
     def on_interrupt(self):
-        """Called by `DiffusionModel.fit` when a signal has stopped it between two steps: saves what the last step left."""
+        """Called by `DiffusionModel.fit` when a signal has stopped it between two steps: saves what the last
+        step left.
+        """
         if several_processes():  # they may have stopped at different steps
             return
         steps = self.params.get("steps")

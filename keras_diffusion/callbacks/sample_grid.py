@@ -14,10 +14,12 @@ from keras_diffusion.visualization import film_strip, image_grid, png_bytes
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one; of videos all frames.
+    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one; of
+    videos all frames.
 
-    All grids start from the same noise, one `seed`, so that what differs between two of them is the model. On JAX, reaching the model
-    costs a transfer of its whole state: at epoch ends that does not matter, which is why there is no option "every N batches".
+    All grids start from the same noise, one `seed`, so that what differs between two of them is the model. On JAX,
+    reaching the model costs a transfer of its whole state: at epoch ends that does not matter, which is why there is no
+    option "every N batches".
 
     Args:
         directory: where the pictures go.
@@ -27,8 +29,10 @@ class SampleGrid(keras.callbacks.Callback):
         cols: columns of the grid. Default: nearly square. Videos have a row each, whatever `cols` is.
         scale: enlargement, int or "auto" (64 pixels per image).
         titles: texts beside the rows, or None.
-        tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs no package.
-        generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0), `weights` …
+        tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs
+            no package.
+        generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0),
+            `weights` …
 
     Raises:
         ValueError: bad options; when training starts, a model without `generate`.
@@ -61,12 +65,21 @@ class SampleGrid(keras.callbacks.Callback):
         self.directory = Path(directory)
         self.every, self.cols, self.scale, self.titles = every, cols, scale, titles
         self.tensorboard = None if tensorboard is None else Path(tensorboard) / "samples"
-        self.generate_options = {"num_samples": num_samples, "conditions": conditions, "seed": 0, "verbose": 0, **generate_options}
+        self.generate_options = {
+            "num_samples": num_samples,
+            "conditions": conditions,
+            "seed": 0,
+            "verbose": 0,
+            **generate_options,
+        }
         self._events = None
 
     def on_train_begin(self, logs=None):
         if not hasattr(self.model, "generate"):
-            raise ValueError(f"SampleGrid needs a model with generate(), such as DiffusionModel. Received: {type(self.model).__name__}")
+            raise ValueError(
+                f"SampleGrid needs a model with generate(), such as DiffusionModel. Received: "
+                f"{type(self.model).__name__}"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == (self.params or {}).get("epochs")
@@ -74,7 +87,10 @@ class SampleGrid(keras.callbacks.Callback):
             self.draw(epoch + 1)
 
     def draw(self, epoch):
-        """Draws now; `epoch` names the file. Returns its path, or None: samples not finite, or not the first process."""
+        """Draws now; `epoch` names the file.
+
+        Returns its path, or None: samples not finite, or not the first process.
+        """
         try:
             samples = np.asarray(self.model.generate(**self.generate_options))
         except FloatingPointError:
@@ -83,7 +99,10 @@ class SampleGrid(keras.callbacks.Callback):
             return None
         if not np.isfinite(samples).all():
             # A picture is no reason to stop a training run; TerminateOnNonFinite is there for that.
-            warnings.warn(f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.", stacklevel=2)
+            warnings.warn(
+                f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.",
+                stacklevel=2,
+            )
             return None
         if samples.ndim == 5:
             grid = film_strip(samples.swapaxes(0, 1), steps=samples.shape[1], scale=self.scale)

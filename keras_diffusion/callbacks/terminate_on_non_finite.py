@@ -11,17 +11,17 @@ from keras_diffusion.runtime.finite import describe, non_finite
 class TerminateOnNonFinite(keras.callbacks.Callback):
     """Stops training when the loss is NaN or infinite, and reports what is not finite.
 
-    Keras's `TerminateOnNaN` says only that it happened. This one names the loss and metrics, the epoch and batch, and the weights
-    that hold NaN or infinity after that batch. If all weights are finite still, the update did not go through (loss scaling, or an
-    infinite loss whose gradients are finite): look at the batch and the loss. If few are not, look at these layers; if all are not,
-    the step before was too large or the batch bad.
+    Keras's `TerminateOnNaN` says only that it happened. This one names the loss and metrics, the epoch and batch, and
+    the weights that hold NaN or infinity after that batch. If all weights are finite still, the update did not go
+    through (loss scaling, or an infinite loss whose gradients are finite): look at the batch and the loss. If few are
+    not, look at these layers; if all are not, the step before was too large or the batch bad.
 
-    The logs hold running means, so that a NaN stays visible until the epoch ends; with `steps_per_execution` above 1, `batch` is the last
-    one of its group.
+    The logs hold running means, so that a NaN stays visible until the epoch ends; with `steps_per_execution` above 1,
+    `batch` is the last one of its group.
 
     Args:
-        raise_error: False: training stops after this batch, and `fit` goes on to the end of the epoch: callbacks that save then save
-            the broken weights. True: a FloatingPointError at once, so that nothing is saved.
+        raise_error: False: training stops after this batch, and `fit` goes on to the end of the epoch: callbacks that
+            save then save the broken weights. True: a FloatingPointError at once, so that nothing is saved.
 
     Attributes:
         reason: the report, a string; None while all is well.
@@ -67,7 +67,8 @@ def _report_weights(model):
     broken = non_finite(weights)
     if not broken:
         return (
-            f"All {len(weights)} weights are still finite: look at the batch and the loss (values out of range, a division by zero, "
+            f"All {len(weights)} weights are still finite: look at the batch and the loss (values out of range, a "
+            f"division by zero, "
             "a logarithm of zero, float16)."
         )
     return describe(broken, len(weights))

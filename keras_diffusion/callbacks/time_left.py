@@ -12,10 +12,11 @@ _FIRST_LOOK = 10.0  # seconds of training before the first estimate
 
 
 class TimeLeft(keras.callbacks.Callback):
-    """Tells how long an epoch and the whole training take, after the first steps, and then now and then how much is left.
+    """Tells how long an epoch and the whole training take, after the first steps, and then now and then how much is
+    left.
 
-    The first step, which compiles, does not count. Lines come after the first ten seconds of training, and then no more often than every
-    `every` seconds and every twentieth of the whole.
+    The first step, which compiles, does not count. Lines come after the first ten seconds of training, and then no more
+    often than every `every` seconds and every twentieth of the whole.
 
     Args:
         every: least number of seconds between two lines, > 0. Default 60.

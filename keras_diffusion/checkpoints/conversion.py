@@ -7,11 +7,21 @@ from keras_diffusion.checkpoints.loading import load
 from keras_diffusion.models.presets import save_preset
 
 
-def convert(source, directory, weights="ema", state="best", config=None, strict=True, overwrite=False, verbose="auto", custom_objects=None):
+def convert(
+    source,
+    directory,
+    weights="ema",
+    state="best",
+    config=None,
+    strict=True,
+    overwrite=False,
+    verbose="auto",
+    custom_objects=None,
+):
     """Writes a checkpoint of an older system as a preset.
 
-    The folder has the files of `DiffusionModel.save_to_preset`, and `conversion.json`, the report. What is no denoising network is
-    written as it is, and read back with `models.presets.load_preset(keras.Model, directory)`.
+    The folder has the files of `DiffusionModel.save_to_preset`, and `conversion.json`, the report. What is no denoising
+    network is written as it is, and read back with `models.presets.load_preset(keras.Model, directory)`.
 
     Args:
         source: what `load` takes.
@@ -29,9 +39,12 @@ def convert(source, directory, weights="ema", state="best", config=None, strict=
     directory = Path(directory)
     if directory.exists() and not overwrite:
         raise FileExistsError(
-            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."
+            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True "
+            f"to replace it."
         )
     loaded = load(source, weights, state, config, strict, verbose, custom_objects)
     model = loaded.network if loaded.predictor is None else loaded.diffusion_model()
-    save_preset(model, directory, overwrite, extra={"conversion.json": {**asdict(loaded.report), "config": loaded.config}})
+    save_preset(
+        model, directory, overwrite, extra={"conversion.json": {**asdict(loaded.report), "config": loaded.config}}
+    )
     return loaded.report

@@ -18,7 +18,11 @@ from keras_diffusion.runtime.finite import check_finite_arrays
 from keras_diffusion.text.clip_tokenizer import END, START
 
 _FORMATS = ("diffusers",)
-_PIPELINES = {"UNet2DModel": "DDIMPipeline", "UNet2DConditionModel": "StableDiffusionPipeline", "DiTTransformer2DModel": "DiTPipeline"}
+_PIPELINES = {
+    "UNet2DModel": "DDIMPipeline",
+    "UNet2DConditionModel": "StableDiffusionPipeline",
+    "DiTTransformer2DModel": "DiTPipeline",
+}
 # By the channels that are known beside four of latents: diffusers has a pipeline class for each kind of them.
 _INPAINTING, _EDITING = "StableDiffusionInpaintPipeline", "StableDiffusionInstructPix2PixPipeline"
 _OURS = ("_root", "prefix")  # keys of a loaded config that diffusers' has not
@@ -27,23 +31,25 @@ _OURS = ("_root", "prefix")  # keys of a loaded config that diffusers' has not
 def export(model, folder, format="diffusers", weights="ema", config=None, overwrite=False):
     """Writes a model as a folder of diffusers.
 
-    What was loaded from a single component is written as one, its config as it was; a pipeline, or a `DiffusionModel`, as a pipeline.
+    What was loaded from a single component is written as one, its config as it was; a pipeline, or a `DiffusionModel`,
+    as a pipeline.
 
     Args:
-        model: `LoadedCheckpoint`, `DiffusionModel`, or a network: `UNet2D`, `UNet2DCondition`, `DiTTransformer2D`, `AutoencoderKL`,
-            `CLIPTextEncoder`.
+        model: `LoadedCheckpoint`, `DiffusionModel`, or a network: `UNet2D`, `UNet2DCondition`, `DiTTransformer2D`,
+            `AutoencoderKL`, `CLIPTextEncoder`.
         folder: folder to make.
         format: "diffusers".
         weights: "ema" (default), the average of a `DiffusionModel`, where there is one; or "raw".
-        config: dict of keys of diffusers' config of the network, over those that follow from it: `use_linear_projection`, for example.
+        config: dict of keys of diffusers' config of the network, over those that follow from it:
+            `use_linear_projection`, for example.
         overwrite: whether an existing folder may be replaced. Default False.
 
     Returns:
         the folder, as `pathlib.Path`.
 
     Raises:
-        ValueError: a network, schedule, predictor or kind of pipeline that diffusers does not have; a network with adapters; an unknown
-            format.
+        ValueError: a network, schedule, predictor or kind of pipeline that diffusers does not have; a network with
+            adapters; an unknown format.
         FileExistsError: the folder exists and `overwrite` is False.
         FloatingPointError: weights that are NaN or infinite; a folder that is there stays.
 
@@ -58,7 +64,9 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
     if weights not in ("ema", "raw"):
         raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
     if folder.exists() and not overwrite:
-        raise FileExistsError(f"Nothing is written over what exists. Received: folder={str(folder)!r}. Pass overwrite=True to replace it.")
+        raise FileExistsError(
+            f"Nothing is written over what exists. Received: folder={str(folder)!r}. Pass overwrite=True to replace it."
+        )
     files = _files(model, weights, dict(config or {}))  # errors come before anything is written
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -98,14 +106,16 @@ def _component_files(folder, network, config, known):
     component = component_of_network(network)
     if component is None:
         raise ValueError(
-            f"diffusers has no network like this. Received: a {type(network).__name__}. UNet2D, UNet2DCondition, DiTTransformer2D, "
+            f"diffusers has no network like this. Received: a {type(network).__name__}. UNet2D, UNet2DCondition, "
+            f"DiTTransformer2D, "
             "AutoencoderKL and CLIPTextEncoder have counterparts there"
         )
     class_name = {} if component.library == "transformers" else {"_class_name": component.class_name}
     config = {**class_name, **component.config(network), **config}
     if network.adapters:
         raise ValueError(
-            f"Whole models are written without adapters. Received: a {type(network).__name__} with {len(network.adapters)}. "
+            f"Whole models are written without adapters. Received: a {type(network).__name__} with "
+            f"{len(network.adapters)}. "
             "Call merge_lora() first, or write the adapters alone with save_lora"
         )
     links = list(component.links(network, {**config, **{key: known[key] for key in _OURS if key in known}}))
@@ -113,7 +123,9 @@ def _component_files(folder, network, config, known):
     return {f"{prefix}config.json": config, f"{prefix}{component.weights_file}": links}
 
 
-def _pipeline_files(network, schedule, predictor, config, known, autoencoder=None, text_encoder=None, tokenizer=None, sampling=None):
+def _pipeline_files(
+    network, schedule, predictor, config, known, autoencoder=None, text_encoder=None, tokenizer=None, sampling=None
+):
     component = component_of_network(network)
     parts = {"" if component is None else component.folder: network, "vae": autoencoder, "text_encoder": text_encoder}
     files, index = {}, {}
@@ -139,11 +151,15 @@ def _pipeline_class(component, network):
     known, channels = getattr(network, "concat_channels", 0), network.sample_shape[-1]
     if not known:
         return _PIPELINES[component.class_name]
-    pipelines = {channels + 1: _INPAINTING, channels: _EDITING} if component.class_name == "UNet2DConditionModel" else {}
+    pipelines = (
+        {channels + 1: _INPAINTING, channels: _EDITING} if component.class_name == "UNet2DConditionModel" else {}
+    )
     if known not in pipelines:
         raise ValueError(
-            "Of pipelines that see known channels, those of inpainting (a mask and latents) and of InstructPix2Pix (latents) can be "
-            f"written. Received: a {type(network).__name__} with {channels} channels and {known} known ones. Export the network alone: "
+            "Of pipelines that see known channels, those of inpainting (a mask and latents) and of InstructPix2Pix "
+            "(latents) can be "
+            f"written. Received: a {type(network).__name__} with {channels} channels and {known} known ones. Export "
+            f"the network alone: "
             "export(model.network, folder)"
         )
     return pipelines[known]
@@ -157,7 +173,11 @@ def _tokenizer_files(tokenizer):
         "tokenizer/vocab.json": {word: token for token, word in enumerate(words)},
         "tokenizer/merges.txt": "\n".join(["#version: 0.2", *tokenizer.merges, ""]),
         "tokenizer/special_tokens_map.json": special,
-        "tokenizer/tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokenizer.max_length, **special},
+        "tokenizer/tokenizer_config.json": {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": tokenizer.max_length,
+            **special,
+        },
     }
 
 

@@ -1,6 +1,8 @@
-"""`hf://organization/name[/component][@revision]`: models on the Hugging Face Hub, fetched with its own client, which keeps them.
+"""`hf://organization/name[/component][@revision]`: models on the Hugging Face Hub, fetched with its own client, which
+keeps them.
 
-Of the files that a repository has, only what `load` takes is fetched: configs, the tokenizer, and for each component one kind of weights.
+Of the files that a repository has, only what `load` takes is fetched: configs, the tokenizer, and for each component
+one kind of weights.
 """
 
 from pathlib import Path
@@ -10,7 +12,14 @@ from keras_diffusion.containers.diffusers_folder import weights_to_take
 from keras_diffusion.runtime.optional import import_optional
 
 PREFIX = "hf://"
-_PLAIN = ("model_index.json", "config.json", "scheduler_config.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+_PLAIN = (
+    "model_index.json",
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 def local_path(path):
@@ -29,7 +38,9 @@ def local_path(path):
     address, _, revision = path.removeprefix(PREFIX).partition("@")
     parts = address.strip("/").split("/")
     if len(parts) < 2 or not all(parts):
-        raise ValueError(f"An address on the Hub is hf://organization/name, with a component behind it or not. Received: {path!r}")
+        raise ValueError(
+            f"An address on the Hub is hf://organization/name, with a component behind it or not. Received: {path!r}"
+        )
     repository, component = "/".join(parts[:2]), "/".join(parts[2:])
     hub = import_optional("huggingface_hub", "hub", "models on the Hugging Face Hub")
     files = wanted(hub.list_repo_files(repository, revision=revision or None), component)

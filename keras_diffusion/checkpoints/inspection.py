@@ -61,7 +61,9 @@ class Inspection:
     def __str__(self):
         width = max((len(name) for name in self.tensors), default=0)
         lines = [f"{key + ':':<15}{value}" for key, value in self.facts().items()]
-        return "\n".join([*lines, *(f"  {name:<{width}}  {info.dtype:<9} {info.shape}" for name, info in self.tensors.items())])
+        return "\n".join(
+            [*lines, *(f"  {name:<{width}}  {info.dtype:<9} {info.shape}" for name, info in self.tensors.items())]
+        )
 
 
 def inspect(path, config=None):
@@ -96,7 +98,15 @@ def inspect(path, config=None):
         title = "" if family is None else family.title
         name = None if family is None else family.name
         return Inspection(
-            str(path), container.format, name, title, weights, found, dict(container.tensors), dict(container.metadata), problem
+            str(path),
+            container.format,
+            name,
+            title,
+            weights,
+            found,
+            dict(container.tensors),
+            dict(container.metadata),
+            problem,
         )
 
 
@@ -105,7 +115,10 @@ def _inspect_own(path):
     if is_run(path) and not is_finished(path):
         return _inspect_state(path)
     path = preset_of(path) if is_run(path) else path
-    with only_checkpoint_errors(path, "The checkpoint cannot be read"), open_container(own.weights_file(path)) as container:
+    with (
+        only_checkpoint_errors(path, "The checkpoint cannot be read"),
+        open_container(own.weights_file(path)) as container,
+    ):
         config = read_config(path / "config.json") if path.is_dir() else container.config
         metadata = read_config(path / "metadata.json") if (path / "metadata.json").is_file() else container.metadata
         arguments = config.get("config")
@@ -129,7 +142,9 @@ def _inspect_state(path):
     config = read_config(path / "config.json")
     network, model = (config.get(key) for key in ("network", "model"))
     if not isinstance(network, dict) or not isinstance(model, dict):
-        raise CheckpointError("The configuration of a run has the sections [network] and [model]. This one has not.", path)
+        raise CheckpointError(
+            "The configuration of a run has the sections [network] and [model]. This one has not.", path
+        )
     with open_container(own.weights_file(path)) as container:
         state = read_state(path / "state", error_at(path / "state"))
         return Inspection(

@@ -28,16 +28,16 @@ class LoadedCheckpoint:
     """What `load` returns.
 
     Attributes:
-        network: Keras model with the weights of the file, on a dict `{"x": (B, H, W, C), "noise_level": (B,), …}`; `noise_level` is what
-            the old network took (timestep index, noise variance, …).
+        network: Keras model with the weights of the file, on a dict `{"x": (B, H, W, C), "noise_level": (B,), …}`;
+            `noise_level` is what the old network took (timestep index, noise variance, …).
         noise_schedule: the schedule it was trained with, or None for what is no denoising network.
         predictor: what its output means, or None.
         normalizer: layer between images in [−1, 1] and what the network saw, or None where these are the same.
         report: what was matched, missing, unused and assumed; `print(report)`.
         config: the network's arguments, in the words of its family.
         options: further arguments of `DiffusionModel`.
-        sampling: how the source samples: "sampler", "spacing" and "guidance" as `generate` takes them, and takes them unless told
-            otherwise.
+        sampling: how the source samples: "sampler", "spacing" and "guidance" as `generate` takes them, and takes them
+            unless told otherwise.
     """
 
     network: Any
@@ -62,7 +62,8 @@ class LoadedCheckpoint:
         """
         if self.predictor is None:
             raise CheckpointError(
-                f"A diffusion model needs a denoising network. Received: a checkpoint of the family {self.report.family}, which holds a "
+                f"A diffusion model needs a denoising network. Received: a checkpoint of the family "
+                f"{self.report.family}, which holds a "
                 f"{type(self.network).__name__}. It is in the attribute `network`.",
                 self.report.path,
             )
@@ -74,14 +75,16 @@ class LoadedCheckpoint:
 
 
 def load(path, weights="ema", state="best", config=None, strict=True, verbose="auto", custom_objects=None):
-    """Loads a checkpoint: of an older system, or of this one. Neither TensorFlow nor any code of the file is needed or run.
+    """Loads a checkpoint: of an older system, or of this one. Neither TensorFlow nor any code of the file is needed or
+    run.
 
     Args:
-        path: file, folder, or prefix of a TensorFlow checkpoint; or `hf://organization/name[/component]`, which is fetched from the
-            Hugging Face Hub.
+        path: file, folder, or prefix of a TensorFlow checkpoint; or `hf://organization/name[/component]`, which is
+            fetched from the Hugging Face Hub.
         weights: "ema" (default: the average of the weights) or "raw", where a file holds both.
         state: "best" (default) or "last", where a file holds both.
-        config: dict of the old model's constructor arguments, for what shapes cannot tell; it stands above what the file says.
+        config: dict of the old model's constructor arguments, for what shapes cannot tell; it stands above what the
+            file says.
         strict: whether anything missing or unused is an error (default) or only in the report.
         verbose: 0 says nothing; 1 says what was loaded and shows a bar; "auto" (default): the bar on a terminal only.
         custom_objects: for files of this library: dict from names to classes of your own that they may make, such as
@@ -103,7 +106,9 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     if not isinstance(config, (dict, type(None))):
         raise ValueError(f"`config` is a dict of the old model's arguments, or None. Received: config={shown(config)}")
     for name, value in (("weights", weights), ("state", state)):
-        check_choice(name, value, tuple(_CHOICES[name]), f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}")
+        check_choice(
+            name, value, tuple(_CHOICES[name]), f"`{name}` must be one of {', '.join(map(repr, _CHOICES[name]))}"
+        )
     if own.is_own(path, custom_objects):
         return _own(path, weights, verbose, custom_objects)
     with only_checkpoint_errors(path, "The checkpoint cannot be loaded"), open_container(path) as container:
@@ -136,7 +141,9 @@ def _briefly(value):
         return " + ".join(_briefly(entry) for entry in value)
     if isinstance(value, str):
         return value
-    options = [option if isinstance(option, str) else f"{key}={option}" for key, option in value.items() if key != "name"]
+    options = [
+        option if isinstance(option, str) else f"{key}={option}" for key, option in value.items() if key != "name"
+    ]
     return f"{value['name']} ({', '.join(options)})" if options else value["name"]
 
 
@@ -149,11 +156,27 @@ def _own(path, weights, verbose, custom_objects):
     matched = {variable.path: (variable.path,) for variable in network.weights}
     report = Report(str(path), own.kind_of(path), own.FAMILY, name, matched, notes=notes)
     _say(report, verbose)
-    kept = ("loss_weighting", "time_distribution", "condition_dropout", "concat_dropout", "ema", "null_context", "noise_bands", "seed")
+    kept = (
+        "loss_weighting",
+        "time_distribution",
+        "condition_dropout",
+        "concat_dropout",
+        "ema",
+        "null_context",
+        "noise_bands",
+        "seed",
+    )
     options = {key: getattr(model, key) for key in (*kept, "class_names")}
     network.trainable = True
     return LoadedCheckpoint(
-        network, model.noise_schedule, model.predictor, model.autoencoder, report, network.get_config(), options, model.sampling_defaults
+        network,
+        model.noise_schedule,
+        model.predictor,
+        model.autoencoder,
+        report,
+        network.get_config(),
+        options,
+        model.sampling_defaults,
     )
 
 

@@ -25,10 +25,12 @@ from keras_diffusion.runtime.finite import check_finite_arrays
 def save_lora(model, path, weights="ema"):
     """Writes the adapters of a model, and nothing else, first under a temporary name.
 
-    Networks that diffusers has get diffusers' names; B is written with α/r in it, so that every reader gets the same product.
+    Networks that diffusers has get diffusers' names; B is written with α/r in it, so that every reader gets the same
+    product.
 
     Args:
-        model: `DiffusionModel`, `TextToImage` (with the text encoder's adapters, where it has some), a network or a text encoder.
+        model: `DiffusionModel`, `TextToImage` (with the text encoder's adapters, where it has some), a network or a
+            text encoder.
         path: the file, `.safetensors`; an existing one is replaced.
         weights: "ema" (default), the average of a `DiffusionModel`, where there is one; or "raw".
 
@@ -55,14 +57,20 @@ def save_lora(model, path, weights="ema"):
             if place.layer is not None and place.layer.lora_enabled:
                 name, layer = f"{part}.{module}", place.layer
                 a, b = (ops.convert_to_numpy(variable) for variable in (layer.lora_kernel_a, layer.lora_kernel_b))
-                b = np.split(b, len(place.link.names), axis=-1)[place.number] * np.float32(layer.lora_alpha / layer.lora_rank)
+                b = np.split(b, len(place.link.names), axis=-1)[place.number] * np.float32(
+                    layer.lora_alpha / layer.lora_rank
+                )
                 kernel = place.link.kernel
                 down = a.T if kernel is None else a.reshape(*kernel[:3], -1).transpose(3, 2, 0, 1)
                 up = b.T if kernel is None else b.T[:, :, None, None]
-                tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = map(np.ascontiguousarray, (down, up))
+                tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = map(
+                    np.ascontiguousarray, (down, up)
+                )
                 alphas[name] = layer.lora_alpha
     if not tensors:
-        raise ValueError(f"The model has no adapters to write. Received: a {type(model).__name__}. Call enable_lora(rank) first")
+        raise ValueError(
+            f"The model has no adapters to write. Received: a {type(model).__name__}. Call enable_lora(rank) first"
+        )
     check_finite_arrays(tensors, f"The file {str(path)!r}")
     write_safetensors(path, tensors, {OWN_KEY: json.dumps(alphas)})
     return path
@@ -71,22 +79,23 @@ def save_lora(model, path, weights="ema"):
 def load_lora(model, path, scale=1.0, merge=False):
     """Reads adapters into a model: those of `save_lora`, and those of diffusers, PEFT and kohya.
 
-    All other weights are frozen then, as after `enable_lora`. A model that has adapters of the same layers and ranks gets their values. All
-    is checked before anything is changed.
+    All other weights are frozen then, as after `enable_lora`. A model that has adapters of the same layers and ranks
+    gets their values. All is checked before anything is changed.
 
     Args:
-        model: `DiffusionModel`, `TextToImage`, a network or a text encoder. A network alone takes what the file has for it.
+        model: `DiffusionModel`, `TextToImage`, a network or a text encoder. A network alone takes what the file has for
+            it.
         path: the file.
         scale: factor on what the adapters add. Default 1.
-        merge: True adds scale·(α/r)·A·B to the kernels, so that no adapters remain, and takes convolutions as well; several files can be
-            added one after another. Default False.
+        merge: True adds scale·(α/r)·A·B to the kernels, so that no adapters remain, and takes convolutions as well;
+            several files can be added one after another. Default False.
 
     Returns:
         dict from the file's names of modules to paths of layers (with `merge`, of kernels).
 
     Raises:
-        CheckpointError: a damaged file, modules that the model does not have, matrices that do not fit, adapters of convolutions without
-            `merge`, or tensors that are no adapters.
+        CheckpointError: a damaged file, modules that the model does not have, matrices that do not fit, adapters of
+            convolutions without `merge`, or tensors that are no adapters.
         ValueError: a model with other adapters; a `scale` that is not finite.
         FileNotFoundError: nothing there.
 
@@ -115,7 +124,9 @@ def load_lora(model, path, scale=1.0, merge=False):
             for variable, value in sums:
                 variable.assign(value)
         return matched
-    tables = [(network, {path: (rank, alpha) for path, (rank, alpha, _, _) in layers.items()}) for network, layers in plans]
+    tables = [
+        (network, {path: (rank, alpha) for path, (rank, alpha, _, _) in layers.items()}) for network, layers in plans
+    ]
     for network, table in tables:
         _check_present(network, table)
     for network, table in tables:
@@ -135,7 +146,8 @@ def _check_present(network, table):
     wanted = {path: rank for path, (rank, _) in table.items()}
     if present and present != wanted:
         raise ValueError(
-            f"A model takes the adapters of one file. Received a model with {len(present)} adapters, and a file with {len(wanted)}, of "
+            f"A model takes the adapters of one file. Received a model with {len(present)} adapters, and a file with "
+            f"{len(wanted)}, of "
             "other layers or ranks. Call merge_lora() to keep those, remove_lora() to drop them, or pass merge=True"
         )
 
@@ -178,9 +190,12 @@ def _layers(chosen, places, scale):
         shared = len(group) == count and all(np.array_equal(other, a) for other, _, _ in matrices.values())
         if shared:
             rank, alpha = a.shape[1], first.alpha
-            b = np.concatenate([matrices[i][1] * np.float32(scale * matrices[i][2] * rank / alpha) for i in range(count)], axis=1)
+            b = np.concatenate(
+                [matrices[i][1] * np.float32(scale * matrices[i][2] * rank / alpha) for i in range(count)], axis=1
+            )
         else:
-            # Queries, keys and values have an A each, and one kernel here: side by side, each before its own part of the output.
+            # Queries, keys and values have an A each, and one kernel here: side by side, each before its own part of
+            # the output.
             a = np.concatenate([matrices[i][0] for i in sorted(matrices)], axis=1)
             rank = alpha = a.shape[1]
             b, row, width = np.zeros((rank, place.layer.units), "float32"), 0, place.layer.units // count

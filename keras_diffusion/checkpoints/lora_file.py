@@ -7,10 +7,11 @@
     kohya             lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight, ….lora_up.weight, ….alpha
     this library      diffusers' names where diffusers has the network; else network.<path of the layer>.lora_A.weight
 
-α is a tensor `….alpha`; or, in PEFT's way, a number in `lora_adapter_metadata` of the header or in `adapter_config.json` beside the file;
-or it is r.
+α is a tensor `….alpha`; or, in PEFT's way, a number in `lora_adapter_metadata` of the header or in
+`adapter_config.json` beside the file; or it is r.
 
-References: Hu et al., arXiv:2106.09685; diffusers, loaders/lora_pipeline.py, PEFT, tuners/lora/config.py, kohya-ss, networks/lora.py.
+References: Hu et al., arXiv:2106.09685; diffusers, loaders/lora_pipeline.py, PEFT, tuners/lora/config.py, kohya-ss,
+networks/lora.py.
 """
 
 import math
@@ -23,7 +24,9 @@ from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.containers.named_tensors import read_json_file
 from keras_diffusion.runtime.documents import parse_json
 
-OWN_KEY = "keras_diffusion_lora"  # in the header: α of the layers here, by the names of the file; B is written with α/r in it
+OWN_KEY = (
+    "keras_diffusion_lora"  # in the header: α of the layers here, by the names of the file; B is written with α/r in it
+)
 _DIFFUSERS_KEY = "lora_adapter_metadata"
 _PEFT_PREFIX = "base_model.model."
 _KOHYA = {"lora_unet_": "unet", "lora_te_": "text_encoder"}
@@ -63,7 +66,8 @@ def read_pairs(container):
         list of `Pair`.
 
     Raises:
-        CheckpointError: tensors that are no part of an adapter, halves of adapters, matrices that do not multiply, an α that is not > 0.
+        CheckpointError: tensors that are no part of an adapter, halves of adapters, matrices that do not multiply, an α
+            that is not > 0.
     """
     found, strange = {}, []
     for name in container.tensors:
@@ -74,14 +78,16 @@ def read_pairs(container):
             found.setdefault(match["module"], {})[_KINDS[match["kind"]]] = name
     if strange:
         raise CheckpointError(
-            f"A file of adapters holds pairs of matrices and alphas. Received {len(strange)} other tensors: {some(strange)}. Other kinds "
+            f"A file of adapters holds pairs of matrices and alphas. Received {len(strange)} other tensors: "
+            f"{some(strange)}. Other kinds "
             "of adapters (DoRA, LoHa, LoKr, textual inversion) and whole models are not read here",
             container.path,
         )
     halves = [name for name, parts in found.items() if not {"down", "up"} <= set(parts)]
     if halves or not found:
         raise CheckpointError(
-            f"An adapter is a pair of matrices. Received one alone for: {some(halves) or 'nothing at all'}.", container.path
+            f"An adapter is a pair of matrices. Received one alone for: {some(halves) or 'nothing at all'}.",
+            container.path,
         )
     alphas = _alphas(container, found)
     return [_read(container, name, parts, alphas) for name, parts in found.items()]
@@ -92,7 +98,9 @@ def _read(container, name, parts, alphas):
     rank = down.shape[0] if down.ndim in (2, 4) else 0
     if rank < 1 or up.ndim not in (2, 4) or up.shape[1] != rank or up.shape[2:] not in ((), (1, 1)):
         raise CheckpointError(
-            f"An adapter is a pair (r, in) and (out, r). Received: {tuple(down.shape)} and {tuple(up.shape)} for {name}.", container.path
+            f"An adapter is a pair (r, in) and (out, r). Received: {tuple(down.shape)} and {tuple(up.shape)} for "
+            f"{name}.",
+            container.path,
         )
     alpha = float(container.read(parts["alpha"]).reshape(-1)[0]) if "alpha" in parts else alphas("told", name, rank)
     if not (alpha > 0 and math.isfinite(alpha)):
@@ -126,13 +134,16 @@ def _alphas(container, found):
         try:
             told[key] = parse_json(container.metadata.get(key, "{}"))
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"The entry {key!r} of the header should be a JSON object: {error}", container.path) from error
+            raise CheckpointError(
+                f"The entry {key!r} of the header should be a JSON object: {error}", container.path
+            ) from error
     settings = told[_DIFFUSERS_KEY]
     if any(name.startswith(_PEFT_PREFIX) for name in found) and not settings:
         beside = container.path.with_name("adapter_config.json")
         if not beside.is_file():
             raise CheckpointError(
-                "PEFT keeps alpha in adapter_config.json, and there is none beside this file. Put it there.", container.path
+                "PEFT keeps alpha in adapter_config.json, and there is none beside this file. Put it there.",
+                container.path,
             )
         settings = read_json_file(beside)
 
@@ -151,7 +162,9 @@ def _peft_alpha(settings, module, rank, path):
     alpha = settings.get("lora_alpha", rank)
     for pattern, value in (settings.get("alpha_pattern") or {}).items():
         if not re.fullmatch(r"[\w.]+", pattern):
-            raise CheckpointError(f"Names of modules are read in `alpha_pattern`, not expressions. Received: {pattern!r}.", path)
+            raise CheckpointError(
+                f"Names of modules are read in `alpha_pattern`, not expressions. Received: {pattern!r}.", path
+            )
         alpha = value if f".{module}".endswith(f".{pattern}") else alpha
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
         raise CheckpointError(f"The alpha of an adapter is a number > 0. Received: {alpha!r} for {module}.", path)

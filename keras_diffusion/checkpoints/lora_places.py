@@ -1,7 +1,7 @@
 """Which kernels of a model the adapters of a file are for.
 
-A name there is one of diffusers' modules; kohya writes it with "_" in the place of ".", so that it can only be found by writing those of
-the model that way too. What name a kernel here has is known from diffusers/, as for whole models.
+A name there is one of diffusers' modules; kohya writes it with "_" in the place of ".", so that it can only be found by
+writing those of the model that way too. What name a kernel here has is known from diffusers/, as for whole models.
 """
 
 import math
@@ -42,7 +42,9 @@ def parts_of(model):
             component = component_of_network(networks[0])
             parts["network" if component is None else component.folder] = networks
     if not parts:
-        raise ValueError(f"Adapters are for networks of this library, and models with one. Received: a {type(model).__name__}")
+        raise ValueError(
+            f"Adapters are for networks of this library, and models with one. Received: a {type(model).__name__}"
+        )
     return parts
 
 
@@ -77,18 +79,22 @@ def assign_names(pairs, parts, alone, path):
         if known is None:
             unknown.append(pair.name)
         elif known in names[part]:
-            raise CheckpointError(f"A layer takes one adapter. Received two for {known}: {names[part][known].name}, {pair.name}.", path)
+            raise CheckpointError(
+                f"A layer takes one adapter. Received two for {known}: {names[part][known].name}, {pair.name}.", path
+            )
         else:
             names[part][known] = pair
     if unknown:
         raise CheckpointError(
-            f"The file has adapters for {len(unknown)} modules (of {len(pairs)}) that this model does not have: {some(unknown)}. It was "
+            f"The file has adapters for {len(unknown)} modules (of {len(pairs)}) that this model does not have: "
+            f"{some(unknown)}. It was "
             "made for another network",
             path,
         )
     if others and not (alone and any(names.values())):
         raise CheckpointError(
-            f"The file has adapters for parts that this model does not have: {', '.join(sorted(others))}. Received a model of: "
+            f"The file has adapters for parts that this model does not have: {', '.join(sorted(others))}. Received a "
+            f"model of: "
             f"{', '.join(parts)}. load_lora(model.network, …) takes the network's alone",
             path,
         )
@@ -96,10 +102,14 @@ def assign_names(pairs, parts, alone, path):
 
 
 def check_fits(pair, place, merge, path):
-    """Raises CheckpointError unless the matrices have the sizes of the kernel, and it is that of a dense layer or is merged into."""
+    """Raises CheckpointError unless the matrices have the sizes of the kernel, and it is that of a dense layer or is
+    merged into.
+    """
     if place.layer is None and not merge:
         raise CheckpointError(
-            f"Adapters are for dense layers; this one is for a convolution: {pair.name}. Pass merge=True to add it to the kernel", path
+            f"Adapters are for dense layers; this one is for a convolution: {pair.name}. Pass merge=True to add it to "
+            f"the kernel",
+            path,
         )
     shape = tuple(place.link.variable.shape)
     kernel = place.link.kernel or (shape if len(shape) == 4 else (1, 1, *shape))
@@ -107,7 +117,9 @@ def check_fits(pair, place, merge, path):
     window = pair.down.shape[2:] or (1, 1)
     if window != tuple(kernel[:2]) or math.prod(pair.down.shape[1:]) != inputs or pair.up.shape[0] != outputs:
         raise CheckpointError(
-            f"The matrices of an adapter are (r, {inputs}) and ({outputs}, r) for {place.link.variable.path}. Received: "
-            f"{tuple(pair.down.shape)} and {tuple(pair.up.shape)} for {pair.name}. The file was made for another network",
+            f"The matrices of an adapter are (r, {inputs}) and ({outputs}, r) for {place.link.variable.path}. "
+            f"Received: "
+            f"{tuple(pair.down.shape)} and {tuple(pair.up.shape)} for {pair.name}. The file was made for another "
+            f"network",
             path,
         )

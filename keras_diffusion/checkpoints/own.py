@@ -1,6 +1,8 @@
-"""This library's own files, seen as checkpoints: presets and `.keras` files of a `DiffusionModel`, and runs of `keras-diffusion train`.
+"""This library's own files, seen as checkpoints: presets and `.keras` files of a `DiffusionModel`, and runs of
+`keras-diffusion train`.
 
-They need no family, since they say themselves what they hold. `inspect` and `load` take them so that one call serves every file.
+They need no family, since they say themselves what they hold. `inspect` and `load` take them so that one call serves
+every file.
 """
 
 import zipfile
@@ -23,7 +25,8 @@ FAMILY = "keras_diffusion"
 
 
 def is_own(path, custom_objects=None):
-    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's derived of it.
+    """Whether `path` is a preset folder, or a `.keras` file, with a `DiffusionModel` in it, or a class of the caller's
+    derived of it.
 
     Or the folder of a run of `keras-diffusion train`.
     """

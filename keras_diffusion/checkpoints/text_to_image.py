@@ -16,10 +16,11 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
     """Loads KerasCV's Stable Diffusion from its files, whatever they are called.
 
     Args:
-        files: a folder with the `.h5` files of one model, or a list of their paths: diffusion model, text encoder, decoder, and image
-            encoder, which only images to start from need.
+        files: a folder with the `.h5` files of one model, or a list of their paths: diffusion model, text encoder,
+            decoder, and image encoder, which only images to start from need.
         bpe_path: path of the tokenizer's vocabulary, `bpe_simple_vocab_16e6.txt.gz`.
-        config: dict from components ("diffusion_model", "text_encoder", …) to what their shapes cannot tell, as in `load`.
+        config: dict from components ("diffusion_model", "text_encoder", …) to what their shapes cannot tell, as in
+            `load`.
         verbose: as in `load`.
         options: arguments of `TextToImage`.
 
@@ -41,15 +42,21 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
         if component is None:
             raise CheckpointError("Each file is to hold a part of KerasCV's Stable Diffusion. This one does not.", path)
         if component in found:
-            raise CheckpointError(f"Each component is in one file. Received two for {component}; the first: {found[component]}.", path)
+            raise CheckpointError(
+                f"Each component is in one file. Received two for {component}; the first: {found[component]}.", path
+            )
         found[component] = path
     missing = [component for component in _NEEDED if component not in found]
     if missing:
         received = ", ".join(f"{component} ({path.name})" for component, path in found.items()) or "none"
         raise CheckpointError(
-            f"Images of words take a diffusion model, a text encoder and a decoder. Missing: {', '.join(missing)}. Received: {received}."
+            f"Images of words take a diffusion model, a text encoder and a decoder. Missing: {', '.join(missing)}. "
+            f"Received: {received}."
         )
-    loaded = {component: load(path, config=(config or {}).get(component), verbose=verbose) for component, path in found.items()}
+    loaded = {
+        component: load(path, config=(config or {}).get(component), verbose=verbose)
+        for component, path in found.items()
+    }
     autoencoder = loaded["decoder"].network
     if "image_encoder" in loaded:
         autoencoder = AutoencoderKL.join(loaded["image_encoder"].network, autoencoder)
@@ -57,11 +64,16 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
     tokenizer = CLIPTokenizer(bpe_path, max_length=text_encoder.max_length)
     if tokenizer.vocabulary_size > text_encoder.vocabulary_size:
         raise CheckpointError(
-            f"The tokenizer knows {tokenizer.vocabulary_size} tokens, the text encoder {text_encoder.vocabulary_size}: they do not belong "
+            f"The tokenizer knows {tokenizer.vocabulary_size} tokens, the text encoder "
+            f"{text_encoder.vocabulary_size}: they do not belong "
             "together.",
             bpe_path,
         )
-    parts = {"noise_schedule": diffusion.noise_schedule, "predictor": diffusion.predictor, "sampling_defaults": diffusion.sampling}
+    parts = {
+        "noise_schedule": diffusion.noise_schedule,
+        "predictor": diffusion.predictor,
+        "sampling_defaults": diffusion.sampling,
+    }
     parts |= diffusion.options
     return TextToImage(diffusion.network, text_encoder, tokenizer, autoencoder, **{**parts, **options})
 
@@ -71,5 +83,7 @@ def _paths(files):
         return [Path(path) for path in files]
     folder = Path(files)
     if not folder.is_dir():
-        raise FileNotFoundError(f"Pass the folder with the files, or a list of them. Received: files={str(files)!r}, which is no folder")
+        raise FileNotFoundError(
+            f"Pass the folder with the files, or a list of them. Received: files={str(files)!r}, which is no folder"
+        )
     return sorted(folder.glob("*.h5"))

@@ -1,6 +1,7 @@
 """From the tensors of a file into the variables of a network, one at a time, and a report of what went where.
 
-Every variable must have its source, every tensor its use, all shapes must agree: all this is checked before the first tensor is read.
+Every variable must have its source, every tensor its use, all shapes must agree: all this is checked before the first
+tensor is read.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ class Report:
         """One line."""
         words = {"ema": "averaged weights (EMA)", "raw": "raw weights"}.get(self.weights, self.weights)
         total = len(self.matched) + len(self.missing)
-        return f"Loaded the {words} of a {self.family} checkpoint ({self.format}): {len(self.matched)} of {total} variables."
+        return (
+            f"Loaded the {words} of a {self.family} checkpoint ({self.format}): {len(self.matched)} of {total} "
+            f"variables."
+        )
 
     def __str__(self):
         lines = [self.summary(), *self.notes]
@@ -65,8 +69,8 @@ def transfer(container, sources, network, report, ignored=(), strict=True, verbo
         verbose: 1 shows a bar, 0 does not, "auto" (default) does on a terminal.
 
     Raises:
-        CheckpointError: two sources for one variable, shapes that differ, a source that the file lacks, values that are not finite, and
-            (if strict) what is missing or unused.
+        CheckpointError: two sources for one variable, shapes that differ, a source that the file lacks, values that are
+            not finite, and (if strict) what is missing or unused.
     """
     pairs = list(sources)
     _check(container, pairs, network, report, set(ignored), strict)
@@ -116,12 +120,15 @@ def _check_value(container, variable, source, value):
     if tuple(value.shape) != tuple(variable.shape):
         raise _wrong_shape(container, variable, source, value.shape)
     if value.dtype.kind == "f" and not np.isfinite(np.sum(value, dtype="float64")) and not np.all(np.isfinite(value)):
-        raise CheckpointError(f"Weights must be finite. Received: {' + '.join(source.names)} with NaN or infinite values", container.path)
+        raise CheckpointError(
+            f"Weights must be finite. Received: {' + '.join(source.names)} with NaN or infinite values", container.path
+        )
 
 
 def _wrong_shape(container, variable, source, shape):
     return CheckpointError(
-        f"A variable takes a tensor of its own shape. Received: {' + '.join(source.names)} of shape {tuple(shape)} for {variable.path} of "
+        f"A variable takes a tensor of its own shape. Received: {' + '.join(source.names)} of shape {tuple(shape)} "
+        f"for {variable.path} of "
         f"shape {tuple(variable.shape)}. If the network is another one, pass `config`.",
         container.path,
     )

@@ -23,9 +23,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Backend = Annotated[str | None, typer.Option(help="jax, tensorflow or torch. [default: KERAS_BACKEND, else jax]", show_default=False)]
+Backend = Annotated[
+    str | None, typer.Option(help="jax, tensorflow or torch. [default: KERAS_BACKEND, else jax]", show_default=False)
+]
 Devices = Annotated[
-    str | None, typer.Option(metavar="SPEC", help='Devices to use together, on JAX: data=8, or data=4,model=2; "data" for all.')
+    str | None,
+    typer.Option(metavar="SPEC", help='Devices to use together, on JAX: data=8, or data=4,model=2; "data" for all.'),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it is there.")]
@@ -53,7 +56,9 @@ def _print_version(asked: bool):
 @app.callback()
 def _common(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop.")
+    ] = False,
 ):
     commands = typer.main.get_group(app).commands
     running.set(commands.get(context.invoked_subcommand or ""))  # its options, for errors
@@ -67,7 +72,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set a value over the configuration; repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. [default: runs/<date>-<name of the config>]", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. [default: runs/<date>-<name of the config>]", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Overwrite = False,
     verbose: Annotated[
@@ -75,25 +82,38 @@ def train(
     ] = None,
     devices: Devices = None,
     distributed: Annotated[
-        bool, typer.Option("--distributed", help="Be one of several processes; JAX only. Needs --out, a folder that all of them see.")
+        bool,
+        typer.Option(
+            "--distributed", help="Be one of several processes; JAX only. Needs --out, a folder that all of them see."
+        ),
     ] = False,
     coordinator: Annotated[
-        str | None, typer.Option(help="host:port of process 0. [default: JAX_COORDINATOR_ADDRESS, SLURM, TPU pod …]", show_default=False)
+        str | None,
+        typer.Option(
+            help="host:port of process 0. [default: JAX_COORDINATOR_ADDRESS, SLURM, TPU pod …]", show_default=False
+        ),
     ] = None,
-    num_processes: Annotated[int | None, typer.Option(min=1, help="[default: JAX_NUM_PROCESSES, SLURM …]", show_default=False)] = None,
-    process_id: Annotated[int | None, typer.Option(min=0, help="[default: JAX_PROCESS_ID, SLURM …]", show_default=False)] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(min=1, help="[default: JAX_NUM_PROCESSES, SLURM …]", show_default=False)
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, help="[default: JAX_PROCESS_ID, SLURM …]", show_default=False)
+    ] = None,
     backend: Backend = None,
     debug: Debug = False,
 ):
     """Train a model; stop with Ctrl-C and continue with --resume.
 
-    A run folder holds everything: configuration, environment, metrics, pictures, resumable state and, at the end, the model.
+    A run folder holds everything: configuration, environment, metrics, pictures, resumable state and, at the end, the
+    model.
 
     Example: keras-diffusion train examples/digits.toml --set train.epochs=20
     """
     with errors(debug):
         if not distributed and (coordinator, num_processes, process_id) != (None, None, None):
-            raise ConfigError("--coordinator, --num-processes and --process-id are for --distributed, which was not given.")
+            raise ConfigError(
+                "--coordinator, --num-processes and --process-id are for --distributed, which was not given."
+            )
         if distributed and out is None:
             raise ConfigError("--distributed needs the run folder, the same for all processes: --out runs/NAME")
         if resume and overwrite:
@@ -110,7 +130,16 @@ def train(
         from keras_diffusion.cli.training import train
 
         verbosity = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        train(console(), config, set_ or (), out, resume, overwrite, verbosity, devices or ("data" if distributed else None))
+        train(
+            console(),
+            config,
+            set_ or (),
+            out,
+            resume,
+            overwrite,
+            verbosity,
+            devices or ("data" if distributed else None),
+        )
 
 
 @app.command()
@@ -120,15 +149,23 @@ def sample(
         int | None, typer.Option("--num-samples", "-n", help="Number of samples. [default: one per class, or 16]")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Classes: 0,1,2 or 0-9, or names: china,flower; none for no class. [default: all]")
+        str | None,
+        typer.Option(help="Classes: 0,1,2 or 0-9, or names: china,flower; none for no class. [default: all]"),
     ] = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
     steps: Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")] = 50,
     sampler: Annotated[
-        str | None, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. [default: the model\'s own, else dpmpp_2m]')
+        str | None,
+        typer.Option(
+            help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. [default: the model\'s own, else dpmpp_2m]'
+        ),
     ] = None,
-    spacing: Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the model's own]")] = None,
-    guidance_scale: Annotated[float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")] = 1.0,
+    spacing: Annotated[
+        str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the model's own]")
+    ] = None,
+    guidance_scale: Annotated[
+        float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")
+    ] = 1.0,
     guidance: Annotated[
         str | None,
         typer.Option(
@@ -136,10 +173,16 @@ def sample(
             "[default: the model's own, else classifier_free]"
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")] = None,
-    out: Annotated[Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")
+    ] = None,
     weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",
-    batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes nothing but the memory needed.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples at a time; changes nothing but the memory needed.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
     overwrite: Overwrite = False,
@@ -161,8 +204,21 @@ def sample(
         choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
-        options = {"labels": labels, "per_label": per_label, "sampler": sampler, "spacing": spacing, "guidance_scale": guidance_scale}
-        options |= {"guidance": guidance, "num_steps": steps, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
+        options = {
+            "labels": labels,
+            "per_label": per_label,
+            "sampler": sampler,
+            "spacing": spacing,
+            "guidance_scale": guidance_scale,
+        }
+        options |= {
+            "guidance": guidance,
+            "num_steps": steps,
+            "seed": seed,
+            "weights": weights,
+            "batch_size": batch_size,
+            "size": size,
+        }
         with on_devices(devices):
             sample(console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
 
@@ -182,7 +238,9 @@ def info(
 
 
 Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw, where the file holds both.")]
-OldConfig = Annotated[str | None, typer.Option("--config", help="The old model's arguments, for what shapes cannot tell: JSON or a file.")]
+OldConfig = Annotated[
+    str | None, typer.Option("--config", help="The old model's arguments, for what shapes cannot tell: JSON or a file.")
+]
 
 
 @app.command()
@@ -212,7 +270,9 @@ def convert(
     weights: Weights = "ema",
     state: Annotated[str, typer.Option(help="best or last, where the file holds both.")] = "best",
     config: OldConfig = None,
-    strict: Annotated[bool, typer.Option("--strict/--loose", help="Whether anything missing or unused is an error.")] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict/--loose", help="Whether anything missing or unused is an error.")
+    ] = True,
     overwrite: Overwrite = False,
     backend: Backend = None,
     debug: Debug = False,
@@ -253,34 +313,56 @@ def export(
 @app.command()
 def compare(
     source: Annotated[str, typer.Argument(help="Run folder, preset folder, .keras file or configuration.")],
-    backend: Annotated[list[str] | None, typer.Option(help="Backends; repeatable, or jax,torch. [default: all three]")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Backends; repeatable, or jax,torch. [default: all three]")
+    ] = None,
     reference: Annotated[str, typer.Option(help="The backend that the others are compared with.")] = "jax",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 20,
     num_steps: Annotated[int, typer.Option(help="Steps of sampling.")] = 20,
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", help="Number of samples.")] = 16,
-    batch_size: Annotated[int | None, typer.Option(help="Samples of a training step. [default: the configuration's, or 16]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples of a training step. [default: the configuration's, or 16]")
+    ] = None,
     sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
-    data: Annotated[str | None, typer.Option(help="Data for a preset: digits, a path … [default: random numbers]")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width of random data, for networks that take any size.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data for a preset: digits, a path … [default: random numbers]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Height and width of random data, for networks that take any size.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, the same on all backends.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to make. [default: runs/compare-<date>]", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make. [default: runs/compare-<date>]", show_default=False)
+    ] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Train and sample one model on several backends: how fast is each, and do they compute the same?
 
-    Every backend gets a process of its own and the same weights, batches and noise. One that is not installed is a row that says so.
+    Every backend gets a process of its own and the same weights, batches and noise. One that is not installed is a row
+    that says so.
 
     Example: keras-diffusion compare runs/digits --backend jax,torch --steps 50 --out runs/compare-digits
     """
     with errors(debug):
         most = limits()
-        check_options(steps=(steps, 1, None), num_steps=(num_steps, 1, most.steps), num_samples=(num_samples, 1, most.samples))
-        check_options(batch_size=(batch_size, 1, most.samples), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED))
+        check_options(
+            steps=(steps, 1, None), num_steps=(num_steps, 1, most.steps), num_samples=(num_samples, 1, most.samples)
+        )
+        check_options(
+            batch_size=(batch_size, 1, most.samples), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED)
+        )
         choose_backend(None)
         from keras_diffusion.cli.comparing import compare_backends
 
-        options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler, "seed": seed, "size": size}
+        options = {
+            "steps": steps,
+            "num_steps": num_steps,
+            "num_samples": num_samples,
+            "sampler": sampler,
+            "seed": seed,
+            "size": size,
+        }
         compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
 
 

@@ -1,7 +1,8 @@
 """From a configuration to objects: data, model, optimizer.
 
-`resolve` writes everything out that a configuration leaves open: the defaults of the Python objects, and what follows from the data
-(input shape, number of classes). What it returns is saved as `config.json`; resolving that again changes nothing.
+`resolve` writes everything out that a configuration leaves open: the defaults of the Python objects, and what follows
+from the data (input shape, number of classes). What it returns is saved as `config.json`; resolving that again changes
+nothing.
 """
 
 import inspect
@@ -24,7 +25,16 @@ from keras_diffusion.models import DiffusionModel
 from keras_diffusion.models.presets import tensor_shapes
 from keras_diffusion.runtime import limits
 
-_NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}  # objects; `source` is handled apart
+_NOT_IN_FILES = {
+    "self",
+    "network",
+    "autoencoder",
+    "augment",
+    "source",
+    "kwargs",
+    "options",
+    "name",
+}  # objects; `source` is handled apart
 
 
 def resolve(config):
@@ -84,7 +94,8 @@ def _class_names(config, train, held_out):
     if held_out is not None and held_out.class_names not in (None, names):
         raise ConfigError(
             "Training and validation data need the same classes, in one order. Received: "
-            f"{listed(names)} for training, {listed(held_out.class_names)} for validation. Give both folders the same sub-folders."
+            f"{listed(names)} for training, {listed(held_out.class_names)} for validation. Give both folders the same "
+            f"sub-folders."
         )
     return [str(name) for name in names]
 
@@ -112,12 +123,14 @@ def build_model(config, compile=True, weights=None):
     Args:
         config: of `resolve`.
         compile: whether to compile it. Default True.
-        weights: path of the file with its weights, which it must not be larger than by much; None (default) for new weights.
+        weights: path of the file with its weights, which it must not be larger than by much; None (default) for new
+            weights.
     """
     check_values(config, "the configuration", error=ConfigError)
     if re.fullmatch(r"(mixed_)?float16", str(config["dtype"])):
         raise ConfigError(
-            f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
+            f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. "
+            f"Use 'mixed_bfloat16'."
         )
     random.seed(config["seed"])  # where Keras gets the seeds of first weights and of dropout from, on every backend
     limits.check_config([config["network"], config["model"]], ConfigError)
@@ -142,7 +155,9 @@ def build_optimizer(options):
     if isinstance(options.get("learning_rate"), dict):
         schedule = dict(options["learning_rate"])
         with _section("optimizer.learning_rate"):
-            options["learning_rate"] = _class_named(schedule.pop("name"), _schedules(), "learning-rate schedule")(**schedule)
+            options["learning_rate"] = _class_named(schedule.pop("name"), _schedules(), "learning-rate schedule")(
+                **schedule
+            )
     with _section("optimizer"):
         return _class_named(options.pop("name"), _optimizers(), "optimizer")(**options)
 
@@ -158,7 +173,8 @@ def _validation_options(validation, options):
         split_off = options["validation_fraction"] is not None or options["source"] == "digits"
         if validation is True and not split_off:
             raise ConfigError(
-                "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set it, for example to 0.1, "
+                "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set it, for "
+                "example to 0.1, "
                 "or name a split."
             )
         validation = "validation" if split_off and options["split"] == "train" else False
@@ -166,7 +182,9 @@ def _validation_options(validation, options):
         return {}
     validation = {"split": validation} if isinstance(validation, str) else validation
     if not isinstance(validation, dict):
-        raise ConfigError(f"`data.validation` is a split, a table of arguments, or false. Received: validation={validation!r}")
+        raise ConfigError(
+            f"`data.validation` is a split, a table of arguments, or false. Received: validation={validation!r}"
+        )
     check_keys(validation, [key for key in _data_keys() if key != "validation"], "[data.validation]")
     validation = {"split": "all" if "source" in validation else "validation", **validation}
     return {**validation, "source": _absolute(validation["source"])} if "source" in validation else validation
@@ -180,12 +198,17 @@ def _network_options(config, data):
     name = given.get("name", "mlp" if len(shape) == 1 else "unet")
     if name not in networks.networks.names():
         known = networks.networks.names()
-        raise ConfigError(f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        raise ConfigError(
+            f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
     options = networks.networks.options(name)
     known = [*(k for k in options if k != "name"), *(["size"] if name == "unet" else [])]
     check_keys({k: v for k, v in given.items() if k != "name"}, known, f"[network] ({name})")
     if "input_shape" in given and [a for a, b in zip(given["input_shape"], shape) if a not in (None, b)]:
-        raise ConfigError(f"[network] must take the samples of the data, of shape {shape}. Received: input_shape={given['input_shape']}")
+        raise ConfigError(
+            f"[network] must take the samples of the data, of shape {shape}. Received: "
+            f"input_shape={given['input_shape']}"
+        )
     inferred = {"input_shape": shape, "num_classes": data.num_classes if "labels" in batch else None}
     if "context" in batch:
         inferred["context_dim"] = int(batch["context"].shape[-1])
@@ -193,23 +216,33 @@ def _network_options(config, data):
         inferred["concat_channels"] = int(batch["concat"].shape[-1])
     if "widths" in options:
         inferred.update(_sized(name, options, given, shape))
-    defaults = {k: v for k, v in options.items() if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty}
+    defaults = {
+        k: v
+        for k, v in options.items()
+        if k not in ("name", "dtype", "trainable", "seed") and v is not inspect.Parameter.empty
+    }
     given = {k: v for k, v in given.items() if k != "size"}  # the options that it stands for are written out
     resolved = {"name": name, **defaults, **{k: v for k, v in inferred.items() if k in options}, **given}
     if "num_classes" not in options:
         return resolved  # a network that knows no labels
     if "labels" in batch and "num_classes" not in given and resolved.get("num_classes") is None:
-        raise ConfigError("The data have labels, but how many classes is not known. Set `data.num_classes`, or network.num_classes=null.")
+        raise ConfigError(
+            "The data have labels, but how many classes is not known. Set `data.num_classes`, or "
+            "network.num_classes=null."
+        )
     if not resolved.get("num_classes"):
         resolved["num_classes"] = None  # .toml has no null: 0 and false say the same
     return resolved
 
 
 def _sized(name, options, given, shape):
-    """Widths, and what else a size stands for, of a network with levels: of [network] size, or what suits two CPU cores."""
+    """Widths, and what else a size stands for, of a network with levels: of [network] size, or what suits two CPU
+    cores.
+    """
     if "size" in given and "widths" in given:
         raise ConfigError(
-            f"[network] has a `size`, or the `widths` themselves. Received: both, size = {given['size']!r} and widths = {given['widths']!r}"
+            f"[network] has a `size`, or the `widths` themselves. Received: both, size = {given['size']!r} and widths "
+            f"= {given['widths']!r}"
         )
     with _section("network"):
         sized = networks.unet_size(given.get("size"), shape)
@@ -218,7 +251,9 @@ def _sized(name, options, given, shape):
     # Others have their own ways to count blocks, and heads that want widths of a certain size.
     widths = networks.unet_size("small", shape)["widths"]
     levels = len(given.get("widths", widths))
-    per_level = {key: value[-levels:] for key, value in options.items() if key == "has_attention" and len(value) >= levels}
+    per_level = {
+        key: value[-levels:] for key, value in options.items() if key == "has_attention" and len(value) >= levels
+    }
     return {"widths": widths, **per_level}
 
 
@@ -243,19 +278,27 @@ def _class_named(name, classes, kind):
     by_name = {_snake(cls.__name__): cls for cls in classes}
     found = by_name.get(_snake(str(name)))
     if found is None:
-        raise ConfigError(f"Unknown {kind}: {name!r}.{did_you_mean(_snake(str(name)), by_name)} Known: {', '.join(sorted(by_name))}.")
+        raise ConfigError(
+            f"Unknown {kind}: {name!r}.{did_you_mean(_snake(str(name)), by_name)} Known: {', '.join(sorted(by_name))}."
+        )
     return found
 
 
 def _optimizers():
     module = keras.optimizers
     classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.Optimizer)]
-    return [cls for cls in classes if cls.__name__ not in ("Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")]
+    return [
+        cls
+        for cls in classes
+        if cls.__name__ not in ("Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")
+    ]
 
 
 def _schedules():
     module = keras.optimizers.schedules
-    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.LearningRateSchedule)]
+    classes = [
+        cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.LearningRateSchedule)
+    ]
     return [cls for cls in classes if cls is not module.LearningRateSchedule]
 
 

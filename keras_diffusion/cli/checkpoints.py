@@ -18,7 +18,8 @@ def read_old_config(text):
 
     def error(message):
         return ConfigError(
-            f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {clip(text, 300)}: {message}"
+            f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {clip(text, 300)}: "
+            f"{message}"
         )
 
     value = parse_json(content, "text", error, kind=object)
@@ -49,7 +50,10 @@ def inspect(console, path, config=None, match=None, as_json=False):
     tensors = {name: info for name, info in inspection.tensors.items() if match is None or match in name}
     if as_json:
         listed = {name: {"shape": list(info.shape), "dtype": info.dtype} for name, info in tensors.items()}
-        facts = {key: getattr(inspection, key) for key in ("path", "format", "family", "weights", "config", "metadata", "problem")}
+        facts = {
+            key: getattr(inspection, key)
+            for key in ("path", "format", "family", "weights", "config", "metadata", "problem")
+        }
         console.print_json(data={**facts, "parameters": inspection.parameters, "tensors": listed}, default=str)
         return
     print_rows(console, inspection.facts())
@@ -61,7 +65,9 @@ def inspect(console, path, config=None, match=None, as_json=False):
 
 
 def convert(console, source, out, weights="ema", state="best", config=None, strict=True, overwrite=False):
-    """Writes a checkpoint as a preset and prints the report; arguments as `checkpoints.convert` has them, `config` as text."""
+    """Writes a checkpoint as a preset and prints the report; arguments as `checkpoints.convert` has them, `config` as
+    text.
+    """
     from keras_diffusion import checkpoints
     from keras_diffusion.checkpoints import own
 

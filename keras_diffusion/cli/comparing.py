@@ -15,7 +15,9 @@ from keras_diffusion.comparison.tables import reasons, rich_tables
 from keras_diffusion.data import load
 
 
-def compare_backends(console, source, backends=None, reference="jax", data=None, batch_size=None, out=None, overwrite=False, **options):
+def compare_backends(
+    console, source, backends=None, reference="jax", data=None, batch_size=None, out=None, overwrite=False, **options
+):
     """Compares backends and prints what `comparison.compare` found.
 
     Args:
@@ -36,7 +38,9 @@ def compare_backends(console, source, backends=None, reference="jax", data=None,
         ConfigError: what the user can put right.
     """
     try:
-        backends = check_backends([name.strip() for text in backends for name in text.split(",")] if backends else BACKENDS, reference)
+        backends = check_backends(
+            [name.strip() for text in backends for name in text.split(",")] if backends else BACKENDS, reference
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None
     model, batches, optimizer, about = read_source(source)
@@ -82,7 +86,12 @@ def read_source(source):
 @contextlib.contextmanager
 def _bars(console, backends):
     """A bar for each backend; yields a function of (backend, phase, done, total)."""
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.fields[phase]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[phase]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         tasks = {backend: bars.add_task(backend, total=None, start=False, phase="waiting") for backend in backends}
 

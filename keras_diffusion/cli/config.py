@@ -5,8 +5,8 @@
     [network]                        [data] [network] [model] [optimizer] [train]   see `SECTIONS`
     widths = [32, 64]
 
-Three lines are a whole configuration, because everything has a default; so a misspelt key would go unnoticed if it were not an error.
-Nothing here imports Keras: a typing error in a file is reported at once.
+Three lines are a whole configuration, because everything has a default; so a misspelt key would go unnoticed if it were
+not an error. Nothing here imports Keras: a typing error in a file is reported at once.
 """
 
 import copy
@@ -23,10 +23,14 @@ from keras_diffusion.runtime.files import read_bytes
 
 #: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
 SECTIONS = {
-    "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: a split, a table of arguments, or false",
-    "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the arguments of that network",
-    "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, time_distribution, ema …",
-    "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the `name` of a schedule) and other arguments",
+    "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: a split, a table of "
+    "arguments, or false",
+    "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the "
+    "arguments of that network",
+    "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "
+    "time_distribution, ema …",
+    "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the `name` of a schedule) and "
+    "other arguments",
     "train": "epochs, steps_per_execution, jit_compile, save_every, and `samples`: the pictures drawn while training",
     "seed": "integer",
     "dtype": "dtype policy of the network",
@@ -79,7 +83,9 @@ def read_config(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}, which does not exist.")
+        raise ConfigError(
+            f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}, which does not exist."
+        )
     if path.suffix not in _PARSERS:
         raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}.")
 
@@ -89,26 +95,34 @@ def read_config(path):
     config = _PARSERS[path.suffix](read_bytes(path, error, "config_bytes"), "text", error)
     if not isinstance(config, dict):
         raise ConfigError(
-            f"A configuration holds the sections {', '.join(SECTIONS)}. Received: {str(path)!r} with a {type(config).__name__}"
+            f"A configuration holds the sections {', '.join(SECTIONS)}. Received: {str(path)!r} with a "
+            f"{type(config).__name__}"
         )
     return config
 
 
 def apply_sets(config, assignments):
-    """A copy of `config` with assignments `a.b=value` made. A value is JSON where it parses as such (numbers, true, lists), else text."""
+    """A copy of `config` with assignments `a.b=value` made.
+
+    A value is JSON where it parses as such (numbers, true, lists), else text.
+    """
     config = copy.deepcopy(config)
     for assignment in assignments:
         keys, equals, text = assignment.partition("=")
         path = [key.strip() for key in keys.split(".")]
         if not equals or not all(path):
-            raise ConfigError(f"--set takes section.key=value, for example train.epochs=20. Received: {assignment!r:.300}")
+            raise ConfigError(
+                f"--set takes section.key=value, for example train.epochs=20. Received: {assignment!r:.300}"
+            )
         limits.check(len(path), "text_depth", f"The depth of --set {keys:.60}", ConfigError)
         value = _value_of(text, f"value of --set {keys}")
         table = config
         for i, key in enumerate(path[:-1]):
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"--set cannot look into {'.'.join(path[: i + 1])}, which is {table!r}. Received: {assignment!r}")
+                raise ConfigError(
+                    f"--set cannot look into {'.'.join(path[: i + 1])}, which is {table!r}. Received: {assignment!r}"
+                )
         table[path[-1]] = value
     return config
 
@@ -134,12 +148,15 @@ def with_defaults(config):
     check_size(config, "configuration", ConfigError)
     for section, default in DEFAULTS.items():
         if isinstance(default, dict) and not isinstance(config.get(section, {}), dict):
-            raise ConfigError(f"[{section}] is a table of options: {SECTIONS[section]}. Received: {section}={config[section]!r}")
+            raise ConfigError(
+                f"[{section}] is a table of options: {SECTIONS[section]}. Received: {section}={config[section]!r}"
+            )
     check_keys(config.get("train", {}), DEFAULTS["train"], "[train]")
     samples = config.get("train", {}).get("samples", {})
     if not isinstance(samples, dict):
         raise ConfigError(
-            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no pictures. Received: samples={samples!r}"
+            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no pictures. Received: "
+            f"samples={samples!r}"
         )
     check_keys(samples, SAMPLES, "[train.samples]")
     merged = merge(DEFAULTS, config)
@@ -152,7 +169,9 @@ def with_defaults(config):
     for name, least in (("epochs", 1), ("steps_per_execution", 1)):
         check_int(train[name], f"train.{name}", least)
     if not (isinstance(train["jit_compile"], bool) or train["jit_compile"] == "auto"):
-        raise ConfigError(f'`train.jit_compile` is true, false or "auto". Received: train.jit_compile={train["jit_compile"]!r:.100}')
+        raise ConfigError(
+            f'`train.jit_compile` is true, false or "auto". Received: train.jit_compile={train["jit_compile"]!r:.100}'
+        )
     saving_options(train["save_every"])
     for name, least, most in (
         ("every", 0, None),
@@ -170,8 +189,8 @@ def saving_options(save_every):
     """`train.save_every` as arguments of `callbacks.Resume`.
 
     Args:
-        save_every: an int counts epochs, and an epoch that is longer than ten minutes is saved every ten minutes as well. Text is for long
-            epochs: "500 steps", "30 min", "2 h"; the end of every epoch is saved too.
+        save_every: an int counts epochs, and an epoch that is longer than ten minutes is saved every ten minutes as
+            well. Text is for long epochs: "500 steps", "30 min", "2 h"; the end of every epoch is saved too.
 
     Raises:
         ConfigError: anything else.
@@ -221,7 +240,9 @@ def check_keys(table, known, where, kind="key"):
     """Raises a ConfigError that names the first key of `table` not in `known`, and the likeliest one meant."""
     for key in table:
         if key not in known:
-            raise ConfigError(f"Unknown {kind} {key!r} in {where}.{did_you_mean(key, known)} Known: {', '.join(known)}.")
+            raise ConfigError(
+                f"Unknown {kind} {key!r} in {where}.{did_you_mean(key, known)} Known: {', '.join(known)}."
+            )
 
 
 def check_int(value, name, least, most=None):
@@ -229,14 +250,18 @@ def check_int(value, name, least, most=None):
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         above = most is not None and isinstance(value, int) and value > most
         shown = f"{name} {value!r}" if name.startswith("-") else f"{name}={value!r}"
-        raise ConfigError(f"`{name}` must be an integer ≥ {least}{f' and ≤ {most:,}' if above else ''}. Received: {shown:.100}")
+        raise ConfigError(
+            f"`{name}` must be an integer ≥ {least}{f' and ≤ {most:,}' if above else ''}. Received: {shown:.100}"
+        )
 
 
 def check_options(**options):
-    """Raises a ConfigError that names the first option of the command line that is out of range, before anything is loaded.
+    """Raises a ConfigError that names the first option of the command line that is out of range, before anything is
+    loaded.
 
     Args:
-        options: `name=(value, least, most)`, the name being the option's without its dashes; a value of None is not looked at.
+        options: `name=(value, least, most)`, the name being the option's without its dashes; a value of None is not
+            looked at.
     """
     for name, (value, least, most) in options.items():
         if value is not None:
@@ -244,7 +269,8 @@ def check_options(**options):
 
 
 def parse_labels(labels, class_names=None, num_classes=None, what="labels"):
-    """Class ids from a list, an int, or text such as "0,1,2", "0-9", "0-3,7" and, where names are known, "china,flower".
+    """Class ids from a list, an int, or text such as "0,1,2", "0-9", "0-3,7" and, where names are known,
+    "china,flower".
 
     Args:
         labels: the text, int or list.
@@ -262,7 +288,9 @@ def parse_labels(labels, class_names=None, num_classes=None, what="labels"):
     wrong = [label for label in ids if num_classes is not None and label >= num_classes]
     if wrong or (not ids and num_classes is not None):
         known = class_labels.listed(class_names) if class_names else f"0 to {num_classes - 1}"
-        raise ConfigError(f"`{what}` are classes of the model: {known}. Received: {f'class {wrong[0]}' if wrong else 'none'}")
+        raise ConfigError(
+            f"`{what}` are classes of the model: {known}. Received: {f'class {wrong[0]}' if wrong else 'none'}"
+        )
     return ids
 
 

@@ -8,8 +8,8 @@
                                   copies comes too near.
     What does guidance do?        Both, without it (scale 1) and with it (scale 2).
 
-The result is a run folder like that of `keras-diffusion train`, with three files more: digits-grid.png, film-strip.png and results.md (and
-.json). Every random number has a fixed seed.
+The result is a run folder like that of `keras-diffusion train`, with three files more: digits-grid.png, film-strip.png
+and results.md (and .json). Every random number has a fixed seed.
 """
 
 import time
@@ -37,12 +37,24 @@ CONFIG = {
     "model": {"predictor": "v", "noise_schedule": "cosine", "ema": 0.998},
     "optimizer": {
         "name": "adam",
-        "learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.0, "warmup_target": 2e-3, "warmup_steps": 200},
+        "learning_rate": {
+            "name": "cosine_decay",
+            "initial_learning_rate": 0.0,
+            "warmup_target": 2e-3,
+            "warmup_steps": 200,
+        },
     },
     "train": {"epochs": 24, "samples": {"every": 8, "labels": "0-9", "per_label": 10}},
 }
 #: How it is sampled and measured. The batches are as large as the pictures drawn while training: their compiled program serves again.
-SAMPLING = {"num_steps": 30, "batch_size": 100, "sampler": "dpmpp_2m", "per_digit": 100, "guidance_scales": [1.0, 2.0], "seed": 1}
+SAMPLING = {
+    "num_steps": 30,
+    "batch_size": 100,
+    "sampler": "dpmpp_2m",
+    "per_digit": 100,
+    "guidance_scales": [1.0, 2.0],
+    "seed": 1,
+}
 
 _QUICK_CONFIG = {
     "data": {"batches_per_epoch": 4},
@@ -97,7 +109,9 @@ def _run(run, overwrite, quick):
         console.print(f"  {resume_command(run.path)}", markup=False, soft_wrap=True)
         raise
     model.save_to_preset(run.model)
-    visualization.loss_curve(run.metrics, run.loss_curve, title="Error of the prediction, in training and on held-out digits")
+    visualization.loss_curve(
+        run.metrics, run.loss_curve, title="Error of the prediction, in training and on held-out digits"
+    )
 
     console.print("\n[bold]2 of 3  Sampling[/bold]")
     digits, labels = {}, np.repeat(np.arange(10), sampling["per_digit"])
@@ -120,7 +134,8 @@ def _announce(console, run, config, sampling, model, train, held_out, environmen
     duration = "half a minute" if quick else "4 minutes on two CPU cores"
     console.print(f"[bold]A diffusion model of handwritten digits, in about {duration}[/bold]\n")
     console.print(
-        f"  1. train a U-Net of {model.network.count_params():,} weights on {len(train.source):,} real digits: {steps:,} steps\n"
+        f"  1. train a U-Net of {model.network.count_params():,} weights on {len(train.source):,} real digits: "
+        f"{steps:,} steps\n"
         f"  2. draw {n:,} new digits with each guidance scale, {sampling['num_steps']} network evaluations each\n"
         f"  3. have them read by a classifier that knows real digits only, and look for copies of training digits\n\n"
         f"  {len(held_out.source)} real digits are held out of training, for comparison.\n"
@@ -134,7 +149,9 @@ def _train(console, run, config, model, train, held_out):
     console.print("[bold]1 of 3  Training[/bold]")
     samples = {k: v for k, v in config["train"]["samples"].items() if k not in ("labels", "per_label", "num_samples")}
     per_label = config["train"]["samples"]["per_label"]
-    pictures = callbacks.SampleGrid(run.samples, conditions={"labels": np.repeat(np.arange(10), per_label)}, cols=per_label, **samples)
+    pictures = callbacks.SampleGrid(
+        run.samples, conditions={"labels": np.repeat(np.arange(10), per_label)}, cols=per_label, **samples
+    )
     model.fit(
         train,
         validation_data=held_out,
@@ -160,7 +177,13 @@ class TrainingProgress(keras.callbacks.Callback):
     def __init__(self, console):
         super().__init__()
         self.console = console
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def on_train_begin(self, logs=None):
@@ -189,7 +212,8 @@ def _sample(run, sampling, model, labels, digits):
     # The first ten of each class, as they come.
     rows = digits[sampling["guidance_scales"][0]].reshape(10, sampling["per_digit"], *model.sample_shape)[:, :10]
     visualization.save_png(
-        run.path / "digits-grid.png", visualization.image_grid(rows.reshape(-1, *model.sample_shape), cols=10, pad=4, scale=6)
+        run.path / "digits-grid.png",
+        visualization.image_grid(rows.reshape(-1, *model.sample_shape), cols=10, pad=4, scale=6),
     )
     strip = model.generate(conditions={"labels": [2, 3, 5, 8]}, trajectory=True, verbose=0, **options)[1]
     visualization.save_png(run.path / "film-strip.png", visualization.film_strip(strip, steps=10, pad=4, scale=6))
@@ -203,7 +227,9 @@ def _measure(digits, labels, training, held_out):
     for scale, images in digits.items():
         neighbours = metrics.memorization(images, training["images"], held_out["images"])
         columns.append(_column(f"guidance {scale:g}", judge, images, labels, neighbours, neighbours.generated))
-    columns.append(_column("held-out real digits", judge, held_out["images"], held_out["labels"], neighbours, neighbours.held_out))
+    columns.append(
+        _column("held-out real digits", judge, held_out["images"], held_out["labels"], neighbours, neighbours.held_out)
+    )
     return {"judge": "a support vector classifier trained on the real training digits", "columns": columns}
 
 
@@ -242,8 +268,10 @@ def _markdown(results):
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     took = results["seconds"]
     return (
-        f"# Generated and real digits\n\n{table}\n\n*Read correctly*: {results['judge']}, finds the digit that was asked for; ± is one "
-        "standard error. *Distance*: to the nearest training digit, Euclidean, over 64 pixels in [−1, 1]; 0 is a copy. *Nearer than 95 % "
+        f"# Generated and real digits\n\n{table}\n\n*Read correctly*: {results['judge']}, finds the digit that was "
+        f"asked for; ± is one "
+        "standard error. *Distance*: to the nearest training digit, Euclidean, over 64 pixels in [−1, 1]; 0 is a "
+        "copy. *Nearer than 95 % "
         "of real*: a model that does not copy has about 5 %.\n\n"
         f"Training took {took['training']:.0f} s, sampling {took['sampling']:.0f} s, everything {took['all']:.0f} s.\n"
     )
@@ -257,7 +285,11 @@ def _report(console, run, results, quick):
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    console.print("\nRead by a classifier that was trained on real digits only. Distance 0 would be a copy.", style="dim", soft_wrap=True)
+    console.print(
+        "\nRead by a classifier that was trained on real digits only. Distance 0 would be a copy.",
+        style="dim",
+        soft_wrap=True,
+    )
     if quick:
         console.print("\nA quick run only shows that everything works; these digits are noise.", style="yellow")
     console.print(f"\nDone in {results['seconds']['all']:.0f} s. Look at", style="green")
@@ -268,7 +300,9 @@ def _report(console, run, results, quick):
         ("results.md", "the table above"),
     ):
         console.print(f"  {run.path / name}  {what}", markup=False, soft_wrap=True)
-    console.print(f"More digits:  keras-diffusion sample {run.path} --labels 0-9 --per-label 8", markup=False, soft_wrap=True)
+    console.print(
+        f"More digits:  keras-diffusion sample {run.path} --labels 0-9 --per-label 8", markup=False, soft_wrap=True
+    )
 
 
 def _timed(function, *args):

@@ -39,7 +39,9 @@ def joined():
 
 
 def leave_processes(code):
-    """Ends this process at once if it is one of several: an orderly exit would wait minutes for the others, who wait for this one."""
+    """Ends this process at once if it is one of several: an orderly exit would wait minutes for the others, who wait
+    for this one.
+    """
     if _joined:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -68,12 +70,14 @@ def lost_processes():
     try:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
-        # Errors of the connection arrive as ValueErrors too, with a status in front: "UNKNOWN: Gloo AllGather failed: …".
+        # Errors of the connection arrive as ValueErrors too, with a status in front: "UNKNOWN: Gloo AllGather failed:
+        # …".
         if not _joined or (isinstance(error, ValueError) and not re.match(r"[A-Z_]+: ", str(error))):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConnectionError(
-            f"Another process was lost, or failed. Start all of them again with --resume: the last saved epoch is kept. JAX says: {first}"
+            f"Another process was lost, or failed. Start all of them again with --resume: the last saved epoch is "
+            f"kept. JAX says: {first}"
         ) from error
 
 
@@ -91,21 +95,32 @@ def share_data(console, train, validation):
         return
     replicas = distribution.num_model_replicas
     if train.batch_size % replicas:
-        raise ConfigError(f"Every batch is split over {replicas} devices. Received: data.batch_size={train.batch_size}. Choose a multiple.")
+        raise ConfigError(
+            f"Every batch is split over {replicas} devices. Received: data.batch_size={train.batch_size}. Choose a "
+            f"multiple."
+        )
     if not train.drop_remainder and train.batches_per_epoch is None and len(train.source) % train.batch_size % replicas:
-        raise ConfigError(f"The last batch of an epoch cannot be split over {replicas} devices. Set data.drop_remainder=true.")
+        raise ConfigError(
+            f"The last batch of an epoch cannot be split over {replicas} devices. Set data.drop_remainder=true."
+        )
     share(train)
     if validation is None:
         return
     samples = len(validation.source)
     if samples < replicas:
-        raise ConfigError(f"The held-out data, {samples} samples, are too few for {replicas} devices. Set data.validation=false.")
+        raise ConfigError(
+            f"The held-out data, {samples} samples, are too few for {replicas} devices. Set data.validation=false."
+        )
     # Batches of one size: what is left over would have to be padded, and its loss weighted.
-    validation.batch_size = min(validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas)
+    validation.batch_size = min(
+        validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas
+    )
     validation.drop_remainder = True
     left_out = samples % validation.batch_size
     if left_out:
-        console.print(f"Validation leaves out {left_out} of {samples} samples, which do not fill a batch.", style="yellow")
+        console.print(
+            f"Validation leaves out {left_out} of {samples} samples, which do not fill a batch.", style="yellow"
+        )
     share(validation)
 
 

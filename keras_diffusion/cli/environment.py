@@ -31,4 +31,6 @@ def describe_environment():
 
 def counted(names):
     """["cpu", "cpu"] as "2 × cpu", ["NVIDIA H100"] as it is."""
-    return ", ".join(f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+    return ", ".join(
+        f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+    )

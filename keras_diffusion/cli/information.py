@@ -69,7 +69,8 @@ def _model(model):
         "conditions": ", ".join(f"{value} {key}" for key, value in conditions.items() if value) or "none",
         "noise schedule": type(model.noise_schedule).__name__,
         "predictor": type(model.predictor).__name__,
-        "sampled": ", ".join(f"{key} {json.dumps(value)}" for key, value in model.sampling_defaults.items()) or "as generate does",
+        "sampled": ", ".join(f"{key} {json.dumps(value)}" for key, value in model.sampling_defaults.items())
+        or "as generate does",
         "average": "none" if model.ema is None else f"decay {model.ema}",
     }
 
@@ -88,7 +89,9 @@ def _run(run):
     last = run.metrics.read_text(encoding="utf-8").splitlines()[-1:] if run.metrics.is_file() else []
     if last:
         metrics = json.loads(last[0])
-        rows[f"epoch {metrics['epoch']}"] = ", ".join(f"{key} {metrics[key]:.4g}" for key in ("loss", "val_loss") if metrics.get(key))
+        rows[f"epoch {metrics['epoch']}"] = ", ".join(
+            f"{key} {metrics[key]:.4g}" for key in ("loss", "val_loss") if metrics.get(key)
+        )
     return rows
 
 

@@ -1,4 +1,6 @@
-"""What every command does before and after its work: chooses the backend, and turns errors into one message and an exit code."""
+"""What every command does before and after its work: chooses the backend, and turns errors into one message and an exit
+code.
+"""
 
 import contextlib
 import os
@@ -24,7 +26,9 @@ def console():
 
 @contextlib.contextmanager
 def errors(debug):
-    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: anything else, 130: Ctrl-C, 143: SIGTERM."""
+    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: anything else, 130: Ctrl-C,
+    143: SIGTERM.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -56,9 +60,10 @@ def _told(error):
 def end_process(code):
     """Ends the process with an exit code, or with a message and 1, as `sys.exit` does.
 
-    Once Keras is there, without the interpreter's own end: after an interruption while JAX was tracing or compiling, and after HDF5 could
-    not write a file to the end, that crashes (signal 11, the message above it lost in a pipe). Nothing is lost without it. Files are
-    written and closed by then, each put in place when it was whole; the system releases locks.
+    Once Keras is there, without the interpreter's own end: after an interruption while JAX was tracing or compiling,
+    and after HDF5 could not write a file to the end, that crashes (signal 11, the message above it lost in a pipe).
+    Nothing is lost without it. Files are written and closed by then, each put in place when it was whole; the system
+    releases locks.
     """
     if "keras" not in sys.modules:
         sys.exit(code)
@@ -90,14 +95,18 @@ def choose_backend(backend, run=None):
         folder.require_run()
         backend = folder.environment.get("backend")
         if backend not in PACKAGES:
-            raise ConfigError(f"The run in {str(run)!r} was begun on no known backend. Received: backend={backend!r:.100}. Pass --backend")
+            raise ConfigError(
+                f"The run in {str(run)!r} was begun on no known backend. Received: backend={backend!r:.100}. Pass "
+                f"--backend"
+            )
     if backend is not None:
         if "keras" in sys.modules:
             import keras
 
             if keras.backend.backend() != backend:
                 raise ConfigError(
-                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start keras-diffusion as a "
+                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start "
+                    f"keras-diffusion as a "
                     "command, or set the environment variable KERAS_BACKEND."
                 )
         os.environ["KERAS_BACKEND"] = backend

@@ -1,4 +1,5 @@
-"""docs/configuration.md, written from the code: names, defaults and descriptions are those of the objects that a configuration makes.
+"""docs/configuration.md, written from the code: names, defaults and descriptions are those of the objects that a
+configuration makes.
 
 python -m keras_diffusion.cli.reference docs/configuration.md
 """
@@ -69,17 +70,23 @@ def configuration_page():
     data = {key: value for key, value in building.known_keys()["data"].items() if key not in ("source", "validation")}
     parts = [_HEAD, "## [data]\n\nThe arguments of `keras_diffusion.data.load` and of `data.Batches`."]
     rows = [("source", None, _SOURCE), ("validation", None, _VALIDATION)]
-    rows += [(key, DEFAULTS["data"].get(key, value), described.get(key, "as in `keras.utils.PyDataset`")) for key, value in data.items()]
+    rows += [
+        (key, DEFAULTS["data"].get(key, value), described.get(key, "as in `keras.utils.PyDataset`"))
+        for key, value in data.items()
+    ]
     parts.append(_table(rows))
 
-    unet = {k: v for k, v in networks.networks.options("unet").items() if k not in ("name", "dtype", "trainable", "seed")}
+    unet = {
+        k: v for k, v in networks.networks.options("unet").items() if k not in ("name", "dtype", "trainable", "seed")
+    }
     told = _arguments(networks.UNet)
     unet["widths"] = unet["num_res_blocks"] = None
     told["widths"] = "channels of each level, finest first. Default: those of the size"
     told["num_res_blocks"] = "residual blocks per level, on the way down and on the way up. Default: those of the size"
     others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
     parts.append(
-        "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is given; the others are "
+        "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
+        "given; the others are "
         f"{others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow from the data. "
         "The keys of each are the arguments of its class; those of a `unet`:"
     )
@@ -89,7 +96,10 @@ def configuration_page():
     model = {k: v for k, v in building.known_keys()["model"].items()}
     told = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
     told["class_names"] = "names of the classes. Default: those of the data"
-    parts.append("## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a name, or a table with `name` and options.")
+    parts.append(
+        "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a name, or a table with `name` "
+        "and options."
+    )
     parts.append(_table([(key, value, told.get(key, "")) for key, value in model.items()]))
     kinds = {
         "noise_schedule": schedulers.SCHEDULES,
@@ -97,13 +107,21 @@ def configuration_page():
         "loss_weighting": LOSS_WEIGHTINGS,
         "time_distribution": TIME_DISTRIBUTIONS,
     }
-    parts.append("\n".join(f"- `{key}`: {', '.join(f'`{name}`' for name in registry.names())}" for key, registry in kinds.items()))
+    parts.append(
+        "\n".join(
+            f"- `{key}`: {', '.join(f'`{name}`' for name in registry.names())}" for key, registry in kinds.items()
+        )
+    )
 
     parts.append(f"## [optimizer]\n\n{_OPTIMIZER}")
     parts.append(_table([(key, value, _OPTIONS.get(key, "")) for key, value in DEFAULTS["optimizer"].items()]))
     parts.append("## [train]")
     parts.append(_table([(key, DEFAULTS["train"][key], text) for key, text in _TRAIN.items()]))
-    parts.append("## [train.samples]\n\nPictures while training, in the folder `samples`. Samplers: " + _names(samplers.SAMPLERS) + ".")
+    parts.append(
+        "## [train.samples]\n\nPictures while training, in the folder `samples`. Samplers: "
+        + _names(samplers.SAMPLERS)
+        + "."
+    )
     parts.append(_table([(key, SAMPLES[key], text) for key, text in _SAMPLES.items()]))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -116,9 +134,12 @@ _VALIDATION = (
     'the held-out data: a split such as `"validation"`, a table of arguments of `load` over those of [data], such as '
     '`{ source = "other" }`, or false. Default: the held-out part, where there is one (`validation_fraction`, digits)'
 )
-_SIZE = "Without it, and without `widths`: what two CPU cores train in reasonable time, small up to 32 pixels, else tiny"
+_SIZE = (
+    "Without it, and without `widths`: what two CPU cores train in reasonable time, small up to 32 pixels, else tiny"
+)
 _OPTIMIZER = (
-    "Any optimizer of Keras by `name`, and its arguments; another name starts from that optimizer's own defaults. `learning_rate` may be a "
+    "Any optimizer of Keras by `name`, and its arguments; another name starts from that optimizer's own defaults. "
+    "`learning_rate` may be a "
     'table with the `name` of a schedule of Keras and its arguments, such as `{ name = "cosine_decay", initial_learning_rate = 1e-3 }`; '
     "`decay_steps` then reaches to the end of training unless it is given. `gradient_accumulation_steps` makes one "
     "update of several batches."

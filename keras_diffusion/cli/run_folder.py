@@ -14,7 +14,14 @@ from pathlib import Path
 
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.configs.checks import clip
-from keras_diffusion.runtime.files import is_leftover, read_json, remove_folder, remove_leftovers, unused_path, write_json
+from keras_diffusion.runtime.files import (
+    is_leftover,
+    read_json,
+    remove_folder,
+    remove_leftovers,
+    unused_path,
+    write_json,
+)
 from keras_diffusion.runtime.locks import NAME, FolderLock, FolderLocked
 from keras_diffusion.runtime.training_state import RUN_MARK, is_marked, read_state
 
@@ -37,7 +44,9 @@ class RunFolder:
 
     @property
     def exists(self):
-        """Whether there is a folder with anything in it, other than what a start that was stopped at once leaves behind."""
+        """Whether there is a folder with anything in it, other than what a start that was stopped at once leaves
+        behind.
+        """
         if not self.path.is_dir():
             return self.path.exists()
         entries = {entry.name for entry in self.path.iterdir() if not _is_passing(entry)}
@@ -50,7 +59,9 @@ class RunFolder:
 
     @property
     def is_ours(self):
-        """Whether the folder was made by `train`: `environment.json` is the first file that it writes, and the last that it deletes."""
+        """Whether the folder was made by `train`: `environment.json` is the first file that it writes, and the last
+        that it deletes.
+        """
         return is_marked(self.path)
 
     @property
@@ -101,15 +112,23 @@ class RunFolder:
         try:
             yield
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ConfigError(clip(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}")) from error
+            raise ConfigError(
+                clip(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}")
+            ) from error
 
     def require_run(self):
         """Raises a ConfigError unless this is the folder of a run."""
         if not self.is_run:
-            what = "which holds no config.json and environment.json of a run" if self.path.exists() else "which does not exist"
+            what = (
+                "which holds no config.json and environment.json of a run"
+                if self.path.exists()
+                else "which does not exist"
+            )
             if self.path.is_dir() and not self.exists:
                 what = "in which none was begun. Start it without --resume"
-            raise ConfigError(f"A run is a folder made by `keras-diffusion train`. Received: {str(self.path)!r}, {what}.")
+            raise ConfigError(
+                f"A run is a folder made by `keras-diffusion train`. Received: {str(self.path)!r}, {what}."
+            )
 
     def check_free(self, overwrite):
         """Raises a ConfigError unless a new run may be put here: nothing there, or a run and `overwrite`."""
@@ -118,17 +137,23 @@ class RunFolder:
         if not overwrite:
             remedy = "--overwrite deletes it first" if self.is_ours else "choose another folder with --out"
             remedy = f"--resume continues it, {remedy}" if self.is_run else remedy
-            raise ConfigError(f"A run starts in a new or empty folder. Received: {str(self.path)!r}, which is not empty; {remedy}.")
+            raise ConfigError(
+                f"A run starts in a new or empty folder. Received: {str(self.path)!r}, which is not empty; {remedy}."
+            )
         if not self.is_ours:
             raise ConfigError(
-                f"--overwrite only deletes folders made by `keras-diffusion train`. Received: {str(self.path)!r}, which is none. "
+                f"--overwrite only deletes folders made by `keras-diffusion train`. Received: {str(self.path)!r}, "
+                f"which is none. "
                 "Choose another folder with --out, or delete this one yourself."
             )
         known = (*_ENTRIES, *_ENTRIES_OF_DEMO)
-        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known and not _is_passing(entry))
+        foreign = sorted(
+            entry.name for entry in self.path.iterdir() if entry.name not in known and not _is_passing(entry)
+        )
         if foreign:
             raise ConfigError(
-                f"--overwrite does not delete what a run has not written. Received: {str(self.path)!r} with {', '.join(foreign)}. "
+                f"--overwrite does not delete what a run has not written. Received: {str(self.path)!r} with "
+                f"{', '.join(foreign)}. "
                 "Move these away, or choose another folder with --out."
             )
 
@@ -155,7 +180,9 @@ class RunFolder:
         self.check_free(overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
         self._tidy()
-        (self.path / "config.json").unlink(missing_ok=True)  # first: what is left is no run any more, and environment.json says whose
+        (self.path / "config.json").unlink(
+            missing_ok=True
+        )  # first: what is left is no run any more, and environment.json says whose
         for entry in sorted(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
                 remove_folder(entry)
@@ -165,11 +192,16 @@ class RunFolder:
         self.write("config.json", config)
 
     def continue_with(self, config, environment):
-        """Notes a resumption. A finished model is put away: its weights are in the state too, and it is written anew at the end."""
+        """Notes a resumption.
+
+        A finished model is put away: its weights are in the state too, and it is written anew at the end.
+        """
         self._tidy()
         begun = self.environment
         resumed = begun.get("resumed")
-        self.write("environment.json", {**begun, "resumed": [*(resumed if isinstance(resumed, list) else []), environment]})
+        self.write(
+            "environment.json", {**begun, "resumed": [*(resumed if isinstance(resumed, list) else []), environment]}
+        )
         self.write("config.json", config)
         remove_folder(self.model)
         self.loss_curve.unlink(missing_ok=True)

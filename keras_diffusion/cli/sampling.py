@@ -32,7 +32,9 @@ def load_model(path):
         return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
     if run.is_run:
         with run.only_config_errors():
-            return _unfinished(run), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
+            return _unfinished(
+                run
+            ), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
     if own.is_own(path):
         return own.load_own(path), "a preset" if path.is_dir() else "a .keras file"
     from keras_diffusion.checkpoints import load
@@ -82,9 +84,10 @@ def sample(
         path: run folder, preset folder or `.keras` file.
         labels: text such as "0,1,2", "0-9" or "china,flower", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
-        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'; of guidance also a list of these. None: the
-            model's own.
-        out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated` folder, or here.
+        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'; of guidance also a list of
+            these. None: the model's own.
+        out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated`
+            folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
 
@@ -99,7 +102,10 @@ def sample(
     picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if out.suffix == ".png" and not picture:
-        raise ConfigError(f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use .npz.")
+        raise ConfigError(
+            f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use "
+            f".npz."
+        )
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
     if getattr(model.network, "concat_channels", 0):
@@ -123,7 +129,9 @@ def sample(
         size=size,
     )
     if not np.isfinite(samples).all():
-        raise FloatingPointError("The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler.")
+        raise FloatingPointError(
+            "The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler."
+        )
     _write(out, samples, labels, per_label if cols is None else cols, model.class_names)
     console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
     return out
@@ -134,11 +142,16 @@ def _labels(labels, num_samples, per_label, model):
     num_classes = model.num_classes
     if labels == "none" or not num_classes:
         if labels not in (None, "none") or per_label is not None:
-            raise ConfigError(f"--labels and --per-label are for models with classes. Received: --labels {labels}, --per-label {per_label}")
+            raise ConfigError(
+                f"--labels and --per-label are for models with classes. Received: --labels {labels}, --per-label "
+                f"{per_label}"
+            )
         return None, num_samples or 16
     if per_label is not None and num_samples is not None:
         raise ConfigError(f"Give --num-samples or --per-label. Received both: {num_samples} and {per_label}")
-    ids = list(range(num_classes)) if labels is None else parse_labels(labels, model.class_names, num_classes, "--labels")
+    ids = (
+        list(range(num_classes)) if labels is None else parse_labels(labels, model.class_names, num_classes, "--labels")
+    )
     limits.check(len(ids) * (per_label or 1), "samples", "The number of samples", ConfigError)
     ids = [label for label in ids for _ in range(per_label or 1)]
     if num_samples is not None:
@@ -175,7 +188,10 @@ def _check_out(out, overwrite):
     if out.suffix not in (".png", ".npz"):
         raise ConfigError(f"Samples are written as .png or .npz. Received: --out {out}")
     if out.exists() and not overwrite:
-        raise ConfigError(f"An existing file is not replaced unless told so. Received: --out {out}. Add --overwrite, or name another file.")
+        raise ConfigError(
+            f"An existing file is not replaced unless told so. Received: --out {out}. Add --overwrite, or name "
+            f"another file."
+        )
 
 
 def _new_file(path, seed, suffix):

@@ -38,8 +38,8 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
         resume: whether to continue the run in that folder.
         overwrite: whether to delete a run in that folder first.
         verbose: of `fit`: 0, 1, 2 or "auto".
-        devices: devices to share the work, such as "data=4,model=2", or None for one. With several processes, all train and the first
-            one writes.
+        devices: devices to share the work, such as "data=4,model=2", or None for one. With several processes, all train
+            and the first one writes.
 
     Returns:
         the `RunFolder`.
@@ -83,7 +83,8 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
         config, batches, validation = _resolve_again(run, config_path, sets)
         if config["train"]["epochs"] < run.epochs_done:
             raise ConfigError(
-                f"The run in {str(run.path)!r} has {run.epochs_done} epochs behind it. Received: train.epochs={config['train']['epochs']}"
+                f"The run in {str(run.path)!r} has {run.epochs_done} epochs behind it. Received: "
+                f"train.epochs={config['train']['epochs']}"
             )
         if run.finished and config["train"]["epochs"] == run.epochs_done:
             _say_finished(console, run)
@@ -93,13 +94,19 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
         config, batches, validation = building.resolve(apply_sets(read_config(config_path), sets))
     pictures = _sample_options(config)
     if pictures:
-        import_optional("PIL.Image", extra="viz", purpose="the pictures of samples while training (train.samples.every=0 draws none)")
+        import_optional(
+            "PIL.Image",
+            extra="viz",
+            purpose="the pictures of samples while training (train.samples.every=0 draws none)",
+        )
     share_data(console, batches, validation)
     model = building.build_model(config, weights=run.weights if resume else None)
     check_layout(model)
     callbacks = _callbacks(run, config, batches, pictures)
     if verbose:
-        callbacks.insert(0, TimeLeft(write=lambda line: console.print(line, markup=False, soft_wrap=True), advice=_if_long(config)))
+        callbacks.insert(
+            0, TimeLeft(write=lambda line: console.print(line, markup=False, soft_wrap=True), advice=_if_long(config))
+        )
     environment = {**describe_environment(), **describe_distribution()}
     wait_for_all("checked")  # before the folder changes
     if resume:
@@ -111,7 +118,9 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     if verbose and keras.backend.backend() != "torch":
         console.print(f"Compiling the training step, about {_compile_time(model.network)} …", markup=False)
     try:
-        model.fit(batches, validation_data=validation, epochs=config["train"]["epochs"], callbacks=callbacks, verbose=verbose)
+        model.fit(
+            batches, validation_data=validation, epochs=config["train"]["epochs"], callbacks=callbacks, verbose=verbose
+        )
         _finish(console, run, model)
     except KeyboardInterrupt:
         _say_interrupted(console, run, config)
@@ -119,7 +128,9 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     except FloatingPointError as error:
         raise FloatingPointError(f"{error} Nothing was saved since it broke. {_saved(run)}.") from error
     except NotWritten as error:
-        raise OSError(f"{error} {_saved(run)}; continue, when there is room, with: {resume_command(run.path)}") from error
+        raise OSError(
+            f"{error} {_saved(run)}; continue, when there is room, with: {resume_command(run.path)}"
+        ) from error
     return run
 
 
@@ -129,7 +140,9 @@ def resume_command(folder):
 
 
 def _resolve_again(run, config_path, sets):
-    """What `building.resolve` returns, of the run's own configuration, or of the one given, which then has to be the same."""
+    """What `building.resolve` returns, of the run's own configuration, or of the one given, which then has to be the
+    same.
+    """
     own = config_path is None or RunFolder(config_path).path.resolve() == run.path.resolve()
     config = apply_sets(run.config if own else read_config(config_path), sets)
     if own:
@@ -162,7 +175,11 @@ def _sample_options(config):
     if not classes:
         return {**options, "num_samples": num_samples}
     names = config["model"].get("class_names")
-    labels = list(range(min(classes, 10))) if labels is None else parse_labels(labels, names, classes, "train.samples.labels")
+    labels = (
+        list(range(min(classes, 10)))
+        if labels is None
+        else parse_labels(labels, names, classes, "train.samples.labels")
+    )
     titles = [name_of(label, names) for label in labels] if names else None
     conditions = {"labels": [label for label in labels for _ in range(per_label)]}
     return {**options, "conditions": conditions, "cols": per_label, "titles": titles}
@@ -178,7 +195,9 @@ def _callbacks(run, config, batches, pictures):
 
 
 def _with_known_channels(pictures, batches):
-    """The options of pictures with the known channels, “concat”, of the first samples of the data, where there are some."""
+    """The options of pictures with the known channels, “concat”, of the first samples of the data, where there are
+    some.
+    """
     labels = pictures.get("conditions", {}).get("labels")
     rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
     first = batches.source.batch(rows)
@@ -200,7 +219,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
     resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
     rows = {
         "network": _describe_network(config, model),
-        "model": f"{_name(config['model']['predictor'])}-prediction, {_name(config['model']['noise_schedule'])} schedule",
+        "model": f"{_name(config['model']['predictor'])}-prediction, {_name(config['model']['noise_schedule'])} "
+        f"schedule",
         "data": data,
         "training": f"{config['train']['epochs']} epochs of {len(batches)} batches of {batches.batch_size}{resumed}",
         "pictures": f"every {pictures['every']} epochs" if pictures else "none",
@@ -265,7 +285,12 @@ def _finish(console, run, model):
 
 def _say_finished(console, run):
     folder = shlex.quote(str(run.path))
-    console.print(f"Finished after {run.epochs_done} epochs. The model is in {run.model}", markup=False, style="green", soft_wrap=True)
+    console.print(
+        f"Finished after {run.epochs_done} epochs. The model is in {run.model}",
+        markup=False,
+        style="green",
+        soft_wrap=True,
+    )
     console.print(f"Sample from it:  keras-diffusion sample {folder}", markup=False, soft_wrap=True)
     more = f"{resume_command(run.path)} --set train.epochs={2 * run.epochs_done}"
     console.print(f"Train on:        {more}", markup=False, soft_wrap=True)
@@ -291,7 +316,8 @@ def _note_backend(console, run, environment):
     began = run.environment.get("backend")
     if began != environment["backend"]:
         console.print(
-            f"The run began on {began} and goes on on {environment['backend']}: a sound continuation, but not the same numbers.",
+            f"The run began on {began} and goes on on {environment['backend']}: a sound continuation, but not the "
+            f"same numbers.",
             markup=False,
             style="yellow",
         )

@@ -1,12 +1,14 @@
 """Errors in the words of the command line.
 
-The library speaks to people who write Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0". Whoever reads that on a
-terminal has written a configuration and options, so its sentences are turned into those words on their way out:
+The library speaks to people who write Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0".
+Whoever reads that on a terminal has written a configuration and options, so its sentences are turned into those words
+on their way out:
 
     Pass image_size=(32, 32) to data.load()     →   Set [data] image_size = [32, 32]
     `num_steps` must be ≥ 1 … num_steps=0       →   `--steps` must be ≥ 1 … --steps 0
 
-One place for all commands, so that a new message needs no second version of itself. Names that are no option and no key stay as they are.
+One place for all commands, so that a new message needs no second version of itself. Names that are no option and no key
+stay as they are.
 """
 
 import ast
@@ -22,7 +24,9 @@ running: contextvars.ContextVar = contextvars.ContextVar("running", default=None
 
 _LIMIT = re.compile(r"`with keras_diffusion\.core\.limits\.raised\([^`]*\)`, or (?=the environment variable)")
 _LITERAL = r"""'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^\s,;:()\[\]]*[^\s,;:.()\[\]]"""
-_CALL = re.compile(r"(?P<to> (?:to|of) )?`?(?:(?:keras_diffusion|kd)\.)?data\.load\((?P<inside>[^()]*(?:\([^()]*\)[^()]*)*)\)`?")
+_CALL = re.compile(
+    r"(?P<to> (?:to|of) )?`?(?:(?:keras_diffusion|kd)\.)?data\.load\((?P<inside>[^()]*(?:\([^()]*\)[^()]*)*)\)`?"
+)
 _ASSIGNED = re.compile(rf"(?<![\w.\"'/-])`?(?P<name>[a-z_]\w*)=(?P<value>{_LITERAL})`?")
 _BARE = re.compile(r"(?<![\w.\"'/-])(?P<name>[a-z_]\w*)=(?=[\s,;)]|$)")
 _QUOTED = re.compile(r"`(?P<name>[a-z_]\w*)`")
@@ -35,7 +39,8 @@ def in_command_words(message, options=None, keys=None):
     Args:
         message: text of an error.
         options: dict from names of arguments to options, such as {"num_steps": "--steps"}.
-        keys: dict from names of arguments to the sections of a configuration that have them, such as {"image_size": ["data"]}.
+        keys: dict from names of arguments to the sections of a configuration that have them, such as {"image_size":
+            ["data"]}.
 
     Returns:
         the text.
@@ -76,7 +81,9 @@ def in_command_words(message, options=None, keys=None):
     message = _ASSIGNED.sub(assigned, message)
     message = _BARE.sub(named, message)
     message = _QUOTED.sub(lambda match: named(match, "`"), message)
-    return re.sub(r"\b([Pp])ass (?=`?(\[[a-z_.]+\] |--|[a-z_]+ = ))", lambda match: "Set " if match[1] == "P" else "set ", message)
+    return re.sub(
+        r"\b([Pp])ass (?=`?(\[[a-z_.]+\] |--|[a-z_]+ = ))", lambda match: "Set " if match[1] == "P" else "set ", message
+    )
 
 
 def _as_toml(text):

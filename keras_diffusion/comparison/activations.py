@@ -1,8 +1,8 @@
 """The outputs of all layers of a network, those inside of layers included, from one forward pass.
 
-While the pass runs, every layer's `call` reports what it returns. Within a compiled function the reports are symbolic, and the function
-returns them: all backends compile the pass, and no layer has to be built for being looked at. A layer inside another one reports before
-it, so the first layer that differs between two backends is the innermost one.
+While the pass runs, every layer's `call` reports what it returns. Within a compiled function the reports are symbolic,
+and the function returns them: all backends compile the pass, and no layer has to be built for being looked at. A layer
+inside another one reports before it, so the first layer that differs between two backends is the innermost one.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ def activations(network, inputs):
         inputs: dict of arrays, as the network takes it.
 
     Returns:
-        dict: path of a layer inside the network, such as "down_0_block_0/conv1" (with "#2" behind it for the second call or output),
-        → array, in the order in which layers finish.
+        dict: path of a layer inside the network, such as "down_0_block_0/conv1" (with "#2" behind it for the second
+        call or output), → array, in the order in which layers finish.
     """
     names = []
 
@@ -35,12 +35,17 @@ def activations(network, inputs):
             names.append(_unused(name, outputs))
             outputs[names[-1]] = tensor
 
-        with keras.StatelessScope(state_mapping=list(zip(network.variables, values, strict=True))), _reporting(network, report):
+        with (
+            keras.StatelessScope(state_mapping=list(zip(network.variables, values, strict=True))),
+            _reporting(network, report),
+        ):
             network(inputs, training=False)
         return list(outputs.values())
 
     tensors = Compiled(forward)([variable.value for variable in network.variables], as_tensors(inputs))
-    return {name: ops.convert_to_numpy(ops.cast(tensor, "float32")) for name, tensor in zip(names, tensors, strict=True)}
+    return {
+        name: ops.convert_to_numpy(ops.cast(tensor, "float32")) for name, tensor in zip(names, tensors, strict=True)
+    }
 
 
 @contextlib.contextmanager

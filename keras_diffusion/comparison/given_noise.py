@@ -13,8 +13,8 @@ _NAME = "keras_diffusion>GivenNoiseModel"  # not registered: only `read` makes o
 class GivenNoiseModel(DiffusionModel):
     """A `DiffusionModel` whose batches are dicts of "x0", "t", "eps" and the conditions: `call` draws nothing.
 
-    What layers would draw is turned off: dropout has the rate 0. The loss of the last step is among the metrics, as "step_loss" (Keras's
-    "loss" is the mean over the epoch so far).
+    What layers would draw is turned off: dropout has the rate 0. The loss of the last step is among the metrics, as
+    "step_loss" (Keras's "loss" is the mean over the epoch so far).
     """
 
     @classmethod
@@ -29,7 +29,9 @@ class GivenNoiseModel(DiffusionModel):
         return model
 
     def fit(self, *args, **kwargs):
-        return keras.Model.fit(self, *args, **kwargs)  # less the checks of data: a dropped label is one more than there are classes
+        return keras.Model.fit(
+            self, *args, **kwargs
+        )  # less the checks of data: a dropped label is one more than there are classes
 
     def call(self, data, training=False):
         conditions = {key: value for key, value in data.items() if key not in ("x0", "t", "eps")}
@@ -43,7 +45,9 @@ class GivenNoiseModel(DiffusionModel):
 
 
 def turn_dropout_off(model):
-    """Sets the rates of all layers that drop to 0: those of Keras, attention included, and this library's own blocks."""
+    """Sets the rates of all layers that drop to 0: those of Keras, attention included, and this library's
+    own blocks.
+    """
     for layer in model._flatten_layers(include_self=False):
         for name in ("rate", "dropout", "_dropout"):
             if isinstance(getattr(layer, name, None), (int, float)):

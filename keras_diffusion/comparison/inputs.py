@@ -6,8 +6,8 @@ arrays.npz     train/…    x0 (latents, where there is an autoencoder), t, eps 
                forward/…  one input of the network, for the comparison of its layers
 spec.json      the settings, and the optimizer's config
 
-Everything random is drawn here, in NumPy: times (spread over each batch as in training), noise, which conditions are dropped. Backends
-draw different numbers for the same seed, so nothing that is drawn by one of them could be compared.
+Everything random is drawn here, in NumPy: times (spread over each batch as in training), noise, which conditions are
+dropped. Backends draw different numbers for the same seed, so nothing that is drawn by one of them could be compared.
 """
 
 import dataclasses
@@ -77,9 +77,9 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
 
     Args:
         model: `DiffusionModel`.
-        data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels", "context" and "concat", or
-            batches of these (`data.Batches`, a list …), repeated as often as needed; None: random numbers in place of data. Where there is
-            an autoencoder, it encodes them, here and once; random numbers are latents.
+        data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels", "context" and
+            "concat", or batches of these (`data.Batches`, a list …), repeated as often as needed; None: random numbers
+            in place of data. Where there is an autoencoder, it encodes them, here and once; random numbers are latents.
         settings: `Settings`.
         optimizer: `keras.Optimizer`, or None for Adam with a learning rate of 1e-3.
         size: of random samples, an int, for networks that take any size.
@@ -141,7 +141,9 @@ def first_rows(data, count):
     indexed = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
     parts, found = [], 0
     for batch in map(batches.__getitem__, range(len(batches))) if indexed else batches:
-        batch = {key: np.asarray(value) for key, value in (batch if isinstance(batch, dict) else {SAMPLE_KEY: batch}).items()}
+        batch = {
+            key: np.asarray(value) for key, value in (batch if isinstance(batch, dict) else {SAMPLE_KEY: batch}).items()
+        }
         parts.append(batch)
         found += len(next(iter(batch.values())))
         if found >= count:
@@ -165,7 +167,9 @@ def _random_data(model, count, size, rng):
     if "context" in keys:
         rows["context"] = rng.standard_normal((count, _CONTEXT_LENGTH, network.context_dim), dtype="float32")
     if "concat" in keys:
-        rows["concat"] = np.clip(0.5 * rng.standard_normal((count, *shape[:-1], concat_channels_of(network)), dtype="float32"), -1.0, 1.0)
+        rows["concat"] = np.clip(
+            0.5 * rng.standard_normal((count, *shape[:-1], concat_channels_of(network)), dtype="float32"), -1.0, 1.0
+        )
     return rows
 
 
@@ -181,7 +185,10 @@ def _training(model, x0, conditions, batch_size, rng):
     t = model.time_distribution.quantile(ops.convert_to_tensor(u.astype("float32")), model.noise_schedule)
     eps = rng.standard_normal(tuple(x0.shape), dtype="float32")
     if conditions:
-        drop = {key: ops.convert_to_tensor(rng.random(count) < share) for key, share in model.dropout_shares(conditions).items()}
+        drop = {
+            key: ops.convert_to_tensor(rng.random(count) < share)
+            for key, share in model.dropout_shares(conditions).items()
+        }
         conditions = model.drop_conditions(conditions, **drop)
     return {"x0": x0, "t": t, "eps": eps, **conditions}
 

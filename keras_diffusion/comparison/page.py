@@ -56,7 +56,9 @@ def render(summary, samples):
         body.append(_plots(summary, done, compared))
     body.append(_samples(summary, samples))
     body.append(_made_with(summary, done))
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    )
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body><main>\n'
         + "\n".join(body)
@@ -67,7 +69,8 @@ def render(summary, samples):
 def _head(summary, title):
     settings, shape = summary["settings"], "×".join(map(str, summary["sample_shape"]))
     text = (
-        f"{summary['network']}, {summary['parameters']:,} parameters, samples of {shape}. The same weights, batches, noise and latents on "
+        f"{summary['network']}, {summary['parameters']:,} parameters, samples of {shape}. The same weights, batches, "
+        f"noise and latents on "
         f"every backend: {settings['num_samples']} samples in {settings['num_steps']} steps, then "
         f"{settings['steps']} training steps of {settings['batch_size']}."
     )
@@ -77,7 +80,11 @@ def _head(summary, title):
 
 
 def _legend(done):
-    return '<div class="legend">' + "".join(f'<span><i style="background:{COLOURS[name]}"></i>{name}</span>' for name in done) + "</div>"
+    return (
+        '<div class="legend">'
+        + "".join(f'<span><i style="background:{COLOURS[name]}"></i>{name}</span>' for name in done)
+        + "</div>"
+    )
 
 
 def _section(section, summary):
@@ -105,7 +112,10 @@ def _plots(summary, done, compared):
         plots.append(_plot(f"Difference of the loss from {summary['reference']}", difference))
     plots.append(_plot("Time of a training step", bars(times, COLOURS, "median, with quartiles", tables.seconds)))
     plots.append(
-        _plot(f"Time of {summary['settings']['num_samples']} samples", bars(sampling, COLOURS, "median, with quartiles", tables.seconds))
+        _plot(
+            f"Time of {summary['settings']['num_samples']} samples",
+            bars(sampling, COLOURS, "median, with quartiles", tables.seconds),
+        )
     )
     if compared:
         plots.append(_layers_plot(summary, compared))
@@ -114,15 +124,29 @@ def _plots(summary, done, compared):
 
 def _layers_plot(summary, compared):
     names = [name for name, _ in next(iter(compared.values()))["layers"]]
-    layers = {name: (range(len(found["layers"])), [value for _, value in found["layers"]]) for name, found in compared.items()}
+    layers = {
+        name: (range(len(found["layers"])), [value for _, value in found["layers"]]) for name, found in compared.items()
+    }
     axes = ("layer, in the order of the forward pass", "relative difference")
-    options = {"log": True, "floor": _FLOOR, "guide": summary["layer_limit"], "mode": "points", "names": names, "width": _WIDE}
+    options = {
+        "log": True,
+        "floor": _FLOOR,
+        "guide": summary["layer_limit"],
+        "mode": "points",
+        "names": names,
+        "width": _WIDE,
+    }
     note = (
         "Rest the pointer on a point for the layer’s name. "
         f"Dashed: {summary['layer_limit']:.0e}, above which a layer computes something else. "
         f"At {_FLOOR:.0e}: this little, or no difference at all."
     )
-    return _plot(f"Difference of each layer’s outputs from {summary['reference']}", chart(layers, COLOURS, *axes, **options), note, "wide")
+    return _plot(
+        f"Difference of each layer’s outputs from {summary['reference']}",
+        chart(layers, COLOURS, *axes, **options),
+        note,
+        "wide",
+    )
 
 
 def _plot(title, plot, note="", size=""):
@@ -139,7 +163,9 @@ def _samples(summary, samples):
     rows = sample_figures(samples, summary["reference"], COLOURS)
     shown = ""
     for row in rows:
-        figures = (f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>" for caption, picture in row)
+        figures = (
+            f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>" for caption, picture in row
+        )
         shown += f'<div class="samples">{"".join(figures)}</div>'
     return f"<h2>Samples</h2>{shown}" if rows else ""
 

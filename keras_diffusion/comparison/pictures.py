@@ -25,12 +25,16 @@ def sample_figures(samples, reference, colours):
         colours: backend → CSS colour.
 
     Returns:
-        list of rows, each a list of (caption, HTML): grids for images and, below, their differences; a plot for vectors (the first two
-        numbers of each), and for sequences `(L, C)` (the first channel of the first three); empty for all else.
+        list of rows, each a list of (caption, HTML): grids for images and, below, their differences; a plot for vectors
+        (the first two numbers of each), and for sequences `(L, C)` (the first channel of the first three); empty for
+        all else.
     """
     shape = next(iter(samples.values())).shape[1:] if samples else ()
     if shows_images(shape):
-        grids = [(f"{name}, the reference" if name == reference else name, _picture(images)) for name, images in samples.items()]
+        grids = [
+            (f"{name}, the reference" if name == reference else name, _picture(images))
+            for name, images in samples.items()
+        ]
         others = [name for name in samples if name != reference] if reference in samples else []
         return [grids, [_difference(name, samples[name], reference, samples[reference]) for name in others]]
     if len(shape) == 1 and shape[0] >= 2:
@@ -39,12 +43,16 @@ def sample_figures(samples, reference, colours):
     if len(shape) == 2:
         curves = min(_CURVES, len(next(iter(samples.values()))))
         lines = [{name: (range(shape[0]), x[i, :, 0]) for name, x in samples.items()} for i in range(curves)]
-        return [[(f"Sample {i + 1}, channel 1.", chart(line, colours, "position", "value")) for i, line in enumerate(lines)]]
+        return [
+            [(f"Sample {i + 1}, channel 1.", chart(line, colours, "position", "value")) for i, line in enumerate(lines)]
+        ]
     return []
 
 
 def amplification(difference):
-    """The power of ten that makes the largest of some absolute differences visible: between 0.2 and 2, which is the whole range."""
+    """The power of ten that makes the largest of some absolute differences visible: between 0.2 and 2, which is the
+    whole range.
+    """
     largest = float(np.max(difference, initial=0.0))
     return 10.0 ** math.floor(math.log10(2.0 / largest)) if 0 < largest < math.inf else 1.0
 

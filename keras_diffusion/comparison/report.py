@@ -27,8 +27,8 @@ def summarize(spec, results, reference, facts):
         facts: dict of what else is to be said about the model.
 
     Returns:
-        JSON-like dict; a number that is not finite is the text "inf" or "nan". A backend's "difference" is None for the reference, and
-        missing where it, or the reference, did not come to its end.
+        JSON-like dict; a number that is not finite is the text "inf" or "nan". A backend's "difference" is None for the
+        reference, and missing where it, or the reference, did not come to its end.
     """
     settings = spec["settings"]
     rows = {}
@@ -57,7 +57,9 @@ def summarize(spec, results, reference, facts):
 
 
 def difference(result, reference):
-    """How far one backend's result is from another's: "loss", "samples", "largest_layer", "first_layer_above_limit" and "layers"."""
+    """How far one backend's result is from another's: "loss", "samples", "largest_layer", "first_layer_above_limit" and
+    "layers".
+    """
     loss, steps = differences.losses(result["training"]["losses"], reference["training"]["losses"])
     layers = differences.layers(result["layers"], reference["layers"])
     return {
@@ -73,7 +75,9 @@ def difference(result, reference):
 def write_report(folder, summary, results):
     """Writes `compare.json` and `compare.html`."""
     write_json(folder / "compare.json", summary)
-    write_page(folder / "compare.html", summary, {name: r["samples"] for name, r in results.items() if r["status"] == "ok"})
+    write_page(
+        folder / "compare.html", summary, {name: r["samples"] for name, r in results.items() if r["status"] == "ok"}
+    )
 
 
 def _training(training, batch_size):

@@ -22,13 +22,23 @@ BACKENDS = ("jax", "tensorflow", "torch")
 
 
 def compare(
-    model, data=None, backends=BACKENDS, reference="jax", optimizer=None, out=None, overwrite=False, size=None, title=None, **settings
+    model,
+    data=None,
+    backends=BACKENDS,
+    reference="jax",
+    optimizer=None,
+    out=None,
+    overwrite=False,
+    size=None,
+    title=None,
+    **settings,
 ):
     """Trains and samples one model on several backends, and says how fast each is and how far they are from each other.
 
     Args:
         model: `DiffusionModel`: its weights are where all backends start.
-        data: samples `(N, ...)`, a dict of arrays ("images", "labels", "context"), or batches of these; None (default): random numbers.
+        data: samples `(N, ...)`, a dict of arrays ("images", "labels", "context"), or batches of these; None (default):
+            random numbers.
         backends: names out of "jax", "tensorflow" and "torch". Default: all.
         reference: the one of them that the others are compared with. Default "jax".
         optimizer: `keras.Optimizer`; None (default): Adam with a learning rate of 1e-3.
@@ -36,11 +46,12 @@ def compare(
         overwrite: whether a comparison in that folder may be replaced. Default False.
         size: of random samples, for networks that take any size.
         title: what is compared, for the report. Default: the network's name.
-        settings: see `comparison.Settings`: steps=20, batch_size=16, num_samples=16, num_steps=20, sampler="dpmpp_2m", seed=0; and
-            progress: function of (backend, phase, done, total), called while processes run.
+        settings: see `comparison.Settings`: steps=20, batch_size=16, num_samples=16, num_steps=20, sampler="dpmpp_2m",
+            seed=0; and progress: function of (backend, phase, done, total), called while processes run.
 
     Returns:
-        the content of `compare.json`, a dict. The folder also holds `compare.html`, the inputs, and for each backend its arrays and log.
+        the content of `compare.json`, a dict. The folder also holds `compare.html`, the inputs, and for each backend
+        its arrays and log.
 
     Raises:
         ValueError: unknown backends, a reference that is not among them, models that do not fit, settings out of range.
@@ -54,20 +65,30 @@ def compare(
     folder = prepare_folder(default_folder() if out is None else Path(out), overwrite)
     write_inputs(folder / "inputs", model, spec, arrays)
     results = {backend: run_backend(backend, folder / "inputs", folder / backend, progress) for backend in backends}
-    facts = {"title": title or model.network.name, "network": type(model.network).__name__, "parameters": model.network.count_params()}
+    facts = {
+        "title": title or model.network.name,
+        "network": type(model.network).__name__,
+        "parameters": model.network.count_params(),
+    }
     summary = summarize(spec, results, reference, facts)
     write_report(folder, summary, results)
     return summary
 
 
 def check_backends(backends, reference):
-    """`backends` as a tuple, each once; raises a ValueError for unknown ones and for a reference that is not among them."""
+    """`backends` as a tuple, each once; raises a ValueError for unknown ones and for a reference that is not among
+    them.
+    """
     backends = tuple(dict.fromkeys([backends] if isinstance(backends, str) else backends))
     unknown = [name for name in backends if name not in BACKENDS]
     if unknown or not backends:
-        raise ValueError(f"Backends are {', '.join(BACKENDS)}. Received: backends={', '.join(map(str, unknown)) or 'none'}")
+        raise ValueError(
+            f"Backends are {', '.join(BACKENDS)}. Received: backends={', '.join(map(str, unknown)) or 'none'}"
+        )
     if reference not in backends:
-        raise ValueError(f"The reference is one of the backends compared: {', '.join(backends)}. Received: reference={reference}")
+        raise ValueError(
+            f"The reference is one of the backends compared: {', '.join(backends)}. Received: reference={reference}"
+        )
     return backends
 
 
@@ -81,15 +102,17 @@ def run_backend(backend, inputs, out, progress=lambda *_: None):
         progress: function of (backend, phase, done, total).
 
     Returns:
-        dict: "status": "ok", "missing" or "failed"; "reason" unless ok; else what the worker measured, with "samples", an array, and
-        "layers", path → array.
+        dict: "status": "ok", "missing" or "failed"; "reason" unless ok; else what the worker measured, with "samples",
+        an array, and "layers", path → array.
     """
     if importlib.util.find_spec(backend) is None:
         progress(backend, "missing", 0, 0)
         return {"status": "missing", "reason": f"The package {backend!r} is not installed"}
     out.mkdir(parents=True, exist_ok=True)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": backend}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
+    )
     command = [sys.executable, "-m", "keras_diffusion.comparison.worker", str(inputs), str(out)]
     progress(backend, "starting", 0, 0)
     with (
@@ -109,13 +132,18 @@ def run_backend(backend, inputs, out, progress=lambda *_: None):
 
 
 def prepare_folder(folder, overwrite=False):
-    """An empty folder; raises a FileExistsError where there is something, unless it is a comparison and `overwrite` is true."""
+    """An empty folder; raises a FileExistsError where there is something, unless it is a comparison and `overwrite` is
+    true.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         ours = _is_comparison(folder)
         if not overwrite or not ours:
-            remedy = "Choose another folder" + (", or overwrite it" if ours else "; only folders of comparisons are overwritten")
+            remedy = "Choose another folder" + (
+                ", or overwrite it" if ours else "; only folders of comparisons are overwritten"
+            )
             raise FileExistsError(
-                f"A comparison is written to a new or empty folder. Received: {str(folder)!r}, which is not empty. {remedy}."
+                f"A comparison is written to a new or empty folder. Received: {str(folder)!r}, which is not empty. "
+                f"{remedy}."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +166,11 @@ def _failure(code, out):
     """None for a process that came to its end, else why it did not: the last error in its log."""
     if code == 0:
         return None
-    lines = [line.strip() for line in (out / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in (out / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
     last = (errors or lines or ["no message"])[-1]
     if last.startswith(("ModuleNotFoundError", "ImportError")):

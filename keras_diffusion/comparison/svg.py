@@ -1,6 +1,7 @@
 """Plots as SVG text, drawn inside an HTML page: lines, points and bars with quartiles, on linear or logarithmic axes.
 
-Colours and fonts are the page's (classes `axis`, `grid`, `guide`); points say what they are when the pointer rests on them (`<title>`).
+Colours and fonts are the page's (classes `axis`, `grid`, `guide`); points say what they are when the pointer rests on
+them (`<title>`).
 """
 
 import html
@@ -36,18 +37,24 @@ def chart(series, colours, x_label, y_label, log=False, floor=None, guide=None, 
     to_y, y_ticks = _scale_y(ys or [1.0], log)
     parts = [_axes(to_x, to_y, _linear_ticks(min(xs), max(xs), whole=True), y_ticks, x_label, y_label, width)]
     if guide is not None:
-        parts.append(f'<line class="guide" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{to_y(guide):.1f}" y2="{to_y(guide):.1f}"/>')
+        parts.append(
+            f'<line class="guide" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{to_y(guide):.1f}" y2="{to_y(guide):.1f}"/>'
+        )
     for i, (name, points) in enumerate(clean.items()):
         if mode == "lines":
             path = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in points)
             thick = 1.8 + 3.2 * (len(clean) - 1 - i)  # later ones thinner: lines that coincide are all seen
-            parts.append(f'<polyline class="line" stroke="{colours[name]}" stroke-width="{thick:.1f}" points="{path}"/>')
+            parts.append(
+                f'<polyline class="line" stroke="{colours[name]}" stroke-width="{thick:.1f}" points="{path}"/>'
+            )
         else:
             for x, y in points:
                 what = names[int(x)] if names else f"{x:.3g}"
                 title = html.escape(f"{name}: {what}, {y:.2g}")
                 at = f'cx="{to_x(x):.1f}" cy="{to_y(y):.1f}"'
-                parts.append(f'<circle {at} r="3" fill="{colours[name]}" fill-opacity="0.75"><title>{title}</title></circle>')
+                parts.append(
+                    f'<circle {at} r="3" fill="{colours[name]}" fill-opacity="0.75"><title>{title}</title></circle>'
+                )
     return _svg(parts, f"{y_label} over {x_label}", width)
 
 
@@ -77,8 +84,12 @@ def bars(values, colours, label, show):
     for i, (name, (lower, median, upper)) in enumerate(values.items()):
         y = _TOP + 44 * i + 8
         parts.append(_text(left - 8, y + 18, name, "end"))
-        parts.append(f'<rect x="{left}" y="{y}" width="{to_x(median) - left:.1f}" height="26" rx="3" fill="{colours[name]}"/>')
-        parts.append(f'<line class="whisker" x1="{to_x(lower):.1f}" x2="{to_x(upper):.1f}" y1="{y + 13}" y2="{y + 13}"/>')
+        parts.append(
+            f'<rect x="{left}" y="{y}" width="{to_x(median) - left:.1f}" height="26" rx="3" fill="{colours[name]}"/>'
+        )
+        parts.append(
+            f'<line class="whisker" x1="{to_x(lower):.1f}" x2="{to_x(upper):.1f}" y1="{y + 13}" y2="{y + 13}"/>'
+        )
         parts.append(_text(max(to_x(median), to_x(upper)) + 8, y + 18, show(median), "start"))
     return _svg(parts, label, height=height)
 
@@ -132,7 +143,9 @@ def _axes(to_x, to_y, x_ticks, y_ticks, x_label, y_label, width):
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 6, x_label, "middle"))
     middle = (_TOP + bottom) / 2
-    parts.append(f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{html.escape(y_label)}</text>')
+    parts.append(
+        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{html.escape(y_label)}</text>'
+    )
     return "".join(parts)
 
 

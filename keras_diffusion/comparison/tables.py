@@ -1,10 +1,15 @@
-"""The numbers of a comparison as text, for the terminal and for the page. A summary is the content of `compare.json`."""
+"""The numbers of a comparison as text, for the terminal and for the page.
+
+A summary is the content of `compare.json`.
+"""
 
 from typing import NamedTuple
 
 
 class Section(NamedTuple):
-    """One table: heads of its columns, and backend → cells; a backend that did not come to its end has a reason in place of cells."""
+    """One table: heads of its columns, and backend → cells; a backend that did not come to its end has a reason in
+    place of cells.
+    """
 
     title: str
     columns: tuple
@@ -23,8 +28,10 @@ def sections(summary):
             "Training",
             training,
             _rows(summary, lambda row: (*_timing(row["training"]), _memory(row["memory"]))),
-            "Compile: the first call minus the median of the others; on torch, which compiles nothing, what the first call costs more. "
-            "Step: the median; it includes the feeding of data. Peak memory: of the whole process, or of what was allocated on a device.",
+            "Compile: the first call minus the median of the others; on torch, which compiles nothing, what the first "
+            "call costs more. "
+            "Step: the median; it includes the feeding of data. Peak memory: of the whole process, or of what was "
+            "allocated on a device.",
         ),
         Section(
             "Sampling",
@@ -36,7 +43,8 @@ def sections(summary):
             "Differences",
             apart,
             _rows(summary, lambda row: _differences(row, summary["reference"])),
-            f"From {summary['reference']}. Loss: largest relative difference over the steps. Samples: largest absolute difference. "
+            f"From {summary['reference']}. Loss: largest relative difference over the steps. Samples: largest "
+            f"absolute difference. "
             "Layers: largest difference of a layer's outputs for one input, relative to the largest of them.",
         ),
     ]
@@ -49,7 +57,9 @@ def rich_tables(summary):
 
     tables = []
     for section in sections(summary):
-        table = Table(title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        )
         for i, column in enumerate(section.columns):
             table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
         for backend, cells in section.rows.items():

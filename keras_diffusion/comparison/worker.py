@@ -1,11 +1,13 @@
 """What one process measures: `KERAS_BACKEND=torch python -m keras_diffusion.comparison.worker INPUTS OUT`.
 
 1. samples: the first call compiles, the next ones are timed
-2. training: `fit` on the given batches; a step's time is from the end of one step to the end of the next, feeding of data included
+2. training: `fit` on the given batches; a step's time is from the end of one step to the end of the next, feeding of
+  data included
 3. memory: the most held so far
 4. layers: one forward pass with the start weights, in float32, every layer's output kept
 
-It writes result.json and arrays.npz to the folder OUT, and on stdout a line for each step forward, which the parent process shows.
+It writes result.json and arrays.npz to the folder OUT, and on stdout a line for each step forward, which the parent
+process shows.
 """
 
 import json
@@ -34,7 +36,8 @@ def measure(inputs, out, custom_objects=None):
     Args:
         inputs: folder of `write_inputs`.
         out: folder for `result.json` and `arrays.npz`; made if missing.
-        custom_objects: classes of the model's that are not of this library, as in `DiffusionModel.from_preset`. Default None.
+        custom_objects: classes of the model's that are not of this library, as in `DiffusionModel.from_preset`. Default
+            None.
     """
     backend = keras.backend.backend()
     spec = json.loads((inputs / "spec.json").read_text(encoding="utf-8"))
@@ -62,7 +65,12 @@ def measure(inputs, out, custom_objects=None):
 def _sample(model, inputs, settings):
     given = read_arrays(inputs, "sample")
     latents = given.pop("latents")
-    options = {"num_steps": settings["num_steps"], "sampler": settings["sampler"], "seed": settings["seed"], "verbose": 0}
+    options = {
+        "num_steps": settings["num_steps"],
+        "sampler": settings["sampler"],
+        "seed": settings["seed"],
+        "verbose": 0,
+    }
     seconds = []
     for call in range(1 + _TIMED_CALLS):
         _say("sampling", call, 1 + _TIMED_CALLS)
@@ -76,12 +84,16 @@ def _train(model, inputs, spec):
     settings = spec["settings"]
     model.compile(build_from_file(spec["optimizer"]))
     clock = _Clock(settings["steps"])
-    model.fit(read_arrays(inputs, "train"), batch_size=settings["batch_size"], shuffle=False, verbose=0, callbacks=[clock])
+    model.fit(
+        read_arrays(inputs, "train"), batch_size=settings["batch_size"], shuffle=False, verbose=0, callbacks=[clock]
+    )
     return {"seconds": clock.seconds, "losses": clock.losses}
 
 
 class _Clock(keras.callbacks.Callback):
-    """Notes the loss of every step, and the time from one step's end to the next one's; reading the loss waits for the device."""
+    """Notes the loss of every step, and the time from one step's end to the next one's; reading the loss waits for the
+    device.
+    """
 
     def __init__(self, steps):
         super().__init__()
@@ -100,14 +112,18 @@ class _Clock(keras.callbacks.Callback):
 
 def in_float32(network):
     """The network itself, or where it computes in less than float32, a copy that does not."""
-    if network.compute_dtype == "float32" and all(layer.compute_dtype == "float32" for layer in network._flatten_layers()):
+    if network.compute_dtype == "float32" and all(
+        layer.compute_dtype == "float32" for layer in network._flatten_layers()
+    ):
         return network
     return type(network).from_config({**network.get_config(), "dtype": "float32"})
 
 
 def _some(values):
     values = values.reshape(-1)
-    return values if values.size <= _KEPT else values[np.random.default_rng(values.size).integers(0, values.size, _KEPT)]
+    return (
+        values if values.size <= _KEPT else values[np.random.default_rng(values.size).integers(0, values.size, _KEPT)]
+    )
 
 
 def _say(phase, done=0, total=0):

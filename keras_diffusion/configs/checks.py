@@ -1,7 +1,7 @@
 """What an argument may be: whole numbers, numbers, flags, texts, one of several choices. Checked where it comes in.
 
-Every function returns the value in Python's own type, or raises a ValueError of one form: the rule, what was received, and what was
-probably meant. What is shown of a value is short, however long the value is.
+Every function returns the value in Python's own type, or raises a ValueError of one form: the rule, what was received,
+and what was probably meant. What is shown of a value is short, however long the value is.
 
     `eta` must be a number ≥ 0. Received: eta='high'
     `variance` is one of 'fixed_small', 'fixed_large'. Received: variance='fixed_smal'. Did you mean 'fixed_small'?
@@ -109,7 +109,9 @@ def check_axes(name, value, rank=None, free=False, rule=None):
     whole = axes is not None and all((free and n is None) or (is_whole(n) and n >= 1) for n in axes)
     if not whole or (rank is not None and len(axes) != rank):
         count = "" if rank is None else f"{rank} "
-        raise _error(name, value, rule, f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else ""))
+        raise _error(
+            name, value, rule, f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else "")
+        )
     return tuple(None if n is None else int(n) for n in axes)
 
 
@@ -146,7 +148,9 @@ def check_path(name, value):
 
 
 def check_known(owner, options, known, suggested=()):
-    """Raises ValueError for the first of `options`, a dict, whose name is not `known`; `suggested`: further names that may be meant."""
+    """Raises ValueError for the first of `options`, a dict, whose name is not `known`; `suggested`: further names that
+    may be meant.
+    """
     for name in options:
         if name not in known:
             names = list(dict.fromkeys((*suggested, *known)))
@@ -163,7 +167,13 @@ def arguments_of(cls):
         if "__init__" not in vars(base) or base.__module__.partition(".")[0] in ("keras", "builtins"):
             continue
         parameters = inspect.signature(base.__init__).parameters.values()
-        names.update({p.name: None for p in parameters if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)})
+        names.update(
+            {
+                p.name: None
+                for p in parameters
+                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
+        )
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return tuple(names)
@@ -237,7 +247,9 @@ def _error(name, value, rule, kind):
 
 def _plain(value):
     """A scalar of NumPy or of the backend as a number of Python; everything else as it is."""
-    if isinstance(value, np.generic) or (hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)):
+    if isinstance(value, np.generic) or (
+        hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)
+    ):
         try:
             return np.asarray(value).item() if len(value.shape) == 0 else value
         except Exception:  # a tensor inside a program has no value: each backend says so in its own way

@@ -1,7 +1,7 @@
 """The way through a config from a file, to its last leaf: what it names is looked up, nothing is imported or made.
 
-The config is written anew on the way. Keras then finds classes where plain_classes.py says, not where the file does, and meets no
-`compile_config`, with which losses and metrics would come in.
+The config is written anew on the way. Keras then finds classes where plain_classes.py says, not where the file does,
+and meets no `compile_config`, with which losses and metrics would come in.
 """
 
 import inspect
@@ -36,7 +36,9 @@ class ConfigChecker:
         if isinstance(value, dict):
             if "class_name" in value:
                 return self.node(value, where, depth)
-            return {self._key(key, where): self.value(child, f"{where}.{key}", depth + 1) for key, child in value.items()}
+            return {
+                self._key(key, where): self.value(child, f"{where}.{key}", depth + 1) for key, child in value.items()
+            }
         if isinstance(value, (list, tuple)):
             return [self.value(child, f"{where}[{i}]", depth + 1) for i, child in enumerate(value)]
         if isinstance(value, str):
@@ -46,7 +48,10 @@ class ConfigChecker:
     def node(self, node, where, depth=0):
         """A dict that stands for an object."""
         if not isinstance(node, dict) or not isinstance(node.get("class_name"), str):
-            raise ValueError(f"An object is described by a dict with its class name and config. Received: {_short(where)}={shown(node)}")
+            raise ValueError(
+                f"An object is described by a dict with its class name and config. Received: "
+                f"{_short(where)}={shown(node)}"
+            )
         name = node["class_name"]
         if name.startswith("__"):
             return self._special(name, node.get("config"), where, depth)
@@ -56,7 +61,9 @@ class ConfigChecker:
         inner = node.get("config")
         inner = {} if inner is None else inner
         if not isinstance(inner, dict) or "class_name" in inner:
-            raise ValueError(f"The config of a class is a dict of its arguments. Received: {_short(where)}.config={shown(inner)}")
+            raise ValueError(
+                f"The config of a class is a dict of its arguments. Received: {_short(where)}.config={shown(inner)}"
+            )
         found["config"] = self._with_paths(found, self.value(inner, where, depth + 1), where)
         if isinstance(node.get("build_config"), dict):
             found["build_config"] = _data(node["build_config"], f"{where}.build_config")
@@ -98,9 +105,16 @@ class ConfigChecker:
         """What Keras writes for values that JSON does not know."""
         made = {"class_name": name, "config": inner}
         match name, inner:
-            case "__keras_tensor__", {"shape": shape, "dtype": str(dtype), "keras_history": [str(), int(), int()] as history}:
+            case "__keras_tensor__", {
+                "shape": shape,
+                "dtype": str(dtype),
+                "keras_history": [str(), int(), int()] as history,
+            }:
                 if _DTYPE.fullmatch(dtype):
-                    return {**made, "config": {"shape": _data(shape, where), "dtype": dtype, "keras_history": list(history)}}
+                    return {
+                        **made,
+                        "config": {"shape": _data(shape, where), "dtype": dtype, "keras_history": list(history)},
+                    }
             case (("__tensor__" | "__numpy__"), {"value": value, "dtype": str(dtype)}):
                 if _DTYPE.fullmatch(dtype) and _numbers(value):
                     return {**made, "config": {"value": value, "dtype": dtype}}
@@ -109,21 +123,35 @@ class ConfigChecker:
             case "__ellipsis__", _:
                 return {"class_name": name, "config": {}}
             case "__slice__", {"start": _, "stop": _, "step": _}:
-                return {**made, "config": {key: self.value(inner[key], where, depth + 1) for key in ("start", "stop", "step")}}
+                return {
+                    **made,
+                    "config": {key: self.value(inner[key], where, depth + 1) for key in ("start", "stop", "step")},
+                }
         raise ValueError(
-            f"Values that are no JSON are tensors, arrays, slices or bytes in a config; code is none of them. Received: {shown(name)} in "
+            f"Values that are no JSON are tensors, arrays, slices or bytes in a config; code is none of them. "
+            f"Received: {shown(name)} in "
             f"{_short(where)}"
         )
 
     def _calls(self, nodes, where, depth):
-        """The calls of a layer in a functional model. Each has a symbolic input: otherwise it would be computed here and now."""
+        """The calls of a layer in a functional model.
+
+        Each has a symbolic input: otherwise it would be computed here and now.
+        """
         if not isinstance(nodes, list):
             raise ValueError(f"The calls of a layer are a list. Received: {_short(where)}={shown(nodes)}")
         calls = []
         for i, node in enumerate(nodes):
-            symbolic = isinstance(node, dict) and {"args", "kwargs"} <= set(node) and "class_name" not in node and _has_tensor(node)
+            symbolic = (
+                isinstance(node, dict)
+                and {"args", "kwargs"} <= set(node)
+                and "class_name" not in node
+                and _has_tensor(node)
+            )
             if not symbolic and not (isinstance(node, list) and node and all(isinstance(part, list) for part in node)):
-                raise ValueError(f"A call of a layer has inputs from other layers. Received: {_short(where)}[{i}]={shown(node)}")
+                raise ValueError(
+                    f"A call of a layer has inputs from other layers. Received: {_short(where)}[{i}]={shown(node)}"
+                )
             calls.append(self.value(node, f"{where}[{i}]", depth + 1))
         return calls
 
@@ -152,7 +180,8 @@ def _refused(kind, name, module, where):
     key = name if isinstance(name, str) and len(name) < 200 else "package>Name"
     given = key.split(">")[-1]
     return (
-        "A config from a file makes only classes of this library and plain ones of Keras; no code of others is imported or run. "
+        "A config from a file makes only classes of this library and plain ones of Keras; no code of others is "
+        "imported or run. "
         f"Received: the {kind} {shown(name)}{of}, in {_short(where)}. If you trust it, hand it over yourself: "
         f"custom_objects={{{key!r}: {given if given.isidentifier() else 'it'}}}"
     )
@@ -171,7 +200,9 @@ def _numbers(value):
     """Whether a value is a number, or lists of them."""
     if isinstance(value, list):
         return all(map(_numbers, value))
-    return isinstance(value, (bool, int, float, np.generic)) or (isinstance(value, np.ndarray) and value.dtype != object)
+    return isinstance(value, (bool, int, float, np.generic)) or (
+        isinstance(value, np.ndarray) and value.dtype != object
+    )
 
 
 def _has_tensor(value):

@@ -1,9 +1,10 @@
 """Objects from configs that come from files, whoever wrote them.
 
-Keras's own `deserialize_keras_object` imports the module that a config names, and calls what it finds there. Here a config is first gone
-through to its last leaf: each class and function that it names has to be on the list of plain_classes.py or among the caller's
-`custom_objects`. Only then is anything made, and of a tree that is written anew: it names classes by the homes of the list, not by what
-the file says, and holds no `compile_config`, with which losses and metrics would come in.
+Keras's own `deserialize_keras_object` imports the module that a config names, and calls what it finds there. Here a
+config is first gone through to its last leaf: each class and function that it names has to be on the list of
+plain_classes.py or among the caller's `custom_objects`. Only then is anything made, and of a tree that is written anew:
+it names classes by the homes of the list, not by what the file says, and holds no `compile_config`, with which losses
+and metrics would come in.
 
     file ──▶ dict ── checked_config ──▶ dict of known classes ── keras ──▶ objects
                           │
@@ -20,17 +21,20 @@ def build_from_file(config, custom_objects=None, folder=None, error=ValueError):
     """Makes the object that a config from a file describes.
 
     Args:
-        config: dict as Keras serializes objects: `{"module", "class_name", "config", "registered_name"}`. It is not compiled.
-        custom_objects: dict from names, `"package>Class"` as registered or `"Class"`, to classes and functions that the file may use
-            besides the plain ones. Default None.
-        folder: the folder that the file is; paths in the config lie in it. None (default): the config may hold no paths.
+        config: dict as Keras serializes objects: `{"module", "class_name", "config", "registered_name"}`. It is not
+            compiled.
+        custom_objects: dict from names, `"package>Class"` as registered or `"Class"`, to classes and functions that the
+            file may use besides the plain ones. Default None.
+        folder: the folder that the file is; paths in the config lie in it. None (default): the config may hold no
+            paths.
         error: function from a message to the exception that is raised. Default: `ValueError`.
 
     Returns:
         the object.
 
     Raises:
-        `error`: a class or function that is not allowed, a config that is none, or arguments that a class does not take.
+        `error`: a class or function that is not allowed, a config that is none, or arguments that a class does not
+            take.
 
     Example:
 
@@ -40,7 +44,8 @@ def build_from_file(config, custom_objects=None, folder=None, error=ValueError):
     try:
         with keras.saving.CustomObjectScope(named_objects(custom_objects)), _sharing():
             return keras.saving.deserialize_keras_object(config, safe_mode=True)
-    # The classes are known, but their arguments are the file's: whatever Python or a backend says of them, the file is wrong.
+    # The classes are known, but their arguments are the file's: whatever Python or a backend says of them, the file is
+    # wrong.
     except Exception as cause:
         raise error(f"What the config describes cannot be built: {_reason(cause)}") from cause
 
@@ -62,7 +67,8 @@ def checked_config(config, custom_objects=None, folder=None, error=ValueError):
 def check_values(values, what, custom_objects=None, error=ValueError):
     """Raises `error` where lists and dicts of `values` name a class or function that is not allowed.
 
-    For what is no config of Keras as a whole, but is handed to constructors that take such configs: the sections of a run's configuration.
+    For what is no config of Keras as a whole, but is handed to constructors that take such configs: the sections of a
+    run's configuration.
 
     Args:
         values: any value.
@@ -80,9 +86,12 @@ def check_values(values, what, custom_objects=None, error=ValueError):
 def named_objects(custom_objects):
     """`custom_objects`, {} for None; raises a ValueError unless it is a dict from texts to classes and functions."""
     custom = {} if custom_objects is None else custom_objects
-    if not isinstance(custom, dict) or not all(isinstance(key, str) and callable(value) for key, value in custom.items()):
+    if not isinstance(custom, dict) or not all(
+        isinstance(key, str) and callable(value) for key, value in custom.items()
+    ):
         raise ValueError(
-            f"`custom_objects` is a dict from names to classes, {{'my_package>MyNetwork': MyNetwork}}. Received: {shown(custom_objects)}"
+            f"`custom_objects` is a dict from names to classes, {{'my_package>MyNetwork': MyNetwork}}. Received: "
+            f"{shown(custom_objects)}"
         )
     return custom
 

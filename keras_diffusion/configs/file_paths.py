@@ -6,7 +6,10 @@ from keras_diffusion.configs.checks import shown
 
 
 class FilePath(str):
-    """A path that stood in a file and was found to lie beside it. `from_config` of a class that reads a file takes no other."""
+    """A path that stood in a file and was found to lie beside it.
+
+    `from_config` of a class that reads a file takes no other.
+    """
 
 
 def inside(folder, name, what):
@@ -32,4 +35,6 @@ def inside(folder, name, what):
             return FilePath(path)
     except (OSError, RuntimeError):  # too long, or a link to itself
         pass
-    raise ValueError(f"A path in a file leads to a file beside it. Received: {what[-120:]}={shown(name)}, which does not")
+    raise ValueError(
+        f"A path in a file leads to a file beside it. Received: {what[-120:]}={shown(name)}, which does not"
+    )

@@ -20,7 +20,10 @@ def check_class_names(class_names, num_classes):
         return None
     names = list(class_names) if isinstance(class_names, (list, tuple)) else None
     if names is None or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise ValueError(f"`class_names` is a list of different texts, one per class, or None. Received: class_names={shown(class_names)}")
+        raise ValueError(
+            f"`class_names` is a list of different texts, one per class, or None. Received: "
+            f"class_names={shown(class_names)}"
+        )
     if len(names) != (num_classes or 0):
         raise ValueError(
             f"`class_names` has one name per class of the network, which has {num_classes or 0}. "
@@ -36,17 +39,23 @@ def label_of(name, class_names):
         ValueError: no such name, or a model that knows no names.
     """
     if not class_names:
-        raise ValueError(f"The model does not know its classes by name: labels are integers here. Received: label {shown(name)}")
+        raise ValueError(
+            f"The model does not know its classes by name: labels are integers here. Received: label {shown(name)}"
+        )
     if name in class_names:
         return class_names.index(name)
     folded = [i for i, known in enumerate(class_names) if known.casefold() == name.strip().casefold()]
     if len(folded) == 1:
         return folded[0]
-    raise ValueError(f"Unknown class name. Received: {shown(name)}.{did_you_mean(name, class_names)} Known: {listed(class_names)}")
+    raise ValueError(
+        f"Unknown class name. Received: {shown(name)}.{did_you_mean(name, class_names)} Known: {listed(class_names)}"
+    )
 
 
 def labels_of(labels, class_names):
-    """Labels with names replaced by integers: an integer, a name, or a sequence of both; all else is returned as it is."""
+    """Labels with names replaced by integers: an integer, a name, or a sequence of both; all else is
+    returned as it is.
+    """
     if isinstance(labels, str):
         return label_of(labels, class_names)
     if getattr(getattr(labels, "dtype", None), "kind", None) in ("U", "O"):
@@ -57,10 +66,11 @@ def labels_of(labels, class_names):
 
 
 def parse_labels(labels, class_names=None, most=_MOST):
-    """Labels from text ("0,1,2", "0-9", "china,flower", "0-3,flower"), from a list of such parts and of integers, or from an integer.
+    """Labels from text ("0,1,2", "0-9", "china,flower", "0-3,flower"), from a list of such parts and of integers, or
+    from an integer.
 
-    A part that is a name is that class. Where names look like numbers but are not the labels themselves (folders "1", "2", "3"), all
-    numbers in texts are names.
+    A part that is a name is that class. Where names look like numbers but are not the labels themselves (folders "1",
+    "2", "3"), all numbers in texts are names.
 
     Args:
         labels: text, integer, or a list of these.
@@ -123,5 +133,6 @@ def _numbers(match, labels, most):
 def _no_labels(labels, most=None, ending=""):
     rule = f", {most:,} at most" if most else ""
     return ValueError(
-        f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: labels={shown(labels)}{ending}"
+        f"Labels are class ids such as 0,1,2 or a range such as 0-9, or class names{rule}. Received: "
+        f"labels={shown(labels)}{ending}"
     )

@@ -1,7 +1,7 @@
 """Names for classes: `get("ddim", eta=0.5)`, `get({"name": "ddim", "eta": 0.5})`, `get(sampler)` all give a sampler.
 
-Every registered class is also registered with Keras under the package `keras_diffusion`, so that it survives `.keras` files, unless its
-table is of things that are not saved.
+Every registered class is also registered with Keras under the package `keras_diffusion`, so that it survives `.keras`
+files, unless its table is of things that are not saved.
 """
 
 import inspect
@@ -78,13 +78,13 @@ class Registry:
         """Returns the object that `identifier` means.
 
         Args:
-            identifier: a name, a dict `{"name": ..., **options}`, a Keras config (`{"class_name": ..., "config": ...}`), a
-                registered class, or an object, which is returned as it is.
+            identifier: a name, a dict `{"name": ..., **options}`, a Keras config (`{"class_name": ..., "config":
+                ...}`), a registered class, or an object, which is returned as it is.
             options: constructor arguments, where `identifier` is a name, a dict with a name, or a class.
 
         Raises:
-            ValueError: unknown name (the message lists the known ones), unknown or missing option, options given with a finished object,
-                or a config of a class that is not registered as one of this kind.
+            ValueError: unknown name (the message lists the known ones), unknown or missing option, options given with a
+                finished object, or a config of a class that is not registered as one of this kind.
         """
         if isinstance(identifier, dict):
             if "class_name" in identifier:
@@ -94,13 +94,17 @@ class Registry:
                     f"A {self.kind} given as a dict needs the key 'name' (or be a Keras config). "
                     f"Received keys: {shown(sorted(map(str, identifier)))}, Received: {shown(identifier)}"
                 )
-            identifier, options = identifier["name"], {**{k: v for k, v in identifier.items() if k != "name"}, **options}
+            identifier, options = (
+                identifier["name"],
+                {**{k: v for k, v in identifier.items() if k != "name"}, **options},
+            )
         if isinstance(identifier, str):
             name = _normalize(identifier)
             name = name if name in self._entries else self._aliases.get(name)
             if name is None:
                 raise ValueError(
-                    f"Unknown {self.kind}: {shown(identifier)}. Known names: {', '.join(self.names())}. Pass one of them, or a "
+                    f"Unknown {self.kind}: {shown(identifier)}. Known names: {', '.join(self.names())}. Pass one of "
+                    f"them, or a "
                     f"{self.kind} object. Received: {shown(identifier)}{suggestion(identifier, self._spellings())}"
                 )
             cls, defaults = self._entries[name]
@@ -124,7 +128,10 @@ class Registry:
         return {**_parameters(cls), **defaults}
 
     def _from_config(self, config):
-        """The object of a Keras config. Its class is looked up among those that are registered, and nothing is imported for it."""
+        """The object of a Keras config.
+
+        Its class is looked up among those that are registered, and nothing is imported for it.
+        """
         name, registered = config["class_name"], config.get("registered_name")
         known = {cls.__name__: cls for cls in self.classes()}
         cls = known.get(name) if isinstance(name, str) else None
@@ -133,18 +140,24 @@ class Registry:
                 cls = keras.saving.get_registered_object(other)
         if not (inspect.isclass(cls) and issubclass(cls, self._base)):
             raise ValueError(
-                f"A config's class must be a {self.kind} that is registered: {', '.join(sorted(known))}, or one of your own with "
-                f"`@keras.saving.register_keras_serializable()`. Received: class_name={shown(name)}{suggestion(name, known)}"
+                f"A config's class must be a {self.kind} that is registered: {', '.join(sorted(known))}, or one of "
+                f"your own with "
+                f"`@keras.saving.register_keras_serializable()`. Received: "
+                f"class_name={shown(name)}{suggestion(name, known)}"
             )
         arguments = config.get("config") or {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-            raise ValueError(f"The config of a {self.kind} is a dict of its arguments. Received: config={shown(arguments)}")
+            raise ValueError(
+                f"The config of a {self.kind} is a dict of its arguments. Received: config={shown(arguments)}"
+            )
         # Within it, what Keras would deserialize is checked first: it may name what is registered, and nothing else.
         check_values(arguments, f"the config of a {self.kind}", keras.saving.get_custom_objects())
         try:
             return cls.from_config(dict(arguments))
         except TypeError as error:
-            raise ValueError(f"The config does not fit a {cls.__name__}: {error}. Received: config={shown(arguments)}") from error
+            raise ValueError(
+                f"The config does not fit a {cls.__name__}: {error}. Received: config={shown(arguments)}"
+            ) from error
 
     def _spellings(self):
         return [*self._entries, *(cls.__name__ for cls in self.classes())]
@@ -159,21 +172,29 @@ class Registry:
     def _check_options(self, cls, name, options):
         parameters = _parameters(cls)
         known = list(parameters)
-        unknown = sorted({str(key) for key in options} - set(known) - set(_parameters(self._base)) - {"name", "dtype", "trainable"})
+        unknown = sorted(
+            {str(key) for key in options} - set(known) - set(_parameters(self._base)) - {"name", "dtype", "trainable"}
+        )
         if unknown:
             raise ValueError(
                 f"The {self.kind} {shown(name)} has no option {', '.join(map(shown, unknown))}. "
-                f"Its options: {', '.join(known) or 'none'}. Received: {unknown[0][:100]}={shown(options.get(unknown[0]))}"
+                f"Its options: {', '.join(known) or 'none'}. Received: "
+                f"{unknown[0][:100]}={shown(options.get(unknown[0]))}"
                 f"{suggestion(unknown[0], known)}"
             )
-        missing = [key for key, default in parameters.items() if default is inspect.Parameter.empty and key not in options]
+        missing = [
+            key for key, default in parameters.items() if default is inspect.Parameter.empty and key not in options
+        ]
         if missing:
-            raise ValueError(f"The {self.kind} {shown(name)} needs {', '.join(missing)}. Received: options {shown(sorted(options))}")
+            raise ValueError(
+                f"The {self.kind} {shown(name)} needs {', '.join(missing)}. Received: options {shown(sorted(options))}"
+            )
 
     def _checked(self, value):
         if not isinstance(value, self._base):
             raise ValueError(
-                f"Expected a {self.kind}: a name, a dict or an object. Received: {shown(value)} of type {type(value).__name__}"
+                f"Expected a {self.kind}: a name, a dict or an object. Received: {shown(value)} of type "
+                f"{type(value).__name__}"
             )
         return value
 

@@ -1,7 +1,8 @@
 """A container: an opened checkpoint, as named tensors in layers.
 
-What it promises, whoever wrote the file: sizes are checked against the file before anything is allocated, checksums are verified where
-the format has them, no code of the file is run, and what is damaged raises `CheckpointError` with the file and, where known, the byte.
+What it promises, whoever wrote the file: sizes are checked against the file before anything is allocated, checksums are
+verified where the format has them, no code of the file is run, and what is damaged raises `CheckpointError` with the
+file and, where known, the byte.
 """
 
 from pathlib import Path
@@ -27,8 +28,8 @@ class TensorInfo(NamedTuple):
 class SavedLayer(NamedTuple):
     """A layer with weights.
 
-    Fields: `name` in the file; `class_name`, where the file says so; `weights`, a dict from the weight's name within the layer
-    ("kernel", "query/kernel", "query/0") to the tensor's name.
+    Fields: `name` in the file; `class_name`, where the file says so; `weights`, a dict from the weight's name within
+    the layer ("kernel", "query/kernel", "query/0") to the tensor's name.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Container:
         tensors: dict from names to `TensorInfo`, in the file's order.
         config: the model's config as Keras wrote it, a dict, or None. It is data: no class is made of it.
         metadata: dict of what the file says of itself (versions, dates).
-        roots: the sub-models that hold layers: `("",)` for a plain model, `("network", "ema_network")` for a model of two.
+        roots: the sub-models that hold layers: `("",)` for a plain model, `("network", "ema_network")` for a model of
+            two.
 
     Raises:
         CheckpointError: the file is damaged, or holds what is not supported.
@@ -87,14 +89,16 @@ class Container:
             array of the tensor's shape and dtype; bfloat16 comes as float32.
 
         Raises:
-            CheckpointError: the tensor is damaged, is not in the file, or has values that are not finite: such weights are of no use,
-                and in files without checksums they are what most damage looks like.
+            CheckpointError: the tensor is damaged, is not in the file, or has values that are not finite: such weights
+                are of no use, and in files without checksums they are what most damage looks like.
         """
         if name not in self.tensors:
             raise CheckpointError(f"There is no tensor {name!r}. The file has {len(self.tensors)} tensors.", self.path)
         array = self._read(name)
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise CheckpointError(f"Weights must be finite. The tensor {name!r} holds NaN or infinity: the file is damaged.", self.path)
+            raise CheckpointError(
+                f"Weights must be finite. The tensor {name!r} holds NaN or infinity: the file is damaged.", self.path
+            )
         return array
 
     def layers(self, root=""):
@@ -109,7 +113,8 @@ class Container:
         raise NotImplementedError
 
     def config_of(self, root=""):
-        """The config of the model under `root`, `{"name", "layers": [{"class_name", "config", …}, …]}`, or None where it is not known.
+        """The config of the model under `root`, `{"name", "layers": [{"class_name", "config", …}, …]}`, or None where
+        it is not known.
 
         Args:
             root: one of `roots`.
@@ -135,7 +140,9 @@ class Container:
 
     def _check_root(self, root):
         if root not in self.roots:
-            raise CheckpointError(f"There is no sub-model {root!r}. Known: {', '.join(map(repr, self.roots))}.", self.path)
+            raise CheckpointError(
+                f"There is no sub-model {root!r}. Known: {', '.join(map(repr, self.roots))}.", self.path
+            )
 
     def __enter__(self):
         return self
@@ -159,13 +166,16 @@ def read_json(text, what, path):
         dict.
 
     Raises:
-        CheckpointError: it is no JSON, no object, an object has a key twice, or it is beyond the limits of runtime/limits.py.
+        CheckpointError: it is no JSON, no object, an object has a key twice, or it is beyond the limits of
+            runtime/limits.py.
     """
     return parse_json(text, what, error_at(path))
 
 
 def check_name(name, path):
-    """`name`; CheckpointError where it is longer than names of tensors are: what is put together of parts can grow with their square."""
+    """`name`; CheckpointError where it is longer than names of tensors are: what is put together of parts can grow with
+    their square.
+    """
     if len(name) > limits.current().name_length:
         limits.check(len(name), "name_length", f"The length of the name {clip(name, 60)!r}", error_at(path))
     return name
@@ -175,7 +185,8 @@ def open_container(path):
     """Opens a checkpoint, whose kind is recognized by its content.
 
     Args:
-        path: a file, a folder (SavedModel, or with TensorFlow's file `checkpoint` in it), or the prefix of a TensorFlow checkpoint.
+        path: a file, a folder (SavedModel, or with TensorFlow's file `checkpoint` in it), or the prefix of a TensorFlow
+            checkpoint.
 
     Returns:
         `Container`. Use it in a `with` block, or `close` it.
@@ -197,7 +208,9 @@ def open_container(path):
                 container._check_counts()
                 return container
     if not path.exists():
-        raise FileNotFoundError(f"There is no checkpoint at {str(path)!r}: neither a file or folder, nor a file {path.name + '.index'!r}.")
+        raise FileNotFoundError(
+            f"There is no checkpoint at {str(path)!r}: neither a file or folder, nor a file {path.name + '.index'!r}."
+        )
     if path.is_dir():
         found = "a folder with " + (", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing") + " in it"
     else:

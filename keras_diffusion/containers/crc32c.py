@@ -1,15 +1,17 @@
 """CRC-32C (Castagnoli), the checksum of TensorFlow's files, in NumPy.
 
-A message is a polynomial over bits, its first bit the highest power of x. The checksum is, but for two inversions, the remainder
+A message is a polynomial over bits, its first bit the highest power of x. The checksum is, but for two inversions, the
+remainder
 
     R(M) = M·x³² mod P,      P = x³² + x²⁸ + x²⁷ + x²⁶ + x²⁵ + x²³ + x²² + x²⁰ + x¹⁹ + x¹⁸ + x¹⁴ + x¹³ + x¹¹ + x¹⁰ + x⁹ + x⁸ + x⁶ + 1
 
 R is linear, (M ⊕ N) ↦ R(M) ⊕ R(N), so the bytes of a block need not wait for one another. Three steps use that:
 
-1. **Folding.** P divides Q = x⁵⁶⁸⁵ + x¹³⁶² + x⁴²⁶ + 1, and squaring over bits is Q(x)² = Q(x²), so P divides Q(x³²) as well. Hence a
-   word of 32 bits may be erased if it is XORed into the words 4323, 5259 and 5685 places further on: the remainder stays. Whole blocks of
-   words fold at once, at the speed of XOR, until some 40 KB are left.
-2. **Tables.** T[p][b] is the remainder of byte b at place p of a block of 256. A block's remainder is the XOR of 256 such entries.
+1. **Folding.** P divides Q = x⁵⁶⁸⁵ + x¹³⁶² + x⁴²⁶ + 1, and squaring over bits is Q(x)² = Q(x²), so P divides Q(x³²) as
+   well. Hence a word of 32 bits may be erased if it is XORed into the words 4323, 5259 and 5685 places further on: the
+   remainder stays. Whole blocks of words fold at once, at the speed of XOR, until some 40 KB are left.
+2. **Tables.** T[p][b] is the remainder of byte b at place p of a block of 256. A block's remainder is the XOR of 256
+  such entries.
 3. **Chaining.** A remainder is carried on by XORing it into the first four bytes of what follows.
 
 Reference: RFC 3720, appendix B.4 (test vectors).
@@ -17,7 +19,9 @@ Reference: RFC 3720, appendix B.4 (test vectors).
 
 import numpy as np
 
-_POLYNOMIAL = 0x82F63B78  # P without x³², lowest power in the highest bit: the order in which the checksum sends its bits
+_POLYNOMIAL = (
+    0x82F63B78  # P without x³², lowest power in the highest bit: the order in which the checksum sends its bits
+)
 _FOLDS = (4323, 5259, 5685)  # 5685 − 1362, 5685 − 426, 5685 − 0
 _BLOCK = 256
 _CHUNK = 1 << 20  # folded in a copy that stays in the processor's cache
@@ -60,7 +64,8 @@ def crc32c(data, crc=0):
 
 
 def masked(crc):
-    """The form in which TensorFlow stores a checksum, so that a checksum of data with checksums in it is none of a special kind.
+    """The form in which TensorFlow stores a checksum, so that a checksum of data with checksums in it is none of a
+    special kind.
 
     Args:
         crc: int, CRC-32C.

@@ -32,10 +32,10 @@ _VARIANTS = {None: 0, "fp32": 1, "bf16": 3, "fp16": 4, "non_ema": 5}
 class DiffusersFolder(JoinedTensors):
     """A folder of diffusers.
 
-    A component's tensors have the names of its file. In a pipeline `roots` are the components that have weights, in the order of
-    `model_index.json`, "unet_ema" before "unet", and the names begin with the root, "unet/conv_in.weight". `config_of(root)` is the
-    component's `config.json`; `metadata` has "files" (root → file taken), "not_taken" (further files of weights), "scheduler" (its
-    config) and "components".
+    A component's tensors have the names of its file. In a pipeline `roots` are the components that have weights, in the
+    order of `model_index.json`, "unet_ema" before "unet", and the names begin with the root, "unet/conv_in.weight".
+    `config_of(root)` is the component's `config.json`; `metadata` has "files" (root → file taken), "not_taken" (further
+    files of weights), "scheduler" (its config) and "components".
 
     Args:
         path: folder of a component or of a pipeline; `model_index.json` may lack.
@@ -75,7 +75,9 @@ class DiffusersFolder(JoinedTensors):
         order = [name for name in components if name in there]
         order = [*order, *(name for name in there if name not in order)]
         # Averaged weights stand before those that they are the average of.
-        order = [name for root in order if not _averaged(root, there) for name in (f"{root}_ema", root) if name in there]
+        order = [
+            name for root in order if not _averaged(root, there) for name in (f"{root}_ema", root) if name in there
+        ]
         self.roots, self.config = tuple(order), {}
         for root in order:
             self.config[root] = self._component(root, self.path / root)
@@ -93,7 +95,9 @@ class DiffusersFolder(JoinedTensors):
 
 
 def weights_to_take(names):
-    """Of the files in a component's folder, those that hold the weights to be taken: one file, or an index and its parts."""
+    """Of the files in a component's folder, those that hold the weights to be taken: one file, or an index and its
+    parts.
+    """
     ranked = sorted((name for name in names if _WEIGHTS.match(name)), key=_rank)
     if not ranked:
         return []
@@ -104,7 +108,10 @@ def weights_to_take(names):
     base, variant = ranked[0].split(".")[0], match["first"] or match["last"]
     part = re.compile(rf"{re.escape(base)}(?:\.(?P<variant>\w+))?-\d+-of-\d+(?:\.(?P<last>\w+))?\.{match['kind']}$")
     parts = [(name, part.match(name)) for name in names]
-    return [ranked[0], *sorted(name for name, found in parts if found and (found["variant"] or found["last"]) == variant)]
+    return [
+        ranked[0],
+        *sorted(name for name, found in parts if found and (found["variant"] or found["last"]) == variant),
+    ]
 
 
 def _weights(folder):
@@ -114,7 +121,12 @@ def _weights(folder):
 
 def _rank(name):
     match = _WEIGHTS.match(name)
-    return _VARIANTS.get(match["first"] or match["last"], 2), _KINDS.index(match["kind"]), match["index"] is not None, name
+    return (
+        _VARIANTS.get(match["first"] or match["last"], 2),
+        _KINDS.index(match["kind"]),
+        match["index"] is not None,
+        name,
+    )
 
 
 def _is_component(path):

@@ -23,12 +23,16 @@ class CheckpointError(ValueError):
 
     def __init__(self, message, path=None, offset=None):
         self.path, self.offset = path, offset
-        where = "" if path is None else f" File: {str(path)!r}" + ("" if offset is None else f", at byte {offset}") + "."
+        where = (
+            "" if path is None else f" File: {str(path)!r}" + ("" if offset is None else f", at byte {offset}") + "."
+        )
         super().__init__(clip(str(message)) + where)
 
 
 def error_at(path, offset=None):
-    """A function from a message to a `CheckpointError` about a file: what checks take that know nothing of checkpoints."""
+    """A function from a message to a `CheckpointError` about a file: what checks take that know nothing
+    of checkpoints.
+    """
 
     def error(message, offset=offset):
         return CheckpointError(message if message.endswith((".", "…")) else f"{message}.", path, offset)

@@ -6,8 +6,8 @@ The file is one map of maps; a tensor's name is the path of keys to it, "state/p
     arrays ≥ 1 GiB      map {"__msgpack_chunked_array__": true, "shape": {"0": …}, "chunks": {"0": array, …}}
     lists               paths go on with "0", "1", …
 
-Plain numbers and texts become metadata, nil is left out. The format has no checksums: a changed bit inside numbers cannot be noticed
-unless a `.sha256` lies beside the file (see source_file.py).
+Plain numbers and texts become metadata, nil is left out. The format has no checksums: a changed bit inside numbers
+cannot be noticed unless a `.sha256` lies beside the file (see source_file.py).
 
 Reference: Flax, flax/serialization.py.
 """
@@ -85,7 +85,8 @@ class FlaxMsgpack(NamedTensors):
         missing = [name for name in names or () if name not in self.tensors and name not in self.metadata]
         if missing:
             raise CheckpointError(
-                f"The file lacks {len(missing)} of the tensors that `_METADATA` lists: {missing[0]}, ….", self._source.path
+                f"The file lacks {len(missing)} of the tensors that `_METADATA` lists: {missing[0]}, ….",
+                self._source.path,
             )
 
     def _walk(self, prefix, value):
@@ -101,7 +102,8 @@ class FlaxMsgpack(NamedTensors):
             self._pieces[name] = [piece]
         elif isinstance(value, str) and value.startswith(_PLACEHOLDER):
             raise CheckpointError(
-                "The tensors lie in a folder each, which is not supported. Restore them with Orbax and save them again.",
+                "The tensors lie in a folder each, which is not supported. Restore them with Orbax and save them "
+                "again.",
                 self._source.path,
             )
         elif isinstance(value, str | int | float):
@@ -115,7 +117,9 @@ class FlaxMsgpack(NamedTensors):
                 info = TensorInfo(tuple(shape), dtype)
                 check_byte_count(name, info, data.size, self._source.path, extension.offset)
                 return _Piece(info, data)
-        raise CheckpointError(f"The array {name!r} should be a shape, a dtype and bytes.", self._source.path, extension.offset)
+        raise CheckpointError(
+            f"The array {name!r} should be a shape, a dtype and bytes.", self._source.path, extension.offset
+        )
 
     def _add_chunks(self, name, value):
         shape, chunks = (_listed(value.get(key)) for key in ("shape", "chunks"))
@@ -129,7 +133,10 @@ class FlaxMsgpack(NamedTensors):
         self._pieces[name] = pieces
 
     def _read(self, name):
-        arrays = [read_numbers(self._source, data.offset, name, info.dtype, prod(info.shape)) for info, data in self._pieces[name]]
+        arrays = [
+            read_numbers(self._source, data.offset, name, info.dtype, prod(info.shape))
+            for info, data in self._pieces[name]
+        ]
         return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(self.tensors[name].shape)
 
 

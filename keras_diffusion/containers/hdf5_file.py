@@ -1,14 +1,14 @@
 """HDF5 as Keras writes it, read without the HDF5 library, which damaged files can crash or hold up for ever.
 
-A file is a tree of groups and arrays; groups have attributes. An array lies in one piece at the address that its header says, or, if it
-is short, within the header.
+A file is a tree of groups and arrays; groups have attributes. An array lies in one piece at the address that its header
+says, or, if it is short, within the header.
 
-The format has no checksums, so what the file says is held against itself: no two structures overlap, and what lies between them is zero;
-types are exactly those of NumPy; data have as many bytes as their shape asks for. What that cannot notice is a changed bit inside
-numbers or texts; the `.sha256` beside the file can (see source_file.py).
+The format has no checksums, so what the file says is held against itself: no two structures overlap, and what lies
+between them is zero; types are exactly those of NumPy; data have as many bytes as their shape asks for. What that
+cannot notice is a changed bit inside numbers or texts; the `.sha256` beside the file can (see source_file.py).
 
-Not supported, since Keras does not write it: links, data in other files, compressed data, and the newer structures that h5py writes with
-`libver="latest"`.
+Not supported, since Keras does not write it: links, data in other files, compressed data, and the newer structures that
+h5py writes with `libver="latest"`.
 
 Reference: HDF5 File Format Specification, version 3.0, section IV.A.2 (messages).
 """
@@ -26,7 +26,12 @@ from keras_diffusion.runtime import limits
 
 _DEPTH = 64
 _DATASPACE, _DATATYPE, _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOL_TABLE = 0x1, 0x3, 0x8, 0xB, 0xC, 0x11
-_NEWER = {0x2: "links in object headers", 0x6: "links in object headers", 0x7: "data in other files", 0x15: "many attributes"}
+_NEWER = {
+    0x2: "links in object headers",
+    0x6: "links in object headers",
+    0x7: "data in other files",
+    0x15: "many attributes",
+}
 
 
 class _Dataset(NamedTuple):
@@ -48,7 +53,8 @@ class HDF5File:
 
     Attributes:
         tensors: dict from the path of an array, without the first "/", to its `TensorInfo`.
-        groups: dict from the path of a group, "" for the root, to its attributes: names and lists of texts, [] for what is no text.
+        groups: dict from the path of a group, "" for the root, to its attributes: names and lists of texts, [] for what
+            is no text.
 
     Raises:
         CheckpointError: damaged, or something that Keras does not write.
@@ -79,7 +85,10 @@ class HDF5File:
         return next(iter(self.groups[group].get(name, [])), None)
 
     def names(self, name, group=""):
-        """An attribute of a group as a list of texts, or None. Keras cuts what is above 64 KB into `name0`, `name1`, …."""
+        """An attribute of a group as a list of texts, or None.
+
+        Keras cuts what is above 64 KB into `name0`, `name1`, ….
+        """
         attributes = self.groups[group]
         if name in attributes:
             return attributes[name]
@@ -101,7 +110,9 @@ class HDF5File:
         kinds = {kind: (data, offset) for kind, data, offset in messages}
         for kind, what in _NEWER.items():
             if kind in kinds:
-                raise CheckpointError(f"{name or '/'!r} has {what}, which Keras does not write.", self.path, kinds[kind][1])
+                raise CheckpointError(
+                    f"{name or '/'!r} has {what}, which Keras does not write.", self.path, kinds[kind][1]
+                )
         if _SYMBOL_TABLE in kinds:
             self.groups[name] = attributes
             tree, heap = self._structures.unpack("<2Q", *kinds[_SYMBOL_TABLE])
@@ -110,7 +121,9 @@ class HDF5File:
         elif {_DATASPACE, _DATATYPE, _LAYOUT} <= set(kinds) and name:
             self._datasets[name] = self._dataset(name, kinds, attributes)
         else:
-            raise CheckpointError(f"{name or '/'!r} is neither a group nor an array: the file is damaged.", self.path, address)
+            raise CheckpointError(
+                f"{name or '/'!r} is neither a group nor an array: the file is damaged.", self.path, address
+            )
 
     def _dataset(self, name, kinds, attributes):
         data, offset = kinds[_LAYOUT]
@@ -120,9 +133,13 @@ class HDF5File:
         if dtype == "opaque" and attributes.get("dtype") == ["bfloat16"]:
             dtype = "bfloat16"
         if dtype is None or "string" in dtype or dtype == "opaque":
-            raise CheckpointError(f"The array {name!r} has a type that Keras does not write.", self.path, kinds[_DATATYPE][1])
+            raise CheckpointError(
+                f"The array {name!r} has a type that Keras does not write.", self.path, kinds[_DATATYPE][1]
+            )
         if shape is None or max(shape, default=0) > self._size:
-            raise CheckpointError(f"The array {name!r} has an impossible shape, {shape}.", self.path, kinds[_DATASPACE][1])
+            raise CheckpointError(
+                f"The array {name!r} has an impossible shape, {shape}.", self.path, kinds[_DATASPACE][1]
+            )
         size = count(shape) * datatype.size
         if _FILTERS in kinds or len(data) < 2 or data[0] not in (3, 4) or data[1] > 1:
             raise CheckpointError(
@@ -137,18 +154,25 @@ class HDF5File:
         else:
             address, stored = self._structures.unpack("<2Q", data[2:], offset + 2)
         if stored != size:
-            raise CheckpointError(f"The array {name!r} has {stored} bytes, but its shape {shape} asks for {size}.", self.path, offset)
+            raise CheckpointError(
+                f"The array {name!r} has {stored} bytes, but its shape {shape} asks for {size}.", self.path, offset
+            )
         if data[1] == 1 and size:
             self._structures.claim(address, size, read=False)
         return _Dataset(TensorInfo(shape, dtype), address if size else 0)
 
     def _check_alignment(self):
         """Arrays follow one another, so where all have elements of 4 bytes, they begin at multiples of 4."""
-        step = min((2 if info.dtype == "bfloat16" else np.dtype(info.dtype).itemsize for info, _ in self._datasets.values()), default=1)
+        step = min(
+            (2 if info.dtype == "bfloat16" else np.dtype(info.dtype).itemsize for info, _ in self._datasets.values()),
+            default=1,
+        )
         for name, (_, address) in self._datasets.items():
             if address % step:
                 raise CheckpointError(
-                    f"The array {name!r} does not begin at a multiple of {step}: its address is damaged.", self.path, address
+                    f"The array {name!r} does not begin at a multiple of {step}: its address is damaged.",
+                    self.path,
+                    address,
                 )
 
     def _attribute(self, data, offset):

@@ -5,8 +5,8 @@
     symbol table      B-tree "TREE" ─▶ symbol nodes "SNOD" ─▶ (name in the local heap "HEAP", object header)
     global heap       "GCOL": texts of variable length, by address and index
 
-Every structure is claimed: it must lie inside the file, begin with its signature, and overlap nothing that was claimed before. So no
-structure is visited twice, and no damage can make a file endless.
+Every structure is claimed: it must lie inside the file, begin with its signature, and overlap nothing that was claimed
+before. So no structure is visited twice, and no damage can make a file endless.
 
 Reference: HDF5 File Format Specification, version 3.0, sections II to IV.
 """
@@ -81,7 +81,9 @@ class HDF5Structures:
                 place, target, cached = struct.unpack_from("<2QI", raw, 8 + 40 * index)
                 end = names.find(b"\0", place, place + longest + 1)
                 if cached > 1 or end <= place:
-                    raise CheckpointError("An entry of a group is a link, or has no name.", self.path, node + 8 + 40 * index)
+                    raise CheckpointError(
+                        "An entry of a group is a link, or has no name.", self.path, node + 8 + 40 * index
+                    )
                 members.append((self.decode(names[place:end], segment + place), target))
                 limits.check(len(members), "tensors", "The number of members of a group", error_at(self.path))
         if [name.encode() for name, _ in members] != sorted({name.encode() for name, _ in members}):
@@ -103,7 +105,9 @@ class HDF5Structures:
         return found[:length]
 
     def claim(self, address, size, signature=b"", read=True):
-        """Reads a structure, and notes that these bytes are its own: two structures at one place are damage, and a loop would be one."""
+        """Reads a structure, and notes that these bytes are its own: two structures at one place are damage, and a loop
+        would be one.
+        """
         self._source.check(address, size)
         index = bisect.bisect(self._claimed, (address, address + size))
         before = self._claimed[index - 1][1] if index else 0
@@ -124,7 +128,8 @@ class HDF5Structures:
                 piece = self._source.read(position, min(_PIECE, start - position))
                 if rest := piece.lstrip(b"\0"):
                     raise CheckpointError(
-                        "Bytes that belong to nothing are not zero. The file is damaged, unless it was changed after it was written; "
+                        "Bytes that belong to nothing are not zero. The file is damaged, unless it was changed after "
+                        "it was written; "
                         'such a file is written anew by "h5repack".',
                         self.path,
                         position + len(piece) - len(rest),
@@ -150,13 +155,17 @@ class HDF5Structures:
             raise CheckpointError("The file does not begin like HDF5.", self.path, 0)
         if raw[8] != 0 or raw[13:15] != b"\x08\x08":
             raise CheckpointError(
-                'Only HDF5 of the version that Keras writes is supported. Repack the file with "h5repack --low=0 --high=1".', self.path, 8
+                'Only HDF5 of the version that Keras writes is supported. Repack the file with "h5repack --low=0 --high=1".',
+                self.path,
+                8,
             )
         self._leaf, self._internal = struct.unpack_from("<HH", raw, 16)
         base, _, end, _ = struct.unpack_from("<4Q", raw, 24)
         if base != 0 or end != self._source.size:
             raise CheckpointError(
-                f"The file is cut off or damaged: it should have {end} bytes and has {self._source.size}.", self.path, self._source.size
+                f"The file is cut off or damaged: it should have {end} bytes and has {self._source.size}.",
+                self.path,
+                self._source.size,
             )
         return struct.unpack_from("<Q", raw, 64)[0]
 

@@ -4,8 +4,8 @@
     metadata.json       version and date
     model.weights.h5    the weights, laid out as keras_weights.py says
 
-Every member has a CRC-32 in the zip, which is verified when the file is opened. The config is read as data. Keras 2 stores a Lambda
-layer's function in it as marshalled bytecode; it is not looked at.
+Every member has a CRC-32 in the zip, which is verified when the file is opened. The config is read as data. Keras 2
+stores a Lambda layer's function in it as marshalled bytecode; it is not looked at.
 
 Reference: PKWARE, APPNOTE.TXT, section 4.3.
 """
@@ -68,7 +68,10 @@ class KerasArchive(KerasWeights):
         error = error_at(self.path)
         for info in archive.infolist():
             if info.compress_type not in _METHODS:
-                raise error(f"The member {info.filename!r} is packed in a way that Keras does not use.", offset=info.header_offset)
+                raise error(
+                    f"The member {info.filename!r} is packed in a way that Keras does not use.",
+                    offset=info.header_offset,
+                )
         size = sum(info.file_size for info in archive.infolist() if info.filename != _WEIGHTS)
         limits.check(size, "text_bytes", f"The size of the members beside {_WEIGHTS!r}, unpacked,", error)
 
@@ -77,7 +80,8 @@ class KerasArchive(KerasWeights):
         info = self._extract(_WEIGHTS, None)
         if info.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
-                f"The member {_WEIGHTS!r} is compressed, which Keras does not do. Unpack the archive and pack it with `zip -0`.",
+                f"The member {_WEIGHTS!r} is compressed, which Keras does not do. Unpack the archive and pack it with "
+                f"`zip -0`.",
                 self.path,
                 info.header_offset,
             )
@@ -92,7 +96,9 @@ class KerasArchive(KerasWeights):
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
                 if names.count(member) != 1:
-                    raise CheckpointError(f"A .keras file has one member {member!r}. Found: {', '.join(names) or 'none'}.", self.path)
+                    raise CheckpointError(
+                        f"A .keras file has one member {member!r}. Found: {', '.join(names) or 'none'}.", self.path
+                    )
                 info = archive.getinfo(member)
                 offset = info.header_offset
                 limit = max(info.compress_size, 1) * _DEFLATE_RATIO
@@ -110,6 +116,9 @@ class KerasArchive(KerasWeights):
                 return info
         except CheckpointError:
             raise
-        # zipfile reports damage as BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError, …
+        # zipfile reports damage as BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError,
+        # UnicodeDecodeError, …
         except Exception as error:
-            raise CheckpointError(f"The archive is cut off or damaged: {type(error).__name__}: {error}.", self.path, offset) from error
+            raise CheckpointError(
+                f"The archive is cut off or damaged: {type(error).__name__}: {error}.", self.path, offset
+            ) from error

@@ -53,7 +53,11 @@ class LegacyH5(Container):
         names = file.names("layer_names", self._group)
         if names is None:
             raise CheckpointError("The attribute `layer_names` is missing: the file is damaged.", self.path)
-        self.metadata = {key: value for key in ("keras_version", "backend") if (value := file.text(key) or file.text(key, self._group))}
+        self.metadata = {
+            key: value
+            for key in ("keras_version", "backend")
+            if (value := file.text(key) or file.text(key, self._group))
+        }
         if len(set(names)) != len(names):
             raise CheckpointError("Layers and arrays do not correspond; for example 'a name twice'.", self.path)
         version = self.metadata.get("keras_version", "2").split(".")[0]  # Keras 3 still writes this layout, too
@@ -61,7 +65,9 @@ class LegacyH5(Container):
         text = file.text("model_config")
         if text is not None:
             self.config = read_json(text, "model's config", self.path)
-        classes = {str(layer.get("name") or layer["config"].get("name")): layer.get("class_name") for layer in self._configs()}
+        classes = {
+            str(layer.get("name") or layer["config"].get("name")): layer.get("class_name") for layer in self._configs()
+        }
         top = [_TOP_LEVEL] if self._path(_TOP_LEVEL) in file.groups else []
         self._layers = [layer for name in names + top if (layer := self._layer(name, classes)).weights]
         self._check_complete(names, classes)
@@ -76,20 +82,30 @@ class LegacyH5(Container):
             tensor = self._path(f"{name}/{weight}")
             leaf = weight.removesuffix(":0").removeprefix(f"{name}/")
             if tensor not in self._file.tensors or leaf in weights:
-                raise CheckpointError(f"The layer {name!r} names a weight {weight!r} that is not there, or twice.", self.path)
+                raise CheckpointError(
+                    f"The layer {name!r} names a weight {weight!r} that is not there, or twice.", self.path
+                )
             weights[leaf] = tensor
         return SavedLayer(name, classes.get(name), weights)
 
     def _check_complete(self, names, classes):
         """Names are not covered by any checksum, so each must have its array, and each array its name."""
         listed = [tensor for layer in self._layers for tensor in layer.weights.values()]
-        present = {name for name in self._file.tensors if name.startswith(self._path("")) and not name.startswith("optimizer_weights/")}
+        present = {
+            name
+            for name in self._file.tensors
+            if name.startswith(self._path("")) and not name.startswith("optimizer_weights/")
+        }
         strangers = sorted(present.symmetric_difference(listed))
         if len(set(names)) != len(names) or len(set(listed)) != len(listed) or strangers:
-            raise CheckpointError(f"Layers and arrays do not correspond; for example {(strangers or ['a name twice'])[0]!r}.", self.path)
+            raise CheckpointError(
+                f"Layers and arrays do not correspond; for example {(strangers or ['a name twice'])[0]!r}.", self.path
+            )
         unknown = [layer.name for layer in self._layers if classes and layer.name not in {*classes, _TOP_LEVEL}]
         if unknown:
-            raise CheckpointError(f"The model's config has no layer {unknown[0]!r}, but there are weights for it.", self.path)
+            raise CheckpointError(
+                f"The model's config has no layer {unknown[0]!r}, but there are weights for it.", self.path
+            )
 
     def _configs(self):
         layers = (self.config_of() or {}).get("layers", [])
@@ -103,7 +119,9 @@ class LegacyH5(Container):
 
 
 def is_legacy(path):
-    """Whether an HDF5 file is laid out as Keras 2 does it; a damaged one counts as such, and is refused when it is opened."""
+    """Whether an HDF5 file is laid out as Keras 2 does it; a damaged one counts as such, and is refused when it is
+    opened.
+    """
     source = SourceFile(path, verify=False)
     try:
         groups = HDF5File(source).groups

@@ -48,7 +48,9 @@ def read_table(source):
     footer = source.read(start, _FOOTER)
     if footer[-8:] != _MAGIC:
         raise CheckpointError(
-            "The index does not end with the magic number of a LevelDB table: it is cut off or damaged.", path, start + 40
+            "The index does not end with the magic number of a LevelDB table: it is cut off or damaged.",
+            path,
+            start + 40,
         )
     numbers, position = [], 0
     for _ in range(4):
@@ -57,7 +59,9 @@ def read_table(source):
     if position > 40 or any(footer[position:40]):
         raise CheckpointError("The footer of the index is damaged.", path, start)
     if any(True for _ in _entries(source, *numbers[:2])):
-        raise CheckpointError("The index has a metaindex, which TensorFlow does not write: it is damaged.", path, numbers[0])
+        raise CheckpointError(
+            "The index has a metaindex, which TensorFlow does not write: it is damaged.", path, numbers[0]
+        )
     entries, last = [], None
     for _, handle, at in _entries(source, *numbers[2:]):
         offset, position = varint(handle, 0, path, at)
@@ -76,10 +80,13 @@ def _entries(source, offset, size):
     source.check(offset, size + _TRAILER)
     raw = source.read(offset, size + _TRAILER)
     if masked(crc32c(raw[:-4])) != int.from_bytes(raw[-4:], "little"):
-        raise CheckpointError("A block of the index does not have the checksum that is stored with it.", source.path, offset)
+        raise CheckpointError(
+            "A block of the index does not have the checksum that is stored with it.", source.path, offset
+        )
     if raw[size] != 0:
         raise CheckpointError(
-            "Compressed index blocks (snappy) are not supported. Write the checkpoint with TensorFlow 2, which does not compress them.",
+            "Compressed index blocks (snappy) are not supported. Write the checkpoint with TensorFlow 2, which does "
+            "not compress them.",
             source.path,
             offset,
         )

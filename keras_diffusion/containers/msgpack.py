@@ -57,7 +57,13 @@ class _Counted:
 
     def __init__(self, cursor):
         self._cursor, self._count, self._limit = cursor, 0, limits.current().text_values
-        self.take, self.skip, self.text, self.integer, self.error = cursor.take, cursor.skip, cursor.text, cursor.integer, cursor.error
+        self.take, self.skip, self.text, self.integer, self.error = (
+            cursor.take,
+            cursor.skip,
+            cursor.text,
+            cursor.integer,
+            cursor.error,
+        )
 
     position = property(lambda self: self._cursor.position)
     left = property(lambda self: self._cursor.left)
@@ -121,8 +127,21 @@ def _map(cursor, count, depth):
 def _check(cursor, count):
     """A value takes a byte at least, so a wrong number of them is noticed before there is a list of that length."""
     if count > cursor.left:
-        raise cursor.error(f"The file is cut off or damaged: {count} values are wanted where {cursor.left} bytes are left.")
+        raise cursor.error(
+            f"The file is cut off or damaged: {count} values are wanted where {cursor.left} bytes are left."
+        )
 
 
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
-_NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
+_NUMBERS = {
+    0xCA: ">f",
+    0xCB: ">d",
+    0xCC: ">B",
+    0xCD: ">H",
+    0xCE: ">I",
+    0xCF: ">Q",
+    0xD0: ">b",
+    0xD1: ">h",
+    0xD2: ">i",
+    0xD3: ">q",
+}

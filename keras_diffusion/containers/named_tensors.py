@@ -13,7 +13,10 @@ _CONFIG_KEYS = {"_class_name", "architectures", "model_type"}
 
 
 class NamedTensors(Container):
-    """Base class of these containers. `config` is what a `config.json` says, or None; for several roots a dict of such, by root."""
+    """Base class of these containers.
+
+    `config` is what a `config.json` says, or None; for several roots a dict of such, by root.
+    """
 
     def layers(self, root=""):
         self._check_root(root)
@@ -41,7 +44,9 @@ class NamedTensors(Container):
         limits.check(len(self.tensors), "tensors", "The number of tensors", error_at(self.path))
 
     def _look_beside(self):
-        """Takes the `config.json` beside a file of weights, and the config of the scheduler in the folder next to it."""
+        """Takes the `config.json` beside a file of weights, and the config of the scheduler in the folder
+        next to it.
+        """
         config = self.path.with_name("config.json")
         if config.is_file():
             found = read_json_file(config)

@@ -3,7 +3,8 @@
     float16     sign 1, exponent 5, fraction 10
     bfloat16    sign 1, exponent 8, fraction 7: the upper half of a float32
 
-Every value of either is a float32 too, so both are given as float32: nothing is lost, and sums of weights do not overflow.
+Every value of either is a float32 too, so both are given as float32: nothing is lost, and sums of weights do not
+overflow.
 """
 
 from math import prod
@@ -20,7 +21,15 @@ _NUMPY = (
 _SIZES = {"bfloat16": 2, **{name: np.dtype(name).itemsize for name in _NUMPY}}
 _MOST, _DIMENSIONS = 1 << 48, 32
 # Their size is known, so that a file which has some can be opened; they cannot be read.
-_EIGHT_BITS = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float8_e4m3", "float8_e3m4")
+_EIGHT_BITS = (
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "float8_e4m3",
+    "float8_e3m4",
+)
 _SIZES |= dict.fromkeys(_EIGHT_BITS, 1)
 
 
@@ -37,8 +46,14 @@ def byte_count(info):
 def check_shape(name, info, path, offset=None):
     """Raises `CheckpointError` for a shape that no array has, such as (2⁷⁰, 0)."""
     # The length first: the product of thousands of large integers takes minutes.
-    if len(info.shape) > _DIMENSIONS or any(size >= _MOST for size in info.shape) or prod(max(size, 1) for size in info.shape) >= _MOST:
-        raise CheckpointError(f"The tensor {clip(name, 100)!r} cannot have the shape {shown(info.shape)}.", path, offset)
+    if (
+        len(info.shape) > _DIMENSIONS
+        or any(size >= _MOST for size in info.shape)
+        or prod(max(size, 1) for size in info.shape) >= _MOST
+    ):
+        raise CheckpointError(
+            f"The tensor {clip(name, 100)!r} cannot have the shape {shown(info.shape)}.", path, offset
+        )
 
 
 def check_byte_count(name, info, size, path, offset):
@@ -46,7 +61,9 @@ def check_byte_count(name, info, size, path, offset):
     check_shape(name, info, path, offset)
     if byte_count(info) not in (None, size):
         raise CheckpointError(
-            f"The tensor {name!r} of shape {info.shape} and {info.dtype} has {size} bytes, not {byte_count(info)}.", path, offset
+            f"The tensor {name!r} of shape {info.shape} and {info.dtype} has {size} bytes, not {byte_count(info)}.",
+            path,
+            offset,
         )
 
 
@@ -68,7 +85,9 @@ def read_numbers(source, offset, name, dtype, count, order="<"):
         CheckpointError: they are not in the file, the format is not supported, or a bool is neither 0 nor 1.
     """
     if dtype not in _SIZES or dtype in _EIGHT_BITS:
-        raise CheckpointError(f"The tensor {name!r} is of the unsupported {dtype}. Convert the weights to float32.", source.path, offset)
+        raise CheckpointError(
+            f"The tensor {name!r} is of the unsupported {dtype}. Convert the weights to float32.", source.path, offset
+        )
     source.check(offset, count * _SIZES[dtype])
     array = np.empty(count, np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(order))
     source.read_into(array.view(np.uint8), offset)

@@ -1,4 +1,5 @@
-"""Pickles of NVIDIA's EDM and EDM2, `edm-cifar10-32x32-cond-vp.pkl`, read without running the source code that lies in them.
+"""Pickles of NVIDIA's EDM and EDM2, `edm-cifar10-32x32-cond-vp.pkl`, read without running the source code that lies in
+them.
 
     {"ema": <network>, "augment_pipe": …, "loss_fn": …, "dataset_kwargs": {…}}
 
@@ -6,10 +7,12 @@
                                                                      "module_src": <Python source>, "state": {…}})
     state       {"_parameters": {name: tensor}, "_buffers": …, "_modules": {name: <module>}, "_init_kwargs": {…}}
 
-`module_src` is the source of the class, which NVIDIA's reader executes. Here it is never looked at: the state alone has all weights, and
-`_init_kwargs` the config. A tensor's name is the key, "/", and its name in PyTorch's `state_dict`: "ema/model.map_layer0.weight".
+`module_src` is the source of the class, which NVIDIA's reader executes. Here it is never looked at: the state alone has
+all weights, and `_init_kwargs` the config. A tensor's name is the key, "/", and its name in PyTorch's `state_dict`:
+"ema/model.map_layer0.weight".
 
-Reference: https://github.com/NVlabs/edm, torch_utils/persistence.py. The weights that NVIDIA published are for non-commercial use.
+Reference: https://github.com/NVlabs/edm, torch_utils/persistence.py. The weights that NVIDIA published are for
+non-commercial use.
 """
 
 import re
@@ -37,7 +40,8 @@ _CODE = re.compile(r"[fiub][1-8]$")
 class NVlabsPickle(NamedTensors):
     """A pickle of networks of EDM or EDM2.
 
-    `roots` are the keys of what has weights. `config_of(root)` is the network's `_init_kwargs`, with its class under "_class_name".
+    `roots` are the keys of what has weights. `config_of(root)` is the network's `_init_kwargs`, with its class under
+    "_class_name".
 
     Args:
         path: the file.
@@ -87,7 +91,9 @@ class NVlabsPickle(NamedTensors):
             ("numpy", "dtype"): lambda code, *others: Instance("dtype", code),
             ("numpy", "ndarray"): lambda: None,  # only named, never made
             ("numpy.core.multiarray", "_reconstruct"): lambda *arguments: Instance(_ARRAY),
-            ("numpy.core.numeric", "_frombuffer"): lambda blob, dtype, shape, order: self._array((1, shape, dtype, order == "F", blob)),
+            ("numpy.core.numeric", "_frombuffer"): lambda blob, dtype, shape, order: self._array(
+                (1, shape, dtype, order == "F", blob)
+            ),
             ("numpy.core.multiarray", "scalar"): lambda dtype, blob: self._array((1, (), dtype, False, blob)),
         }.get((module.replace("numpy._core", "numpy.core"), name))
         return Maker(name, own) if own else lookup(module, name)
@@ -113,7 +119,9 @@ class NVlabsPickle(NamedTensors):
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError("An array of NumPy in the pickle is damaged, or not of numbers.", self.path) from error
+            raise CheckpointError(
+                "An array of NumPy in the pickle is damaged, or not of numbers.", self.path
+            ) from error
 
     # Networks
 

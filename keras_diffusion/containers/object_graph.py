@@ -5,8 +5,8 @@ A checkpoint stores it as a string, a TrackableObjectGraph:
     1 nodes {1 children {1 node, 2 name}   2 attributes {1 name, 2 full name, 3 key of the tensor}   3 slot variables}
 
 Node 0 is the saved object. A functional model has the children `layer-0`, `layer-1`, …, and for those with weights also
-`layer_with_weights-0`, …, in the order of its layers. A SavedModel has the same edges, and some more of Keras's own bookkeeping. Where a
-tensor's key is `variables/84`, as in SavedModels, only the graph tells what it is.
+`layer_with_weights-0`, …, in the order of its layers. A SavedModel has the same edges, and some more of Keras's own
+bookkeeping. Where a tensor's key is `variables/84`, as in SavedModels, only the graph tells what it is.
 
 Reference: TensorFlow, core/protobuf/trackable_object_graph.proto.
 """
@@ -63,7 +63,9 @@ class ObjectGraph:
         if not self.nodes or any(not 0 <= child < len(self.nodes) for node in self.nodes for _, child in node.children):
             raise CheckpointError("The object graph names an object that it does not have.", path)
         self._paths = self._walk(0)
-        self.names = {self.nodes[node].key: name for node, name in self._paths.items() if self.nodes[node].key is not None}
+        self.names = {
+            self.nodes[node].key: name for node, name in self._paths.items() if self.nodes[node].key is not None
+        }
 
     def roots(self):
         """Names of the outermost objects with `layer_with_weights-…`; `("",)` where there are none."""
@@ -94,11 +96,14 @@ class ObjectGraph:
         return [layer for layer in layers if layer[2] and "" not in layer[2]]
 
     def _weights(self, start):
-        weights = {name: self.nodes[node].key for node, name in self._walk(start).items() if self.nodes[node].key is not None}
+        weights = {
+            name: self.nodes[node].key for node, name in self._walk(start).items() if self.nodes[node].key is not None
+        }
         return dict(sorted(weights.items()))
 
     def _walk(self, start):
-        """Every object that attributes lead to from `start`, and the name by which it is reached first, nearest objects first.
+        """Every object that attributes lead to from `start`, and the name by which it is reached first, nearest objects
+        first.
 
         `layer_with_weights-3` goes before `layer-5`, which is the same object.
         """

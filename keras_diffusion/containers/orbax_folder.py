@@ -5,8 +5,8 @@
     run/753/default/checkpoint            all tensors, msgpack       until 2024, one process
     run/753/default/manifest.ocdbt, d/    all tensors, OCDBT         since
 
-Of a run the newest step is taken, that of the highest number: its state is the last, and the best one until then lies beside it in the
-same step (`best_state`).
+Of a run the newest step is taken, that of the highest number: its state is the last, and the best one until then lies
+beside it in the same step (`best_state`).
 """
 
 import re
@@ -17,7 +17,14 @@ from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.containers.named_tensors import read_json_file
 
 _STEP = re.compile(r"(?:\w+_)?(\d+)$")
-_NO_ARRAYS = ("None", "Dict", "List", "Tuple", "NamedTuple", "string")  # None, what is empty, and what is kept elsewhere
+_NO_ARRAYS = (
+    "None",
+    "Dict",
+    "List",
+    "Tuple",
+    "NamedTuple",
+    "string",
+)  # None, what is empty, and what is kept elsewhere
 MANIFEST = "manifest.ocdbt"
 AGGREGATE = "checkpoint"
 
@@ -45,7 +52,12 @@ def find_item(path):
         return None
     if _is_item(path):
         return OrbaxItem(path, _dates(path.parent))
-    steps = {int(match[1]): child for child in path.iterdir() for match in [_STEP.match(child.name)] if match and _inside(child)}
+    steps = {
+        int(match[1]): child
+        for child in path.iterdir()
+        for match in [_STEP.match(child.name)]
+        if match and _inside(child)
+    }
     if steps:
         others = [step for step in sorted(steps) if step != max(steps)]
         metadata = {"step": max(steps), **({"other_steps": others} if others else {})}
@@ -62,7 +74,8 @@ def tree_names(folder):
         folder: of an `OrbaxItem`.
 
     Returns:
-        dict from name to the tensor's key in a store, the path joined by "." in place of "/"; or None where there is no such list.
+        dict from name to the tensor's key in a store, the path joined by "." in place of "/"; or None where there is no
+        such list.
     """
     file = folder / "_METADATA"
     entries = read_json_file(file).get("tree_metadata") if file.is_file() else None
@@ -87,7 +100,9 @@ def _inside(step):
     """The item in the folder of a step: the folder itself, `default`, or the only one."""
     if not step.is_dir():
         return None
-    items = [child for child in (step, step / "default") if _is_item(child)] or [c for c in step.iterdir() if c.is_dir() and _is_item(c)]
+    items = [child for child in (step, step / "default") if _is_item(child)] or [
+        c for c in step.iterdir() if c.is_dir() and _is_item(c)
+    ]
     return items[0] if items and (len(items) == 1 or items[0] == step) else None
 
 

@@ -1,9 +1,10 @@
 """Pickle, read without running anything: a machine for its instructions that knows only plain values.
 
-A pickle is a program for a stack machine. Numbers, texts, lists and dicts are made by instructions of their own. Everything else is a
-call: "take the function of this name, and these arguments". Python's unpickler imports the name and calls it, which may be any function
-there is, and so opening a file can do anything. This machine imports nothing. A name is looked up in a table of what a checkpoint may
-hold, such as "a tensor of this storage and shape", and a name that is not in the table ends the reading.
+A pickle is a program for a stack machine. Numbers, texts, lists and dicts are made by instructions of their own.
+Everything else is a call: "take the function of this name, and these arguments". Python's unpickler imports the name
+and calls it, which may be any function there is, and so opening a file can do anything. This machine imports nothing. A
+name is looked up in a table of what a checkpoint may hold, such as "a tensor of this storage and shape", and a name
+that is not in the table ends the reading.
 
     instruction      stack                          here
     c, 93            name, or module, name  →  x    what `lookup(module, name)` says
@@ -27,7 +28,9 @@ _LONGEST_NAME = 256
 
 
 class Maker(NamedTuple):
-    """A function or class that the file may name: what is done in its place with the arguments, which are plain values."""
+    """A function or class that the file may name: what is done in its place with the arguments, which are
+    plain values.
+    """
 
     name: str
     make: Callable
@@ -49,12 +52,13 @@ def run_pickle(cursor, lookup, persistent=None):
         persistent: function from the id of an object that lies outside of the pickle to its value, or None (default).
 
     Returns:
-        (value, number of instructions). A value is None, bool, int, float, str, `Blob`, list (also for sets), tuple, dict (keys
-        are None, numbers or texts), `Instance`, or what the functions gave. Values may stand in it more than once, and in
-        themselves: who walks through it has to count.
+        (value, number of instructions). A value is None, bool, int, float, str, `Blob`, list (also for sets), tuple,
+        dict (keys are None, numbers or texts), `Instance`, or what the functions gave. Values may stand in it more than
+        once, and in themselves: who walks through it has to count.
 
     Raises:
-        CheckpointError: damaged, it names what `lookup` does not know, or it has more instructions than `pickle_instructions`.
+        CheckpointError: damaged, it names what `lookup` does not know, or it has more instructions than
+            `pickle_instructions`.
     """
     return _Machine(cursor, lookup, persistent).run()
 
@@ -86,13 +90,17 @@ class _Machine:
             except (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
                 if isinstance(error, CheckpointError):
                     raise
-                raise self.cursor.error(f"The pickle is damaged: {type(error).__name__} at the instruction {code:#04x}.", start) from error
+                raise self.cursor.error(
+                    f"The pickle is damaged: {type(error).__name__} at the instruction {code:#04x}.", start
+                ) from error
 
     def spend(self, cost):
         """Counts instructions, and what they copy: a call may copy a list of any length again and again."""
         self.cost += cost
         if self.cost > self.limits.pickle_instructions:
-            raise self.cursor.error(limits.beyond("The number of instructions of the pickle", self.cost, "pickle_instructions"))
+            raise self.cursor.error(
+                limits.beyond("The number of instructions of the pickle", self.cost, "pickle_instructions")
+            )
 
     # Numbers, texts and bytes
 
@@ -172,7 +180,8 @@ class _Machine:
         value = self.lookup(module, name)
         if value is None:
             raise self.cursor.error(
-                f"The file asks for {module[:80]}.{name[:80]}, which weights have no need of. It is not read: such a file can run any "
+                f"The file asks for {module[:80]}.{name[:80]}, which weights have no need of. It is not read: such a "
+                f"file can run any "
                 "program. If you trust it, load it with the program that wrote it, and save the weights alone "
                 "(torch.save(model.state_dict(), path), or safetensors)."
             )

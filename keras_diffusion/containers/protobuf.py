@@ -65,12 +65,18 @@ class Message:
                 else:
                     size = 8 if wire == 1 else 4
                 if size > len(data) - position:
-                    raise CheckpointError("A field is longer than its message: the file is damaged.", path, offset + start)
+                    raise CheckpointError(
+                        "A field is longer than its message: the file is damaged.", path, offset + start
+                    )
                 value = data[position : position + size]
                 value = (value, offset + position) if wire == 2 else int.from_bytes(value, "little")
                 position += size
             else:
-                raise CheckpointError(f"A field has the wire type {wire}, which does not exist: the file is damaged.", path, offset + start)
+                raise CheckpointError(
+                    f"A field has the wire type {wire}, which does not exist: the file is damaged.",
+                    path,
+                    offset + start,
+                )
             self._fields.setdefault(number, []).append(value)
             count += 1
             if count > most:
@@ -99,10 +105,14 @@ class Message:
         try:
             return self.bytes(number).decode()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"A text is not UTF-8: the file is damaged ({error}).", self._path, self._chunks(number)[0][1]) from error
+            raise CheckpointError(
+                f"A text is not UTF-8: the file is damaged ({error}).", self._path, self._chunks(number)[0][1]
+            ) from error
 
     def _chunks(self, number):
         chunks = self._fields.get(number, [])
         if not all(isinstance(chunk, tuple) for chunk in chunks):
-            raise CheckpointError(f"Field {number} should be a message or a text, not a number: the file is damaged.", self._path)
+            raise CheckpointError(
+                f"Field {number} should be a message or a text, not a number: the file is damaged.", self._path
+            )
         return chunks

@@ -4,8 +4,8 @@
     N bytes       JSON {"name": {"dtype": "F32", "shape": [3, 3], "data_offsets": [0, 36]}, …, "__metadata__": {…}}
     the rest      C order, little-endian; offsets count from here
 
-The numbers of the tensors fill the rest without gap or overlap, which is checked. There are no checksums: a changed bit inside numbers
-cannot be noticed unless a `.sha256` lies beside the file (see source_file.py).
+The numbers of the tensors fill the rest without gap or overlap, which is checked. There are no checksums: a changed bit
+inside numbers cannot be noticed unless a `.sha256` lies beside the file (see source_file.py).
 
 Reference: https://huggingface.co/docs/safetensors/index, section Format.
 """
@@ -23,7 +23,16 @@ from keras_diffusion.runtime.files import atomic_path
 _LIMIT = 100_000_000  # of the header, which the format sets
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64", "BOOL": "bool"},
-    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8"},
+    **{
+        "I64": "int64",
+        "I32": "int32",
+        "I16": "int16",
+        "I8": "int8",
+        "U64": "uint64",
+        "U32": "uint32",
+        "U16": "uint16",
+        "U8": "uint8",
+    },
     **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"},
 }
 
@@ -76,10 +85,14 @@ class Safetensors(NamedTensors):
         end = 0
         for start, stop in sorted(places.values()):
             if start != end:
-                raise CheckpointError(f"The tensors overlap or leave a gap at {min(start, end)}.", self.path, self._data + min(start, end))
+                raise CheckpointError(
+                    f"The tensors overlap or leave a gap at {min(start, end)}.", self.path, self._data + min(start, end)
+                )
             end = stop
         if self._data + end != self._source.size:
-            raise CheckpointError(f"The tensors end at byte {self._data + end}, the file at {self._source.size}.", self.path)
+            raise CheckpointError(
+                f"The tensors end at byte {self._data + end}, the file at {self._source.size}.", self.path
+            )
         return {name: self._data + start for name, (start, _) in places.items()}
 
     def _entry(self, name, entry):
@@ -91,7 +104,9 @@ class Safetensors(NamedTensors):
                 self._source.check(self._data + start, stop - start)
                 check_byte_count(name, info, stop - start, self.path, self._data + start)
                 return info, (start, stop)
-        raise CheckpointError(f"The entry of the tensor {name!r} should be a dtype, a shape and two offsets.", self.path)
+        raise CheckpointError(
+            f"The entry of the tensor {name!r} should be a dtype, a shape and two offsets.", self.path
+        )
 
     def _read(self, name):
         shape, dtype = self.tensors[name]
@@ -109,7 +124,11 @@ def write_safetensors(path, tensors, metadata=None):
     names = {dtype: code for code, dtype in _DTYPES.items()}
     header, end = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
     for name, array in sorted(tensors.items()):
-        header[name] = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        header[name] = {
+            "dtype": names[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [end, end + array.nbytes],
+        }
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # numbers begin at a multiple of 8

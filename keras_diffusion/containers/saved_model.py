@@ -4,8 +4,9 @@
     folder/keras_metadata.pb                      configs of model and layers; Keras ≥ 2.5
     folder/saved_model.pb, fingerprint.pb, assets/
 
-`keras_metadata.pb` is SavedMetadata {1 nodes {2 node in the object graph, 3 its path "root.network", 4 kind, 5 config as JSON}}. It has no
-checksum: a damaged letter in it can go unnoticed, unless there is a `keras_metadata.pb.sha256`. The weights are not in it.
+`keras_metadata.pb` is SavedMetadata {1 nodes {2 node in the object graph, 3 its path "root.network", 4 kind, 5 config
+as JSON}}. It has no checksum: a damaged letter in it can go unnoticed, unless there is a `keras_metadata.pb.sha256`.
+The weights are not in it.
 
 Reference: Keras 2, protobuf/saved_metadata.proto.
 """
@@ -49,7 +50,9 @@ class SavedModel(TensorFlowCheckpoint):
         if metadata.is_file():
             self._objects = _read_metadata(metadata)
             described = self._objects.get(0, ("", {}))[1]
-            self.config = {"class_name": described.get("class_name"), "config": described.get("config")} if described else None
+            self.config = (
+                {"class_name": described.get("class_name"), "config": described.get("config")} if described else None
+            )
         super()._open(prefix)
 
     def _class_name(self, node):

@@ -75,13 +75,23 @@ class ShardedWeights(JoinedTensors):
         files = {file: self._open_part(self._beside(file)) for file in dict.fromkeys(places.values())}
         for name, file in places.items():
             if name not in files[file].tensors:
-                raise CheckpointError(f"The file {file!r} lacks the tensor {name!r}, which the index promises.", self.path)
+                raise CheckpointError(
+                    f"The file {file!r} lacks the tensor {name!r}, which the index promises.", self.path
+                )
             self._take(files[file], name, name)
-        self.format = f"{self.kind} ({', '.join(dict.fromkeys(part.format for part in self._parts))}, {len(files)} files)"
+        self.format = (
+            f"{self.kind} ({', '.join(dict.fromkeys(part.format for part in self._parts))}, {len(files)} files)"
+        )
 
     def _beside(self, file):
         # A name alone, no way to another folder; ".." is a name to pathlib in some places, and none in others.
-        named = bool(file) and Path(file).name == file and file != ".." and len(file) <= 255 and Path(file).suffix != _ENDING
+        named = (
+            bool(file)
+            and Path(file).name == file
+            and file != ".."
+            and len(file) <= 255
+            and Path(file).suffix != _ENDING
+        )
         path = self.path.parent / file if named else self.path
         if not named or not path.is_file():
             raise CheckpointError(f"The index names {file[:300]!r}, which is no file beside it.", self.path)

@@ -1,10 +1,11 @@
-"""A file that is read by ranges: never beyond its end, never more than is asked for, and checked against its SHA-256 where there is one.
+"""A file that is read by ranges: never beyond its end, never more than is asked for, and checked against its SHA-256
+where there is one.
 
     model.h5
     model.h5.sha256      what `sha256sum model.h5 > model.h5.sha256` writes
 
-HDF5 has no checksums of its own. A bit that flips inside the data of an H5 file and leaves a finite number cannot be noticed without
-this second file. With it, every change is.
+HDF5 has no checksums of its own. A bit that flips inside the data of an H5 file and leaves a finite number cannot be
+noticed without this second file. With it, every change is.
 """
 
 import copy
@@ -99,7 +100,8 @@ class SourceFile:
         if not expected or expected[0].lower() != actual:
             self.close()
             raise CheckpointError(
-                f"The file is not what {beside.name} describes: SHA-256 {actual}, expected {expected[0] if expected else 'nothing'}. "
+                f"The file is not what {beside.name} describes: SHA-256 {actual}, expected "
+                f"{expected[0] if expected else 'nothing'}. "
                 "Fetch it again, or delete the .sha256 if the file was changed on purpose.",
                 self.path,
             )

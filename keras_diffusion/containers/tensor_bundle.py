@@ -1,12 +1,14 @@
-"""TensorBundle, TensorFlow's format of checkpoints: `<prefix>.index` and `<prefix>.data-00000-of-00001`, or more shards.
+"""TensorBundle, TensorFlow's format of checkpoints: `<prefix>.index` and `<prefix>.data-00000-of-00001`, or more
+shards.
 
-The index is a LevelDB table. Its first key is empty, and holds a BundleHeaderProto: number of shards (1), byte order (2: 0 is little),
-version (3). Every other key is a tensor's name, and holds a BundleEntryProto:
+The index is a LevelDB table. Its first key is empty, and holds a BundleHeaderProto: number of shards (1), byte order
+(2: 0 is little), version (3). Every other key is a tensor's name, and holds a BundleEntryProto:
 
     1 dtype   2 shape {2: dim {1: size}}   3 shard   4 offset   5 size   6 masked CRC-32C   7 slices of a partitioned variable
 
-The data files are the tensors' bytes, one after the other. A tensor of strings is stored as lengths (varints), a checksum of the
-lengths (each as 4 bytes), and the characters; the tensor's checksum goes over the lengths as 4 bytes, that checksum, the characters.
+The data files are the tensors' bytes, one after the other. A tensor of strings is stored as lengths (varints), a
+checksum of the lengths (each as 4 bytes), and the characters; the tensor's checksum goes over the lengths as 4 bytes,
+that checksum, the characters.
 
 Reference: TensorFlow, core/protobuf/tensor_bundle.proto and core/util/tensor_bundle/tensor_bundle.cc.
 """
@@ -112,7 +114,8 @@ class TensorBundle:
         shape, dtype = entry.info
         if entry.sliced:
             raise CheckpointError(
-                f"The variable {name!r} is partitioned, which is not supported. Load it in TensorFlow and save it in one piece.",
+                f"The variable {name!r} is partitioned, which is not supported. Load it in TensorFlow and save it in "
+                f"one piece.",
                 self._index,
                 entry.where,
             )
@@ -124,7 +127,9 @@ class TensorBundle:
         shard.read_into(flat, entry.offset)
         if masked(crc32c(flat)) != entry.checksum:
             raise CheckpointError(
-                f"The tensor {name!r} does not have the checksum that is stored with it: the file is damaged.", shard.path, entry.offset
+                f"The tensor {name!r} does not have the checksum that is stored with it: the file is damaged.",
+                shard.path,
+                entry.offset,
             )
         # A bfloat16 is the upper half of a float32.
         return (array.astype("<u4") << 16).view("<f4") if dtype == "bfloat16" else array
@@ -147,9 +152,14 @@ class TensorBundle:
         checksum = raw[position : position + 4]
         lengths = crc32c(length.to_bytes(width, "little"))
         text = raw[position + 4 :]
-        if masked(lengths) != int.from_bytes(checksum, "little") or masked(crc32c(text, crc32c(checksum, lengths))) != entry.checksum:
+        if (
+            masked(lengths) != int.from_bytes(checksum, "little")
+            or masked(crc32c(text, crc32c(checksum, lengths))) != entry.checksum
+        ):
             raise CheckpointError(
-                f"The string {name!r} does not have the checksum that is stored with it: the file is damaged.", shard.path, entry.offset
+                f"The string {name!r} does not have the checksum that is stored with it: the file is damaged.",
+                shard.path,
+                entry.offset,
             )
         return text
 
@@ -184,7 +194,9 @@ class TensorBundle:
         if dtype in _DTYPES.values():
             expected = prod(shape) * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
             if entry.size != expected:
-                raise CheckpointError(f"A tensor of shape {shape} and {dtype} has {entry.size} bytes, not {expected}.", self._index, where)
+                raise CheckpointError(
+                    f"A tensor of shape {shape} and {dtype} has {entry.size} bytes, not {expected}.", self._index, where
+                )
         self._shard(entry).check(entry.offset, entry.size)
         return entry
 

@@ -48,7 +48,9 @@ class TensorFlowCheckpoint(Container):
         self._check_root(root)
         layers = []
         for edge, node, keys in self._graph.layers(root) if self._graph else []:
-            weights = {weight: self._names[key] for weight, key in keys.items() if key in self._names}  # those of strings are no weights
+            weights = {
+                weight: self._names[key] for weight, key in keys.items() if key in self._names
+            }  # those of strings are no weights
             if weights:
                 layers.append(SavedLayer(edge, self._class_name(node), weights))
         return layers
@@ -69,7 +71,9 @@ class TensorFlowCheckpoint(Container):
             self._keys = {name: key for key, name in self._names.items()}
             missing = sorted(set(known) - self._bundle.names)
             if missing:
-                raise CheckpointError(f"The object graph names tensors that the index lacks: {', '.join(missing[:3])}.", self.path)
+                raise CheckpointError(
+                    f"The object graph names tensors that the index lacks: {', '.join(missing[:3])}.", self.path
+                )
             self.tensors = {self._names[key]: info for key, info in self._bundle.tensors.items()}
         except CheckpointError:
             self.close()
@@ -87,7 +91,11 @@ class TensorFlowCheckpoint(Container):
             data = _DATA.match(path.name)
             if data:
                 return path.with_name(data[1])
-            return path.with_name(path.name.removesuffix(".index")) if path.name.endswith(".index") and path.is_file() else path
+            return (
+                path.with_name(path.name.removesuffix(".index"))
+                if path.name.endswith(".index") and path.is_file()
+                else path
+            )
         found = sorted(index.name.removesuffix(".index") for index in path.glob("*.index"))
         state = path / "checkpoint"
         if state.is_file():
@@ -95,7 +103,9 @@ class TensorFlowCheckpoint(Container):
             # The path may be absolute, of another machine; the files lie beside.
             found = [newest[1].replace("\\", "/").split("/")[-1]] if newest else found
         if len(found) != 1 or found[0] in ("", ".", ".."):
-            raise CheckpointError(f"Which of the checkpoints? Pass one of the prefixes: {', '.join(found) or 'none found'}.", path)
+            raise CheckpointError(
+                f"Which of the checkpoints? Pass one of the prefixes: {', '.join(found) or 'none found'}.", path
+            )
         return path / found[0]
 
 

@@ -65,7 +65,12 @@ class _Storages(dict):
     """Storages by key, made by the ids in the pickle."""
 
     def of(self, identity):
-        if type(identity) is not tuple or len(identity) < 5 or identity[0] != "storage" or any(item is not None for item in identity[5:]):
+        if (
+            type(identity) is not tuple
+            or len(identity) < 5
+            or identity[0] != "storage"
+            or any(item is not None for item in identity[5:])
+        ):
             raise TypeError("id")
         key, kind, count = identity[2], identity[1], identity[4]
         if type(key) not in (str, int):
@@ -78,7 +83,9 @@ class _Storages(dict):
 
 def _read_zip(source, lookup):
     members = _members(source)
-    prefix = next((name.removesuffix(_PICKLE) for name in members if name.endswith(f"/{_PICKLE}") and name.count("/") == 1), None)
+    prefix = next(
+        (name.removesuffix(_PICKLE) for name in members if name.endswith(f"/{_PICKLE}") and name.count("/") == 1), None
+    )
     if prefix is None:
         raise CheckpointError(f"The archive has no member {_PICKLE!r}.", source.path)
     order = "<"
@@ -104,8 +111,14 @@ def _members(source):
     try:
         with zipfile.ZipFile(_Reader(source)) as archive:
             for info in archive.infolist():
-                if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.filename in members:
-                    raise CheckpointError(f"The member {info.filename!r} is compressed or there twice.", source.path, info.header_offset)
+                if (
+                    info.compress_type != zipfile.ZIP_STORED
+                    or info.compress_size != info.file_size
+                    or info.filename in members
+                ):
+                    raise CheckpointError(
+                        f"The member {info.filename!r} is compressed or there twice.", source.path, info.header_offset
+                    )
                 # The local header, whose two last fields are the lengths of the name and the extra field that follow.
                 header = source.read(info.header_offset, 30)
                 start = info.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
@@ -115,7 +128,9 @@ def _members(source):
         raise
     # zipfile reports damage as BadZipFile, EOFError, struct.error, NotImplementedError, UnicodeDecodeError, …
     except Exception as error:
-        raise CheckpointError(f"The archive is cut off or damaged: {type(error).__name__}: {error}.", source.path) from error
+        raise CheckpointError(
+            f"The archive is cut off or damaged: {type(error).__name__}: {error}.", source.path
+        ) from error
     return members
 
 
@@ -132,10 +147,16 @@ def _read_legacy(source, lookup):
     cursor, storages = ByteCursor(source, len(LEGACY)), _Storages()
     version, system = (run_pickle(cursor, _nothing)[0] for _ in range(2))
     if version != 1001 or not isinstance(system, dict):
-        raise CheckpointError(f"The version of the file should be 1001. Received: {shown(version)}.", source.path, len(LEGACY))
+        raise CheckpointError(
+            f"The version of the file should be 1001. Received: {shown(version)}.", source.path, len(LEGACY)
+        )
     result = run_pickle(cursor, lookup, storages.of)
     keys: Any = run_pickle(cursor, _nothing)[0]
-    if type(keys) is not list or any(type(key) not in (str, int) for key in keys) or sorted(map(str, keys)) != sorted(storages):
+    if (
+        type(keys) is not list
+        or any(type(key) not in (str, int) for key in keys)
+        or sorted(map(str, keys)) != sorted(storages)
+    ):
         raise cursor.error("The list of storages is not that of the pickle before it: the file is damaged.")
     for key in keys:
         storage = storages[str(key)]

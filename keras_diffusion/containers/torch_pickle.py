@@ -1,4 +1,5 @@
-"""Weights in files of `torch.save`: `.pt`, `.pth`, `.bin`, `.ckpt`, read without PyTorch and without running anything of them.
+"""Weights in files of `torch.save`: `.pt`, `.pth`, `.bin`, `.ckpt`, read without PyTorch and without running anything
+of them.
 
 Names are the path of keys to a tensor, joined by "/"; the names that PyTorch gives to parameters keep their dots:
 
@@ -23,7 +24,8 @@ _SHARED, _SMALL = 8, 1 << 20  # times that a number may be listed; bytes below w
 
 
 class Visits:
-    """Counts the steps of a walk through a pickle's value, which may hold itself: a value takes no more steps than it has instructions.
+    """Counts the steps of a walk through a pickle's value, which may hold itself: a value takes no more steps than it
+    has instructions.
 
     Args:
         instructions: number of the pickle's instructions.
@@ -38,16 +40,23 @@ class Visits:
         """Counts one value, `depth` levels down."""
         self._left -= 1
         if self._left < 0 or depth > _DEPTH:
-            raise CheckpointError("The pickle's values hold themselves, or are nested too deeply to be weights.", self._path)
+            raise CheckpointError(
+                "The pickle's values hold themselves, or are nested too deeply to be weights.", self._path
+            )
 
     def take(self, tensor):
-        """Counts a tensor that is listed. Tensors may share their numbers, as averages do that were never updated, but not all of them."""
+        """Counts a tensor that is listed.
+
+        Tensors may share their numbers, as averages do that were never updated, but not all of them.
+        """
         storage = tensor.storage
         self._seen += 0 if storage.listed else storage.size
         self._bytes += tensor.size
         storage.listed = True
         if self._bytes > _SHARED * self._seen + _SMALL:
-            raise CheckpointError("The tensors claim far more numbers than the file has: they lie one over the other.", self._path)
+            raise CheckpointError(
+                "The tensors claim far more numbers than the file has: they lie one over the other.", self._path
+            )
 
 
 @register

@@ -21,11 +21,31 @@ _WORDS = 100
 _CALLBACKS = "pytorch_lightning.callbacks."  # of which the names alone stand in a file, as keys
 _STORAGES = {
     **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"},
-    **{"LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8"},
+    **{
+        "LongStorage": "int64",
+        "IntStorage": "int32",
+        "ShortStorage": "int16",
+        "CharStorage": "int8",
+        "ByteStorage": "uint8",
+    },
     **{"BoolStorage": "bool", "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128"},
 }
 _FORMATS = {
-    *("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"),
+    *(
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    ),
     *("complex64", "complex128", "float8_e4m3fn", "float8_e5m2"),
 }
 
@@ -62,7 +82,9 @@ class Storage:
         expected = self.count * (1 if self.dtype is None else byte_count(TensorInfo((), self.dtype)))
         size = expected if size is None else size
         if size != expected:
-            raise CheckpointError(f"A storage of {self.count} {self.dtype or 'bytes'} has {size} bytes.", source.path, offset)
+            raise CheckpointError(
+                f"A storage of {self.count} {self.dtype or 'bytes'} has {size} bytes.", source.path, offset
+            )
         source.check(offset, size)
         self.source, self.offset, self.order, self.size, self._checksum = source, offset, order, size, checksum
 
@@ -74,7 +96,9 @@ class Storage:
         for start in range(0, self.size, _PIECE):
             found = zlib.crc32(self.source.read(self.offset + start, min(_PIECE, self.size - start)), found)
         if found != self._checksum:
-            raise CheckpointError("A tensor has not the checksum that is stored with it: it is damaged.", self.source.path, self.offset)
+            raise CheckpointError(
+                "A tensor has not the checksum that is stored with it: it is damaged.", self.source.path, self.offset
+            )
         self._checksum = None
 
 
@@ -113,7 +137,9 @@ class StoredTensor:
         storage, shape = self.storage, self.info.shape
         storage.verify()
         width = byte_count(TensorInfo((), self.info.dtype))
-        flat = read_numbers(storage.source, storage.offset + self.offset * width, name, self.info.dtype, self._span, storage.order)
+        flat = read_numbers(
+            storage.source, storage.offset + self.offset * width, name, self.info.dtype, self._span, storage.order
+        )
         strides = tuple(stride * flat.itemsize for stride in self.strides)
         view = np.lib.stride_tricks.as_strided(flat, shape, strides) if self._span else flat.reshape(shape)
         return view if view.flags.c_contiguous else view.copy()
@@ -146,7 +172,10 @@ def _dict(pairs=()):
 
 def _device(*words):
     """The name of a device, "cuda:0". Texts that are put together of texts can double at every step."""
-    if any(type(word) not in (str, int) for word in words) or sum(len(word) for word in words if type(word) is str) > _WORDS:
+    if (
+        any(type(word) not in (str, int) for word in words)
+        or sum(len(word) for word in words if type(word) is str) > _WORDS
+    ):
         raise TypeError("device")
     return ":".join(map(str, words))
 
@@ -160,7 +189,9 @@ _NAMES = {
     ("torch._utils", "_rebuild_tensor_v2"): Maker("tensor", _rebuild),
     ("torch._utils", "_rebuild_tensor_v3"): Maker("tensor", _rebuild_with_dtype),
     ("torch._utils", "_rebuild_parameter"): Maker("parameter", lambda data, requires_grad, hooks: data),
-    ("torch._utils", "_rebuild_parameter_with_state"): Maker("parameter", lambda data, requires_grad, hooks, state: data),
+    ("torch._utils", "_rebuild_parameter_with_state"): Maker(
+        "parameter", lambda data, requires_grad, hooks, state: data
+    ),
     ("torch", "Size"): Maker("Size", lambda items: tuple(items)),
     ("torch", "device"): Maker("device", _device),
     ("torch.storage", "UntypedStorage"): StorageType(None),

@@ -2,14 +2,14 @@
 
     N(a → c) = N(a → b) + N(b → c),      N(a → b) = W(τ_b) − W(τ_a),      z = N/√(τ_b − τ_a) ~ N(0, I)
 
-W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock is the signal-to-noise ratio: with it, the noise that an
-exponential integrator adds over a step is the sum of what it would add over the step's parts, carried along by the SDE. A sample then
-changes little when the number of steps does, since all grids see the same path.
+W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock is the signal-to-noise ratio: with it,
+the noise that an exponential integrator adds over a step is the sum of what it would add over the step's parts, carried
+along by the SDE. A sample then changes little when the number of steps does, since all grids see the same path.
 
-The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 16 times: given both ends of an interval, the middle is normal around the
-interpolated value, with variance (τ_m − τ_a)·(τ_b − τ_m)/(τ_b − τ_a). So every value of W is a sum of a few named normals, one for each
-ancestor of a leaf, and so is every increment. The weights are scalars: they go into the table of a plan, in float64 on the host; the
-device only adds up `counter_normal`s.
+The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 16 times: given both ends of an interval, the middle is
+normal around the interpolated value, with variance (τ_m − τ_a)·(τ_b − τ_m)/(τ_b − τ_a). So every value of W is a sum of
+a few named normals, one for each ancestor of a leaf, and so is every increment. The weights are scalars: they go into
+the table of a plan, in float64 on the host; the device only adds up `counter_normal`s.
 
 Reference: Lévy's construction; Li, Wong, Chen & Duvenaud 2020, arXiv:2001.01328, section 4 (the virtual Brownian tree).
 """
@@ -32,8 +32,8 @@ def brownian_table(spans):
     """Weights and names of the normals that make up the increments over given spans.
 
     Args:
-        spans: float array `(rows, draws, 2)`: u = log τ at the start and at the end of each draw. −∞ and ∞ are cut to ±40, and ends are
-            rounded to a cell of the tree, 0.0012. What is shorter than a cell is drawn by itself.
+        spans: float array `(rows, draws, 2)`: u = log τ at the start and at the end of each draw. −∞ and ∞ are cut to
+            ±40, and ends are rounded to a cell of the tree, 0.0012. What is shorter than a cell is drawn by itself.
 
     Returns:
         dict of float64 arrays `(rows, draws, terms)`: "weight", whose squares add up to 1, and "node".
@@ -83,7 +83,8 @@ def coupling_table(spans):
         spans: as in `brownian_table`.
 
     Returns:
-        float64 array `(rows, draws, draws)`, lower triangular: rows of independent normals become correlated standard normals.
+        float64 array `(rows, draws, draws)`, lower triangular: rows of independent normals become correlated standard
+            normals.
     """
     low, high = np.moveaxis(np.exp(np.clip(np.asarray(spans, "float64"), -_RANGE, _RANGE)), -1, 0)
     shared = np.minimum(high[:, :, None], high[:, None, :]) - np.maximum(low[:, :, None], low[:, None, :])
@@ -100,7 +101,9 @@ def _clock(cell):
 
 @functools.lru_cache(maxsize=4096)
 def _value(cell):
-    """W at a cell's edge as {node: weight}: node 0 is W at the first edge, 1 the increment to the last, from 2 on the tree's nodes."""
+    """W at a cell's edge as {node: weight}: node 0 is W at the first edge, 1 the increment to the last, from 2 on the
+    tree's nodes.
+    """
     low, high, node = 0, _CELLS, 1
     at_low = {0: np.sqrt(_clock(low))}
     at_high = {0: np.sqrt(_clock(low)), 1: np.sqrt(_clock(high) - _clock(low))}
@@ -108,7 +111,9 @@ def _value(cell):
         middle = (low + high) // 2
         t_low, t_middle, t_high = _clock(low), _clock(middle), _clock(high)
         share = (t_middle - t_low) / (t_high - t_low)
-        value = {n: (1 - share) * at_low.get(n, 0.0) + share * at_high.get(n, 0.0) for n in at_low.keys() | at_high.keys()}
+        value = {
+            n: (1 - share) * at_low.get(n, 0.0) + share * at_high.get(n, 0.0) for n in at_low.keys() | at_high.keys()
+        }
         value[node + 1] = np.sqrt((t_middle - t_low) * (t_high - t_middle) / (t_high - t_low))
         if cell < middle:
             high, at_high, node = middle, value, 2 * node

@@ -1,15 +1,17 @@
 """What denoisers remember from one step of a walk to the next, such as guidance with momentum.
 
-A denoiser is a function of (x, level), and most need nothing else. One that remembers keeps a tensor in its attribute `memory`, and
-`initial_memory(x)` makes the first one. Inside a compiled loop such a tensor has to be handed from step to step: the loop carries the
-memories of all parts of a denoiser, puts them in before a step and takes them out after it. Wrappers need not know of it.
+A denoiser is a function of (x, level), and most need nothing else. One that remembers keeps a tensor in its attribute
+`memory`, and `initial_memory(x)` makes the first one. Inside a compiled loop such a tensor has to be handed from step
+to step: the loop carries the memories of all parts of a denoiser, puts them in before a step and takes them out after
+it. Wrappers need not know of it.
 """
 
 import contextlib
 
 
 def initial_memories(denoise, x):
-    """The memories at the beginning of a walk: a tuple of pytrees of tensors, one for each part of `denoise` that remembers.
+    """The memories at the beginning of a walk: a tuple of pytrees of tensors, one for each part of `denoise` that
+    remembers.
 
     Args:
         denoise: a denoiser, or any function of (x, level), which remembers nothing.
@@ -39,7 +41,9 @@ def memory_scope(denoise, memories, x):
 
 
 def get_memory(denoise):
-    """The memories as they are now within `remembering`, a tuple: what a loop inside a step carries, and puts back with `recall`."""
+    """The memories as they are now within `remembering`, a tuple: what a loop inside a step carries, and puts back with
+    `recall`.
+    """
     return tuple(part.memory for part in parts_of(denoise) if part.memory is not None)
 
 

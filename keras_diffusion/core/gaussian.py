@@ -6,8 +6,8 @@ system in (x0, ε):
     ⎡α σ⎤ ⎡x0⎤   ⎡x_t⎤            x0 = (b·x_t − σ·y) / (α·b − σ·a)
     ⎣a b⎦ ⎣ε ⎦ = ⎣ y ⎦            ε  = (α·y − a·x_t) / (α·b − σ·a)
 
-The determinant vanishes where the output repeats x_t: at σ = 0 for ε-prediction's twin, x0 is then x_t itself, and at α = 0 for
-ε-prediction, where x_t holds nothing but ε. Evaluate at σ > 0 only.
+The determinant vanishes where the output repeats x_t: at σ = 0 for ε-prediction's twin, x0 is then x_t itself, and at α
+= 0 for ε-prediction, where x_t holds nothing but ε. Evaluate at σ > 0 only.
 """
 
 from keras_diffusion.core.broadcast import expand_to_rank

@@ -1,11 +1,12 @@
 """Interpolation between noises.
 
-Halfway between two noises z_a and z_b, (z_a + z_b)/2 has a variance of ½: too little for a model that was trained on 1, which makes flat
-images of it. On the great circle through both,
+Halfway between two noises z_a and z_b, (z_a + z_b)/2 has a variance of ½: too little for a model that was trained on 1,
+which makes flat images of it. On the great circle through both,
 
     z = sin((1 − w)·θ)/sin θ·z_a + sin(w·θ)/sin θ·z_b,      cos θ = ⟨z_a, z_b⟩/(|z_a|·|z_b|)
 
-the norm stays what it was: noises in many dimensions are nearly at right angles, and the squares of the weights add up to 1.
+the norm stays what it was: noises in many dimensions are nearly at right angles, and the squares of the weights add up
+to 1.
 
 Reference: Shoemake 1985, "Animating rotation with quaternion curves"; for latent spaces: White 2016, arXiv:1609.04468.
 """
@@ -18,8 +19,8 @@ from keras_diffusion.core.noise import initial_noise
 def slerp(start, end, weights):
     """Spherical linear interpolation between two arrays.
 
-    The direction goes along the great circle, the norm linearly. Of parallel arrays only the norm changes; between antipodal ones, of whose
-    great circles none is the shortest, one is chosen, always the same.
+    The direction goes along the great circle, the norm linearly. Of parallel arrays only the norm changes; between
+    antipodal ones, of whose great circles none is the shortest, one is chosen, always the same.
 
     Args:
         start, end: arrays of one shape.
@@ -29,7 +30,8 @@ def slerp(start, end, weights):
         array shaped like `start`, or `(n, *start.shape)`, of `start`'s type.
 
     Raises:
-        ValueError: other shapes, an array of zeros, or antipodal arrays of one element, between which there is no circle.
+        ValueError: other shapes, an array of zeros, or antipodal arrays of one element, between which there is no
+            circle.
 
     Example:
 
@@ -39,7 +41,8 @@ def slerp(start, end, weights):
     norms = np.linalg.norm(a), np.linalg.norm(b)
     if a.shape != b.shape or not all(norms):
         raise ValueError(
-            f"Arrays of one shape that are not all 0 have a great circle. Received: shapes {a.shape}, {b.shape}, norms {norms}"
+            f"Arrays of one shape that are not all 0 have a great circle. Received: shapes {a.shape}, {b.shape}, "
+            f"norms {norms}"
         )
     u, v = a.ravel() / norms[0], b.ravel() / norms[1]
     across = v - (u @ v) * u
@@ -67,7 +70,8 @@ def interpolate_noise(seed, other_seed, num, sample_shape, index=0):
         index: which sample of the seeds. Default 0, the first.
 
     Returns:
-        float32 array `(n, *sample_shape)`. Its first and last rows are what `generate(seed=...)` starts sample `index` from.
+        float32 array `(n, *sample_shape)`. Its first and last rows are what `generate(seed=...)` starts sample `index`
+        from.
 
     Raises:
         ValueError: fewer than two noises.
@@ -78,6 +82,8 @@ def interpolate_noise(seed, other_seed, num, sample_shape, index=0):
     >>> images = model.generate(latents=latents, sampler="ddim")
     """
     if isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 2:
-        raise ValueError(f"`num` counts noises, both ends included, and must be an integer of at least 2. Received: num={num!r}")
+        raise ValueError(
+            f"`num` counts noises, both ends included, and must be an integer of at least 2. Received: num={num!r}"
+        )
     ends = (initial_noise(s, [index], sample_shape)[0] for s in (seed, other_seed))
     return slerp(*ends, np.linspace(0.0, 1.0, num))

@@ -6,11 +6,12 @@
     u      23 bits as a float32 in [−1, 1)
     z      √2·erf⁻¹(u), with erf⁻¹ as a polynomial in −log(1 − u²), all in float32
 
-"partitionable" tables are prefixes of one another; "original" ones are not, for the halves move. The exact erf⁻¹ differs from the
-polynomial by up to 6e-6 (relative), and frequencies of 60 make much of that; with the polynomial the numbers are JAX's to 2.4e-7.
+"partitionable" tables are prefixes of one another; "original" ones are not, for the halves move. The exact erf⁻¹
+differs from the polynomial by up to 6e-6 (relative), and frequencies of 60 make much of that; with the polynomial the
+numbers are JAX's to 2.4e-7.
 
-References: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; M. Giles, "Approximating the erfinv function", GPU
-Computing Gems 2 (2011), the single-precision version.
+References: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; M. Giles, "Approximating the erfinv
+function", GPU Computing Gems 2 (2011), the single-precision version.
 """
 
 import numpy as np
@@ -45,7 +46,9 @@ def jax_normal(seed, size, stream="partitionable"):
         ValueError: unknown stream.
     """
     if stream not in JAX_STREAMS:
-        raise ValueError(f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}")
+        raise ValueError(
+            f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}"
+        )
     one, lowest = np.float32(1.0), np.nextafter(np.float32(-1.0), np.float32(0.0))
     unit = ((_bits(seed, size, stream) >> np.uint32(9)) | np.uint32(0x3F800000)).view("float32") - one
     u = np.maximum(lowest, unit * (one - lowest) + lowest)

@@ -4,9 +4,9 @@ Throughout the library
 
     x_t = α·x0 + σ·ε,        ε ~ N(0, I)
 
-α is the signal scale, σ the noise scale and t ∈ [0, 1] the time, 1 being pure noise. A `Levels` holds the three together. On the
-host they are float64 arrays of a whole grid; inside a compiled loop, float32 scalars (one level for the batch) or vectors (one
-level per sample).
+α is the signal scale, σ the noise scale and t ∈ [0, 1] the time, 1 being pure noise. A `Levels` holds the three
+together. On the host they are float64 arrays of a whole grid; inside a compiled loop, float32 scalars (one level for
+the batch) or vectors (one level per sample).
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ class Levels(NamedTuple):
     """Times with their signal and noise scales.
 
     Fields:
-        t: time in [0, 1]; 1 is pure noise. Host: float64 `(n + 1,)`, decreasing when it is a sampling grid. Device: `()` or `(B,)`.
+        t: time in [0, 1]; 1 is pure noise. Host: float64 `(n + 1,)`, decreasing when it is a sampling grid. Device:
+            `()` or `(B,)`.
         alpha: signal scale α, same shape.
         sigma: noise scale σ, same shape.
     """
@@ -41,7 +42,8 @@ class Levels(NamedTuple):
         return Levels(*(function(field) for field in self))
 
     def at_unit_alpha(self):
-        """The same host levels seen at α = 1, σ becoming σ/α: k-diffusion's and EDM's scale, on which x is x/α. Pure noise has σ = ∞ there.
+        """The same host levels seen at α = 1, σ becoming σ/α: k-diffusion's and EDM's scale, on which x is x/α. Pure
+        noise has σ = ∞ there.
 
         Example:
 
@@ -52,13 +54,17 @@ class Levels(NamedTuple):
             return Levels(self.t, np.ones_like(self.sigma), np.divide(self.sigma, self.alpha))
 
     def with_clean_end(self):
-        """Host levels with a clean one, (t, α, σ) = (0, 1, 0), put behind them: what k-diffusion does by appending a zero to its sigmas.
+        """Host levels with a clean one, (t, α, σ) = (0, 1, 0), put behind them: what k-diffusion does by appending a
+        zero to its sigmas.
 
         Raises:
             ValueError: the last level is clean already.
         """
         if np.size(self.sigma) and self.sigma[-1] == 0:
-            raise ValueError(f"Only the last level of a grid may be clean, and this grid ends so already. Received: sigma={self.sigma}")
+            raise ValueError(
+                f"Only the last level of a grid may be clean, and this grid ends so already. Received: "
+                f"sigma={self.sigma}"
+            )
         return Levels(*(np.append(field, end) for field, end in zip(self, (0.0, 1.0, 0.0), strict=True)))
 
 

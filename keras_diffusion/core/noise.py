@@ -1,12 +1,13 @@
-"""Noise that can be named: the same numbers for the same (seed, sample, step) on every backend and for every batch size.
+"""Noise that can be named: the same numbers for the same (seed, sample, step) on every backend and for every batch
+size.
 
 Two sources:
 
 - `initial_noise` draws x at t = 1 on the host with NumPy's Philox generator, one stream per (seed, sample index).
 - `counter_normal` draws inside a compiled loop. It has no state: a bijection (Threefry-2x32, 20 rounds) maps a counter
-  (sample index, element) to 64 random bits under a key made of (seed, step, draw), and Box–Muller makes two normals of them.
-  Backends' own generators would be a little faster, but differ from each other, and a Keras `SeedGenerator` inside a JAX loop
-  cannot advance.
+  (sample index, element) to 64 random bits under a key made of (seed, step, draw), and Box–Muller makes two normals of
+  them. Backends' own generators would be a little faster, but differ from each other, and a Keras `SeedGenerator`
+  inside a JAX loop cannot advance.
 
 Reference: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -63,7 +64,10 @@ def check_seed(seed):
 
 
 def generator_seed(seed):
-    """A seed for a `keras.random.SeedGenerator`, which takes 31 bits on every backend: longer ones are hashed. None stays None."""
+    """A seed for a `keras.random.SeedGenerator`, which takes 31 bits on every backend: longer ones are hashed.
+
+    None stays None.
+    """
     if seed is None or check_seed(seed) < 2**31:
         return seed if seed is None else int(seed)
     return int(np.random.SeedSequence(int(seed)).generate_state(1)[0] >> 1)
@@ -83,8 +87,8 @@ def counter_normal(words, step, draw, shape, first_index=0):
         step: number of the step, a Python int or an integer scalar tensor.
         draw: number of the draw within the step, a Python int.
         shape: `(B, ...)`; static.
-        first_index: index of the batch's first sample, an int or integer scalar tensor: sample i of a long run gets the same noise
-            however the run is cut into batches.
+        first_index: index of the batch's first sample, an int or integer scalar tensor: sample i of a long run gets the
+            same noise however the run is cut into batches.
 
     Returns:
         tensor of `shape`; float32, or float64 where that is Keras's default.
@@ -94,7 +98,8 @@ def counter_normal(words, step, draw, shape, first_index=0):
     pairs = (size + 1) // 2
     zero = ops.zeros((), dtype)
     key = threefry_2x32((words[0], words[1]), (ops.cast(step, dtype), zero + draw))
-    # In one long row: of short ones XLA unrolls every round of the bijection, and compiles for longer than the draws ever take.
+    # In one long row: of short ones XLA unrolls every round of the bijection, and compiles for longer than the draws
+    # ever take.
     number = ops.arange(batch * pairs, dtype=dtype)
     sample, element = number // pairs + ops.cast(first_index, dtype), number % pairs
     first, second = threefry_2x32(key, (sample, element))

@@ -1,7 +1,7 @@
 """Floating types: scalar maths of levels and solvers never runs in half precision.
 
-1 − t in bfloat16 is 0 for small t, and a cumulative sum over a thousand steps is worse. Schedules, predictors and samplers
-therefore compute in float32 whatever the network's policy, or in float64 when `keras.config.floatx()` says so.
+1 − t in bfloat16 is 0 for small t, and a cumulative sum over a thousand steps is worse. Schedules, predictors and
+samplers therefore compute in float32 whatever the network's policy, or in float64 when `keras.config.floatx()` says so.
 """
 
 import keras
@@ -36,6 +36,7 @@ def solver_layer_options(options, layer=None):
 def policy_config(policy):
     """What a config says for a dtype policy: its name, such as "mixed_bfloat16", unless it is of a kind of its own.
 
-    `keras.dtype_policies.serialize` says the same at length, and imports TensorFlow wherever it is installed, which takes two seconds.
+    `keras.dtype_policies.serialize` says the same at length, and imports TensorFlow wherever it is installed, which
+    takes two seconds.
     """
     return policy.name if type(policy) is keras.dtype_policies.DTypePolicy else keras.dtype_policies.serialize(policy)

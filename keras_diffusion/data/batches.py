@@ -1,13 +1,13 @@
 """Batches that know where they are: their content is a function of (seed, epoch, index) and of nothing else.
 
-Epoch e visits the samples in the order of a permutation drawn from NumPy's Philox generator under the key (seed, e). No generator
-state is carried along, so the data position of a run is one integer, `epoch`: put it back and training goes on with exactly the
-batches it would have seen. Worker threads and prefetching cannot change what a batch holds either.
+Epoch e visits the samples in the order of a permutation drawn from NumPy's Philox generator under the key (seed, e). No
+generator state is carried along, so the data position of a run is one integer, `epoch`: put it back and training goes
+on with exactly the batches it would have seen. Worker threads and prefetching cannot change what a batch holds either.
 
-Keras tells a data set when an epoch ends, but also calls `on_epoch_end` once when `fit` or `evaluate` starts, may read a first batch
-to build the model, and may leave an epoch half-way. `Batches` therefore counts an epoch only if it was begun and its last batch
-handed out. Passing `fit(steps_per_epoch=...)` makes Keras's epochs shorter than a pass, and the place within the pass is then not part
-of `epoch`: use `batches_per_epoch` instead.
+Keras tells a data set when an epoch ends, but also calls `on_epoch_end` once when `fit` or `evaluate` starts, may read
+a first batch to build the model, and may leave an epoch half-way. `Batches` therefore counts an epoch only if it was
+begun and its last batch handed out. Passing `fit(steps_per_epoch=...)` makes Keras's epochs shorter than a pass, and
+the place within the pass is then not part of `epoch`: use `batches_per_epoch` instead.
 """
 
 import keras
@@ -25,35 +25,38 @@ class Batches(keras.utils.PyDataset):
     """Dict batches from a random-access source, in an order that is a function of (seed, epoch).
 
     Args:
-        source: array `(n, ...)`, dict of arrays, or object with `__len__` and `__getitem__` whose samples are dicts with "images"
-            (or "image"), perhaps "labels" (or "label"), "context", "concat" …
+        source: array `(n, ...)`, dict of arrays, or object with `__len__` and `__getitem__` whose samples are dicts
+            with "images" (or "image"), perhaps "labels" (or "label"), "context", "concat" …
         batch_size: int ≥ 1.
         seed: int ≥ 0; None draws one.
         shuffle: whether each epoch has its own order; else the source's order.
-        drop_remainder: whether the last, smaller batch of an epoch is left out. On JAX another batch size compiles again.
-        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2, and "concat" with it.
-        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with a NumPy generator that belongs to this
-            batch. It has to keep the shape and draw from `rng` only.
+        drop_remainder: whether the last, smaller batch of an epoch is left out. On JAX another batch size compiles
+            again.
+        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2, and "concat"
+            with it.
+        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with a NumPy generator that belongs
+            to this batch. It has to keep the shape and draw from `rng` only.
         num_classes: labels must lie below it. Default: what the source says.
         value_range: float images must lie in it; None for data that are no pictures.
-        batches_per_epoch: int: an epoch has this many batches, from a stream of one permutation after the other; for data sets so large
-            that a whole pass is too long between two evaluations. Default: an epoch is one pass.
+        batches_per_epoch: int: an epoch has this many batches, from a stream of one permutation after the other; for
+            data sets so large that a whole pass is too long between two evaluations. Default: an epoch is one pass.
         workers, use_multiprocessing, max_queue_size: as in `keras.utils.PyDataset`.
 
     Attributes:
         epoch: number of the current epoch, int; set it to resume. `fit` moves it on at the end of each epoch.
-        start: number of batches of the current epoch that lie behind already, int; set it after `epoch` to resume within one. They are
-            not read any more: in their place the next one is handed out, for readers that count through (`fit` after
-            `DiffusionModel.skip_steps`). 0 in the epochs that follow.
+        start: number of batches of the current epoch that lie behind already, int; set it after `epoch` to resume
+            within one. They are not read any more: in their place the next one is handed out, for readers that count
+            through (`fit` after `DiffusionModel.skip_steps`). 0 in the epochs that follow.
         num_classes: number of classes, or None.
         class_names: list of names, or None.
         image_shape: shape of one image, `(H, W, C)`.
         source: the `Source` read from.
-        rows: which rows of each batch are read, ints, or None for all: several processes share batches, see `distribution.share`. What is
-            drawn at random (flips, augmentation) is that of the whole batch all the same.
+        rows: which rows of each batch are read, ints, or None for all: several processes share batches, see
+            `distribution.share`. What is drawn at random (flips, augmentation) is that of the whole batch all the same.
 
     Returns (of indexing):
-        dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's other keys.
+        dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's
+        other keys.
 
     Raises:
         ValueError: bad options, NaN or values out of range, labels out of range.
@@ -97,17 +100,23 @@ class Batches(keras.utils.PyDataset):
         self.num_classes = num_classes if num_classes is not None else self.source.num_classes
         self.class_names = self.source.class_names
         self.value_range = value_range
-        self.batches_per_epoch = None if batches_per_epoch is None else _positive_int(batches_per_epoch, "batches_per_epoch")
+        self.batches_per_epoch = (
+            None if batches_per_epoch is None else _positive_int(batches_per_epoch, "batches_per_epoch")
+        )
         if len(self.source) == 0:
             raise ValueError("A data source must hold at least one sample. Received: an empty source.")
         if drop_remainder and self.batch_size > len(self.source):
             raise ValueError(
-                f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: there would be no batch. "
+                f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: "
+                f"there would be no batch. "
                 f"Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
             )
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
-        self._order = (None, None)  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
+        self._order = (
+            None,
+            None,
+        )  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
         self._image_shape = None
         self.rows = None
         self.epoch = 0
@@ -168,7 +177,8 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
         images = np.asarray(batch["images"])
         images = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
-        # The counter's upper words set these draws apart from each other and from the permutation, which starts at counter 0.
+        # The counter's upper words set these draws apart from each other and from the permutation, which starts at
+        # counter 0.
         rng = philox(self.seed, epoch, counter=(0, 0, 1, index))
         if self.horizontal_flip:
             flips = rng.random(size) < 0.5
@@ -179,7 +189,8 @@ class Batches(keras.utils.PyDataset):
         if self.augment is not None:
             if "concat" in batch:
                 raise ValueError(
-                    "augment changes images alone, and the known channels beside them, “concat”, would no longer fit. Received: "
+                    "augment changes images alone, and the known channels beside them, “concat”, would no longer fit. "
+                    "Received: "
                     f"augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the source augment both"
                 )
             shape = images.shape
@@ -228,7 +239,9 @@ class Batches(keras.utils.PyDataset):
 def _mirrored(images, flips):
     """Images `(B, H, W, C)`, mirrored left to right where `flips` `(B,)` says so."""
     if images.ndim != 4:
-        raise ValueError(f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}")
+        raise ValueError(
+            f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}"
+        )
     return np.where(flips[:, None, None, None], images[:, :, ::-1], images)
 
 

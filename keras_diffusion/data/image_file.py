@@ -1,4 +1,5 @@
-"""One picture from one file: whatever it holds, grey, palette, transparency, 16 bits, floats, becomes 8 bits per channel.
+"""One picture from one file: whatever it holds, grey, palette, transparency, 16 bits, floats, becomes 8 bits per
+channel.
 
 transparency      composed onto a background; what lies under transparent pixels is never seen
 16 bits           scaled, not cut; 32-bit integers beyond are refused
@@ -29,8 +30,8 @@ def read_image(path, channels=3, background="white"):
     Args:
         path: the file.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        background: colour that transparent pixels are composed onto, as in `colour_of`; with 4 channels, the colour of those that are
-            wholly transparent.
+        background: colour that transparent pixels are composed onto, as in `colour_of`; with 4 channels, the colour of
+            those that are wholly transparent.
 
     Returns:
         uint8 array `(H, W, channels)`.
@@ -38,14 +39,18 @@ def read_image(path, channels=3, background="white"):
     Raises:
         ValueError: a damaged file, or one whose numbers have no scale; the message names it.
     """
-    image_module, ops = (import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps"))
+    image_module, ops = (
+        import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps")
+    )
     try:
         with image_module.open(path, formats=_FORMATS) as file:
             _check_size(file, path)
             image = _eight_bits(image_module, ops.exif_transpose(file))
             image = _composed(image_module, image, channels, colour_of(background))
             pixels = np.asarray(image.convert(MODES[channels]))
-    except Exception as error:  # each of Pillow's formats has errors of its own: OSError, SyntaxError, struct.error, ValueError …
+    except (
+        Exception
+    ) as error:  # each of Pillow's formats has errors of its own: OSError, SyntaxError, struct.error, ValueError …
         raise ValueError(f"Cannot read the image {str(path)!r}: {error}. Remove or replace the file.") from error
     return pixels[..., None] if channels == 1 else pixels
 
@@ -65,16 +70,23 @@ def colour_of(background):
             return tuple(colours.getrgb(background)[:3])
         except ValueError:
             pass
-    elif isinstance(background, (tuple, list)) and len(background) == 3 and all(is_whole(n) and 0 <= n <= 255 for n in background):
+    elif (
+        isinstance(background, (tuple, list))
+        and len(background) == 3
+        and all(is_whole(n) and 0 <= n <= 255 for n in background)
+    ):
         return tuple(int(n) for n in background)
     raise ValueError(
-        "`background` is the colour under transparent pixels: a name such as 'white' or '#ffffff', or three integers from 0 to 255. "
+        "`background` is the colour under transparent pixels: a name such as 'white' or '#ffffff', or three integers "
+        "from 0 to 255. "
         f"Received: background={shown(background)}"
     )
 
 
 def _check_size(image, path):
-    """Raises ValueError for a picture that is far larger than its file, before it is decoded: 50 kB of PNG can be a gigabyte."""
+    """Raises ValueError for a picture that is far larger than its file, before it is decoded: 50 kB of PNG can be a
+    gigabyte.
+    """
     pixels, width = math.prod(image.size), 4 if image.mode.startswith(("I", "F")) else 1
     limits.check(pixels, "image_pixels", "its size")
     check_unpacked(pixels * width * len(image.getbands()), Path(path).stat().st_size, "its size")
@@ -93,7 +105,8 @@ def _eight_bits(image_module, image):
     if not known:
         kind, allowed = ("integers", "0 to 65535") if image.mode.startswith("I") else ("floats", "0 to 1")
         raise ValueError(
-            f"pictures of {kind} are read with values from {allowed}, and these go from {low:g} to {high:g}. Scale them and save them with "
+            f"pictures of {kind} are read with values from {allowed}, and these go from {low:g} to {high:g}. Scale "
+            f"them and save them with "
             "8 or 16 bits, or pass them as arrays"
         )
     return image_module.fromarray((values * scale).round().astype("uint8"))

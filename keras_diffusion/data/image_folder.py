@@ -3,9 +3,10 @@
     flowers/daisy/001.jpg        class 0, "daisy"          pictures/001.png        no classes
     flowers/rose/a.png           class 1, "rose"           pictures/002.png
 
-Classes are numbered in the natural order of their names: 2 before 10. A folder whose sub-folders are called train, validation, val or
-test holds splits, each a folder as above. Hidden files and folders, such as .ipynb_checkpoints and __MACOSX, are left out at every depth.
-Only names are read at construction; a file is decoded when its sample is asked for.
+Classes are numbered in the natural order of their names: 2 before 10. A folder whose sub-folders are called train,
+validation, val or test holds splits, each a folder as above. Hidden files and folders, such as .ipynb_checkpoints and
+__MACOSX, are left out at every depth. Only names are read at construction; a file is decoded when its sample is asked
+for.
 """
 
 import warnings
@@ -20,7 +21,9 @@ from keras_diffusion.runtime.natural_order import natural
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 SPLITS = frozenset({"train", "validation", "val", "test"})
-_UNREAD = frozenset({".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".psd", ".tga", ".ppm", ".exr", ".dng", ".cr2", ".nef", ".npy"})
+_UNREAD = frozenset(
+    {".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".psd", ".tga", ".ppm", ".exr", ".dng", ".cr2", ".nef", ".npy"}
+)
 _TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
 _CAPTIONS = frozenset({"captions", "labels", "metadata", "prompts"})  # names of texts for the whole folder
 
@@ -31,8 +34,8 @@ class ImageFolder(Source):
     Args:
         path: the folder.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA); every file is converted.
-        background: colour that transparent pixels are composed onto: a name such as "white" (default) or "#808080", or three ints from 0
-            to 255.
+        background: colour that transparent pixels are composed onto: a name such as "white" (default) or "#808080", or
+            three ints from 0 to 255.
 
     Returns (of indexing):
         {"images": uint8 `(H, W, channels)`, "labels": int} — "labels" only if the folder has class folders.
@@ -42,7 +45,9 @@ class ImageFolder(Source):
     """
 
     def __init__(self, path, channels=3, background="white"):
-        self.channels = check_choice("channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)")
+        self.channels = check_choice(
+            "channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)"
+        )
         self.path, self.background = Path(path).expanduser(), colour_of(background)
         if not self.path.is_dir():
             raise ValueError(f"An image folder must exist. Received: path={str(path)!r}")
@@ -59,16 +64,25 @@ class ImageFolder(Source):
             self.class_names = sorted(classes, key=natural)
             self.num_classes = len(self.class_names)
             self.files = [f for name in self.class_names for f in classes[name]]
-            self.labels = np.repeat(np.arange(self.num_classes, dtype="int32"), [len(classes[name]) for name in self.class_names])
+            self.labels = np.repeat(
+                np.arange(self.num_classes, dtype="int32"), [len(classes[name]) for name in self.class_names]
+            )
         if not self.files:
-            raise ValueError(f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). Received: none in {str(self.path)!r}")
+            raise ValueError(
+                f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). Received: none in "
+                f"{str(self.path)!r}"
+            )
         self._tell_what_is_left_out(folders)
 
     def _tell_what_is_left_out(self, folders):
         """Warns of pictures of kinds that are not read, and of tables and texts that may be captions."""
         beside = [f for folder in (self.path, *folders) for f in folder.iterdir() if not _is_hidden(f) and f.is_file()]
         stems = {file.with_suffix("") for file in self.files}
-        texts = [f for f in beside if f.suffix.lower() == ".txt" and (f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS)]
+        texts = [
+            f
+            for f in beside
+            if f.suffix.lower() == ".txt" and (f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS)
+        ]
         tables = [*(f for f in beside if f.suffix.lower() in _TABLES), *texts]
         pictures = [f for f in beside if f.suffix.lower() in _UNREAD]
         if tables:

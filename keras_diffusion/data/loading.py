@@ -44,21 +44,23 @@ def load(
     """Data from anywhere as `Batches`.
 
     Args:
-        source: `"digits"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an image folder (see `ImageFolder`);
-            the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
-        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS whatever it understands, such as `"train[:80%]"`.
+        source: `"digits"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an image folder
+            (see `ImageFolder`); the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
+        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS whatever it understands, such
+            as `"train[:80%]"`.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
-        validation_fraction: share of the samples to hold out, in (0, 1), the same of each class; for sources without splits of their
-            own. Default: 0.2 for digits, else nothing is held out.
+        validation_fraction: share of the samples to hold out, in (0, 1), the same of each class; for sources without
+            splits of their own. Default: 0.2 for digits, else nothing is held out.
         channels: 1, 3 or 4, for image folders. Default: 3.
-        background: for image folders: colour that transparent pixels are composed onto, a name or three ints. Default: "white".
+        background: for image folders: colour that transparent pixels are composed onto, a name or three ints. Default:
+            "white".
         num_classes: number of classes, where the source does not know it or knows fewer.
         value_range: range in which float images must lie; None: they only have to be finite.
         data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
-        options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` are True where `split`
-            begins with "train" or is "all", else False.
+        options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` are True
+            where `split` begins with "train" or is "all", else False.
 
     Returns:
         `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`.
@@ -77,16 +79,22 @@ def load(
     own = [name for name in inspect.signature(load).parameters if name != "options"]
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
     check_text("split", split)
-    pictures = {name: value for name, value in (("channels", channels), ("background", background)) if value is not None}
+    pictures = {
+        name: value for name, value in (("channels", channels), ("background", background)) if value is not None
+    }
     if pictures and not _is_folder(source):
         (name, value), *_ = pictures.items()
         raise ValueError(
-            f"{name}= is for image folders; others have their own. Received: {name}={shown(value)} for {type(source).__name__}"
+            f"{name}= is for image folders; others have their own. Received: {name}={shown(value)} for "
+            f"{type(source).__name__}"
         )
-    data, own_splits = _open(source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key)
+    data, own_splits = _open(
+        source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key
+    )
     if own_splits and validation_fraction is not None:
         raise ValueError(
-            f"validation_fraction is for sources without splits of their own. Received: validation_fraction={validation_fraction!r} for "
+            f"validation_fraction is for sources without splits of their own. Received: "
+            f"validation_fraction={validation_fraction!r} for "
             f"{str(source)!r}. Name a split instead; TFDS understands split='train[:80%]' and split='train[80%:]'."
         )
     if not own_splits:
@@ -117,29 +125,39 @@ def _open(source, split, pictures, num_classes, value_range, data_dir, download,
         folders = [f.name for f in sub_folders(path)]
         if folders and set(folders) <= SPLITS:
             if split not in folders:
-                raise ValueError(f"The image folder {str(path)!r} has the splits {', '.join(folders)}. Received: split={split!r}")
+                raise ValueError(
+                    f"The image folder {str(path)!r} has the splits {', '.join(folders)}. Received: split={split!r}"
+                )
             return ImageFolder(path / split, **pictures), True
         return ImageFolder(path, **pictures), False
     if path.suffix in (".npz", ".npy"):
         return ArraySource(_read_arrays(path), num_classes, value_range), False
     if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
         raise ValueError(
-            f"A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: source={str(source)!r}, "
+            f"A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: "
+            f"source={str(source)!r}, "
             f"{'which is none of these' if path.exists() else 'which does not exist'}."
         )
     return _open_tfds(source, split, data_dir, download, image_key, label_key), True
 
 
 def _open_tfds(name, split, data_dir, download, image_key, label_key):
-    known = "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as 'oxford_flowers102'."
+    known = (
+        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as "
+        "'oxford_flowers102'."
+    )
     try:
-        tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r} (if it is a TFDS name). {known} It")
+        tfds = import_optional(
+            "tensorflow_datasets", extra="data", purpose=f"the data set {name!r} (if it is a TFDS name). {known} It"
+        )
         return TFDSSource(name, split, data_dir, download, image_key, label_key)
     except ValueError as error:
         unknown = isinstance(error, tfds.core.DatasetNotFoundError) or "builder name string" in str(error)
         if not unknown:
             raise
-        raise ValueError(f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. {known}") from None
+        raise ValueError(
+            f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. {known}"
+        ) from None
 
 
 def _read_arrays(path):
@@ -149,11 +167,16 @@ def _read_arrays(path):
 
 def _part(data, split, validation_fraction):
     if split not in ("train", "all", *_HELD_OUT):
-        raise ValueError(f"A source without splits of its own knows 'train', 'validation' (or 'test') and 'all'. Received: split={split!r}")
+        raise ValueError(
+            f"A source without splits of its own knows 'train', 'validation' (or 'test') and 'all'. Received: "
+            f"split={split!r}"
+        )
     if split == "all" or (split == "train" and validation_fraction is None):
         return data
     if validation_fraction is None:
-        raise ValueError(f"This source has nothing held out. Received: split={split!r}. Pass validation_fraction, for example 0.1.")
+        raise ValueError(
+            f"This source has nothing held out. Received: split={split!r}. Pass validation_fraction, for example 0.1."
+        )
     kept, held_out = held_out_indices(len(data), validation_fraction, data.labels)
     return Subset(data, held_out if split in _HELD_OUT else kept)
 
@@ -163,7 +186,9 @@ def _size(image_size):
     if size is None:
         return None
     if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(is_whole(s) and s > 0 for s in size):
-        raise ValueError(f"image_size must be a positive int or (height, width). Received: image_size={shown(image_size)}")
+        raise ValueError(
+            f"image_size must be a positive int or (height, width). Received: image_size={shown(image_size)}"
+        )
     limits.check(math.prod(int(s) for s in size), "table_values", "The number of pixels of image_size")
     return tuple(int(s) for s in size)
 

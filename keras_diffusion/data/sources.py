@@ -1,8 +1,9 @@
 """Random-access sources: n samples, each to be had by its number.
 
 Shuffling, exact resumption and held-out parts all become index arithmetic once sample i can be asked for. Anything with
-`__len__` and `__getitem__` is a source; a sample is a dict with "images" (or "image"), perhaps "labels" (or "label") and further
-conditions such as "context", or a plain array, or a pair (image, label). `as_source` brings these forms under one roof.
+`__len__` and `__getitem__` is a source; a sample is a dict with "images" (or "image"), perhaps "labels" (or "label")
+and further conditions such as "context", or a plain array, or a pair (image, label). `as_source` brings these forms
+under one roof.
 """
 
 import numpy as np
@@ -17,7 +18,8 @@ _SPELLINGS = {"image": "images", "label": "labels"}
 class Source:
     """n samples to be had by number.
 
-    A subclass writes `__len__` and `__getitem__`; `batch` may be overridden where many samples can be read faster than one by one.
+    A subclass writes `__len__` and `__getitem__`; `batch` may be overridden where many samples can be read faster than
+    one by one.
 
     Attributes:
         num_classes: number of classes, or None.
@@ -45,9 +47,11 @@ class ArraySource(Source):
     """Arrays that share their first axis.
 
     Args:
-        arrays: an array `(n, ...)` of images, or a dict with "images", perhaps "labels" and further conditions, each `(n, ...)`.
+        arrays: an array `(n, ...)` of images, or a dict with "images", perhaps "labels" and further conditions, each
+            `(n, ...)`.
         num_classes: number of classes. Default: the greatest label plus one.
-        value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range: only checked for NaN.
+        value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range: only checked
+            for NaN.
 
     Raises:
         ValueError: arrays of different length, no images, no samples, NaN, images or labels out of range.
@@ -61,10 +65,14 @@ class ArraySource(Source):
             raise ValueError(f"A dict of arrays needs the key 'images'. Received keys: {sorted(arrays)}")
         lengths = {k: len(v) if v.ndim else None for k, v in arrays.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"Arrays of one data set must have the same number of samples. Received lengths: {lengths}")
+            raise ValueError(
+                f"Arrays of one data set must have the same number of samples. Received lengths: {lengths}"
+            )
         images = arrays["images"]
         if images.ndim < 2 or images.size == 0:
-            raise ValueError(f"Images must be an array (samples, ...) with at least one sample. Received: shape={images.shape}")
+            raise ValueError(
+                f"Images must be an array (samples, ...) with at least one sample. Received: shape={images.shape}"
+            )
         if not isinstance(images, np.memmap):  # a mapped file is checked batch by batch instead, as it is read
             check_images(images, value_range if images.ndim > 2 else None)
         if "labels" in arrays:
@@ -107,7 +115,9 @@ class SampleSource(Source):
         else:
             sample = {"images": sample}
         if "images" not in sample:
-            raise ValueError(f"A sample needs the key 'images' or 'image'. Received: sample {index} with keys {sorted(sample)}")
+            raise ValueError(
+                f"A sample needs the key 'images' or 'image'. Received: sample {index} with keys {sorted(sample)}"
+            )
         return {key: np.asarray(value) for key, value in sample.items()}
 
 
@@ -130,7 +140,8 @@ class Subset(Source):
 
 
 class Resized(Source):
-    """The pictures of `source`, and "concat" beside them, at one size: the shorter side is scaled, the longer one cropped in the middle.
+    """The pictures of `source`, and "concat" beside them, at one size: the shorter side is scaled, the longer one
+    cropped in the middle.
 
     Args:
         source: a `Source` of images `(H, W, C)`.
@@ -147,20 +158,32 @@ class Resized(Source):
     def __getitem__(self, index):
         sample = self.source[index]
         # What is known beside an image lies at its positions.
-        return {**sample, **{key: resize(np.asarray(sample[key]), self.image_size) for key in ("images", "concat") if key in sample}}
+        return {
+            **sample,
+            **{key: resize(np.asarray(sample[key]), self.image_size) for key in ("images", "concat") if key in sample},
+        }
 
 
 def resize(image, image_size):
-    """Scales and centre-crops one image `(H, W, C)`, uint8 or float, to `image_size` = (height, width), channel by channel."""
+    """Scales and centre-crops one image `(H, W, C)`, uint8 or float, to `image_size` = (height, width), channel by
+    channel.
+    """
     if image.ndim != 3:
-        raise ValueError(f"Only images (height, width, channels) can be resized. Received: shape={image.shape}. Leave image_size out.")
+        raise ValueError(
+            f"Only images (height, width, channels) can be resized. Received: shape={image.shape}. Leave image_size "
+            f"out."
+        )
     height, width = image_size
     if image.shape[:2] == (height, width):
         return image
-    pil, ops = (import_optional(f"PIL.{name}", extra="viz", purpose="resizing images") for name in ("Image", "ImageOps"))
+    pil, ops = (
+        import_optional(f"PIL.{name}", extra="viz", purpose="resizing images") for name in ("Image", "ImageOps")
+    )
     pixels = image if image.dtype == np.uint8 else image.astype("float32")
     channels = [pil.fromarray(np.ascontiguousarray(pixels[..., c])) for c in range(image.shape[-1])]
-    resized = np.stack([np.asarray(ops.fit(channel, (width, height), pil.Resampling.BICUBIC)) for channel in channels], axis=-1)
+    resized = np.stack(
+        [np.asarray(ops.fit(channel, (width, height), pil.Resampling.BICUBIC)) for channel in channels], axis=-1
+    )
     # Bicubic interpolation overshoots at edges; Pillow clips uint8 by itself.
     return resized if image.dtype == np.uint8 else np.clip(resized, image.min(), image.max())
 
@@ -184,7 +207,8 @@ def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
         return SampleSource(data)
     raise ValueError(
         "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ (random access). "
-        f"Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() directly; names and paths into data.load()."
+        f"Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() directly; names and paths into "
+        f"data.load()."
     )
 
 
@@ -195,9 +219,14 @@ def collate(samples, indices):
         values = [np.asarray(sample[key]) for sample in samples]
         for index, value in zip(indices, values, strict=True):
             if value.shape != values[0].shape:
-                remedy = " Pass image_size=(height, width) to data.load() to bring them to one size." if key == "images" else ""
+                remedy = (
+                    " Pass image_size=(height, width) to data.load() to bring them to one size."
+                    if key == "images"
+                    else ""
+                )
                 raise ValueError(
-                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in sample {indices[0]} and "
+                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in "
+                    f"sample {indices[0]} and "
                     f"{value.shape} in sample {index}.{remedy}"
                 )
         batch[key] = np.stack(values)
@@ -205,7 +234,8 @@ def collate(samples, indices):
 
 
 def held_out_indices(n, fraction, labels=None):
-    """Splits 0…n−1 into two parts, always in the same way: it does not depend on any seed, so that training data never leak.
+    """Splits 0…n−1 into two parts, always in the same way: it does not depend on any seed, so that training data never
+    leak.
 
     Args:
         n: number of samples.
@@ -222,6 +252,7 @@ def held_out_indices(n, fraction, labels=None):
     held_out = np.sort(np.concatenate([rng.permutation(g)[: round(fraction * len(g))] for g in groups]))
     if not 0 < len(held_out) < n:
         raise ValueError(
-            f"Each part of a split needs a sample. Received: validation_fraction={fraction!r} of {n} samples leaves one part empty."
+            f"Each part of a split needs a sample. Received: validation_fraction={fraction!r} of {n} samples leaves "
+            f"one part empty."
         )
     return np.setdiff1d(np.arange(n), held_out), held_out

@@ -1,8 +1,8 @@
 """TensorFlow Datasets without TensorFlow: random access to data sets stored as array_record files.
 
-`tfds` stores a prepared data set in one of several formats. array_record files allow reading sample i, in NumPy and without importing
-TensorFlow; tfrecord files, the default of `tfds`, only allow reading in order, through tf.data. Preparing (downloading and converting)
-needs TensorFlow, once.
+`tfds` stores a prepared data set in one of several formats. array_record files allow reading sample i, in NumPy and
+without importing TensorFlow; tfrecord files, the default of `tfds`, only allow reading in order, through tf.data.
+Preparing (downloading and converting) needs TensorFlow, once.
 """
 
 import re
@@ -31,17 +31,20 @@ class TFDSSource(Source):
 
     Raises:
         ImportError: tensorflow-datasets is not installed.
-        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no such feature;
-            a folder that names classes other than features of TFDS, or files of other folders.
+        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no
+            such feature; a folder that names classes other than features of TFDS, or files of other folders.
     """
 
     def __init__(self, name, split="train", data_dir=None, download=False, image_key="image", label_key="label"):
-        tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {str(name)!r} of TensorFlow Datasets")
+        tfds = import_optional(
+            "tensorflow_datasets", extra="data", purpose=f"the data set {str(name)!r} of TensorFlow Datasets"
+        )
         builder = self._builder(tfds, name, data_dir)
         if not _is_prepared(builder):
             if not download:
                 raise ValueError(
-                    f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. Prepare it once (this needs TensorFlow "
+                    f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. Prepare it once "
+                    f"(this needs TensorFlow "
                     f"and the network) with download=True, or with: {_prepare_call(builder, data_dir)}"
                 )
             builder = tfds.builder(str(name), data_dir=data_dir, file_format="array_record")
@@ -49,15 +52,21 @@ class TFDSSource(Source):
         file_format = builder.info.file_format.value
         if file_format not in _RANDOM_ACCESS:
             raise ValueError(
-                f"Reading single samples needs the file format array_record. Received: the TFDS data set {name!r}, prepared as "
-                f"{file_format} in {str(builder.data_path)!r}. A data set has one format per data_dir: prepare it in another one, "
-                f"{_prepare_call(builder, 'another/folder')}, and pass that data_dir; or pass a tf.data pipeline of it to fit() directly."
+                f"Reading single samples needs the file format array_record. Received: the TFDS data set {name!r}, "
+                f"prepared as "
+                f"{file_format} in {str(builder.data_path)!r}. A data set has one format per data_dir: prepare it in "
+                f"another one, "
+                f"{_prepare_call(builder, 'another/folder')}, and pass that data_dir; or pass a tf.data pipeline of "
+                f"it to fit() directly."
             )
         features = builder.info.features
         for key in (image_key, label_key):
-            # A data set without the usual label is simply one without classes; a name that the caller chose has to be there.
+            # A data set without the usual label is simply one without classes; a name that the caller chose has to be
+            # there.
             if key is not None and key not in features and (key == image_key or key != "label"):
-                raise ValueError(f"The TFDS data set {name!r} has no feature {key!r}. Its features: {', '.join(sorted(features))}")
+                raise ValueError(
+                    f"The TFDS data set {name!r} has no feature {key!r}. Its features: {', '.join(sorted(features))}"
+                )
         self.name, self.image_key = str(name), image_key
         self.label_key = label_key if label_key in features else None
         if self.label_key is not None:
@@ -83,7 +92,9 @@ class TFDSSource(Source):
             try:
                 return tfds.builder_from_directory(name)
             except Exception as error:  # of JSON, of protocol buffers, of TFDS: the folder is damaged
-                raise ValueError(clip(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}")) from error
+                raise ValueError(
+                    clip(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}")
+                ) from error
         if data_dir is not None:
             # Where TFDS does not know a name, or a version is named, it goes by what it finds there.
             check_folders_below(Path(data_dir).expanduser() / re.split("[/:]", str(name))[0])

@@ -1,4 +1,5 @@
-"""Folders of prepared TFDS data sets, checked before TFDS opens them: they name classes, which TFDS would import, and files.
+"""Folders of prepared TFDS data sets, checked before TFDS opens them: they name classes, which TFDS would import, and
+files.
 
 features.json        {"pythonClassName": "tensorflow_datasets.core.features.…", "featuresDict": {"features": {"image": {…}}}}
 dataset_info.json    {"name": …, "splits": [{"name": "train", "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}]}
@@ -23,7 +24,16 @@ _KNOWN = frozenset(
 )
 _CLASS_KEYS = ("type", "pythonClassName", "python_class_name")
 _JSON_KEYS = ("json", "content")  # of texts that TFDS reads as JSON
-_FILE_KEYS = ("name", "version", "configName", "config_name", "fileFormat", "file_format", "filepathTemplate", "filepath_template")
+_FILE_KEYS = (
+    "name",
+    "version",
+    "configName",
+    "config_name",
+    "fileFormat",
+    "file_format",
+    "filepathTemplate",
+    "filepath_template",
+)
 
 
 def is_prepared_folder(path):

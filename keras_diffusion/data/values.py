@@ -1,8 +1,9 @@
 """From stored numbers to model numbers: images to float32 in [−1, 1], labels to int32.
 
-uint8 images are scaled, x/127.5 − 1. Float images are taken as they are, and here lies the classical mistake: pictures in [0, 1] or
-[0, 255] train without complaint and look wrong for hours. Floats therefore must lie in [−1, 1]; values outside of it, NaN and
-infinity are errors that name the first bad sample. Pictures in [0, 1] lie inside [−1, 1]: of these `fit` warns, if nothing is below 0.
+uint8 images are scaled, x/127.5 − 1. Float images are taken as they are, and here lies the classical mistake: pictures
+in [0, 1] or [0, 255] train without complaint and look wrong for hours. Floats therefore must lie in [−1, 1]; values
+outside of it, NaN and infinity are errors that name the first bad sample. Pictures in [0, 1] lie inside [−1, 1]: of
+these `fit` warns, if nothing is below 0.
 """
 
 import numpy as np
@@ -49,7 +50,8 @@ def check_floats(images, indices, value_range):
     if images.size == 0:
         return
     low, high = (-np.inf, np.inf) if value_range is None else (value_range[0] - _TOLERANCE, value_range[1] + _TOLERANCE)
-    # One pass each for the usual case that all is well. NaN fails the comparison, which is why it is not written the other way round.
+    # One pass each for the usual case that all is well. NaN fails the comparison, which is why it is not written the
+    # other way round.
     smallest, largest = images.min(), images.max()
     if low <= smallest and largest <= high and np.isfinite(smallest) and np.isfinite(largest):
         return
@@ -59,14 +61,17 @@ def check_floats(images, indices, value_range):
         bad = indices[int(np.argmin(finite))]
         count = int((~finite).sum())
         raise ValueError(
-            f"Images must be finite. Received: NaN or infinity in sample {bad} (first of {count} in this block of {len(images)}). "
+            f"Images must be finite. Received: NaN or infinity in sample {bad} (first of {count} in this block of "
+            f"{len(images)}). "
             "Remove or repair these samples."
         )
     inside = ((flat >= low) & (flat <= high)).all(axis=1)
     bad = indices[int(np.argmin(inside))]
     raise ValueError(
-        f"Float images must lie in [{value_range[0]:g}, {value_range[1]:g}], the range that models train and sample in. Received: values "
-        f"from {smallest:g} to {largest:g}, first in sample {bad}. Scale them (x / 127.5 - 1 for 0..255), pass uint8 images, which are "
+        f"Float images must lie in [{value_range[0]:g}, {value_range[1]:g}], the range that models train and sample "
+        f"in. Received: values "
+        f"from {smallest:g} to {largest:g}, first in sample {bad}. Scale them (x / 127.5 - 1 for 0..255), pass uint8 "
+        f"images, which are "
         "scaled for you, or pass value_range=None for data that are no pictures."
     )
 
@@ -80,7 +85,8 @@ def standardize_labels(labels, indices, num_classes=None):
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"Labels must be one integer class id per sample. Received: labels of shape {labels.shape}, dtype={labels.dtype}. "
+            f"Labels must be one integer class id per sample. Received: labels of shape {labels.shape}, "
+            f"dtype={labels.dtype}. "
             "Turn one-hot rows into ids with labels.argmax(-1); pass vectors under the key 'context'."
         )
     upper = np.inf if num_classes is None else num_classes
@@ -88,6 +94,7 @@ def standardize_labels(labels, indices, num_classes=None):
     if bad.size:
         raise ValueError(
             f"Labels must lie in [0, {'number of classes' if num_classes is None else num_classes}). "
-            f"Received: label {labels[bad[0]]} of sample {indices[int(bad[0])]}. Raise num_classes or number the classes from 0."
+            f"Received: label {labels[bad[0]]} of sample {indices[int(bad[0])]}. Raise num_classes or number the "
+            f"classes from 0."
         )
     return labels.astype("int32")

@@ -5,4 +5,11 @@ from keras_diffusion.denoisers.dataset import DatasetDenoiser
 from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
 from keras_diffusion.denoisers.mixture import MixtureDenoiser
 
-__all__ = ["ConsistencyDenoiser", "DatasetDenoiser", "Denoiser", "EDMConsistencyDenoiser", "MixtureDenoiser", "NetworkDenoiser"]
+__all__ = [
+    "ConsistencyDenoiser",
+    "DatasetDenoiser",
+    "Denoiser",
+    "EDMConsistencyDenoiser",
+    "MixtureDenoiser",
+    "NetworkDenoiser",
+]

@@ -1,11 +1,12 @@
 """Consistency models: one network call from any level to the end of the trajectory.
 
-What makes a network a consistency model, besides its training, is its boundary condition: at the cleanest level it returns its input.
+What makes a network a consistency model, besides its training, is its boundary condition: at the cleanest level it
+returns its input.
 
     x0 ← c_skip·x + c_out·x0
 
-Latent consistency models mix x with x0 by the timestep; EDM-style ones mix x/α with the network's raw output F so that the boundary lies at
-a smallest σ_min:
+Latent consistency models mix x with x0 by the timestep; EDM-style ones mix x/α with the network's raw output F so that
+the boundary lies at a smallest σ_min:
 
     c_skip = σ_d²/((σ̂ − σ_min)² + σ_d²),   c_out = σ_d·(σ̂ − σ_min)/√(σ_d² + σ̂²),        σ̂ = σ/α
 
@@ -39,14 +40,23 @@ class ConsistencyDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser, sigma_data=0.5, timestep_scaling=10.0, timesteps=1000):
-        for name, value in (("sigma_data", sigma_data), ("timestep_scaling", timestep_scaling), ("timesteps", timesteps)):
+        for name, value in (
+            ("sigma_data", sigma_data),
+            ("timestep_scaling", timestep_scaling),
+            ("timesteps", timesteps),
+        ):
             check_number(name, value)
         if not (sigma_data > 0 and timestep_scaling > 0 and timesteps > 0):
             raise ValueError(
                 "`sigma_data`, `timestep_scaling` and `timesteps` must be positive. "
                 f"Received: sigma_data={sigma_data}, timestep_scaling={timestep_scaling}, timesteps={timesteps}"
             )
-        self.denoiser, self.sigma_data, self.timestep_scaling, self.timesteps = denoiser, sigma_data, timestep_scaling, timesteps
+        self.denoiser, self.sigma_data, self.timestep_scaling, self.timesteps = (
+            denoiser,
+            sigma_data,
+            timestep_scaling,
+            timesteps,
+        )
 
     def __call__(self, x, level):
         x, level = _tensors(x, level)
@@ -95,4 +105,6 @@ class EDMConsistencyDenoiser(Denoiser):
 
 
 def _tensors(x, level):
-    return ops.convert_to_tensor(x, dtype=solver_dtype()), level.map(lambda v: ops.convert_to_tensor(v, dtype=solver_dtype()))
+    return ops.convert_to_tensor(x, dtype=solver_dtype()), level.map(
+        lambda v: ops.convert_to_tensor(v, dtype=solver_dtype())
+    )

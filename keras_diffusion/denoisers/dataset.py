@@ -1,9 +1,10 @@
-"""The ideal denoiser of a finite data set: what a network of unlimited capacity would learn, namely the training set by heart.
+"""The ideal denoiser of a finite data set: what a network of unlimited capacity would learn, namely the training set by
+heart.
 
     p(x0) = 1/N·Σ_i δ(x0 − x_i)     ⇒     x0(x, α, σ) = Σ_i softmax_i(−|x − α·x_i|²/(2σ²))·x_i
 
-Sampling with it returns training points. That makes it a check of every schedule, predictor and sampler, and a yardstick of what
-"memorized" means.
+Sampling with it returns training points. That makes it a check of every schedule, predictor and sampler, and a
+yardstick of what "memorized" means.
 """
 
 from keras import ops
@@ -26,7 +27,9 @@ class DatasetDenoiser(Denoiser):
     def __init__(self, data):
         self.data = check_array("data", data)
         if self.data.ndim < 1 or len(self.data) == 0:
-            raise ValueError(f"The denoiser of a data set needs at least one sample. Received: an array of shape {self.data.shape}")
+            raise ValueError(
+                f"The denoiser of a data set needs at least one sample. Received: an array of shape {self.data.shape}"
+            )
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

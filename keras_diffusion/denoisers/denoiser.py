@@ -1,6 +1,7 @@
 """Denoisers: whatever returns (x0, ε) for a noisy x.
 
-A network with its predictor, the exact posterior mean of a known density, guidance around either: a sampler sees no difference.
+A network with its predictor, the exact posterior mean of a known density, guidance around either: a sampler sees no
+difference.
 """
 
 import keras
@@ -22,7 +23,8 @@ class Denoiser:
         `Prediction`, both fields shaped like `x`.
 
     Attributes:
-        memory: what a denoiser that remembers keeps from call to call within a walk, a pytree of tensors; None outside of walks.
+        memory: what a denoiser that remembers keeps from call to call within a walk, a pytree of tensors; None outside
+            of walks.
     """
 
     memory = None
@@ -40,7 +42,9 @@ class Denoiser:
         return [self, *(part for denoiser in wrapped for part in denoiser.parts())]
 
     def initial_memory(self, x):
-        """The memory at the beginning of a walk, see `core/denoiser_memory.py`; None (default) for denoisers that remember nothing."""
+        """The memory at the beginning of a walk, see `core/denoiser_memory.py`; None (default) for denoisers that
+        remember nothing.
+        """
         return None
 
 
@@ -62,9 +66,10 @@ class NetworkDenoiser(Denoiser):
     Args:
         network: callable on a dict `{"x": (B, ...), "noise_level": (B,), **conditions}`.
         predictor: `Predictor` that says what the network's output means.
-        conditions: dict of tensors with leading axis B, e.g. `{"labels": (B,)}`, or 1 for a row that serves all. "concat", which lies
-            beside x, may be of size 1 along its other axes too. Default none.
-        values: list of values to use in place of `network.variables` (an average of the weights). Default: the network's own.
+        conditions: dict of tensors with leading axis B, e.g. `{"labels": (B,)}`, or 1 for a row that serves all.
+            "concat", which lies beside x, may be of size 1 along its other axes too. Default none.
+        values: list of values to use in place of `network.variables` (an average of the weights). Default: the
+            network's own.
 
     Example:
 

@@ -42,14 +42,17 @@ class MixtureDenoiser(Denoiser):
     def __init__(self, weights, means, stds):
         given = (("weights", weights), ("means", means), ("stds", stds))
         self.weights, self.means, self.stds = (check_array(name, value, "float64") for name, value in given)
-        if not (self.weights.ndim == self.stds.ndim == 1 and len(self.weights) == len(self.means) == len(self.stds) > 0):
+        if not (
+            self.weights.ndim == self.stds.ndim == 1 and len(self.weights) == len(self.means) == len(self.stds) > 0
+        ):
             raise ValueError(
                 "A mixture needs one weight, one mean and one standard deviation per component. "
                 f"Received shapes: weights {self.weights.shape}, means {self.means.shape}, stds {self.stds.shape}"
             )
         if not np.all(self.weights > 0) or not np.all(self.stds >= 0):
             raise ValueError(
-                f"Weights must be positive and standard deviations not negative. Received: weights={self.weights}, stds={self.stds}"
+                f"Weights must be positive and standard deviations not negative. Received: weights={self.weights}, "
+                f"stds={self.stds}"
             )
         self.weights = self.weights / self.weights.sum()
 
@@ -90,7 +93,11 @@ class MixtureDenoiser(Denoiser):
         alpha, sigma = _columns(level, x)
         variance = alpha**2 * stds**2 + sigma**2
         offset = ops.reshape(x, (-1, 1, dims)) - alpha[..., None] * means
-        return log_weights - 0.5 * dims * ops.log(variance) - 0.5 * ops.sum(offset**2, axis=-1) / variance, offset, variance
+        return (
+            log_weights - 0.5 * dims * ops.log(variance) - 0.5 * ops.sum(offset**2, axis=-1) / variance,
+            offset,
+            variance,
+        )
 
     def sample(self, num_samples, level=None, seed=0):
         """Draws from the mixture itself, or from its noisy density at a level.

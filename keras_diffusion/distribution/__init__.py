@@ -9,4 +9,14 @@ from keras_diffusion.distribution.specification import make, parse
 from keras_diffusion.runtime.devices import is_writer
 from keras_diffusion.runtime.processes import initialize
 
-__all__ = ["SplitWeights", "initialize", "is_writer", "layout_map", "local_rows", "make", "parse", "share", "split_axis"]
+__all__ = [
+    "SplitWeights",
+    "initialize",
+    "is_writer",
+    "layout_map",
+    "local_rows",
+    "make",
+    "parse",
+    "share",
+    "split_axis",
+]

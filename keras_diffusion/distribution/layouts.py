@@ -4,10 +4,10 @@
     rows      x·W, W split by inputs     what follows such a layer: output of an attention, second layer of a feed-forward
     copies    all else                   norms, embeddings, the last layer, and whatever the number of devices does not divide
 
-A split by columns leaves its output split by features; the split by rows that follows takes it as it is and ends in a sum over devices.
-So a feed-forward costs one exchange, not two. Any choice gives the same numbers: XLA puts in the exchanges that a layout needs. Weights are
-told apart by their paths, which are fixed names in all networks of this library; the average of the weights has the same paths, and
-optimizers lay their moments out like the weights.
+A split by columns leaves its output split by features; the split by rows that follows takes it as it is and ends in a
+sum over devices. So a feed-forward costs one exchange, not two. Any choice gives the same numbers: XLA puts in the
+exchanges that a layout needs. Weights are told apart by their paths, which are fixed names in all networks of this
+library; the average of the weights has the same paths, and optimizers lay their moments out like the weights.
 
 Reference: Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
 """
@@ -52,7 +52,8 @@ def split_axis(path, shape, parts):
 
 
 def layout_map(network, device_mesh, model_axis="model"):
-    """A `keras.distribution.LayoutMap` for the weights of a network: what `split_axis` says of them, written out path by path.
+    """A `keras.distribution.LayoutMap` for the weights of a network: what `split_axis` says of them, written out path
+    by path.
 
     Args:
         network: built network of this library.
@@ -78,8 +79,10 @@ def layout_map(network, device_mesh, model_axis="model"):
             layouts[variable.path] = _axes(variable.shape, axis, model_axis)
     if not len(layouts):
         raise ValueError(
-            f"Nothing of this network can be split over {parts} devices: its layers have other names than those of the library, or the "
-            f"number divides none of them. Received: {type(network).__name__}. Use data parallelism, or a `LayoutMap` of your own."
+            f"Nothing of this network can be split over {parts} devices: its layers have other names than those of "
+            f"the library, or the "
+            f"number divides none of them. Received: {type(network).__name__}. Use data parallelism, or a `LayoutMap` "
+            f"of your own."
         )
     return layouts
 
@@ -113,5 +116,8 @@ def _axes(shape, axis, name):
 
 def _axis_size(device_mesh, name):
     if name not in device_mesh.axis_names:
-        raise ValueError(f"The device mesh needs an axis {name!r} to split weights over. Received: axes {tuple(device_mesh.axis_names)}")
+        raise ValueError(
+            f"The device mesh needs an axis {name!r} to split weights over. Received: axes "
+            f"{tuple(device_mesh.axis_names)}"
+        )
     return device_mesh.shape[list(device_mesh.axis_names).index(name)]

@@ -1,4 +1,6 @@
-"""Data for several processes: each reads its own rows of every batch, so that together they see the batches that one would see."""
+"""Data for several processes: each reads its own rows of every batch, so that together they see the batches that one
+would see.
+"""
 
 import numpy as np
 
@@ -21,7 +23,9 @@ def local_rows(batch_size):
     distribution = active_distribution()
     replicas = distribution.num_model_replicas
     if batch_size % replicas:
-        raise ValueError(f"Every batch is split over {replicas} devices. Received: batch_size={batch_size}. Choose a multiple.")
+        raise ValueError(
+            f"Every batch is split over {replicas} devices. Received: batch_size={batch_size}. Choose a multiple."
+        )
     sharding = distribution.get_data_layout((batch_size,)).backend_layout
     slices = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
@@ -41,7 +45,14 @@ def share(batches):
     >>> batches = keras_diffusion.distribution.share(keras_diffusion.data.load("digits", batch_size=64))
     """
     if several_processes():
-        if not batches.drop_remainder and batches.batches_per_epoch is None and len(batches.source) % batches.batch_size:
-            raise ValueError("Processes share batches of one size. Received: drop_remainder=False. Make them with drop_remainder=True.")
+        if (
+            not batches.drop_remainder
+            and batches.batches_per_epoch is None
+            and len(batches.source) % batches.batch_size
+        ):
+            raise ValueError(
+                "Processes share batches of one size. Received: drop_remainder=False. Make them with "
+                "drop_remainder=True."
+            )
         batches.rows = local_rows(batches.batch_size)
     return batches

@@ -3,7 +3,8 @@
     data     devices that share the batch; every one has a copy of the model      keras.distribution.DataParallel
     model    devices that share one copy of the model                             SplitWeights, a keras.distribution.ModelParallel
 
-A word without a number takes the devices that are left: "data" is all of them, "data,model=2" on 8 devices is "data=4,model=2".
+A word without a number takes the devices that are left: "data" is all of them, "data,model=2" on 8 devices is
+"data=4,model=2".
 """
 
 import keras
@@ -33,13 +34,17 @@ def make(specification="data"):
     >>> keras.distribution.set_distribution(keras_diffusion.distribution.make("data=8"))
     """
     if keras.backend.backend() != "jax":
-        raise NotImplementedError(f"Keras distributes on JAX only. Received: the backend {keras.backend.backend()}. Set KERAS_BACKEND=jax.")
+        raise NotImplementedError(
+            f"Keras distributes on JAX only. Received: the backend {keras.backend.backend()}. Set KERAS_BACKEND=jax."
+        )
     import jax
 
     devices = keras.distribution.list_devices()
     data, model = parse(specification, len(devices))
     if jax.process_count() > 1 and data * model != len(devices):
-        raise ValueError(f"Several processes use all {len(devices)} devices. Received: {specification!r}, which is {data * model}")
+        raise ValueError(
+            f"Several processes use all {len(devices)} devices. Received: {specification!r}, which is {data * model}"
+        )
     used = devices[: data * model]
     if model == 1:
         return keras.distribution.DataParallel(devices=used, auto_shard_dataset=False)
@@ -69,7 +74,9 @@ def parse(specification, count):
     open_words = [word for word, size in sizes.items() if size is None]
     given = int(np.prod([size for size in sizes.values() if size is not None], dtype=int))
     if len(open_words) > 1:
-        raise ValueError(f"One of data and model needs a number, the other takes the devices left. Received: {str(specification)!r}")
+        raise ValueError(
+            f"One of data and model needs a number, the other takes the devices left. Received: {str(specification)!r}"
+        )
     if open_words:
         sizes[open_words[0]] = count // given
     if given > count or 0 in sizes.values() or (open_words and count % given):

@@ -5,8 +5,9 @@
     Δ∥ = ⟨Δ, y_c⟩/|y_c|²·y_c
     y  = y_c + (w − 1)·(Δ − (1 − η)·Δ∥)
 
-Δ∥ raises saturation and contrast, the rest changes what is seen. η = 1 with neither r nor β is classifier-free guidance. The direction
-of y_c says nothing about saturation where zero is not the middle of the data, as in a latent space with a shift.
+Δ∥ raises saturation and contrast, the rest changes what is seen. η = 1 with neither r nor β is classifier-free
+guidance. The direction of y_c says nothing about saturation where zero is not the middle of the data, as in a latent
+space with a shift.
 """
 
 from keras import ops
@@ -18,13 +19,17 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 @GUIDANCES.register("adaptive_projected", "apg")
 class AdaptiveProjectedGuidance(PairGuidance):
-    """Guidance orthogonal to the conditional prediction, with a largest norm and momentum. Arguments: see `PairGuidance`, and
+    """Guidance orthogonal to the conditional prediction, with a largest norm and momentum. Arguments: see
+    `PairGuidance`, and
 
     Args:
         eta: share η of the parallel part that is kept. Default 0.
-        norm_threshold: largest norm r of Δ, > 0, or None (default) for any. Grows with the square root of a sample's size.
-        momentum: β in (−1, 1), usually negative, or None (default) for none. What is remembered lasts for one walk of a sampler.
-        axis: None (default): norms and products over all of a sample; −1: over the channels of each position; or a tuple of axes.
+        norm_threshold: largest norm r of Δ, > 0, or None (default) for any. Grows with the square root of a sample's
+            size.
+        momentum: β in (−1, 1), usually negative, or None (default) for none. What is remembered lasts for one walk of a
+            sampler.
+        axis: None (default): norms and products over all of a sample; −1: over the channels of each position; or a
+            tuple of axes.
         base: "conditional" (default), as above; "unconditional": y = y_∅ + w·(…), which at w = 1 is not y_c.
 
     Raises:
@@ -53,10 +58,14 @@ class AdaptiveProjectedGuidance(PairGuidance):
         check_number("norm_threshold", norm_threshold, above=0, rule=rule, optional=True)
         rule = "`momentum` must lie in (−1, 1), or the sum grows without bound"
         check_number("momentum", momentum, above=-1, below=1, rule=rule, optional=True)
-        check_choice("base", base, ("conditional", "unconditional"), "`base` is what is guided: 'conditional' or 'unconditional'")
+        check_choice(
+            "base", base, ("conditional", "unconditional"), "`base` is what is guided: 'conditional' or 'unconditional'"
+        )
         check_number("eta", eta)
         for number in axis if isinstance(axis, (list, tuple)) and axis else (axis,):
-            check_whole("axis", number, -8, 8, rule="`axis` is an axis of a sample, several, or None for all", optional=True)
+            check_whole(
+                "axis", number, -8, 8, rule="`axis` is an axis of a sample, several, or None for all", optional=True
+            )
         self.eta, self.norm_threshold, self.momentum, self.axis, self.base = eta, norm_threshold, momentum, axis, base
 
     def initial_memory(self, x):

@@ -2,9 +2,9 @@
 
     y = y_weak + w·(y − y_weak)
 
-The weak network makes the errors of the good one, only larger: smaller, less trained, or both, with the same data and condition. Going
-away from it removes errors and keeps the variety that classifier-free guidance gives up. A network that is weak in another way (other
-data, another degradation) points in some other direction.
+The weak network makes the errors of the good one, only larger: smaller, less trained, or both, with the same data and
+condition. Going away from it removes errors and keeps the variety that classifier-free guidance gives up. A network
+that is weak in another way (other data, another degradation) points in some other direction.
 """
 
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance

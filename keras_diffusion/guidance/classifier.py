@@ -2,8 +2,8 @@
 
     ε  ← ε − w·σ·∇_x log p(y | x_t),    x0 ← x0 + w·σ²/α·∇_x log p(y | x_t)
 
-With w = 1 and the true p(y | x_t) this is the denoiser of the class alone: Bayes' rule. The classifier has to know noise; one trained on
-clean images sees nothing in x_t.
+With w = 1 and the true p(y | x_t) this is the denoiser of the class alone: Bayes' rule. The classifier has to know
+noise; one trained on clean images sees nothing in x_t.
 """
 
 from keras import ops
@@ -19,8 +19,8 @@ class ClassifierGuidance(Denoiser):
 
     Args:
         denoiser: the `Denoiser` to guide, conditional or not.
-        log_prob: function (x `(B, ...)`, level) → log p(y | x_t) `(B,)`, of operations that the backend can differentiate. Each entry
-            must depend on its own sample alone.
+        log_prob: function (x `(B, ...)`, level) → log p(y | x_t) `(B,)`, of operations that the backend can
+            differentiate. Each entry must depend on its own sample alone.
         scale: w, a number or a scalar tensor. Default 1.
 
     Example:

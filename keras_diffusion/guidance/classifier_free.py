@@ -2,8 +2,8 @@
 
     y = y_∅ + w·(y_c − y_∅)
 
-w = 1 is the conditional prediction itself, w = 0 the unconditional one, w > 1 exaggerates the condition at the price of variety.
-x0 and ε are both linear in the network's output, so it makes no difference which of them is extrapolated.
+w = 1 is the conditional prediction itself, w = 0 the unconditional one, w > 1 exaggerates the condition at the price of
+variety. x0 and ε are both linear in the network's output, so it makes no difference which of them is extrapolated.
 """
 
 from keras_diffusion.core.levels import Prediction

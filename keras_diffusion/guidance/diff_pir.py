@@ -3,8 +3,9 @@
     x0 ← argmin_z |y − A·z|²/σ_y² + λ·α²/σ²·|z − x0|²
        = x0 + Aᵀ·(A·Aᵀ + ρ·I)⁻¹·(y − A·x0),    ρ = λ·σ_y²·α²/σ²
 
-ε follows from x = α·x0 + σ·ε. No derivative of the network is taken. The weight takes σ/α for the uncertainty of x0, which is too much
-where the noise is larger than the data's spread. Without noise, x0 agrees with y exactly at every step, and a mask is `ReplaceKnown`.
+ε follows from x = α·x0 + σ·ε. No derivative of the network is taken. The weight takes σ/α for the uncertainty of x0,
+which is too much where the noise is larger than the data's spread. Without noise, x0 agrees with y exactly at every
+step, and a mask is `ReplaceKnown`.
 """
 
 from keras import ops

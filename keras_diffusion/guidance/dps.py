@@ -2,9 +2,10 @@
 
     p(y | x_t) ≈ p(y | x0(x_t))    ⇒    ∇_x log p(y | x_t) ≈ 1/σ_y²·(∂x0/∂x)ᵀ·(∂A/∂x0)ᵀ·(y − A(x0))
 
-x0(x_t) is taken for certain, which it is not at high noise: the measurement weighs too much there, and steps overshoot where σ_y is
-small against the spread of the data. The authors therefore divide by the residual's norm instead. They subtract the gradient
-from x after each of a thousand steps; here it is part of the score, so that its effect does not depend on their number.
+x0(x_t) is taken for certain, which it is not at high noise: the measurement weighs too much there, and steps overshoot
+where σ_y is small against the spread of the data. The authors therefore divide by the residual's norm instead. They
+subtract the gradient from x after each of a thousand steps; here it is part of the score, so that its effect does not
+depend on their number.
 """
 
 from keras import ops
@@ -24,9 +25,10 @@ class DPS(Denoiser):
     Args:
         denoiser: the `Denoiser` to guide; it is differentiated.
         measurement: y, an array that broadcasts to what `operator` returns.
-        operator: function x0 `(B, ...)` → A(x0) `(B, ...)`, linear or not, of operations that the backend can differentiate.
-        noise_std: σ_y > 0, or None (default) to divide by the residual's norm. Of M measurements, a scale of √M/σ_y then gives the
-            likelihood where the residual is as large as the noise.
+        operator: function x0 `(B, ...)` → A(x0) `(B, ...)`, linear or not, of operations that the backend can
+            differentiate.
+        noise_std: σ_y > 0, or None (default) to divide by the residual's norm. Of M measurements, a scale of √M/σ_y
+            then gives the likelihood where the residual is as large as the noise.
         scale: factor on the gradient, a number or a scalar tensor. Default 1.
 
     Raises:
@@ -38,7 +40,8 @@ class DPS(Denoiser):
 
     def __init__(self, denoiser, measurement, operator, noise_std=None, scale=1.0):
         rule = (
-            "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, or None to divide by the "
+            "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, or None to "
+            "divide by the "
             "residual's norm"
         )
         noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)

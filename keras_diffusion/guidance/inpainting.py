@@ -1,7 +1,8 @@
 """Inpainting by replacement: where the image is known, the denoiser is told so.
 
-x0 is replaced by the known image inside the mask at every step. Cheap, one network call per step; the unknown part sees the known one
-only through the network, so seams can stay visible; `samplers.RePaintSampler` walks up and down again to mend them.
+x0 is replaced by the known image inside the mask at every step. Cheap, one network call per step; the unknown part sees
+the known one only through the network, so seams can stay visible; `samplers.RePaintSampler` walks up and down again to
+mend them.
 """
 
 from keras_diffusion.denoisers.denoiser import Denoiser, with_x0

@@ -28,7 +28,9 @@ class LinearOperator:
         raise NotImplementedError(f"{type(self).__name__} must implement transpose(y)")
 
     def solve(self, residual, ridge):
-        """(A·Aᵀ + ρ·I)⁻¹·residual with ρ = `ridge` ≥ 0, `()` or `(B,)`; at ρ = 0 on the range of A, and 0 outside of it."""
+        """(A·Aᵀ + ρ·I)⁻¹·residual with ρ = `ridge` ≥ 0, `()` or `(B,)`; at ρ = 0 on the range of A, and 0 outside of
+        it.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement solve(residual, ridge)")
 
     def pseudo_inverse(self, y):
@@ -50,7 +52,9 @@ class MaskOperator(LinearOperator):
         mask = check_array("mask", mask)
         if not np.isin(mask, (0, 1)).all():
             values = np.unique(mask)[:5].tolist()
-            raise ValueError(f"A mask is 1 where the sample is measured and 0 where it is not. Received: mask with values {values}")
+            raise ValueError(
+                f"A mask is 1 where the sample is measured and 0 where it is not. Received: mask with values {values}"
+            )
         self.mask = mask
 
     def __call__(self, x):
@@ -85,7 +89,9 @@ class AveragePoolOperator(LinearOperator):
     def __call__(self, x):
         axes = x.shape[1:-1]
         if any(n % self.size for n in axes):
-            raise ValueError(f"Blocks of {self.size} positions must fill every axis. Received: x of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"Blocks of {self.size} positions must fill every axis. Received: x of shape {tuple(x.shape)}"
+            )
         blocks = [part for n in axes for part in (n // self.size, self.size)]
         total = ops.sum(ops.reshape(x, (-1, *blocks, x.shape[-1])), axis=tuple(range(2, 2 + 2 * len(axes), 2)))
         return total / self.size ** len(axes)  # Keras's mean on JAX computes in float32 whatever the type of x
@@ -120,11 +126,14 @@ class MatrixOperator(LinearOperator):
     def __init__(self, matrix, sample_shape=None):
         matrix = check_array("matrix", matrix, "float64")
         if matrix.ndim != 2:
-            raise ValueError(f"A matrix has two axes, measurements and numbers of a sample. Received: matrix of shape {matrix.shape}")
+            raise ValueError(
+                f"A matrix has two axes, measurements and numbers of a sample. Received: matrix of shape {matrix.shape}"
+            )
         self.matrix, self.sample_shape = matrix, (matrix.shape[1],) if sample_shape is None else tuple(sample_shape)
         if math.prod(self.sample_shape) != matrix.shape[1]:
             raise ValueError(
-                f"The matrix has a column for every number of a sample. Received: sample_shape={self.sample_shape}, matrix of shape "
+                f"The matrix has a column for every number of a sample. Received: sample_shape={self.sample_shape}, "
+                f"matrix of shape "
                 f"{matrix.shape}"
             )
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
@@ -132,7 +141,9 @@ class MatrixOperator(LinearOperator):
         self.left, self.squares = left[:, in_range], values[in_range] ** 2  # A·Aᵀ = U·S²·Uᵀ
 
     def __call__(self, x):
-        return ops.matmul(ops.reshape(x, (-1, self.matrix.shape[1])), ops.convert_to_tensor(self.matrix.T, dtype=x.dtype))
+        return ops.matmul(
+            ops.reshape(x, (-1, self.matrix.shape[1])), ops.convert_to_tensor(self.matrix.T, dtype=x.dtype)
+        )
 
     def transpose(self, y):
         return ops.reshape(ops.matmul(y, ops.convert_to_tensor(self.matrix, dtype=y.dtype)), (-1, *self.sample_shape))
@@ -148,6 +159,7 @@ def check_problem(operator, noise_std):
     if not isinstance(operator, LinearOperator):
         raise ValueError(
             "This method solves with the measurement's operator, which must be a `LinearOperator`. "
-            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or DPS for any function"
+            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or "
+            f"DPS for any function"
         )
     check_number("noise_std", noise_std, 0, rule="`noise_std` is a standard deviation and must not be negative")

@@ -2,9 +2,9 @@
 
     y = combine(y_c, y_∅),    y = a·x0 + b·ε
 
-outside an interval of noise levels y = y_c. A combination whose weights do not add up to 1, or that is not linear, gives another sample for
-another choice of (a, b), so these say which prediction they act on. The other fields follow from x = α·x0 + σ·ε, which thus holds for
-the guided prediction too.
+outside an interval of noise levels y = y_c. A combination whose weights do not add up to 1, or that is not linear,
+gives another sample for another choice of (a, b), so these say which prediction they act on. The other fields follow
+from x = α·x0 + σ·ε, which thus holds for the guided prediction too.
 """
 
 import math
@@ -31,9 +31,10 @@ class PairGuidance(Denoiser):
         conditional: `Denoiser` with the condition.
         unconditional: `Denoiser` without it.
         scale: guidance scale w, a number or a scalar tensor; 1 is the conditional prediction.
-        interval: (low, high): guide only where low < σ/α ≤ high, else return the conditional prediction. The doubled batch is
-            evaluated either way, so that one program serves all steps. Default: everywhere.
-        rescale: share φ in [0, 1] of the guided prediction whose contrast is set back, see `RescaledGuidance`. None (default) is off.
+        interval: (low, high): guide only where low < σ/α ≤ high, else return the conditional prediction. The doubled
+            batch is evaluated either way, so that one program serves all steps. Default: everywhere.
+        rescale: share φ in [0, 1] of the guided prediction whose contrast is set back, see `RescaledGuidance`. None
+            (default) is off.
         predictor: `Predictor`, or its name: the prediction that is combined. Default "x0".
 
     Raises:
@@ -45,7 +46,14 @@ class PairGuidance(Denoiser):
 
     def __init__(self, conditional, unconditional, scale, interval=None, rescale=None, predictor="x0"):
         low, high = (0.0, math.inf) if interval is None else _range_of(interval)
-        check_number("rescale", rescale, 0, 1, rule="`rescale` is a share and must lie in [0, 1], or be None for none", optional=True)
+        check_number(
+            "rescale",
+            rescale,
+            0,
+            1,
+            rule="`rescale` is a share and must lie in [0, 1], or be None for none",
+            optional=True,
+        )
         if not ops.is_tensor(scale):
             scale = check_number("scale", scale)
         self.conditional, self.unconditional, self.scale, self.interval = conditional, unconditional, scale, (low, high)
@@ -62,7 +70,9 @@ class PairGuidance(Denoiser):
 
     def guide(self, conditional, unconditional, x, level):
         """The guided `Prediction` of two others."""
-        conditional, unconditional = (self.predictor.target(*p, level.alpha, level.sigma) for p in (conditional, unconditional))
+        conditional, unconditional = (
+            self.predictor.target(*p, level.alpha, level.sigma) for p in (conditional, unconditional)
+        )
         guided = self.combine(conditional, unconditional, x, level)
         if self.rescale is not None:
             guided = rescaled(guided, conditional, self.rescale)
@@ -81,7 +91,10 @@ class PairGuidance(Denoiser):
 
 
 def rescaled(guided, conditional, share):
-    """`guided`, a share of it scaled to each sample's standard deviation in `conditional` (Lin et al. 2023, section 3.4)."""
+    """`guided`, a share of it scaled to each sample's standard deviation in `conditional` (Lin et al.
+
+    2023, section 3.4).
+    """
     axes = sample_axes(guided)
     std, wanted = (ops.std(y, axis=axes, keepdims=True) for y in (guided, conditional))
     # A sample without contrast has no scale: it stays as it is.

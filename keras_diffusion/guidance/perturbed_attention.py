@@ -2,8 +2,9 @@
 
     y + s·(y − ŷ),    ŷ: the same network, self-attention maps replaced by the identity
 
-It needs neither a condition nor a second network, so it improves unconditional generation and inverse problems too. A network without
-self-attention is not changed by it. Together with classifier-free guidance it goes around the conditional denoiser,
+It needs neither a condition nor a second network, so it improves unconditional generation and inverse problems too. A
+network without self-attention is not changed by it. Together with classifier-free guidance it goes around the
+conditional denoiser,
 
     ClassifierFreeGuidance(PerturbedAttention(conditional, s/w), unconditional, w)    =    y_∅ + w·(y_c − y_∅) + s·(y_c − ŷ_c)
 
@@ -26,8 +27,8 @@ class PerturbedAttention(ClassifierFreeGuidance):
     Args:
         denoiser: the `Denoiser` to guide, of a network with attention blocks.
         scale: s, a number or a scalar tensor; 0 is off.
-        blocks: names of the blocks to perturb, such as ["middle_attention"], the paper's choice; a function from a name to whether it is
-            one; or None (default) for all.
+        blocks: names of the blocks to perturb, such as ["middle_attention"], the paper's choice; a function from a name
+            to whether it is one; or None (default) for all.
         interval: (low, high): guide only where low < σ/α ≤ high. Default: everywhere.
 
     Raises:
@@ -47,7 +48,10 @@ class PerturbedAttention(ClassifierFreeGuidance):
 
 
 class PerturbedDenoiser(Denoiser):
-    """A denoiser with the self-attention of some blocks replaced by the identity. Arguments: see `PerturbedAttention`."""
+    """A denoiser with the self-attention of some blocks replaced by the identity.
+
+    Arguments: see `PerturbedAttention`.
+    """
 
     def __init__(self, denoiser, blocks=None):
         self.denoiser, self.select = denoiser, _selection(blocks, denoiser)
@@ -67,7 +71,10 @@ def _selection(blocks, denoiser):
         return blocks
     blocks = [blocks] if isinstance(blocks, str) else blocks
     if not isinstance(blocks, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in blocks):
-        raise ValueError(f"`blocks` is a name of an attention block, a list of them, a function, or None. Received: blocks={shown(blocks)}")
+        raise ValueError(
+            f"`blocks` is a name of an attention block, a list of them, a function, or None. Received: "
+            f"blocks={shown(blocks)}"
+        )
     blocks = set(blocks)
     networks = [part.network for part in denoiser.parts() if isinstance(part, NetworkDenoiser)]
     known = {layer.name for network in networks for layer in network._flatten_layers() if isinstance(layer, _BLOCKS)}

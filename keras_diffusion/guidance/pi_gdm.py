@@ -1,10 +1,11 @@
-"""Pseudoinverse-guided diffusion (ΠGDM): a linear measurement y = A·x0 + σ_y·n, with the uncertainty of x0 taken into account.
+"""Pseudoinverse-guided diffusion (ΠGDM): a linear measurement y = A·x0 + σ_y·n, with the uncertainty of x0 taken into
+account.
 
     p(x0 | x_t) ≈ N(x0(x_t), r²·I),    r² = s²σ²/(α²s² + σ²)
     ∇_x log p(y | x_t) ≈ (∂x0/∂x)ᵀ·Aᵀ·(r²·A·Aᵀ + σ_y²·I)⁻¹·(y − A·x0(x_t))
 
-Exact for data N(μ, s²·I). Of other data r² is a guess: the spread of what may lie behind x_t is then neither equal in all directions nor
-the same for all x_t.
+Exact for data N(μ, s²·I). Of other data r² is a guess: the spread of what may lie behind x_t is then neither equal in
+all directions nor the same for all x_t.
 """
 
 from keras import ops
@@ -28,10 +29,12 @@ class PiGDM(Denoiser):
         scale: factor on the gradient, a number or a scalar tensor. Default 1.
 
     Raises:
-        ValueError: an operator that is not a `LinearOperator`, negative noise, or a standard deviation that is not positive.
+        ValueError: an operator that is not a `LinearOperator`, negative noise, or a standard deviation that is not
+            positive.
 
     Reference:
-        Song, Vahdat, Mardani & Kautz 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR, section 3.
+        Song, Vahdat, Mardani & Kautz 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR, section
+        3.
     """
 
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, data_std=1.0, scale=1.0):

@@ -3,8 +3,8 @@
     y = y_∅ + w·(y_c − y_∅)
     y ← φ·y·std(y_c)/std(y) + (1 − φ)·y        std over all of a sample
 
-A large w makes y larger than any prediction, and images overexposed. The mean is scaled along with the contrast, so samples whose mean
-carries meaning (a bright picture, a point in the plane) are moved.
+A large w makes y larger than any prediction, and images overexposed. The mean is scaled along with the contrast, so
+samples whose mean carries meaning (a bright picture, a point in the plane) are moved.
 """
 
 from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance

@@ -58,7 +58,13 @@ class DynamicThreshold(Denoiser):
                 "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "
                 f"Received: quantile={quantile}, limit={limit}, ceiling={ceiling}"
             )
-        self.denoiser, self.quantile, self.limit, self.ceiling, self.keep_eps = denoiser, quantile, limit, ceiling, keep_eps
+        self.denoiser, self.quantile, self.limit, self.ceiling, self.keep_eps = (
+            denoiser,
+            quantile,
+            limit,
+            ceiling,
+            keep_eps,
+        )
 
     def __call__(self, x, level):
         prediction = self.denoiser(x, level)

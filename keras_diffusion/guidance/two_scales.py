@@ -2,8 +2,8 @@
 
     y = y(∅, ∅) + w_c·(y(∅, c) − y(∅, ∅)) + w·(y(T, c) − y(∅, c))
 
-y(∅, c) knows the channels c and no text or label T. A larger w_c keeps closer to the image that is edited, a larger w to the words. With
-w_c = 1 it is classifier-free guidance that keeps the known channels in both predictions.
+y(∅, c) knows the channels c and no text or label T. A larger w_c keeps closer to the image that is edited, a larger w
+to the words. With w_c = 1 it is classifier-free guidance that keeps the known channels in both predictions.
 """
 
 from keras_diffusion.configs.checks import check_number
@@ -13,7 +13,8 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 @GUIDANCES.register("two_scales", "pix2pix")
 class TwoScaleGuidance(PairGuidance):
-    """InstructPix2Pix's guidance: the image to edit and the words have a scale each. Two evaluations, of a doubled and a single batch.
+    """InstructPix2Pix's guidance: the image to edit and the words have a scale each. Two evaluations, of a doubled and
+    a single batch.
 
     Args:
         conditional: `Denoiser` with all conditions.
@@ -38,5 +39,8 @@ class TwoScaleGuidance(PairGuidance):
     def guide(self, conditional, unconditional, x, level):
         empty = self.empty(x, level)
         return Prediction(
-            *(e + self.concat_scale * (u - e) + self.scale * (c - u) for c, u, e in zip(conditional, unconditional, empty, strict=True))
+            *(
+                e + self.concat_scale * (u - e) + self.scale * (c - u)
+                for c, u, e in zip(conditional, unconditional, empty, strict=True)
+            )
         )

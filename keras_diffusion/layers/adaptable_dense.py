@@ -3,10 +3,10 @@
     y = x·W + b                          without
     y = x·W + (α/r)·(x·A)·B + b          with;  W (in, out) frozen, A (in, r) drawn, B (r, out) zeros: y does not change at first
 
-It is Keras's `Dense` and its `enable_lora`, but for two things. Keras adds A·B to W and multiplies then: a gradient as large as W, and
-under mixed precision an adapter smaller than W's rounding error is lost; here x passes through A and B apart. And Keras saves W + (α/r)·A·B
-and sets A and B to 0 when it loads: such an adapter has no gradient any more, so that training could not be resumed; here W, A and B are
-saved and loaded as they are.
+It is Keras's `Dense` and its `enable_lora`, but for two things. Keras adds A·B to W and multiplies then: a gradient as
+large as W, and under mixed precision an adapter smaller than W's rounding error is lost; here x passes through A and B
+apart. And Keras saves W + (α/r)·A·B and sets A and B to 0 when it loads: such an adapter has no gradient any more, so
+that training could not be resumed; here W, A and B are saved and loaded as they are.
 
 Reference: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685, section 4.1.
 """
@@ -57,7 +57,9 @@ class AdaptableDense(keras.layers.Dense):
             ValueError: the layer has no adapter.
         """
         if not self.lora_enabled:
-            raise ValueError(f"There is no adapter in this layer. Received: {self.path!r}. Call enable_lora(rank) first")
+            raise ValueError(
+                f"There is no adapter in this layer. Received: {self.path!r}. Call enable_lora(rank) first"
+            )
         if merge:
             a, b = (ops.convert_to_numpy(variable).astype("float64") for variable in self._adapter)
             kernel = ops.convert_to_numpy(ops.cast(self._kernel, "float32"))
@@ -93,7 +95,8 @@ class AdaptableDense(keras.layers.Dense):
         if saved and not self.lora_enabled:
             rank = store[_NAMES[0]].shape[-1]
             raise ValueError(
-                f"The file has adapters, and this layer has none: {self.path!r}. Call enable_lora(rank={rank}) on the model before loading"
+                f"The file has adapters, and this layer has none: {self.path!r}. Call enable_lora(rank={rank}) on the "
+                f"model before loading"
             )
         if not self.lora_enabled:
             super().load_own_variables(store)

@@ -1,4 +1,5 @@
-"""The transformer block of diffusion transformers: norms that take scale, shift and gate from the condition ("adaLN-Zero").
+"""The transformer block of diffusion transformers: norms that take scale, shift and gate from the condition
+("adaLN-Zero").
 
     (b₁, s₁, g₁, b₂, s₂, g₂) = V·e
     x ← x + g₁·attention(norm(x)·(1 + s₁) + b₁)
@@ -60,7 +61,12 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_dropout(dropout)
-        self.activation, self.norm_epsilon, self.dropout, self.seed = get_activation(activation), norm_epsilon, dropout, seed
+        self.activation, self.norm_epsilon, self.dropout, self.seed = (
+            get_activation(activation),
+            norm_epsilon,
+            dropout,
+            seed,
+        )
         self.attention_options = {
             "num_heads": num_heads,
             "head_dim": head_dim,
@@ -69,11 +75,15 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
         }
         self.attention = Attention(**self.attention_options, name="attention", dtype=self.dtype_policy)
         # See ResidualBlock: a generator with a name of its own.
-        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = (
+            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        )
 
     def build(self, x_shape, embedding_shape):
         channels = x_shape[-1]
-        self.modulation = dense(6 * channels, embedding_shape[-1], "modulation", self.dtype_policy, kernel_initializer="zeros")
+        self.modulation = dense(
+            6 * channels, embedding_shape[-1], "modulation", self.dtype_policy, kernel_initializer="zeros"
+        )
         options = {"center": False, "scale": False, "dtype": self.dtype_policy}
         self.norm1 = keras.layers.LayerNormalization(epsilon=1e-6, name="norm1", **options)
         self.norm2 = keras.layers.LayerNormalization(epsilon=self.norm_epsilon, name="norm2", **options)

@@ -4,8 +4,8 @@
 
     attention(q, k, v) = softmax(q·kᵀ/√d)·v        per head of d channels
 
-Queries, keys and values have kernels of their own, as in the checkpoints of Stable Diffusion and CLIP; `AttentionBlock` fuses them.
-`causal` lets position n see the positions up to n only: language models read from left to right.
+Queries, keys and values have kernels of their own, as in the checkpoints of Stable Diffusion and CLIP; `AttentionBlock`
+fuses them. `causal` lets position n see the positions up to n only: language models read from left to right.
 
 Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.2.
 """
@@ -25,7 +25,8 @@ class Attention(keras.layers.Layer):
     Args:
         num_heads: number of heads, ≥ 1.
         head_dim: channels per head, ≥ 1; num_heads·head_dim need not be the channels of x.
-        use_bias: whether the projections to queries, keys and values have a bias (the one to the output always has). Default False.
+        use_bias: whether the projections to queries, keys and values have a bias (the one to the output always has).
+            Default False.
         causal: whether a position sees only itself and those before it. Default False.
         flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
 

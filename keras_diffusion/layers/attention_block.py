@@ -8,8 +8,8 @@
 
 (`layers.perturbation` can replace the softmax of self-attention by the identity, for guidance.)
 
-Each step adds to x itself, not to its normalized copy: the identity path through the block stays whole. Cost grows with the square of
-the number of positions, so U-Nets attend at low resolutions only.
+Each step adds to x itself, not to its normalized copy: the identity path through the block stays whole. Cost grows with
+the square of the number of positions, so U-Nets attend at low resolutions only.
 
 Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, equation 1.
 """
@@ -110,7 +110,9 @@ class AttentionBlock(keras.layers.Layer):
         if self.cross_attention:
             (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
             key, value = self._split(self.cross_kv(context), 2)
-            tokens = tokens + self.cross_out(self._merge(dot_product_attention(query, key, value, self.flash_attention)))
+            tokens = tokens + self.cross_out(
+                self._merge(dot_product_attention(query, key, value, self.flash_attention))
+            )
         if self.feed_forward:
             tokens = tokens + self.feed_forward2(self.activation(self.feed_forward1(self.norm3(tokens))))
         return ops.reshape(tokens, shape)
@@ -131,7 +133,8 @@ class AttentionBlock(keras.layers.Layer):
         if not isinstance(value, int) or value < 1 or channels % value:
             fitting = [n for n in range(1, channels + 1) if channels % n == 0]
             raise ValueError(
-                f"Attention cuts the channels into equal heads: `{name}` must divide {channels}. Received: {name}={value!r}. "
+                f"Attention cuts the channels into equal heads: `{name}` must divide {channels}. Received: "
+                f"{name}={value!r}. "
                 f"Values that work: {', '.join(map(str, fitting))}"
             )
         heads = value if name == "num_heads" else channels // value
@@ -150,7 +153,9 @@ class AttentionBlock(keras.layers.Layer):
         if self.cross_attention and context is None:
             raise ValueError("A block with cross_attention=True needs a context (B, M, D). Received: context=None")
         if not self.cross_attention and context is not None:
-            raise ValueError("A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False")
+            raise ValueError(
+                "A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False"
+            )
 
     def attention_projections(self):
         """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""

@@ -30,8 +30,8 @@ class DiTBlock(SequenceBlock):
         rotary: whether queries and keys are turned by their place. Default True.
         conditions: names of the condition vectors. Default ("condition",).
         norm_epsilon: added to the variance. Default 1e-5.
-        parallel: whether the feed-forward branch sees the block's input instead of what attention made of it, with its scale and shift
-            clipped to ±10 (as FlaxDiff's MMDiT does). Default False.
+        parallel: whether the feed-forward branch sees the block's input instead of what attention made of it, with its
+            scale and shift clipped to ±10 (as FlaxDiff's MMDiT does). Default False.
         flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
         remat: whether training computes the block again on the way back, instead of remembering it. Default False.

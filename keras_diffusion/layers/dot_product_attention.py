@@ -2,11 +2,12 @@
 
     out = softmax(q·kᵀ/√d)·v = Σⱼ wⱼ·vⱼ / Σⱼ wⱼ,    wⱼ = exp(q·kⱼ/√d − max)
 
-Keras has a kernel for it on every backend, and JAX on CPUs runs it slowly: the N×M weights of all heads are written to memory and read
-again for 1/√d, maximum, exponential, sum and division, at 1024 positions and 16 heads 64 MB each time. There the sums on the right are
-computed here. 1/√d is applied to the queries and the division to the result, both much smaller than the weights; and heads, then queries,
-are taken in blocks whose weights stay in the cache. Training computes the weights of a block again on the way back, instead of keeping them
-all. (Flash attention does both on GPUs: Dao et al., arXiv:2205.14135.) `benchmarks/attention.py` measures what this saves.
+Keras has a kernel for it on every backend, and JAX on CPUs runs it slowly: the N×M weights of all heads are written to
+memory and read again for 1/√d, maximum, exponential, sum and division, at 1024 positions and 16 heads 64 MB each time.
+There the sums on the right are computed here. 1/√d is applied to the queries and the division to the result, both much
+smaller than the weights; and heads, then queries, are taken in blocks whose weights stay in the cache. Training
+computes the weights of a block again on the way back, instead of keeping them all. (Flash attention does both on GPUs:
+Dao et al., arXiv:2205.14135.) `benchmarks/attention.py` measures what this saves.
 """
 
 import math
@@ -16,7 +17,8 @@ from keras import ops
 
 from keras_diffusion.runtime.hardware import jax_platform
 
-# Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads of 1024 positions.
+# Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads
+# of 1024 positions.
 _BLOCK = 2**21
 
 
@@ -51,16 +53,21 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
         # Keras's TPU kernel puts a causal mask wherever no mask is given, and leaves out 1/√d.
         if flash_attention:
             raise ValueError(
-                "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use None or False."
+                "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use "
+                "None or False."
             )
         flash_attention = False
-    return ops.cast(ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash_attention), dtype)
+    return ops.cast(
+        ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash_attention), dtype
+    )
 
 
 def _blockwise(query, key, value, block):
     """The sums for `block` weights at a time: one or more heads of the batch, or a part of the queries of one head."""
     # Heads first: they are what blocks are made of. Matrix products want them before the positions.
-    query, key, value = (ops.transpose(tokens, (2, 0, 1, 3)) for tokens in (query * query.shape[-1] ** -0.5, key, value))
+    query, key, value = (
+        ops.transpose(tokens, (2, 0, 1, 3)) for tokens in (query * query.shape[-1] ** -0.5, key, value)
+    )
     heads, batch, positions, channels = query.shape
     per_query = batch * key.shape[2]
     at_once = max(h for h in range(1, heads + 1) if heads % h == 0 and (h == 1 or h * positions * per_query <= block))

@@ -1,15 +1,15 @@
 """The residual block of EDM's U-Nets, and halving and doubling of a size through a filter.
 
-Halving the size by dropping positions, or doubling it by repeating them, lets high frequencies pass for low ones. A filter f of an even
-number of taps before the one and after the other keeps them apart:
+Halving the size by dropping positions, or doubling it by repeating them, lets high frequencies pass for low ones. A
+filter f of an even number of taps before the one and after the other keeps them apart:
 
     down    y[i] = Σ_k f_k·x[2i + k − p]                 f sums to 1, p = taps/2 − 1, zeros outside
     up      y[j] = 2·Σ_i f_(j + p − 2i)·x[i]             along every axis
 
 f = [1, 1] is the mean of two positions, and repeating them; [1, 3, 3, 1] is that of NCSN++.
 
-References: Karras et al., "Elucidating the design space of diffusion-based generative models", arXiv:2206.00364, table 8;
-Song et al., arXiv:2011.13456, appendix H (anti-aliasing).
+References: Karras et al., "Elucidating the design space of diffusion-based generative models", arXiv:2206.00364, table
+8; Song et al., arXiv:2011.13456, appendix H (anti-aliasing).
 """
 
 import numpy as np
@@ -25,14 +25,16 @@ _CHANNELS_PER_GROUP = 4
 
 @serializable
 class EDMBlock(ResidualBlock):
-    """`ResidualBlock` for images with groups of at least 4 channels, filtered resampling, and a shortcut that may project more often.
+    """`ResidualBlock` for images with groups of at least 4 channels, filtered resampling, and a shortcut that may
+    project more often.
 
     Args:
         filters: number of output channels.
         norm_groups: most groups of the group normalizations; C channels have min(norm_groups, C/4). Default 32.
-        resample_filter: taps of the filter, an even number of positive numbers; their scale does not matter. Default (1, 1).
-        project_resampled: whether the shortcut of a block that changes the size is a convolution where its channels stay, too. Default
-            False.
+        resample_filter: taps of the filter, an even number of positive numbers; their scale does not matter. Default
+            (1, 1).
+        project_resampled: whether the shortcut of a block that changes the size is a convolution where its channels
+            stay, too. Default False.
         kwargs: other arguments of `ResidualBlock`.
 
     Call arguments:
@@ -109,7 +111,9 @@ class SmoothDownsample(Downsample):
 
     def build(self, input_shape):
         rank = len(input_shape) - 2
-        self.conv = convolution(rank, self.filters, self.kernel_size, padding="valid", name="conv", dtype=self.dtype_policy)
+        self.conv = convolution(
+            rank, self.filters, self.kernel_size, padding="valid", name="conv", dtype=self.dtype_policy
+        )
         self.conv.build(input_shape)
 
     def call(self, x):
@@ -137,7 +141,9 @@ def check_filter(taps):
 
 
 def filter_down(x, taps, pad=True):
-    """Every second position of the filtered image `(B, H, W, C)`; without `pad`, of positions where the filter lies inside."""
+    """Every second position of the filtered image `(B, H, W, C)`; without `pad`, of positions where the filter lies
+    inside.
+    """
     weights, side = np.asarray(taps) / np.sum(taps), len(taps) // 2 - 1
     for axis in (1, 2):
         if pad and side:

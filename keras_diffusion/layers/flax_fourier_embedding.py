@@ -1,7 +1,8 @@
-"""FlaxDiff's Fourier features of the noise level: [sin(2πf·c), cos(2πf·c)], f = 16·z, z = JAX's normal numbers of seed 42.
+"""FlaxDiff's Fourier features of the noise level: [sin(2πf·c), cos(2πf·c)], f = 16·z, z = JAX's normal numbers of seed
+42.
 
-FlaxDiff drew the frequencies at every start and stored them nowhere. JAX 0.5 changed the stream that they come from, so a network
-goes with one of two tables, and with the other it is lost: every noise level looks like some other one.
+FlaxDiff drew the frequencies at every start and stored them nowhere. JAX 0.5 changed the stream that they come from, so
+a network goes with one of two tables, and with the other it is lost: every noise level looks like some other one.
 """
 
 import keras
@@ -19,11 +20,13 @@ _SEED, _SCALE = 42, 16.0
 class FlaxFourierEmbedding(keras.layers.Layer):
     """Sines and cosines of FlaxDiff's frequencies. No weights: the table follows from `dim` and `stream`.
 
-    For networks that shall be trained anew `FourierEmbedding` is the better choice: 16 is a high standard deviation for log(σ/α)/4.
+    For networks that shall be trained anew `FourierEmbedding` is the better choice: 16 is a high standard deviation for
+    log(σ/α)/4.
 
     Args:
         dim: size of the embedding, even; half of it sines.
-        stream: which of JAX's random streams the network was trained with: "partitionable" (default; JAX from 0.5 on) or "original".
+        stream: which of JAX's random streams the network was trained with: "partitionable" (default; JAX from 0.5 on)
+            or "original".
 
     Call arguments:
         noise_level: `(B,)`.
@@ -43,14 +46,20 @@ class FlaxFourierEmbedding(keras.layers.Layer):
     def __init__(self, dim, stream="partitionable", **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
         if not isinstance(dim, int) or dim < 2 or dim % 2:
-            raise ValueError(f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}")
+            raise ValueError(
+                f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}"
+            )
         if stream not in JAX_STREAMS:
-            raise ValueError(f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}")
+            raise ValueError(
+                f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}"
+            )
         self.dim, self.stream = dim, stream
         self._radians = np.float32(2.0 * np.pi) * (np.float32(_SCALE) * jax_normal(_SEED, dim // 2, stream))
 
     def call(self, noise_level):
-        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(self._radians, self.compute_dtype)
+        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(
+            self._radians, self.compute_dtype
+        )
         return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
 
     def compute_output_shape(self, input_shape):

@@ -10,11 +10,12 @@
 
     only_pure_attention:  h ← attention(h) or attention(h, context) in place of the three steps, and out = x + h
 
-The defaults are the plain block that adds to x itself. `residual="normalized"` adds to y in its place: FlaxDiff does so since September
-2024, and cuts the identity path through its U-Nets with it.
+The defaults are the plain block that adds to x itself. `residual="normalized"` adds to y in its place: FlaxDiff does so
+since September 2024, and cuts the identity path through its U-Nets with it.
 
-`attention_over` says who sees whom. Before August 2024 only the positions of a row, or of a column, saw each other; and where a text
-came in, it was padded with zeros to the image's width and token w was the only key of column w, so that softmax had nothing to choose:
+`attention_over` says who sees whom. Before August 2024 only the positions of a row, or of a column, saw each other; and
+where a text came in, it was padded with zeros to the image's width and token w was the only key of column w, so that
+softmax had nothing to choose:
 
     "all"            softmax(q·kᵀ/√d)·v over all positions, or over all tokens of the context
     "rows"           over the positions of one row
@@ -44,13 +45,16 @@ class FlaxTransformerBlock(keras.layers.Layer):
         num_heads: number of heads. Default 4.
         head_dim: channels per head; None (default) for the channels divided by `num_heads`, rounded down.
         cross_attention: whether the block takes a `context`. Default False.
-        use_self_and_cross: whether there is self-attention beside the cross-attention; without a context it must be. Default True.
-        only_pure_attention: one attention, to the context if there is one, and no inner normalization or feed-forward. Default False.
+        use_self_and_cross: whether there is self-attention beside the cross-attention; without a context it must be.
+            Default True.
+        only_pure_attention: one attention, to the context if there is one, and no inner normalization or feed-forward.
+            Default False.
         use_projection: whether a dense layer leads in and one out. Default False.
         norm_inputs: whether the input is normalized once more before everything. Default False.
         explicitly_add_residual: whether the input is added once more at the end. Default False.
         residual: what is added at the end: "raw" (default), the input, or "normalized", its normalized copy.
-        attention_over: "all" (default), "rows", "columns" or "text_columns"; all but the first are for images and `only_pure_attention`.
+        attention_over: "all" (default), "rows", "columns" or "text_columns"; all but the first are for images and
+            `only_pure_attention`.
         norm_epsilon: of all normalizations (by the root mean square). Default 1e-5.
         flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
         zero_init: whether the last layer of every branch starts at 0. Default True.
@@ -96,13 +100,20 @@ class FlaxTransformerBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value, known in (("residual", residual, RESIDUALS), ("attention_over", attention_over, ATTENTION_OVER)):
+        for name, value, known in (
+            ("residual", residual, RESIDUALS),
+            ("attention_over", attention_over, ATTENTION_OVER),
+        ):
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}. Received: {name}={value!r}")
-        if attention_over != "all" and (not only_pure_attention or cross_attention != (attention_over == "text_columns")):
+        if attention_over != "all" and (
+            not only_pure_attention or cross_attention != (attention_over == "text_columns")
+        ):
             raise ValueError(
-                "Rows and columns are for only_pure_attention=True, 'text_columns' with a context and the others without. Received: "
-                f"attention_over={attention_over!r}, only_pure_attention={only_pure_attention}, cross_attention={cross_attention}"
+                "Rows and columns are for only_pure_attention=True, 'text_columns' with a context and the others "
+                "without. Received: "
+                f"attention_over={attention_over!r}, only_pure_attention={only_pure_attention}, "
+                f"cross_attention={cross_attention}"
             )
         if not (cross_attention or use_self_and_cross):
             raise ValueError(
@@ -113,10 +124,16 @@ class FlaxTransformerBlock(keras.layers.Layer):
         self.num_heads, self.head_dim, self.cross_attention = num_heads, head_dim, cross_attention
         self.use_self_and_cross, self.only_pure_attention = use_self_and_cross, only_pure_attention
         self.use_projection, self.norm_inputs = use_projection, norm_inputs
-        self.explicitly_add_residual, self.residual, self.attention_over = explicitly_add_residual, residual, attention_over
+        self.explicitly_add_residual, self.residual, self.attention_over = (
+            explicitly_add_residual,
+            residual,
+            attention_over,
+        )
         self.norm_epsilon, self.flash_attention, self.zero_init = norm_epsilon, flash_attention, zero_init
         self.dropout, self.seed, self.remat = dropout, seed, remat
-        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        self.seed_generator = (
+            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        )
 
     def build(self, x_shape, context_shape=None):
         self._check_context(context_shape)
@@ -125,7 +142,8 @@ class FlaxTransformerBlock(keras.layers.Layer):
         if head_dim is None:
             if not isinstance(self.num_heads, int) or not 1 <= self.num_heads <= channels:
                 raise ValueError(
-                    f"`num_heads` must be an integer from 1 to the {channels} channels. Received: num_heads={self.num_heads!r}"
+                    f"`num_heads` must be an integer from 1 to the {channels} channels. Received: "
+                    f"num_heads={self.num_heads!r}"
                 )
             head_dim = channels // self.num_heads
         inner = self.num_heads * head_dim if self.use_projection else channels
@@ -133,7 +151,14 @@ class FlaxTransformerBlock(keras.layers.Layer):
 
         def attention(name, key_dim):
             layer = _Attention(
-                self.num_heads, head_dim, inner, self.attention_over, self.flash_attention, self._last(), name=name, dtype=self.dtype_policy
+                self.num_heads,
+                head_dim,
+                inner,
+                self.attention_over,
+                self.flash_attention,
+                self._last(),
+                name=name,
+                dtype=self.dtype_policy,
             )
             layer.build((None, None, inner), (None, None, key_dim))
             return layer
@@ -151,7 +176,9 @@ class FlaxTransformerBlock(keras.layers.Layer):
             self.norm3 = self._norm("norm3", inner)
             self.feed_forward1 = self._dense(8 * inner, "feed_forward1", inner)
             self.feed_forward2 = self._dense(inner, "feed_forward2", 4 * inner, self._last())
-        self.project_out = self._dense(channels, "project_out", inner, self._last(), use_bias=False) if self.use_projection else None
+        self.project_out = (
+            self._dense(channels, "project_out", inner, self._last(), use_bias=False) if self.use_projection else None
+        )
 
     def call(self, x, context=None, training=False):
         self._check_context(context)
@@ -161,7 +188,9 @@ class FlaxTransformerBlock(keras.layers.Layer):
             # Outside of what is computed again: the second time must drop what the first one dropped.
             channels = x.shape[-1] if self.project_in is None else self.project_in.units
             ones = ops.ones((*ops.shape(x)[:-1], channels), self.compute_dtype)
-            branches = 1 if self.only_pure_attention else 1 + (self.attention1 is not None) + (self.attention2 is not None)
+            branches = (
+                1 if self.only_pure_attention else 1 + (self.attention1 is not None) + (self.attention2 is not None)
+            )
             tensors += [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(branches)]
         return (keras.remat(run) if self.remat and training else run)(*tensors)
 
@@ -197,7 +226,9 @@ class FlaxTransformerBlock(keras.layers.Layer):
         return layer
 
     def _dense(self, units, name, inputs, initializer="glorot_uniform", use_bias=True):
-        layer = unbuilt_dense(units, kernel_initializer=initializer, use_bias=use_bias, name=name, dtype=self.dtype_policy)
+        layer = unbuilt_dense(
+            units, kernel_initializer=initializer, use_bias=use_bias, name=name, dtype=self.dtype_policy
+        )
         layer.build((None, None, inputs))
         return layer
 
@@ -205,14 +236,31 @@ class FlaxTransformerBlock(keras.layers.Layer):
         if self.cross_attention and context is None:
             raise ValueError("A block with cross_attention=True needs a context (B, M, D). Received: context=None")
         if not self.cross_attention and context is not None:
-            raise ValueError("A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False")
+            raise ValueError(
+                "A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False"
+            )
 
     def compute_output_shape(self, x_shape, context_shape=None):
         return x_shape
 
     def get_config(self):
-        names = ("num_heads", "head_dim", "cross_attention", "use_self_and_cross", "only_pure_attention", "use_projection", "norm_inputs")
-        names += ("explicitly_add_residual", "residual", "attention_over", "norm_epsilon", "flash_attention", "zero_init")
+        names = (
+            "num_heads",
+            "head_dim",
+            "cross_attention",
+            "use_self_and_cross",
+            "only_pure_attention",
+            "use_projection",
+            "norm_inputs",
+        )
+        names += (
+            "explicitly_add_residual",
+            "residual",
+            "attention_over",
+            "norm_epsilon",
+            "flash_attention",
+            "zero_init",
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, "dropout", "seed", "remat")}}
 
 

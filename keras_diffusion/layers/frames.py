@@ -70,7 +70,8 @@ class PerFrame(_Around):
 
 @serializable
 class AsOneVideo(_Around):
-    """Applies a layer to the batch as to one video, in which the samples follow each other: the last frame of one touches the next one.
+    """Applies a layer to the batch as to one video, in which the samples follow each other: the last frame of one
+    touches the next one.
 
     Args:
         layer: Keras layer on `(1, F, H, W, C)` that keeps the number of frames.

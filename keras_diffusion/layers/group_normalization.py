@@ -2,10 +2,11 @@
 
     y = (x − mean)/√(variance + ε)·γ + β,        mean, variance: over all positions and the channels of a group
 
-Keras's layer cuts the channels into groups and sums over positions and a group's channels at once: additions along an innermost axis of a
-few numbers, which CPUs do one by one. Here each channel is summed over the positions, many channels at a time, and the sums are averaged in
-their groups. That is the same number, sooner: at 64×64 positions a forward pass takes less than half the time on all three backends, at 8×8
-about the same (on torch a fifth more, as there are more operations to start). `benchmarks/normalization.py` measures it.
+Keras's layer cuts the channels into groups and sums over positions and a group's channels at once: additions along an
+innermost axis of a few numbers, which CPUs do one by one. Here each channel is summed over the positions, many channels
+at a time, and the sums are averaged in their groups. That is the same number, sooner: at 64×64 positions a forward pass
+takes less than half the time on all three backends, at 8×8 about the same (on torch a fifth more, as there are more
+operations to start). `benchmarks/normalization.py` measures it.
 
 Reference: Wu & He, "Group normalization", arXiv:1803.08494.
 """
@@ -38,7 +39,8 @@ class GroupNormalization(keras.layers.GroupNormalization):
     def build(self, input_shape):
         if self.axis not in (-1, len(input_shape) - 1):
             raise ValueError(
-                f"The channels must be the last axis. Received: axis={self.axis}. `keras.layers.GroupNormalization` takes any axis"
+                f"The channels must be the last axis. Received: axis={self.axis}. `keras.layers.GroupNormalization` "
+                f"takes any axis"
             )
         super().build(input_shape)
 

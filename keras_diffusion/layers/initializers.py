@@ -1,10 +1,11 @@
 """First values of weights, drawn by NumPy on the host.
 
-Keras's own initializers draw on the backend. JAX then compiles one program for every shape of kernel in the network, which takes longer
-than all else that building a network does, and the same seed gives other weights on every backend. Drawn on the host, a network of a
-given seed starts from the same weights on all of them, and nothing is compiled.
+Keras's own initializers draw on the backend. JAX then compiles one program for every shape of kernel in the network,
+which takes longer than all else that building a network does, and the same seed gives other weights on every backend.
+Drawn on the host, a network of a given seed starts from the same weights on all of them, and nothing is compiled.
 
-A seed of None takes one from Python's `random`, as Keras's initializers do; `keras.utils.set_random_seed` makes it repeatable.
+A seed of None takes one from Python's `random`, as Keras's initializers do; `keras.utils.set_random_seed` makes it
+repeatable.
 """
 
 import contextlib
@@ -36,7 +37,9 @@ class HostInitializer(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         dtype = keras.backend.standardize_dtype(dtype)
         drawn = np.float64 if dtype == "float64" else np.float32
-        return ops.convert_to_tensor(self.values(np.random.default_rng(self.seed), tuple(shape), drawn).astype(drawn), dtype)
+        return ops.convert_to_tensor(
+            self.values(np.random.default_rng(self.seed), tuple(shape), drawn).astype(drawn), dtype
+        )
 
     def values(self, rng, shape, dtype):
         """Array of `shape`; `rng` is a NumPy generator, `dtype` float32 or float64."""
@@ -48,12 +51,14 @@ class HostInitializer(keras.initializers.Initializer):
 
 @serializable
 class GlorotUniform(HostInitializer):
-    """Uniform in ±√(6/(inputs + outputs)), the default of dense and convolutional kernels: variance neither grows nor falls with width.
+    """Uniform in ±√(6/(inputs + outputs)), the default of dense and convolutional kernels: variance neither grows nor
+    falls with width.
 
     Args:
         seed: int or None, see `HostInitializer`.
 
-    Reference: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+    Reference: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
+    2010.
     """
 
     def values(self, rng, shape, dtype):
@@ -139,7 +144,9 @@ def zero_kernels():
 
 
 def first_kernel(identifier="glorot_uniform"):
-    """The initializer that a kernel gets: `identifier`, drawn on the host where that is "glorot_uniform"; zeros within `zero_kernels`."""
+    """The initializer that a kernel gets: `identifier`, drawn on the host where that is "glorot_uniform"; zeros within
+    `zero_kernels`.
+    """
     if _ZERO_KERNELS.get() or identifier == "zeros":
         return Zeros()
     return GlorotUniform() if identifier == "glorot_uniform" else identifier

@@ -1,7 +1,7 @@
 """Class labels as vectors, with one more for "no class".
 
-Classifier-free guidance compares what a network says with the class and without it. In training a share of the labels is therefore
-replaced by the null label, which has a row of its own in the table: the last one.
+Classifier-free guidance compares what a network says with the class and without it. In training a share of the labels
+is therefore replaced by the null label, which has a row of its own in the table: the last one.
 """
 
 import keras
@@ -13,9 +13,11 @@ from keras_diffusion.layers.initializers import RandomNormal
 
 @serializable
 class LabelEmbedding(keras.layers.Layer):
-    """A table of `num_classes + 1` vectors; row `num_classes` means "no class". (Of `num_classes` without `null_class`.)
+    """A table of `num_classes + 1` vectors; row `num_classes` means "no class". (Of `num_classes` without
+    `null_class`.)
 
-    The vectors start as N(0, 1) draws, about as large as an embedded noise level, so that classes are told apart from the start.
+    The vectors start as N(0, 1) draws, about as large as an embedded noise level, so that classes are told apart from
+    the start.
 
     Args:
         num_classes: number of classes, ≥ 1.
@@ -42,11 +44,14 @@ class LabelEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
-                f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: num_classes={num_classes!r}"
+                f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: "
+                f"num_classes={num_classes!r}"
             )
         self.num_classes, self.dim, self.null_class = num_classes, dim, null_class
         rows = num_classes + 1 if null_class else num_classes
-        self.table = _Table(rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy)
+        self.table = _Table(
+            rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy
+        )
 
     @property
     def null_label(self):
@@ -69,8 +74,9 @@ class LabelEmbedding(keras.layers.Layer):
 class _Table(keras.layers.Embedding):
     """An embedding whose gradient is dense on TensorFlow too.
 
-    There, the gradient of a look-up is a list of rows, in which a class occurs as often as in the batch. Keras's optimizers (3.15) square
-    these rows one by one: Adam's second moment becomes Σ g² where it is (Σ g)², and frequent classes take too large steps.
+    There, the gradient of a look-up is a list of rows, in which a class occurs as often as in the batch. Keras's
+    optimizers (3.15) square these rows one by one: Adam's second moment becomes Σ g² where it is (Σ g)², and frequent
+    classes take too large steps.
     """
 
     def call(self, inputs):

@@ -3,9 +3,9 @@
     enable_lora(rank)  ──▶  fit, save, load  ──▶  merge_lora()  the network as before, with other kernels
                                              └─▶  remove_lora() the network as it was
 
-Layers are told by their path in the network: the names from the network down, "down_0_0_transformer/…_block_0/attention1/to_q". Attention
-layers say which of their dense layers are projections: `attention_projections`. Where queries, keys and values are one kernel, they share
-one A.
+Layers are told by their path in the network: the names from the network down,
+"down_0_0_transformer/…_block_0/attention1/to_q". Attention layers say which of their dense layers are projections:
+`attention_projections`. Where queries, keys and values are one kernel, they share one A.
 
 Reference: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
 """
@@ -20,7 +20,10 @@ TARGETS = ("attention", "dense")
 
 
 class LoRAMixin:
-    """Gives a network adapters. Goes before `keras.Model` in the bases; `get_config` of the class must add `adapters_config(self)`."""
+    """Gives a network adapters.
+
+    Goes before `keras.Model` in the bases; `get_config` of the class must add `adapters_config(self)`.
+    """
 
     _frozen_for_adapters: frozenset = frozenset()
 
@@ -30,11 +33,13 @@ class LoRAMixin:
         Args:
             rank: r ≥ 1 of the adapters; from 4 to 64 is usual.
             alpha: α: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
-            target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense layer; or a list of
-                names, for the dense layers of these names or with paths that end so: `["to_q", "to_v"]`.
+            target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense
+                layer; or a list of names, for the dense layers of these names or with paths that end so: `["to_q",
+                "to_v"]`.
 
         Raises:
-            ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters, no layer of the target.
+            ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters, no layer
+                of the target.
         """
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
             raise ValueError(f"`rank` is the size of an adapter's middle, an integer ≥ 1. Received: rank={rank!r}")
@@ -48,7 +53,8 @@ class LoRAMixin:
             table: dict from paths of dense layers to (rank, alpha), as `adapters` gives it.
 
         Raises:
-            ValueError: a network that has adapters, a path that is none of a dense layer, an alpha that is not a number > 0.
+            ValueError: a network that has adapters, a path that is none of a dense layer, an alpha that is not a number
+                > 0.
         """
         if self.adapters:
             raise ValueError(
@@ -58,10 +64,20 @@ class LoRAMixin:
         layers = dict(dense_layers(self))
         unknown = [path for path in table if path not in layers]
         if unknown:
-            raise ValueError(f"Adapters are for dense layers of the network. Received: {', '.join(unknown[:3])}, which it does not have")
+            raise ValueError(
+                f"Adapters are for dense layers of the network. Received: {', '.join(unknown[:3])}, which it does not "
+                f"have"
+            )
         for path, (_, alpha) in table.items():
-            if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not (alpha > 0 and math.isfinite(alpha)):
-                raise ValueError(f"`alpha` scales what adapters add, by alpha/rank, and is a number > 0. Received: {alpha!r} for {path}")
+            if (
+                isinstance(alpha, bool)
+                or not isinstance(alpha, (int, float))
+                or not (alpha > 0 and math.isfinite(alpha))
+            ):
+                raise ValueError(
+                    f"`alpha` scales what adapters add, by alpha/rank, and is a number > 0. Received: {alpha!r} for "
+                    f"{path}"
+                )
         frozen = [variable for variable in self.variables if variable.trainable]
         self._frozen_for_adapters = frozenset(map(id, frozen))
         for variable in frozen:
@@ -73,7 +89,8 @@ class LoRAMixin:
         self._forget_programs()
 
     def merge_lora(self):
-        """Adds what the adapters learned to the kernels and removes them: the output stays, up to rounding. All weights can be trained.
+        """Adds what the adapters learned to the kernels and removes them: the output stays, up to rounding. All weights
+        can be trained.
 
         Raises:
             ValueError: a network without adapters.
@@ -116,7 +133,9 @@ class LoRAMixin:
     def _remove_adapters(self, merge):
         adapted = [layer for _, layer in dense_layers(self) if layer.lora_enabled]
         if not adapted:
-            raise ValueError("This network has no adapters. Call enable_lora(rank) first, or load some with checkpoints.load_lora")
+            raise ValueError(
+                "This network has no adapters. Call enable_lora(rank) first, or load some with checkpoints.load_lora"
+            )
         for layer in adapted:
             layer.remove_lora(merge)
         for variable in self.variables if self.trainable else ():  # an average stays frozen
@@ -138,7 +157,12 @@ def adapters_config(network):
 
 def adapter_variables(network):
     """A and B of all adapters of a network, in order."""
-    return [v for _, layer in dense_layers(network) if layer.lora_enabled for v in (layer.lora_kernel_a, layer.lora_kernel_b)]
+    return [
+        v
+        for _, layer in dense_layers(network)
+        if layer.lora_enabled
+        for v in (layer.lora_kernel_a, layer.lora_kernel_b)
+    ]
 
 
 def dense_layers(network):
@@ -162,15 +186,20 @@ def chosen_layers(network, target):
         if lacking:
             known = sorted({path.rsplit("/", 1)[-1] for path in layers})
             raise ValueError(
-                f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}. Received: target={lacking}"
+                f"No dense layer of the name {', '.join(lacking)}. Names in this network: {', '.join(known)}. "
+                f"Received: target={lacking}"
             )
         chosen = [path for path in layers if any(_ends_with(path, name) for name in target)]
     else:
         raise ValueError(
-            f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: target={target!r}"
+            f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: "
+            f"target={target!r}"
         )
     if not chosen:
-        raise ValueError(f"This network has no layers to adapt. Received: target={target!r}. Dense layers of any kind: target='dense'")
+        raise ValueError(
+            f"This network has no layers to adapt. Received: target={target!r}. Dense layers of any kind: "
+            f"target='dense'"
+        )
     return chosen
 
 

@@ -21,7 +21,8 @@ class AdaLNParams(keras.layers.Layer):
 
     Args:
         dim: channels of the tokens.
-        names: names of the condition vectors; each has a dense layer of its own, and the results are added. Default ("condition",).
+        names: names of the condition vectors; each has a dense layer of its own, and the results are added. Default
+            ("condition",).
 
     Call arguments:
         conditions: list of tensors `(B, E)`, as many as `names`.
@@ -39,7 +40,9 @@ class AdaLNParams(keras.layers.Layer):
     def __init__(self, dim, names=("condition",), **kwargs):
         super().__init__(**kwargs)
         self.dim, self.names = dim, tuple(names)
-        self.projections = [unbuilt_dense(6 * dim, kernel_initializer="zeros", dtype=self.dtype_policy, name=n) for n in self.names]
+        self.projections = [
+            unbuilt_dense(6 * dim, kernel_initializer="zeros", dtype=self.dtype_policy, name=n) for n in self.names
+        ]
 
     def build(self, shapes):
         for projection, shape in zip(self.projections, shapes, strict=True):

@@ -2,9 +2,9 @@
 
     e(c) = [sin(2π·f·c), cos(2π·f·c)],      f = max_frequency^(k/(dim/2 − 1)), k = 0 … dim/2 − 1
 
-the same vector at every pixel, to be concatenated with the image's own channels. From there the convolutions carry it on, so that the
-network's blocks need no input of their own for it. The frequencies run from 1 to `max_frequency`, both included, in cycles per unit
-of c; they fit a noise variance c in [0, 1].
+the same vector at every pixel, to be concatenated with the image's own channels. From there the convolutions carry it
+on, so that the network's blocks need no input of their own for it. The frequencies run from 1 to `max_frequency`, both
+included, in cycles per unit of c; they fit a noise variance c in [0, 1].
 
 Reference: A. Béres, "Denoising diffusion implicit models", a Keras example, keras.io/examples/generative/ddim (2022).
 """
@@ -47,16 +47,23 @@ class NoiseMap(keras.layers.Layer):
         # float32 whatever the network's precision: bfloat16 cannot tell 0.999 from 1.
         super().__init__(**solver_layer_options(kwargs, self))
         if not isinstance(dim, int) or dim < 4 or dim % 2:
-            raise ValueError(f"Half of a noise map's channels are sines: `dim` must be an even integer ≥ 4. Received: dim={dim!r}")
+            raise ValueError(
+                f"Half of a noise map's channels are sines: `dim` must be an even integer ≥ 4. Received: dim={dim!r}"
+            )
         if not max_frequency > 1:
-            raise ValueError(f"The frequencies start at 1, so `max_frequency` must be > 1. Received: max_frequency={max_frequency!r}")
+            raise ValueError(
+                f"The frequencies start at 1, so `max_frequency` must be > 1. Received: max_frequency={max_frequency!r}"
+            )
         self.dim, self.max_frequency = dim, float(max_frequency)
 
     def call(self, noise_level, image):
-        # Rounded to float32 where the example rounds: with angles of 2π·1000 the seventh digit of a frequency can be seen in the output.
+        # Rounded to float32 where the example rounds: with angles of 2π·1000 the seventh digit of a frequency can be
+        # seen in the output.
         exponents = np.linspace(0.0, math.log(self.max_frequency), self.dim // 2, dtype="float32")
         frequencies = np.exp(exponents, dtype="float64").astype("float32") * np.float32(2.0 * math.pi)
-        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(frequencies, self.compute_dtype)
+        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(
+            frequencies, self.compute_dtype
+        )
         embedding = ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
         batch, height, width = ops.shape(image)[:3]
         return ops.broadcast_to(embedding[:, None, None, :], (batch, height, width, self.dim))

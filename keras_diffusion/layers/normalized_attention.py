@@ -2,10 +2,11 @@
 
     n = norm(x),      out = n + W·softmax(q·kᵀ/√C)·v,      q, k, v from n
 
-`AttentionBlock` adds to x itself and keeps the identity path whole; here what leaves the block has been normalized. Weights trained one
-way do not work the other way, hence this layer for those networks.
+`AttentionBlock` adds to x itself and keeps the identity path whole; here what leaves the block has been normalized.
+Weights trained one way do not work the other way, hence this layer for those networks.
 
-Reference: A. K. Nain, "Denoising diffusion probabilistic model", a Keras example, keras.io/examples/generative/ddpm (2022).
+Reference: A. K. Nain, "Denoising diffusion probabilistic model", a Keras example, keras.io/examples/generative/ddpm
+(2022).
 """
 
 from keras import ops
@@ -55,5 +56,14 @@ class NormalizedAttention(AttentionBlock):
 
     def get_config(self):
         config = super().get_config()
-        fixed = ("num_heads", "head_dim", "cross_attention", "feed_forward", "norm", "activation", "flash_attention", "output_scale")
+        fixed = (
+            "num_heads",
+            "head_dim",
+            "cross_attention",
+            "feed_forward",
+            "norm",
+            "activation",
+            "flash_attention",
+            "output_scale",
+        )
         return {key: value for key, value in config.items() if key not in fixed}

@@ -3,9 +3,10 @@
     encode:  z = (v − mean)/√variance,     v = low + (x + 1)/2·(high − low)
     decode:  v = mean + √variance·z,       x = 2·(v − low)/(high − low) − 1
 
-x are images in [−1, 1], v the same images in the range [low, high] in which mean and variance were measured: the Keras example of DDIM
-has images in [0, 1] and begins with a `Normalization` layer. As the `autoencoder` of a `DiffusionModel` it lets `fit` and `generate` stay
-in [−1, 1]. Noise of variance 1 is then as strong as the data, which a schedule assumes.
+x are images in [−1, 1], v the same images in the range [low, high] in which mean and variance were measured: the Keras
+example of DDIM has images in [0, 1] and begins with a `Normalization` layer. As the `autoencoder` of a `DiffusionModel`
+it lets `fit` and `generate` stay in [−1, 1]. Noise of variance 1 is then as strong as the data, which a schedule
+assumes.
 """
 
 import keras
@@ -50,10 +51,14 @@ class Normalizer(keras.layers.Layer):
         super().__init__(**solver_layer_options(kwargs, self))
         mean, variance = np.asarray(mean, "float32"), np.asarray(variance, "float32")
         if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(variance)) and np.all(variance >= 0)):
-            raise ValueError(f"A normalizer needs finite means and variances ≥ 0. Received: mean={mean}, variance={variance}")
+            raise ValueError(
+                f"A normalizer needs finite means and variances ≥ 0. Received: mean={mean}, variance={variance}"
+            )
         low, high = (float(value) for value in value_range)
         if not low < high:
-            raise ValueError(f"`value_range` is (low, high) with low < high. Received: value_range={tuple(value_range)}")
+            raise ValueError(
+                f"`value_range` is (low, high) with low < high. Received: value_range={tuple(value_range)}"
+            )
         # Held as Keras configs hold them: attributes that are arrays would be tracked, or compared by `==`.
         self._mean, self._variance, self.value_range = mean.tolist(), variance.tolist(), (low, high)
         self.built = True
@@ -63,7 +68,8 @@ class Normalizer(keras.layers.Layer):
         """A normalizer for these images, as Keras's `Normalization.adapt` would find it.
 
         Args:
-            images: `(N, ..., C)`, float in [−1, 1] or uint8; or batches of such, or of dicts with the key "images", such as `data.Batches`.
+            images: `(N, ..., C)`, float in [−1, 1] or uint8; or batches of such, or of dicts with the key "images",
+                such as `data.Batches`.
             value_range: see `Normalizer`.
 
         Raises:
@@ -116,4 +122,9 @@ class Normalizer(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "mean": self._mean, "variance": self._variance, "value_range": list(self.value_range)}
+        return {
+            **super().get_config(),
+            "mean": self._mean,
+            "variance": self._variance,
+            "value_range": list(self.value_range),
+        }

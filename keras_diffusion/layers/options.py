@@ -22,7 +22,8 @@ def get_activation(identifier):
         return keras.activations.get(identifier)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"Unknown activation: {shown(identifier)}. Pass a function or a name that `keras.activations` knows: swish, gelu, relu, mish, "
+            f"Unknown activation: {shown(identifier)}. Pass a function or a name that `keras.activations` knows: "
+            f"swish, gelu, relu, mish, "
             f"…; or {', '.join(ACTIVATIONS)}. Received: activation={shown(identifier)}"
         ) from error
 
@@ -30,7 +31,8 @@ def get_activation(identifier):
 def activation_config(function):
     """What a config says for an activation, which `get_activation` understands: a name, where it has one.
 
-    `keras.activations.serialize` says the same, and imports TensorFlow wherever it is installed, which takes two seconds.
+    `keras.activations.serialize` says the same, and imports TensorFlow wherever it is installed, which takes two
+    seconds.
     """
     name = getattr(function, "__name__", None)
     if name and (ACTIVATIONS.get(name) is function or getattr(keras.activations, name, None) is function):
@@ -47,8 +49,9 @@ def check_norm(norm):
 def normalization(norm, channels, groups, epsilon, name, dtype):
     """A normalization layer for `channels` channels; both kinds take their statistics in float32 under mixed precision.
 
-    "group": mean and variance over all positions of a group of channels. Where `groups` does not divide `channels`, their greatest
-    common divisor is taken: a network of 12 channels asked for 8 groups gets 4. "rms": divides each position by the root mean
+    "group": mean and variance over all positions of a group of channels. Where `groups` does not divide `channels`,
+    their greatest common divisor is taken: a network of 12 channels asked for 8 groups gets 4. "rms": divides each
+    position by the root mean
     square of its channels. None: nothing.
     """
     if norm is None:
@@ -66,7 +69,9 @@ def layer_normalization(**options):
 
 def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):
     """A dense layer that can take adapters, whose kernel starts as `initializers.first_kernel` says; not yet built."""
-    return AdaptableDense(units, kernel_initializer=first_kernel(kernel_initializer), bias_initializer=Zeros(), **options)
+    return AdaptableDense(
+        units, kernel_initializer=first_kernel(kernel_initializer), bias_initializer=Zeros(), **options
+    )
 
 
 def dense(units, inputs, name, dtype, use_bias=True, kernel_initializer="glorot_uniform"):
@@ -81,7 +86,8 @@ def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform",
     layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}.get(rank)
     if layer is None:
         raise ValueError(
-            f"Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, H, W, C). Received: {rank} spatial axes"
+            f"Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, H, W, C). Received: {rank} "
+            f"spatial axes"
         )
     options = {"padding": "same", "data_format": "channels_last", "bias_initializer": Zeros(), **options}
     return layer(filters, kernel_size, kernel_initializer=first_kernel(kernel_initializer), **options)
@@ -89,9 +95,13 @@ def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform",
 
 def embedding_table(rows, dim, embeddings_initializer=None, **options):
     """`keras.layers.Embedding` whose table is drawn on the host: uniform in ±0.05 unless told otherwise."""
-    return keras.layers.Embedding(rows, dim, embeddings_initializer=embeddings_initializer or RandomUniform(), **options)
+    return keras.layers.Embedding(
+        rows, dim, embeddings_initializer=embeddings_initializer or RandomUniform(), **options
+    )
 
 
 def check_dropout(dropout):
     """Raises ValueError unless `dropout` is a probability below 1."""
-    check_number("dropout", dropout, 0, below=1, rule="`dropout` is the share of activations that training sets to 0, in [0, 1)")
+    check_number(
+        "dropout", dropout, 0, below=1, rule="`dropout` is the share of activations that training sets to 0, in [0, 1)"
+    )

@@ -6,14 +6,15 @@
     hilbert_cropped   the curve of the smallest square of 2^k that holds the grid, cells outside left out (as FlaxDiff does); on grids
                       of another shape it jumps
 
-Attention sees all positions at once and cares little. What walks along the sequence (a state space) or counts its positions (rotary
-embeddings) does.
+Attention sees all positions at once and cares little. What walks along the sequence (a state space) or counts its
+positions (rotary embeddings) does.
 
-On a square of 2^k both curves are Hilbert's. On other rectangles "hilbert" cuts the grid into two parts along a long side, or into
-three along a short one, until a part is one cell wide; it never jumps, but where a side is odd, one step may go across a corner.
+On a square of 2^k both curves are Hilbert's. On other rectangles "hilbert" cuts the grid into two parts along a long
+side, or into three along a short one, until a part is one cell wide; it never jumps, but where a side is odd, one step
+may go across a corner.
 
-References: Hilbert 1891, "Über die stetige Abbildung einer Linie auf ein Flächenstück"; Červený 2018, github.com/jakubcerveny/gilbert
-(the rule for rectangles).
+References: Hilbert 1891, "Über die stetige Abbildung einer Linie auf ein Flächenstück"; Červený 2018,
+github.com/jakubcerveny/gilbert (the rule for rectangles).
 """
 
 import functools
@@ -41,7 +42,8 @@ def patch_order(order, height, width):
         width: columns of the grid.
 
     Returns:
-        int32 `(height * width,)`, read-only: entry i is the raster index (row·width + column) of the i-th patch of the sequence.
+        int32 `(height * width,)`, read-only: entry i is the raster index (row·width + column) of the i-th patch of the
+        sequence.
 
     Raises:
         ValueError: unknown order.

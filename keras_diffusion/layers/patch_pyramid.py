@@ -3,7 +3,8 @@
     merge     (B, N, C)  →  2×2 neighbours side by side (B, N/4, 4C)  →  LayerNorm  →  Dense (B, N/4, E)
     expand    (B, N, C)  →  Dense (B, N, 4E)  →  LayerNorm  →  2×2 neighbours (B, 4N, E)
 
-Which tokens are neighbours depends on the order of the sequence; both layers take it in its order and leave it in the same one.
+Which tokens are neighbours depends on the order of the sequence; both layers take it in its order and leave it in the
+same one.
 
 Reference: Liu et al., "Swin transformer", arXiv:2103.14030, section 3.1 (merging).
 """
@@ -40,13 +41,22 @@ class _Resampling(keras.layers.Layer):
         return tokens if self.order == "raster" else ops.take(tokens, patch_order(self.order, *grid), axis=1)
 
     def _out_of_order(self, tokens, grid):
-        return tokens if self.order == "raster" else ops.take(tokens, inverse_order(patch_order(self.order, *grid)), axis=1)
+        return (
+            tokens
+            if self.order == "raster"
+            else ops.take(tokens, inverse_order(patch_order(self.order, *grid)), axis=1)
+        )
 
     def compute_output_shape(self, tokens_shape, image_shape):
         return (tokens_shape[0], None, self.dim)
 
     def get_config(self):
-        config = {"dim": self.dim, "patch_size": self.patch_size, "order": self.order, "norm_epsilon": self.norm_epsilon}
+        config = {
+            "dim": self.dim,
+            "patch_size": self.patch_size,
+            "order": self.order,
+            "norm_epsilon": self.norm_epsilon,
+        }
         return {**super().get_config(), **config}
 
 

@@ -2,8 +2,8 @@
 
     (B, H, W, C)  →  (B, H/p · W/p, p·p·C)  →  Dense  →  (B, N, E)
 
-A patch is flattened row by row, channels last: (p₁, p₂, C). A dense layer on it is a convolution of stride p with a p×p kernel. The
-sequence follows one of `PATCH_ORDERS`; `Unpatchify` undoes it, for grids of any shape.
+A patch is flattened row by row, channels last: (p₁, p₂, C). A dense layer on it is a convolution of stride p with a p×p
+kernel. The sequence follows one of `PATCH_ORDERS`; `Unpatchify` undoes it, for grids of any shape.
 """
 
 import keras
@@ -23,10 +23,10 @@ class PatchEmbedding(keras.layers.Layer):
         patch_size: side of a patch, in pixels.
         dim: size of a token.
         order: one of `PATCH_ORDERS`. Default "raster".
-        sincos_position: whether the sines and cosines of its row and column are added to each token; see `layers.position`. Default
-            False.
-        times: how often the patches are put in order: 1 (default), or 2 for the weights of FlaxDiff's UViT, which orders an ordered
-            sequence once more.
+        sincos_position: whether the sines and cosines of its row and column are added to each token; see
+            `layers.position`. Default False.
+        times: how often the patches are put in order: 1 (default), or 2 for the weights of FlaxDiff's UViT, which
+            orders an ordered sequence once more.
 
     Call arguments:
         image: `(B, H, W, C)`, H and W multiples of `patch_size`.
@@ -35,7 +35,8 @@ class PatchEmbedding(keras.layers.Layer):
         `(B, H/patch_size · W/patch_size, dim)`.
 
     Raises:
-        ValueError: unknown order; a size that patches do not divide; an image of unknown size in an order that needs it.
+        ValueError: unknown order; a size that patches do not divide; an image of unknown size in an order that needs
+            it.
 
     Example:
 
@@ -59,7 +60,9 @@ class PatchEmbedding(keras.layers.Layer):
             return tokens
         height, width = patch_grid(image.shape[1:3], self.patch_size)
         if None in (height, width):
-            raise ValueError(f"Positions and order of patches need the image's size. Received: an image of shape {image.shape}")
+            raise ValueError(
+                f"Positions and order of patches need the image's size. Received: an image of shape {image.shape}"
+            )
         sequence = patch_order(self.order, height, width)
         for _ in range(self.times - 1):
             sequence = sequence[patch_order(self.order, height, width)]
@@ -90,8 +93,8 @@ class Unpatchify(keras.layers.Layer):
 
     Args:
         patch_size: side of a patch, in pixels.
-        channels: channels of the image. Tokens k times as large as a patch of it hold k images one after another, which are laid side by
-            side in the channels.
+        channels: channels of the image. Tokens k times as large as a patch of it hold k images one after another, which
+            are laid side by side in the channels.
         order: order of the sequence, one of `PATCH_ORDERS`. Default "raster".
         first_only: whether only the first of the k images is wanted. Default False.
 
@@ -130,7 +133,12 @@ class Unpatchify(keras.layers.Layer):
         return (*image_shape[:3], images * self.channels)
 
     def get_config(self):
-        config = {"patch_size": self.patch_size, "channels": self.channels, "order": self.order, "first_only": self.first_only}
+        config = {
+            "patch_size": self.patch_size,
+            "channels": self.channels,
+            "order": self.order,
+            "first_only": self.first_only,
+        }
         return {**super().get_config(), **config}
 
 
@@ -184,5 +192,7 @@ def patch_grid(size, patch_size):
         ValueError: a known size that is no multiple of `patch_size`.
     """
     if any(isinstance(n, int) and (n % patch_size or n < 1) for n in size):
-        raise ValueError(f"Patches tile the image: each axis must be a multiple of {patch_size}. Received: size={tuple(size)}")
+        raise ValueError(
+            f"Patches tile the image: each axis must be a multiple of {patch_size}. Received: size={tuple(size)}"
+        )
     return tuple(None if n is None else n // patch_size for n in size)

@@ -2,8 +2,8 @@
 
     softmax(q·kᵀ/√d)·v   →   v
 
-What a network then predicts keeps textures and loses structure, and guidance can lead away from it. The switch is read when a layer is
-called; in compiled programs that is when they are traced. No weight changes.
+What a network then predicts keeps textures and loses structure, and guidance can lead away from it. The switch is read
+when a layer is called; in compiled programs that is when they are traced. No weight changes.
 
 Reference: Ahn et al. 2024, "Self-rectifying diffusion sampling with perturbed-attention guidance", arXiv:2403.17377.
 """

@@ -2,10 +2,11 @@
 
     p(r, c) = [sin(ω·r), cos(ω·r), sin(ω·c), cos(ω·c)],    ω_i = 10000^(−i/(d/4)), i = 0 … d/4 − 1
 
-A quarter of the d channels each. The table is computed for the grid at hand, so that a network takes images of any size.
+A quarter of the d channels each. The table is computed for the grid at hand, so that a network takes images of any
+size.
 
-Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.5 (one axis); Dosovitskiy et al., "An image is worth
-16x16 words", arXiv:2010.11929, appendix D.4 (two).
+Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.5 (one axis); Dosovitskiy et al.,
+"An image is worth 16x16 words", arXiv:2010.11929, appendix D.4 (two).
 """
 
 import keras
@@ -33,7 +34,8 @@ def sincos_position(height, width, dim):
     """
     if dim < 4 or dim % 4:
         raise ValueError(
-            f"Two axes, sines and cosines: a sin-cos position takes a multiple of 4 channels. Received: {dim}. Use another width, or "
+            f"Two axes, sines and cosines: a sin-cos position takes a multiple of 4 channels. Received: {dim}. Use "
+            f"another width, or "
             "sincos_position=False"
         )
     limits.check(height * width * dim, "table_values", "The number of values in a table of positions")
@@ -45,7 +47,8 @@ def sincos_position(height, width, dim):
 
 @serializable
 class LearnedPosition(keras.layers.Layer):
-    """Adds a learned vector for each place in the sequence: a table, of which a sequence of N tokens takes the first N rows.
+    """Adds a learned vector for each place in the sequence: a table, of which a sequence of N tokens takes the first N
+    rows.
 
     Args:
         max_tokens: rows of the table; the longest sequence.
@@ -77,7 +80,8 @@ class LearnedPosition(keras.layers.Layer):
         count = tokens.shape[1] if tokens.shape[1] is not None else ops.shape(tokens)[1]
         if isinstance(count, int) and count > self.max_tokens:
             raise ValueError(
-                f"The table of positions has {self.max_tokens} rows, one for each token. Received: {count} tokens. Use larger patches or "
+                f"The table of positions has {self.max_tokens} rows, one for each token. Received: {count} tokens. "
+                f"Use larger patches or "
                 "smaller images, or build the network with more (`max_tokens`)"
             )
         return tokens + self.table[None, :count]

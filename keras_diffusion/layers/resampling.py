@@ -1,14 +1,15 @@
 """Halving and doubling the size of a sequence or an image, with a convolution that may change the channels.
 
-Doubling repeats each position, so a convolution of size 3 afterwards never sees more than two different ones along an axis:
+Doubling repeats each position, so a convolution of size 3 afterwards never sees more than two different ones along an
+axis:
 
     repeated      a a b b c c          y at the first b:   k₀·a + (k₁ + k₂)·b
     kernel        k₀ k₁ k₂             y at the second b:  (k₀ + k₁)·b + k₂·c
 
-That is two kernels of size 2 on what has not been doubled, in two dimensions four: 16 products in place of 36, and nothing repeated is ever
-in memory. JAX on CPUs computes it so from 8×8 positions on, in about half the time (`benchmarks/upsampling.py`); below, compiling it takes
-longer than it will ever save. TensorFlow and PyTorch would gain with large images and lose with small ones, and other hardware has not
-been measured: they repeat and convolve.
+That is two kernels of size 2 on what has not been doubled, in two dimensions four: 16 products in place of 36, and
+nothing repeated is ever in memory. JAX on CPUs computes it so from 8×8 positions on, in about half the time
+(`benchmarks/upsampling.py`); below, compiling it takes longer than it will ever save. TensorFlow and PyTorch would gain
+with large images and lose with small ones, and other hardware has not been measured: they repeat and convolve.
 
 Reference: Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009.
 """
@@ -41,8 +42,8 @@ class Downsample(_Resampling):
     Args:
         filters: number of output channels.
         kernel_size: default 3.
-        symmetric: where the zeros go at an even size: False (default) puts one more after the end than before the beginning, as TensorFlow
-            does; True puts (kernel_size − 1)/2 on both sides, as PyTorch networks do.
+        symmetric: where the zeros go at an even size: False (default) puts one more after the end than before the
+            beginning, as TensorFlow does; True puts (kernel_size − 1)/2 on both sides, as PyTorch networks do.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -81,7 +82,8 @@ class Downsample(_Resampling):
 
 @serializable
 class Upsample(_Resampling):
-    """Doubles every spatial axis: each position is repeated, then a convolution smooths. (A transposed convolution leaves checkerboards.)
+    """Doubles every spatial axis: each position is repeated, then a convolution smooths. (A transposed convolution
+    leaves checkerboards.)
 
     Args:
         filters: number of output channels.
@@ -101,7 +103,9 @@ class Upsample(_Resampling):
 
     def build(self, input_shape):
         # Holds the weights; `call` computes with them.
-        self.conv = convolution(len(input_shape) - 2, self.filters, self.kernel_size, name="conv", dtype=self.dtype_policy)
+        self.conv = convolution(
+            len(input_shape) - 2, self.filters, self.kernel_size, name="conv", dtype=self.dtype_policy
+        )
         self.conv.build(input_shape)
 
     def call(self, x):
@@ -118,7 +122,9 @@ class Upsample(_Resampling):
 
 
 def doubled(x):
-    """Every position of `(B, L, C)` or `(B, H, W, C)` twice along every spatial axis: `(B, 2L, C)` or `(B, 2H, 2W, C)`."""
+    """Every position of `(B, L, C)` or `(B, H, W, C)` twice along every spatial axis: `(B, 2L, C)` or
+    `(B, 2H, 2W, C)`.
+    """
     for axis in range(1, len(x.shape) - 1):
         x = ops.repeat(x, 2, axis=axis)
     return x

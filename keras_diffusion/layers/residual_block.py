@@ -6,13 +6,14 @@
     h = norm2(h)                   None: the block of autoencoders, which know no noise level
     out = (shortcut(x) + conv2(dropout(act(norm2(h)))))/output_scale
 
-e is the condition vector (noise level and class). The shortcut is x itself, or a 1×1 convolution where the number of channels changes.
-With `zero_init` conv2 starts at 0, so that a deep network starts as the identity and its first steps are stable.
-A separable convolution filters each channel by itself and then mixes them: fewer weights for the same reach. With `resample` the
-block also halves or doubles the size: x and act(norm1(x)) are averaged over 2 × 2 positions, or each position is repeated.
+e is the condition vector (noise level and class). The shortcut is x itself, or a 1×1 convolution where the number of
+channels changes. With `zero_init` conv2 starts at 0, so that a deep network starts as the identity and its first steps
+are stable. A separable convolution filters each channel by itself and then mixes them: fewer weights for the same
+reach. With `resample` the block also halves or doubles the size: x and act(norm1(x)) are averaged over 2 × 2 positions,
+or each position is repeated.
 
-References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239, appendix B ("add"); Dhariwal & Nichol, "Diffusion
-models beat GANs", arXiv:2105.05233, section 3.1 ("scale_shift", there adaptive group normalization).
+References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239, appendix B ("add"); Dhariwal &
+Nichol, "Diffusion models beat GANs", arXiv:2105.05233, section 3.1 ("scale_shift", there adaptive group normalization).
 """
 
 import keras
@@ -52,9 +53,10 @@ class ResidualBlock(keras.layers.Layer):
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last convolution starts at 0. Default True.
         seed: int or None; of dropout.
-        separable: whether all convolutions, the shortcut's too, are separable ones without bias; images only. Default False.
-        remat: whether training computes the block again on the way back, instead of remembering it: less memory, more time.
-            Default False.
+        separable: whether all convolutions, the shortcut's too, are separable ones without bias; images only. Default
+            False.
+        remat: whether training computes the block again on the way back, instead of remembering it: less memory, more
+            time. Default False.
         resample: None (default), "down" (half the size, which must be even) or "up" (twice the size).
         output_scale: divides the sum of both branches. Default 1; √2 keeps the variance.
 
@@ -97,7 +99,9 @@ class ResidualBlock(keras.layers.Layer):
         check_norm(norm)
         check_dropout(dropout)
         if time_injection is not None and time_injection not in TIME_INJECTIONS:
-            raise ValueError(f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}, None.")
+            raise ValueError(
+                f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}, None."
+            )
         if resample is not None:
             check_choice("resample", resample, RESAMPLINGS)
         self.filters, self.kernel_size = filters, kernel_size
@@ -106,8 +110,11 @@ class ResidualBlock(keras.layers.Layer):
         self.time_injection, self.dropout, self.zero_init, self.seed = time_injection, dropout, zero_init, seed
         self.separable, self.remat = separable, remat
         self.resample, self.output_scale = resample, output_scale
-        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
-        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process
+        # to process.
+        self.seed_generator = (
+            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        )
 
     def build(self, x_shape, embedding_shape=None):
         channels, rank = x_shape[-1], len(x_shape) - 2
@@ -162,10 +169,14 @@ class ResidualBlock(keras.layers.Layer):
 
     def _convolution(self, rank, kernel_size, name, initializer="glorot_uniform"):
         if not self.separable:
-            return convolution(rank, self.filters, kernel_size, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
+            return convolution(
+                rank, self.filters, kernel_size, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
         options = {"use_bias": False, "name": name, "dtype": self.dtype_policy}
         options |= {"depthwise_initializer": first_kernel(), "pointwise_initializer": first_kernel(initializer)}
-        return keras.layers.SeparableConv2D(self.filters, kernel_size, padding="same", data_format="channels_last", **options)
+        return keras.layers.SeparableConv2D(
+            self.filters, kernel_size, padding="same", data_format="channels_last", **options
+        )
 
     def _inject(self, h, embedding):
         time = self.time_projection(embedding)

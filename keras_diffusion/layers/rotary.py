@@ -2,8 +2,8 @@
 
     (x_i, x_{i+d/2}) ← (x_i·cos nθ_i − x_{i+d/2}·sin nθ_i,  x_{i+d/2}·cos nθ_i + x_i·sin nθ_i),    θ_i = 10000^(−2i/d), i = 0 … d/2 − 1
 
-The product of a query at place n and a key at place m then depends on n − m alone. Pairs are channels half a head apart ("rotate half").
-Where a head has an odd number of channels, the last one stays as it is.
+The product of a query at place n and a key at place m then depends on n − m alone. Pairs are channels half a head apart
+("rotate half"). Where a head has an odd number of channels, the last one stays as it is.
 
 Reference: Su et al., "RoFormer: enhanced transformer with rotary position embedding", arXiv:2104.09864, section 3.4.
 """
@@ -24,7 +24,8 @@ def rotate(x, base=10000.0):
         base: ratio of the highest to (about) the lowest frequency.
 
     Returns:
-        shaped like `x`, in its dtype. For a sequence of known length, sines and cosines are constants of the compiled program.
+        shaped like `x`, in its dtype. For a sequence of known length, sines and cosines are constants of the compiled
+        program.
 
     Example:
 
@@ -53,7 +54,9 @@ def _frequencies(half, base):
 
 @functools.lru_cache(maxsize=16)
 def _tables(positions, half, base):
-    """cos and sin of the angles, each `(positions, 1, half)` float32; the same arrays for all layers, so that programs hold them once."""
+    """cos and sin of the angles, each `(positions, 1, half)` float32; the same arrays for all layers, so that programs
+    hold them once.
+    """
     limits.check(positions * half, "table_values", "The number of values in a table of rotations")
     angles = np.arange(positions)[:, None, None] * _frequencies(half, base)
     return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")

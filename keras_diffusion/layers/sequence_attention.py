@@ -1,4 +1,5 @@
-"""Attention between sequences, with the options that transformers differ in: biases, rotary positions, a head size of its own.
+"""Attention between sequences, with the options that transformers differ in: biases, rotary positions, a head size of
+its own.
 
     y = W·softmax(q·kᵀ/√d)·v,    q = W_q·x,  k, v = W_k·z, W_v·z,    z: x itself, or the context
 
@@ -28,7 +29,8 @@ class SequenceAttention(keras.layers.Layer):
     Call arguments:
         x: `(B, N, C)`.
         context: `(B, M, D)`, or None for self-attention.
-        identity: whether the attention map is the identity instead (for perturbed-attention guidance; self-attention only).
+        identity: whether the attention map is the identity instead (for perturbed-attention guidance; self-attention
+            only).
 
     Returns:
         `(B, N, C)`.

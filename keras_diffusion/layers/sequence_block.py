@@ -1,7 +1,7 @@
 """What blocks of transformers have in common: dropout and rematerialization.
 
-Rematerialization forgets what a block computed on the way forward and computes it again on the way back: memory for time. Randomness and
-recomputation do not mix, so the masks of dropout are drawn outside of what is recomputed.
+Rematerialization forgets what a block computed on the way forward and computes it again on the way back: memory for
+time. Randomness and recomputation do not mix, so the masks of dropout are drawn outside of what is recomputed.
 """
 
 import keras

@@ -2,10 +2,11 @@
 
     out = x + P₂·blocks(P₁·norm(x), context)
 
-P₁ and P₂ mix channels at each position: 1×1 convolutions in Stable Diffusion 1, dense layers in 2. These are the same product with
-kernels of another shape, (1, 1, C, C) or (C, C); here both are dense layers.
+P₁ and P₂ mix channels at each position: 1×1 convolutions in Stable Diffusion 1, dense layers in 2. These are the same
+product with kernels of another shape, (1, 1, C, C) or (C, C); here both are dense layers.
 
-Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section 3.3.
+Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section
+3.3.
 """
 
 import keras
@@ -29,8 +30,8 @@ class SpatialTransformer(keras.layers.Layer):
         norm_epsilon: of the group norm. Default 1e-6; KerasCV has 1e-5.
         flash_attention: as in `Attention`.
         cross_attention: whether the blocks take a `context`. Default True.
-        remat: whether training computes the layer again on the way back, instead of remembering it: less memory, more time.
-            Default False.
+        remat: whether training computes the layer again on the way back, instead of remembering it: less memory, more
+            time. Default False.
 
     Call arguments:
         x: `(B, H, W, C)`.
@@ -75,7 +76,10 @@ class SpatialTransformer(keras.layers.Layer):
             "cross_attention": cross_attention,
         }
         names = [f"{self.name}_block_{i}" for i in range(depth)]
-        self.blocks = [TransformerBlock(**self.block_options, **self.block_kind, name=name, dtype=self.dtype_policy) for name in names]
+        self.blocks = [
+            TransformerBlock(**self.block_options, **self.block_kind, name=name, dtype=self.dtype_policy)
+            for name in names
+        ]
 
     def build(self, x_shape, context_shape=None):
         channels = x_shape[-1]

@@ -3,8 +3,9 @@
     x ← x + g₂·mix(norm(x)·(1 + s₂) + b₂),    mix(u) = W·[→S(u), ←S(u)]         one state space in each direction
     x ← x + g₁·MLP(norm(x)·(1 + s₁) + b₁)                                       as in `DiTBlock`
 
-With `spatial_fusion`, what the state spaces say is laid out on the grid again, and neighbours in the image exchange it, whatever lies
-between them in the sequence: y + Σ_r depthwise 3×3 convolution of dilation r, r = 1, 2, 3; the convolutions start at 0.
+With `spatial_fusion`, what the state spaces say is laid out on the grid again, and neighbours in the image exchange it,
+whatever lies between them in the sequence: y + Σ_r depthwise 3×3 convolution of dilation r, r = 1, 2, 3; the
+convolutions start at 0.
 """
 
 import keras
@@ -32,7 +33,8 @@ class SSMDiTBlock(DiTBlock):
     Call arguments:
         x: tokens `(B, N, C)`.
         conditions: list of tensors `(B, E)`.
-        image: with `spatial_fusion`, the image that the tokens are patches of, `(B, H, W, any)`, for its size; None otherwise.
+        image: with `spatial_fusion`, the image that the tokens are patches of, `(B, H, W, any)`, for its size; None
+            otherwise.
         training: whether dropout drops.
 
     Returns:
@@ -59,9 +61,16 @@ class SSMDiTBlock(DiTBlock):
             self.out = self._dense(x_shape[-1], 2 * x_shape[-1], "out")
         self.convolutions = []
         if self.spatial_fusion:
-            options = {"padding": "same", "depthwise_initializer": "zeros", "data_format": "channels_last", "dtype": self.dtype_policy}
+            options = {
+                "padding": "same",
+                "depthwise_initializer": "zeros",
+                "data_format": "channels_last",
+                "dtype": self.dtype_policy,
+            }
             for rate in (1, 2, 3):
-                layer = keras.layers.DepthwiseConv2D(3, dilation_rate=rate, use_bias=False, name=f"fusion_{rate}", **options)
+                layer = keras.layers.DepthwiseConv2D(
+                    3, dilation_rate=rate, use_bias=False, name=f"fusion_{rate}", **options
+                )
                 layer.build((None, None, None, x_shape[-1]))
                 self.convolutions.append(layer)
 

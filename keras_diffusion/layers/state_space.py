@@ -3,18 +3,21 @@
     x_k = Ā·x_{k−1} + B̄·u_k            Ā = exp(A·Δ),   B̄ = (Ā − 1)/A·B        (A, Δ one number for each of the n states)
     y_k = Re(C·x_k) + D·u_k
 
-The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, two steps are one step of Ā²:
+The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, two steps are one
+step of Ā²:
 
     x_{k+1} = Ā²·x_{k−1} + (Ā·B̄·u_k + B̄·u_{k+1})
 
-So pairs of places are a sequence half as long, of the same kind; its states are every second one here, and the ones between are a step away
-(Blelloch, "Prefix sums and their applications", CMU-CS-90-190). N places take 2·log₂N rounds, whose cost in all grows with N, where
-attention's grows with N².
+So pairs of places are a sequence half as long, of the same kind; its states are every second one here, and the ones
+between are a step away (Blelloch, "Prefix sums and their applications", CMU-CS-90-190). N places take 2·log₂N rounds,
+whose cost in all grows with N, where attention's grows with N².
 
-Complex numbers are pairs of real ones here, in float32 whatever the network's precision: the recurrence multiplies up to N factors.
+Complex numbers are pairs of real ones here, in float32 whatever the network's precision: the recurrence multiplies up
+to N factors.
 
-References: Smith, Warrington & Linderman, "Simplified state space layers for sequence modeling", arXiv:2208.04933 (S5); Gu et al., "On the
-parameterization and initialization of diagonal state space models", arXiv:2206.11893 (the start of A).
+References: Smith, Warrington & Linderman, "Simplified state space layers for sequence modeling", arXiv:2208.04933 (S5);
+Gu et al., "On the parameterization and initialization of diagonal state space models", arXiv:2206.11893 (the start of
+A).
 """
 
 import math
@@ -66,9 +69,15 @@ class StateSpace(keras.layers.Layer):
         self.a_imag = self._weight("a_imag", (n,), _starts_as(np.pi * index))
         self.log_dt = self._weight("log_dt", (n,), steps)
         self.b_real = self._weight("b_real", (channels, n), RandomNormal(channels**-0.5, self.seed))
-        self.b_imag = self._weight("b_imag", (channels, n), RandomNormal(channels**-0.5, None if self.seed is None else self.seed + 1))
-        self.c_real = self._weight("c_real", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 2))
-        self.c_imag = self._weight("c_imag", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 3))
+        self.b_imag = self._weight(
+            "b_imag", (channels, n), RandomNormal(channels**-0.5, None if self.seed is None else self.seed + 1)
+        )
+        self.c_real = self._weight(
+            "c_real", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 2)
+        )
+        self.c_imag = self._weight(
+            "c_imag", (n, channels), RandomNormal(n**-0.5, None if self.seed is None else self.seed + 3)
+        )
         self.d = self._weight("d", (channels,), Ones())
 
     def _weight(self, name, shape, initializer):
@@ -89,7 +98,9 @@ class StateSpace(keras.layers.Layer):
         """All x_k of x_k = step·x_{k−1} + force_k; with `reverse`, of x_k = step·x_{k+1} + force_k."""
         count = force[0].shape[1]
         if count is None:
-            raise ValueError("A state space needs to know how long the sequence is. Received: `input_shape` or data of unknown size")
+            raise ValueError(
+                "A state space needs to know how long the sequence is. Received: `input_shape` or data of unknown size"
+            )
         if count == 1:
             return force
         even, odd = zip(*(_pairs(part) for part in force))
@@ -102,7 +113,11 @@ class StateSpace(keras.layers.Layer):
 
     def _moved_on(self, states):
         """Each state one place further on; zeros at the first."""
-        return ops.pad(states[:, 1:], [(0, 0), (0, 1), (0, 0)]) if self.reverse else ops.pad(states[:, :-1], [(0, 0), (1, 0), (0, 0)])
+        return (
+            ops.pad(states[:, 1:], [(0, 0), (0, 1), (0, 0)])
+            if self.reverse
+            else ops.pad(states[:, :-1], [(0, 0), (1, 0), (0, 0)])
+        )
 
     def compute_output_shape(self, u_shape):
         return u_shape
@@ -113,7 +128,9 @@ class StateSpace(keras.layers.Layer):
 
 def _starts_as(values):
     """The initializer of a weight that starts as these numbers."""
-    return lambda shape, dtype: ops.convert_to_tensor(values.astype("float64" if dtype == "float64" else "float32"), dtype)
+    return lambda shape, dtype: ops.convert_to_tensor(
+        values.astype("float64" if dtype == "float64" else "float32"), dtype
+    )
 
 
 def _pairs(sequence):

@@ -2,9 +2,9 @@
 
     out = x + f₄(f₃(f₂(f₁(x)))),      f_i(h) = conv_i(dropout(act(norm_i(h)))),      kernels (3, 1, 1)
 
-Between blocks that see single frames it carries what one frame knows to its neighbours; four kernels of three frames reach four frames
-in either direction. Positions of a frame do not mix. The norm's statistics are those of all frames. With `zero_init` conv₄ starts at 0: the
-network starts as one for images. f₁ has no dropout, as what comes before has.
+Between blocks that see single frames it carries what one frame knows to its neighbours; four kernels of three frames
+reach four frames in either direction. Positions of a frame do not mix. The norm's statistics are those of all frames.
+With `zero_init` conv₄ starts at 0: the network starts as one for images. f₁ has no dropout, as what comes before has.
 
 Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.06571.
 """
@@ -30,8 +30,8 @@ class TemporalConvolution(keras.layers.Layer):
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last convolution starts at 0. Default True.
         seed: int or None; of dropout.
-        remat: whether training computes the layer again on the way back, instead of remembering it: less memory, more time.
-            Default False.
+        remat: whether training computes the layer again on the way back, instead of remembering it: less memory, more
+            time. Default False.
 
     Call arguments:
         x: `(B, F, H, W, C)`.
@@ -50,15 +50,26 @@ class TemporalConvolution(keras.layers.Layer):
     """
 
     def __init__(
-        self, norm_groups=32, norm_epsilon=1e-5, activation="swish", dropout=0.0, zero_init=True, seed=None, remat=False, **kwargs
+        self,
+        norm_groups=32,
+        norm_epsilon=1e-5,
+        activation="swish",
+        dropout=0.0,
+        zero_init=True,
+        seed=None,
+        remat=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         check_dropout(dropout)
         self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
         self.activation = get_activation(activation)
         self.dropout, self.zero_init, self.seed, self.remat = dropout, zero_init, seed, remat
-        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process to process.
-        self.seed_generator = keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process
+        # to process.
+        self.seed_generator = (
+            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
+        )
 
     def build(self, x_shape):
         channels = x_shape[-1]
@@ -66,7 +77,9 @@ class TemporalConvolution(keras.layers.Layer):
         for i in range(1, _STEPS + 1):
             last = "zeros" if self.zero_init and i == _STEPS else "glorot_uniform"
             norm = normalization("group", channels, self.norm_groups, self.norm_epsilon, f"norm{i}", self.dtype_policy)
-            conv = convolution(3, channels, (3, 1, 1), kernel_initializer=last, name=f"conv{i}", dtype=self.dtype_policy)
+            conv = convolution(
+                3, channels, (3, 1, 1), kernel_initializer=last, name=f"conv{i}", dtype=self.dtype_policy
+            )
             norm.build(x_shape)
             conv.build(x_shape)
             self.norms.append(norm)

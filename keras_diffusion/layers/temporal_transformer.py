@@ -2,8 +2,9 @@
 
     out = x + P₂·blocks(P₁·norm(x))
 
-The blocks have two self-attentions and no context. They know no positions: which frame comes before which, the convolutions along time
-tell. Cost grows with the square of the number of frames, and not with that of pixels. The norm's statistics are those of all frames.
+The blocks have two self-attentions and no context. They know no positions: which frame comes before which, the
+convolutions along time tell. Cost grows with the square of the number of frames, and not with that of pixels. The
+norm's statistics are those of all frames.
 
 Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.06571.
 """

@@ -1,19 +1,19 @@
 """How a network learns how noisy its input is.
 
-One number per sample, the noise level c, is a poor input for a network: neighbouring levels differ by a few percent, yet the
-output must change sharply between them. So c is first written as sines and cosines of many frequencies f,
+One number per sample, the noise level c, is a poor input for a network: neighbouring levels differ by a few percent,
+yet the output must change sharply between them. So c is first written as sines and cosines of many frequencies f,
 
     e(c) = [sin(2π·f·c), cos(2π·f·c)],
 
-and two dense layers make of it the vector that every residual block receives. Frequencies that are too high make the network
-jump between levels that it was never trained on; too low, it cannot tell levels apart. What counts is f times the range of c:
-log(σ/α)/4 spans about 5, where Gaussian frequencies of standard deviation 1 resolve steps of about 0.1; timesteps 0 … 999 want
-frequencies a few hundred times lower.
+and two dense layers make of it the vector that every residual block receives. Frequencies that are too high make the
+network jump between levels that it was never trained on; too low, it cannot tell levels apart. What counts is f times
+the range of c: log(σ/α)/4 spans about 5, where Gaussian frequencies of standard deviation 1 resolve steps of about 0.1;
+timesteps 0 … 999 want frequencies a few hundred times lower.
 
 The embeddings compute in float32 whatever the network's precision: bfloat16 cannot tell timestep 900 from 901.
 
-References: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.5 (geometric frequencies); Tancik et al.,
-"Fourier features let networks learn high frequency functions", arXiv:2006.10739 (Gaussian frequencies).
+References: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.5 (geometric frequencies); Tancik
+et al., "Fourier features let networks learn high frequency functions", arXiv:2006.10739 (Gaussian frequencies).
 """
 
 import math
@@ -33,11 +33,13 @@ from keras_diffusion.layers.options import activation_config, get_activation, un
 class FourierEmbedding(keras.layers.Layer):
     """Sines and cosines of Gaussian frequencies: [sin(2πf·c), cos(2πf·c)], f ~ N(0, scale²).
 
-    The frequencies are a weight, though not trained: they are drawn by NumPy from `seed`, the same on every backend, and saved.
+    The frequencies are a weight, though not trained: they are drawn by NumPy from `seed`, the same on every backend,
+    and saved.
 
     Args:
         dim: size of the embedding, even; half of it sines.
-        scale: standard deviation of the frequencies, in cycles per unit of the noise level. Default 1.0, for log(σ/α)/4.
+        scale: standard deviation of the frequencies, in cycles per unit of the noise level. Default 1.0, for
+            log(σ/α)/4.
         seed: int; the same seed gives the same frequencies.
         log: whether c is the logarithm of what is passed, which must then be positive. Default False.
 
@@ -87,12 +89,14 @@ class FourierEmbedding(keras.layers.Layer):
 
 @serializable
 class SinusoidalEmbedding(keras.layers.Layer):
-    """Sines and cosines of geometric frequencies: [sin(f·c), cos(f·c)], f_k = scale · max_period^(−k/(dim/2)), k = 0 … dim/2 − 1.
+    """Sines and cosines of geometric frequencies: [sin(f·c), cos(f·c)], f_k = scale · max_period^(−k/(dim/2)), k = 0 …
+    dim/2 − 1.
 
     Args:
         dim: size of the embedding, even; half of it sines.
         max_period: ratio of the highest to (about) the lowest frequency. Default 10000.
-        scale: multiplies the noise level. 1.0 (the default) is for timesteps 0 … 999; 250.0 spreads log(σ/α)/4 as widely.
+        scale: multiplies the noise level. 1.0 (the default) is for timesteps 0 … 999; 250.0 spreads log(σ/α)/4 as
+            widely.
         cos_first: whether the cosines come first, as in Stable Diffusion. Default False.
 
     Call arguments:
@@ -120,7 +124,9 @@ class SinusoidalEmbedding(keras.layers.Layer):
     def call(self, noise_level):
         half = self.dim // 2
         frequencies = self.scale * np.power(float(self.max_period), -np.arange(half) / half)
-        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(frequencies, self.compute_dtype)
+        angle = ops.cast(noise_level, self.compute_dtype)[:, None] * ops.convert_to_tensor(
+            frequencies, self.compute_dtype
+        )
         waves = [ops.sin(angle), ops.cos(angle)]
         return ops.concatenate(waves[::-1] if self.cos_first else waves, axis=-1)
 
@@ -128,7 +134,13 @@ class SinusoidalEmbedding(keras.layers.Layer):
         return (input_shape[0], self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "max_period": self.max_period, "scale": self.scale, "cos_first": self.cos_first}
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "max_period": self.max_period,
+            "scale": self.scale,
+            "cos_first": self.cos_first,
+        }
 
 
 @serializable
@@ -176,7 +188,12 @@ class TimeProjection(keras.layers.Layer):
 
     def get_config(self):
         activation = activation_config(self.activation)
-        return {**super().get_config(), "dim": self.dim, "activation": activation, "last_activation": self.last_activation}
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "activation": activation,
+            "last_activation": self.last_activation,
+        }
 
 
 def _check_even(dim):

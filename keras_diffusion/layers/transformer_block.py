@@ -1,4 +1,5 @@
-"""The transformer block of Stable Diffusion and of CLIP: attention and feed-forward steps on a sequence, each after a layer norm.
+"""The transformer block of Stable Diffusion and of CLIP: attention and feed-forward steps on a sequence, each after a
+layer norm.
 
     x ← x + attention(norm1(x))                   self-attention
     x ← x + attention(norm2(x), context)          where there is cross-attention, or a second self-attention in its place
@@ -7,11 +8,11 @@
     f(y) = act(W₁·y)                              plain
     f(y) = (W₁·y)·act(V·y)                        gated: half of the layer opens and shuts the other half (GEGLU)
 
-Gated, [W₁ V] is one kernel: the values first, the gates behind them. (`layers.perturbation` can replace the softmax of self-attention by
-the identity, for guidance.)
+Gated, [W₁ V] is one kernel: the values first, the gates behind them. (`layers.perturbation` can replace the softmax of
+self-attention by the identity, for guidance.)
 
-References: Vaswani et al., arXiv:1706.03762; norms first: Xiong et al., arXiv:2002.04745; gates: Shazeer, "GLU variants improve
-transformer", arXiv:2002.05202.
+References: Vaswani et al., arXiv:1706.03762; norms first: Xiong et al., arXiv:2002.04745; gates: Shazeer, "GLU variants
+improve transformer", arXiv:2002.05202.
 """
 
 import keras
@@ -47,7 +48,8 @@ class TransformerBlock(keras.layers.Layer):
         `(B, L, C)`.
 
     Raises:
-        ValueError: heads < 1, an unknown activation; a context missing or not expected; cross-attention and a second self-attention.
+        ValueError: heads < 1, an unknown activation; a context missing or not expected; cross-attention and a second
+            self-attention.
 
     Example:
 
@@ -124,7 +126,8 @@ class TransformerBlock(keras.layers.Layer):
         if self.cross_attention != (context is not None):
             received = "no context" if context is None else "a context"
             raise ValueError(
-                f"A context goes with cross-attention. Received: {received}, and cross_attention={self.cross_attention}. "
+                f"A context goes with cross-attention. Received: {received}, and "
+                f"cross_attention={self.cross_attention}. "
                 "Pass a context (B, M, D) to blocks with cross-attention, and to no others"
             )
 

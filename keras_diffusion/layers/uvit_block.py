@@ -1,13 +1,14 @@
-"""The block of U-ViT: attention and feed-forward without conditioning of its own; the conditions are tokens of the sequence.
+"""The block of U-ViT: attention and feed-forward without conditioning of its own; the conditions are tokens of the
+sequence.
 
     x ← x + attention(norm₂(x))
     x ← x + W₂·(a·gelu(b)),   (a, b) = W₁·norm₃(x)          GEGLU: one half of the width opens the gate for the other
 
-All norms are RMS norms. FlaxDiff has further options, which its old weights need: a norm and a projection before, a projection after, a
-second attention (norm₁), and residuals that add up twice.
+All norms are RMS norms. FlaxDiff has further options, which its old weights need: a norm and a projection before, a
+projection after, a second attention (norm₁), and residuals that add up twice.
 
-References: Bao et al., "All are worth words: a ViT backbone for diffusion models", arXiv:2209.12152; Shazeer, "GLU variants improve
-transformer", arXiv:2002.05202.
+References: Bao et al., "All are worth words: a ViT backbone for diffusion models", arXiv:2209.12152; Shazeer, "GLU
+variants improve transformer", arXiv:2002.05202.
 """
 
 from keras import ops
@@ -31,8 +32,8 @@ class UViTBlock(SequenceBlock):
         norm_inputs: whether the tokens are normalized when they enter, on the identity path too. Default False.
         use_projection: whether dense layers without bias are put before and behind. Default False.
         outer_residual: whether what enters is added once more at the end. Default False.
-        raw_keys: whether the (second) attention takes keys and values from the tokens as they are before any norm and attention of the
-            block, as FlaxDiff does. Default False.
+        raw_keys: whether the (second) attention takes keys and values from the tokens as they are before any norm and
+            attention of the block, as FlaxDiff does. Default False.
         norm_epsilon: added to the mean square. Default 1e-5.
         flash_attention: None (default: use a fused kernel where Keras finds one), True (fail without one), or False.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
@@ -85,7 +86,9 @@ class UViTBlock(SequenceBlock):
         self.norm3 = self._norm("norm3", x_shape)
         self.feed_forward1 = self._dense(8 * channels, channels, "feed_forward1")
         self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2")
-        self.project_out = self._dense(channels, channels, "project_out", use_bias=False) if self.use_projection else None
+        self.project_out = (
+            self._dense(channels, channels, "project_out", use_bias=False) if self.use_projection else None
+        )
 
     def call(self, x, training=False):
         return self.run(x, training=training)

@@ -1,11 +1,11 @@
 """How many weights a network may have, counted while it is built.
 
-A configuration of a hundred bytes describes a network of any size. Whoever builds one of a file knows how many numbers the file holds;
-what asks for far more of them is not what the file was made with, and is refused at the first weight that is too many, before there is
-memory for it.
+A configuration of a hundred bytes describes a network of any size. Whoever builds one of a file knows how many numbers
+the file holds; what asks for far more of them is not what the file was made with, and is refused at the first weight
+that is too many, before there is memory for it.
 
-Keras has no place to ask for this, so `Layer.__init__` and `Layer.add_weight`, through which all layers and all their weights come, are
-replaced while such a block runs.
+Keras has no place to ask for this, so `Layer.__init__` and `Layer.add_weight`, through which all layers and all their
+weights come, are replaced while such a block runs.
 """
 
 import contextlib
@@ -42,9 +42,9 @@ def weight_budget(tensors=None, error=ValueError):
     """A block in which a network is built from a configuration.
 
     Args:
-        tensors: shapes of the tensors that the file of its weights holds; None (default): there is no such file, and the limit
-            `weights` holds. With a file a network may have twice its values and `spare_weights` more, and twice its tensors and
-            `layers` more.
+        tensors: shapes of the tensors that the file of its weights holds; None (default): there is no such file, and
+            the limit `weights` holds. With a file a network may have twice its values and `spare_weights` more, and
+            twice its tensors and `layers` more.
         error: function from a message to the exception that is raised. Default: `ValueError`.
 
     Raises:
@@ -101,4 +101,7 @@ def _message(budget, alone):
         if alone
         else "A network of a file has about as many weights as the file holds numbers"
     )
-    return f"{rule}. The configuration asks for more: it does not belong to this file, or is damaged. {limits.remedy(name)}"
+    return (
+        f"{rule}. The configuration asks for more: it does not belong to this file, or is damaged. "
+        f"{limits.remedy(name)}"
+    )

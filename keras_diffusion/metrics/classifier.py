@@ -2,12 +2,13 @@
 
     accuracy = share of samples in which the classifier finds the class that was asked for
 
-It is trained on real training data and tried on held-out real data first: that second number is what perfect samples would get, so
-the two belong side by side. The measure sees whether samples can be recognized, not whether they vary: a model that draws one perfect
-three for every three gets full marks, and so does one that copies its training data. `memorization` looks at the second.
+It is trained on real training data and tried on held-out real data first: that second number is what perfect samples
+would get, so the two belong side by side. The measure sees whether samples can be recognized, not whether they vary: a
+model that draws one perfect three for every three gets full marks, and so does one that copies its training data.
+`memorization` looks at the second.
 
-Reference: Ravuri & Vinyals, "Classification accuracy score for conditional generative models", arXiv:1905.10887 (the converse: a
-classifier trained on samples and tried on real data).
+Reference: Ravuri & Vinyals, "Classification accuracy score for conditional generative models", arXiv:1905.10887 (the
+converse: a classifier trained on samples and tried on real data).
 """
 
 import numpy as np
@@ -69,5 +70,7 @@ def _checked(images, labels):
             f"Received: images of shape {images.shape}, labels of shape {labels.shape}"
         )
     if not np.isfinite(images).all():
-        raise ValueError(f"Images to classify must be finite. Received: {int((~np.isfinite(images)).sum())} NaN or infinite values")
+        raise ValueError(
+            f"Images to classify must be finite. Received: {int((~np.isfinite(images)).sum())} NaN or infinite values"
+        )
     return images.reshape(len(images), -1).astype("float64"), labels

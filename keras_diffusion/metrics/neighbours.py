@@ -2,12 +2,13 @@
 
     d(x) = min over training samples y of |x − y|
 
-A model that has learned the training data by heart has d = 0. The number alone means nothing, though: training data may lie densely.
-So it is put beside d of real samples that were held out. A model that samples the true distribution has the same distribution of d;
-clearly smaller distances are a sign of copying, clearly larger ones of samples that lie off the data.
+A model that has learned the training data by heart has d = 0. The number alone means nothing, though: training data may
+lie densely. So it is put beside d of real samples that were held out. A model that samples the true distribution has
+the same distribution of d; clearly smaller distances are a sign of copying, clearly larger ones of samples that lie off
+the data.
 
-Distances between pixels know shifts and lighting from nothing: this is a test for exact and near copies of small images. For large ones
-take distances between features.
+Distances between pixels know shifts and lighting from nothing: this is a test for exact and near copies of small
+images. For large ones take distances between features.
 """
 
 from typing import NamedTuple
@@ -32,11 +33,14 @@ class Memorization(NamedTuple):
 
     @property
     def ratio(self):
-        """Median of the generated samples' distances over that of the held-out ones': about 1 is right, 0 is copying."""
+        """Median of the generated samples' distances over that of the held-out ones': about 1 is right, 0 is
+        copying.
+        """
         return float(np.median(self.generated) / np.median(self.held_out))
 
     def closer_than(self, share=0.05):
-        """Share of generated samples that are nearer to the training data than the nearest `share` of the held-out ones.
+        """Share of generated samples that are nearer to the training data than the nearest `share` of the held-out
+        ones.
 
         Equal distributions give `share`; a model that copies now and then gives more, even if its median looks right.
         """
@@ -64,17 +68,20 @@ def nearest_neighbours(samples, reference):
     samples, reference = np.asarray(samples), np.asarray(reference)
     if samples.ndim < 2 or samples.shape[1:] != reference.shape[1:] or not samples.size or not reference.size:
         raise ValueError(
-            "Neighbours are looked for between arrays (N, ...) and (M, ...) of samples of one shape, N and M at least 1. "
+            "Neighbours are looked for between arrays (N, ...) and (M, ...) of samples of one shape, N and M at least "
+            "1. "
             f"Received: samples of shape {samples.shape}, reference of shape {reference.shape}"
         )
     for name, array in (("samples", samples), ("reference", reference)):
         if not np.isfinite(array).all():
             raise ValueError(
-                f"Distances need finite values. Received: {name} with {int((~np.isfinite(array)).sum())} NaN or infinite values"
+                f"Distances need finite values. Received: {name} with {int((~np.isfinite(array)).sum())} NaN or "
+                f"infinite values"
             )
     samples, reference = (array.reshape(len(array), -1).astype("float64") for array in (samples, reference))
     indices = np.concatenate([_nearest(samples[i : i + _ROWS], reference) for i in range(0, len(samples), _ROWS)])
-    # The distance once more from the difference: |x|² − 2x·y + |y|² loses the last digits, and a copy should have exactly 0.
+    # The distance once more from the difference: |x|² − 2x·y + |y|² loses the last digits, and a copy should have
+    # exactly 0.
     return Neighbours(np.linalg.norm(samples - reference[indices], axis=1), indices)
 
 
@@ -92,7 +99,9 @@ def memorization(generated, training, held_out):
     Raises:
         ValueError: as `nearest_neighbours`.
     """
-    return Memorization(nearest_neighbours(generated, training).distances, nearest_neighbours(held_out, training).distances)
+    return Memorization(
+        nearest_neighbours(generated, training).distances, nearest_neighbours(held_out, training).distances
+    )
 
 
 def _nearest(samples, reference):

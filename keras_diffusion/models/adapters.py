@@ -1,7 +1,7 @@
 """Low-rank adapters of a diffusion model: in its network, and in the average of it alike.
 
-Training then moves the adapters alone, and the average follows these. The frozen weights stay what they are: the network's, and the
-average's.
+Training then moves the adapters alone, and the average follows these. The frozen weights stay what they are: the
+network's, and the average's.
 """
 
 from keras_diffusion.layers.lora import LoRAMixin
@@ -10,25 +10,30 @@ from keras_diffusion.models.keeping import reads_weights
 
 
 class AdaptingMixin:
-    """`enable_lora`, `merge_lora`, `remove_lora` for a model with `network` and `average`. Goes before `keras.Model` in the bases."""
+    """`enable_lora`, `merge_lora`, `remove_lora` for a model with `network` and `average`.
+
+    Goes before `keras.Model` in the bases.
+    """
 
     @reads_weights
     def enable_lora(self, rank, alpha=None, target="attention"):
-        """Adds low-rank adapters to the network and freezes all its other weights, so that `fit` trains the adapters alone.
+        """Adds low-rank adapters to the network and freezes all its other weights, so that `fit` trains the adapters
+        alone.
 
-        What the model makes does not change at first. A compiled model is compiled anew, with an optimizer of the same config. Where
-        training was short and fast, network and average may lie far apart: adapters trained on the one then suit the other less.
-        `model.network.set_weights(model.average.network.get_weights())` beforehand trains them on the average.
+        What the model makes does not change at first. A compiled model is compiled anew, with an optimizer of the same
+        config. Where training was short and fast, network and average may lie far apart: adapters trained on the one
+        then suit the other less. `model.network.set_weights(model.average.network.get_weights())` beforehand trains
+        them on the average.
 
         Args:
             rank: r ≥ 1 of the adapters; from 4 to 64 is usual.
             alpha: α: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
-            target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense layer; or a list of
-                names of dense layers, `["to_q", "to_v"]`.
+            target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense
+                layer; or a list of names of dense layers, `["to_q", "to_v"]`.
 
         Raises:
-            ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters or that is not of this
-                library, no layer of the target.
+            ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters or that is
+                not of this library, no layer of the target.
 
         Example:
 
@@ -48,7 +53,8 @@ class AdaptingMixin:
         """`enable_lora` with a rank and an alpha for each layer.
 
         Args:
-            table: dict from paths of dense layers in the network to (rank, alpha), as `model.network.adapters` gives it.
+            table: dict from paths of dense layers in the network to (rank, alpha), as `model.network.adapters` gives
+                it.
 
         Raises:
             ValueError: as `enable_lora`; a path that is none of a dense layer.
@@ -84,7 +90,8 @@ class AdaptingMixin:
     def _adaptable(self):
         if not isinstance(self.network, LoRAMixin):
             raise ValueError(
-                f"Adapters are for the networks of this library, whose configs remember them. Received: a {type(self.network).__name__}"
+                f"Adapters are for the networks of this library, whose configs remember them. Received: a "
+                f"{type(self.network).__name__}"
             )
         return self.network
 

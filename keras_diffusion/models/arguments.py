@@ -10,7 +10,10 @@ from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.tables import check_noise_kind, recorded
 
 BRIGHTEST = 1.5  # float pictures above it, with nothing below 0, are taken for pictures from 0 to 255
-_NETWORK = "`network` is a built Keras model on a dict {'x', 'noise_level', **conditions}, such as `networks.UNet((32, 32, 3))`"
+_NETWORK = (
+    "`network` is a built Keras model on a dict {'x', 'noise_level', **conditions}, such as "
+    "`networks.UNet((32, 32, 3))`"
+)
 
 
 class WalkArguments(NamedTuple):
@@ -29,7 +32,11 @@ def check_network(network):
         inputs = None
     by_name = isinstance(inputs, dict) and {"x", "noise_level"} <= set(inputs)
     if not isinstance(network, keras.layers.Layer) or not (by_name or getattr(network, "sample_shape", None)):
-        remedy = ". A network by its name: `networks.get('unet', input_shape=(32, 32, 3))`" if isinstance(network, (str, dict)) else ""
+        remedy = (
+            ". A network by its name: `networks.get('unet', input_shape=(32, 32, 3))`"
+            if isinstance(network, (str, dict))
+            else ""
+        )
         raise ValueError(f"{_NETWORK}. Received: network={shown(network)} of type {type(network).__name__}{remedy}")
 
 
@@ -50,11 +57,14 @@ def check_null_context(null_context, network):
     array = check_array("null_context", null_context, "float32")
     if dim is None:
         raise ValueError(
-            "`null_context` stands in for a context, and this network has none: leave it out, or make the network with `context_dim`. "
+            "`null_context` stands in for a context, and this network has none: leave it out, or make the network "
+            "with `context_dim`. "
             f"Received: null_context of shape {array.shape}"
         )
     if array.ndim not in (1, 2) or array.shape[-1] != dim or array.size == 0:
-        raise ValueError(f"`null_context` has the shape ({dim},) or (length, {dim}). Received: null_context of shape {array.shape}")
+        raise ValueError(
+            f"`null_context` has the shape ({dim},) or (length, {dim}). Received: null_context of shape {array.shape}"
+        )
     return array
 
 
@@ -66,8 +76,17 @@ def check_training(condition_dropout, noise_bands):
 
 
 def check_fit(options):
-    """Checks the numbers among the arguments of Keras's `fit` and `evaluate`, a dict; those that are not given are Keras's affair."""
-    least = {"epochs": 0, "initial_epoch": 0, "batch_size": 1, "steps_per_epoch": 1, "validation_steps": 1, "validation_batch_size": 1}
+    """Checks the numbers among the arguments of Keras's `fit` and `evaluate`, a dict; those that are not given are
+    Keras's affair.
+    """
+    least = {
+        "epochs": 0,
+        "initial_epoch": 0,
+        "batch_size": 1,
+        "steps_per_epoch": 1,
+        "validation_steps": 1,
+        "validation_batch_size": 1,
+    }
     for name, bound in {**least, "steps": 1}.items():
         if name in options:
             check_whole(name, options[name], bound, optional=name not in ("epochs", "initial_epoch"))
@@ -76,23 +95,35 @@ def check_fit(options):
 
 
 def check_data(x):
-    """Raises for what no data can be read from: nothing, texts and numbers, empty arrays, arrays of different lengths in one dict."""
+    """Raises for what no data can be read from: nothing, texts and numbers, empty arrays, arrays of different lengths
+    in one dict.
+    """
     arrays = x if isinstance(x, dict) else {"x": x}
-    nothing = x is None or not arrays or any(value is None or isinstance(value, (str, bytes, int, float)) for value in arrays.values())
+    nothing = (
+        x is None
+        or not arrays
+        or any(value is None or isinstance(value, (str, bytes, int, float)) for value in arrays.values())
+    )
     if nothing:
         raise ValueError(
-            "Data are arrays, a dict of arrays, or something that yields batches: tf.data, a DataLoader, `data.Batches`. "
+            "Data are arrays, a dict of arrays, or something that yields batches: tf.data, a DataLoader, "
+            "`data.Batches`. "
             f"Received: x={shown(x)}. A name or a path goes into `data.load`"
         )
     held = {key: value for key, value in arrays.items() if isinstance(value, (np.ndarray, list, tuple))}
     lengths = {key: len(value) for key, value in held.items() if isinstance(value, (list, tuple)) or value.ndim}
     if lengths and (min(lengths.values()) == 0 or len(set(lengths.values())) > 1):
-        raise ValueError(f"Data need at least one sample, and as many of each kind as of the others. Received: lengths {shown(lengths)}")
+        raise ValueError(
+            f"Data need at least one sample, and as many of each kind as of the others. Received: lengths "
+            f"{shown(lengths)}"
+        )
 
 
 def check_guidance_scale(guidance_scale):
     """`guidance_scale` as a float."""
-    return check_number("guidance_scale", guidance_scale, rule="`guidance_scale` must be a finite number; 1 is no guidance")
+    return check_number(
+        "guidance_scale", guidance_scale, rule="`guidance_scale` must be a finite number; 1 is no guidance"
+    )
 
 
 def check_batch_size(batch_size):
@@ -108,7 +139,9 @@ def check_walk(guidance_scale, strength, batch_size, clip, dtype, verbose, traje
     """
     rule = "`strength` is the time that generation starts from and must lie in [0, 1]"
     numbers = WalkArguments(
-        check_guidance_scale(guidance_scale), check_number("strength", strength, 0, 1, rule=rule), check_batch_size(batch_size)
+        check_guidance_scale(guidance_scale),
+        check_number("strength", strength, 0, 1, rule=rule),
+        check_batch_size(batch_size),
     )
     if not isinstance(clip, str) or clip != "auto":
         check_flag_or("clip", clip, "'auto'")
@@ -140,7 +173,8 @@ def check_mask_use(sampler, mask):
     """Raises where a sampler repeats steps for the sake of a mask, and there is none."""
     if isinstance(sampler, RePaintSampler) and mask is None:
         raise ValueError(
-            "RePaint fills in what a mask leaves open. Received: sampler='repaint', mask=None. Pass `init` and `mask`, or another sampler"
+            "RePaint fills in what a mask leaves open. Received: sampler='repaint', mask=None. Pass `init` and "
+            "`mask`, or another sampler"
         )
 
 
@@ -148,8 +182,8 @@ def mask_of(mask, num_samples, sample_shape):
     """A mask of `generate` as an array of the samples' rank.
 
     Args:
-        mask: for samples `(H, W, C)`: `(H, W)`, `(N, H, W)`, `(H, W, 1)`, `(N, H, W, 1)`, with C in place of 1, or a number; likewise
-            for samples of another rank. Any axis may be 1.
+        mask: for samples `(H, W, C)`: `(H, W)`, `(N, H, W)`, `(H, W, 1)`, `(N, H, W, 1)`, with C in place of 1, or a
+            number; likewise for samples of another rank. Any axis may be 1.
         num_samples: N.
         sample_shape: shape of one sample.
 
@@ -176,7 +210,8 @@ def mask_of(mask, num_samples, sample_shape):
     whole = (num_samples, *spatial, 1) if spatial else (num_samples, *sample_shape)
     forms = [whole, whole[1:], *([whole[:-1], spatial] if spatial else [])]
     raise ValueError(
-        f"The mask of {num_samples} samples of shape {tuple(sample_shape)} has one of the shapes {', '.join(map(str, forms))}. "
+        f"The mask of {num_samples} samples of shape {tuple(sample_shape)} has one of the shapes "
+        f"{', '.join(map(str, forms))}. "
         f"Received: mask of shape {array.shape}"
     )
 
@@ -186,10 +221,13 @@ def _broadcasts(shape, wanted):
 
 
 def check_image_values(name, images, sample_rank):
-    """Raises for pictures on another scale than [−1, 1]: integers other than uint8, and floats that can only be of 0 to 255."""
+    """Raises for pictures on another scale than [−1, 1]: integers other than uint8, and floats that can only be of 0 to
+    255.
+    """
     if images.dtype.kind in "iub" and images.dtype != np.uint8:
         raise ValueError(
-            f"`{name}` holds floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype {images.dtype}. "
+            f"`{name}` holds floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype "
+            f"{images.dtype}. "
             "Convert it: x.astype('uint8'), or x / 127.5 - 1"
         )
     if images.dtype == np.uint8 or sample_rank < 3 or not images.size:

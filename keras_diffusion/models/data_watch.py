@@ -1,7 +1,7 @@
 """The checks of training data of any kind, within the compiled step.
 
-Arrays in memory are checked before training; of generators, `tf.data` or a `DataLoader` a model sees one batch after the other, perhaps
-only on the device. There the step itself notes the first batch that breaks a rule:
+Arrays in memory are checked before training; of generators, `tf.data` or a `DataLoader` a model sees one batch after
+the other, perhaps only on the device. There the step itself notes the first batch that breaks a rule:
 
     finite      samples are numbers
     scale       float pictures lie in [−1, 1]: nothing below 0 and something above `BRIGHTEST` is a batch from 0 to 255
@@ -9,8 +9,8 @@ only on the device. There the step itself notes the first batch that breaks a ru
     conditions  contexts and known channels are numbers
     weights     sample weights are numbers ≥ 0
 
-That is a few sums over the batch in a program that runs a network on it. The host reads the notes now and then, and at the end of an
-epoch. Until it does, `harmless` keeps what is no number out of the weights.
+That is a few sums over the batch in a program that runs a network on it. The host reads the notes now and then, and at
+the end of an epoch. Until it does, `harmless` keeps what is no number out of the weights.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,8 @@ class Finding(NamedTuple):
 
 
 class DataWatch(keras.metrics.Metric):
-    """Notes about the batches since the last reset: as a metric it is reset with each epoch, and changes no random numbers.
+    """Notes about the batches since the last reset: as a metric it is reset with each epoch, and changes no random
+    numbers.
 
     Args:
         num_classes: labels must lie below it; None: any integers ≥ 0.
@@ -62,7 +63,9 @@ class DataWatch(keras.metrics.Metric):
             found["finite"], found["scale"] = self._look_at_samples(samples)
         if "labels" in data:
             found["labels"] = self._look_at_labels(ops.convert_to_tensor(data["labels"]))
-        others = [ops.convert_to_tensor(data[key]) for key in sorted(data) if key not in (SAMPLE_KEY, WEIGHT_KEY, "labels")]
+        others = [
+            ops.convert_to_tensor(data[key]) for key in sorted(data) if key not in (SAMPLE_KEY, WEIGHT_KEY, "labels")
+        ]
         for tensor in others:
             if keras.backend.is_float_dtype(tensor.dtype):
                 bad = ops.logical_not(_finite_rows(tensor))
@@ -96,7 +99,9 @@ class DataWatch(keras.metrics.Metric):
             return
         size = ops.shape(next(iter(found.values()))[0])
         nothing = (ops.zeros(size, "bool"), ops.zeros(size, "float32"))
-        bad, values = (ops.stack(part) for part in zip(*(found.get(rule, nothing) for rule in RULES), strict=True))  # (rules, B)
+        bad, values = (
+            ops.stack(part) for part in zip(*(found.get(rule, nothing) for rule in RULES), strict=True)
+        )  # (rules, B)
         sample = ops.argmax(ops.cast(bad, "int32"), axis=1)
         value = ops.squeeze(ops.take_along_axis(values, ops.expand_dims(sample, 1), axis=1), 1)
         new = ops.logical_and(ops.any(bad, axis=1), ops.equal(self.first.value, 0))
@@ -124,7 +129,8 @@ class DataWatch(keras.metrics.Metric):
 
 
 def harmless(samples, conditions, num_classes, null_labels):
-    """A batch as tensors, in which what is no number is 0 and labels lie in range: it is refused soon, and does not spoil the weights.
+    """A batch as tensors, in which what is no number is 0 and labels lie in range: it is refused soon, and does not
+    spoil the weights.
 
     Args:
         samples: float32 tensor.

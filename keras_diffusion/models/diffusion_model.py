@@ -1,4 +1,5 @@
-"""The diffusion model: a network that learns to denoise, and what it needs to be trained with `fit` and sampled with `generate`.
+"""The diffusion model: a network that learns to denoise, and what it needs to be trained with `fit` and sampled with
+`generate`.
 
 One training step:
 
@@ -7,9 +8,9 @@ One training step:
     ŷ    = network(c_in·x_t, noise condition, …)   conditions dropped now and then, for guidance
     loss = mean w(λ)·|ŷ − y|²,   y = a·x0 + b·ε    loss weighting, predictor
 
-It happens in `call` and `compute_loss`, so Keras's own training step runs it on every backend: `fit`, callbacks, gradient accumulation,
-learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in `sampling.py`, folders of trained models in
-`presets.py`, what is saved besides weights in `state.py`.
+It happens in `call` and `compute_loss`, so Keras's own training step runs it on every backend: `fit`, callbacks,
+gradient accumulation, learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in
+`sampling.py`, folders of trained models in `presets.py`, what is saved besides weights in `state.py`.
 """
 
 import keras
@@ -70,32 +71,34 @@ class DiffusionModel(
         predictor: `Predictor`, or its name: what the network is asked for. Default "v".
         loss_weighting: `LossWeighting`, or its name; None (default) is the plain squared error of the network's output.
         time_distribution: `TimeDistribution`, or its name: which noise levels training draws. Default "uniform".
-        condition_dropout: share of training samples whose labels and context are replaced by the null condition, in [0, 1]. Needed for
-            classifier-free guidance. Default 0.1.
-        concat_dropout: share of those whose known channels ("concat") are replaced by zeros, drawn apart from `condition_dropout`. Needed
-            for guidance by them. None (default): as `condition_dropout`.
+        condition_dropout: share of training samples whose labels and context are replaced by the null condition, in [0,
+            1]. Needed for classifier-free guidance. Default 0.1.
+        concat_dropout: share of those whose known channels ("concat") are replaced by zeros, drawn apart from
+            `condition_dropout`. Needed for guidance by them. None (default): as `condition_dropout`.
         ema: decay of the average of the weights, in [0, 1), or None for no average. Default 0.999.
         autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents. Default None.
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
-        noise_bands: number of equal bands of t whose mean loss is reported apart ("loss_t25" is the cleanest of 4, t ≤ 0.25). Default 4.
+        noise_bands: number of equal bands of t whose mean loss is reported apart ("loss_t25" is the cleanest of 4, t ≤
+            0.25). Default 4.
         seed: int, of all random numbers of training; None (default) takes a new one.
-        sampling_defaults: dict of what `generate` does unless told otherwise: "sampler", "spacing" and "guidance", by names and dicts;
-            loaded checkpoints have it from their source. None (default): what `generate` says.
+        sampling_defaults: dict of what `generate` does unless told otherwise: "sampler", "spacing" and "guidance", by
+            names and dicts; loaded checkpoints have it from their source. None (default): what `generate` says.
         class_names: list of texts, one per class of the network, or None (default). Labels may then be given by name.
 
     Call arguments:
-        data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the conditions under
-            "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or uint8, which is not noised: of the
-            samples' size, or, where there is an autoencoder, of the latents'.
+        data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the
+            conditions under "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or
+            uint8, which is not noised: of the samples' size, or, where there is an autoencoder, of the latents'.
         training: whether dropout drops and conditions are dropped.
 
     Returns:
-        dict with "output" and "target" `(B, ...)`, "weight" `(B,)` and "t" `(B,)`, from which `compute_loss` makes the loss.
+        dict with "output" and "target" `(B, ...)`, "weight" `(B,)` and "t" `(B,)`, from which `compute_loss` makes the
+        loss.
 
     Raises:
-        ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); a predictor that
-            is undefined at the schedule's end, such as "epsilon" where α(1) = 0; batches of another shape than the network takes,
-            unknown or missing conditions, labels out of range, NaN.
+        ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); a
+            predictor that is undefined at the schedule's end, such as "epsilon" where α(1) = 0; batches of another
+            shape than the network takes, unknown or missing conditions, labels out of range, NaN.
 
     Example:
 
@@ -150,14 +153,16 @@ class DiffusionModel(
         self.null_context = arguments.check_null_context(null_context, network)
         self.noise_bands = noise_bands
         self.sampling_defaults = sampling_defaults
-        self._band_metrics = [keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)]
+        self._band_metrics = [
+            keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
+        ]
         self._metrics.append(DataWatch(self.num_classes))  # no attribute: those get a place in files
         self._guided_generators = Recent()
         self._generator = self._guided_generator(read_guidance(None, 1.0))
         self._likelihood_programs = Recent()
         self.built = True
 
-    # Training -----------------------------------------------------------------------------------------------------------------------
+    # Training ---------------------------------------------------------------------------------------------------------
 
     @property
     def sample_shape(self):
@@ -173,11 +178,14 @@ class DiffusionModel(
             x0, _ = harmless(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
-            check_beside("concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network))
+            check_beside(
+                "concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network)
+            )
         x0, conditions = harmless(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
         seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
-        # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021, arXiv:2107.00630).
+        # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021,
+        # arXiv:2107.00630).
         u = keras.random.uniform((), seed=seed) + ops.arange(batch, dtype="float32") / ops.cast(batch, "float32")
         u = ops.clip(u - ops.floor(u), 1e-6, 1.0 - 1e-6)
         t = self.time_distribution.quantile(u, self.noise_schedule)
@@ -198,7 +206,8 @@ class DiffusionModel(
         return {key: share for key, share in shares.items() if share}
 
     def drop_conditions(self, conditions, drop=None, drop_concat=None):
-        """Conditions replaced by the null condition where `drop` is true; networks without a null class keep their labels.
+        """Conditions replaced by the null condition where `drop` is true; networks without a null class keep their
+        labels.
 
         Args:
             conditions: dict of tensors `(B, ...)`.
@@ -216,7 +225,8 @@ class DiffusionModel(
         return dropped
 
     def outputs_at(self, x0, t, eps, conditions=None, training=False):
-        """What `call` returns, for given times and noise in place of drawn ones: a function of its arguments, the same on all backends.
+        """What `call` returns, for given times and noise in place of drawn ones: a function of its arguments, the same
+        on all backends.
 
         Args:
             x0: clean samples (latents, where there is an autoencoder) `(B, *sample_shape)`, float32.
@@ -250,8 +260,8 @@ class DiffusionModel(
         Args:
             x: the batch, whose values are looked at; its key "sample_weight" counts before the argument of this name.
             y_pred: what `call` returned.
-            sample_weight: `(B,)`, factor on each sample's loss, also in the noise bands; or None. Weights are not normalized: the loss is
-                their mean product with the samples' losses.
+            sample_weight: `(B,)`, factor on each sample's loss, also in the noise bands; or None. Weights are not
+                normalized: the loss is their mean product with the samples' losses.
             training: whether to move the average of the weights.
 
         Raises:
@@ -264,7 +274,8 @@ class DiffusionModel(
             )
         if self._compile_loss is not None:
             raise ValueError(
-                "The loss follows from `predictor` and `loss_weighting`; call compile(optimizer=...) without `loss` and `metrics`."
+                "The loss follows from `predictor` and `loss_weighting`; call compile(optimizer=...) without `loss` "
+                "and `metrics`."
             )
         error = ops.square(y_pred["output"] - y_pred["target"])
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
@@ -285,19 +296,21 @@ class DiffusionModel(
         """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain, generators or `PyDataset`.
 
         Args:
-            x: samples; or a dict of them under "images", the conditions, and perhaps weights `(N,)` under "sample_weight"; or what yields
-                such batches.
+            x: samples; or a dict of them under "images", the conditions, and perhaps weights `(N,)` under
+                "sample_weight"; or what yields such batches.
             y: None; labels are a condition.
-            kwargs: as in Keras. `sample_weight` `(N,)` and `class_weight` (a dict from labels to numbers) are for arrays in memory; batches
-                hold their weights, or are (samples, None, weights). `validation_data`: samples, or (samples, None, weights).
+            kwargs: as in Keras. `sample_weight` `(N,)` and `class_weight` (a dict from labels to numbers) are for
+                arrays in memory; batches hold their weights, or are (samples, None, weights). `validation_data`:
+                samples, or (samples, None, weights).
 
-        Values are checked: NaN, labels out of range, pictures that were not scaled, negative weights. Of arrays in memory that is an error
-        before training; of all else the step that meets it notes it, and training stops soon, at the end of the epoch at the latest, with
-        the number of the batch. Pictures with nothing below 0 cause a warning.
+        Values are checked: NaN, labels out of range, pictures that were not scaled, negative weights. Of arrays in
+        memory that is an error before training; of all else the step that meets it notes it, and training stops soon,
+        at the end of the epoch at the latest, with the number of the batch. Pictures with nothing below 0 cause a
+        warning.
 
-        Data sets that order themselves (`data.Batches`) are read in their own order. Under a `keras.distribution` the devices must divide
-        every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of its last step: a first Ctrl-C waits for
-        the step to end, a second one stops at once.
+        Data sets that order themselves (`data.Batches`) are read in their own order. Under a `keras.distribution` the
+        devices must divide every batch, also the last one. After an exception or Ctrl-C the model keeps the weights of
+        its last step: a first Ctrl-C waits for the step to end, a second one stops at once.
 
         Raises:
             ValueError: values as above, weights of another length than the samples, more classes than the network has.
@@ -312,14 +325,20 @@ class DiffusionModel(
             kwargs["validation_data"] = self._validation_given(kwargs["validation_data"])
         kwargs["callbacks"] = self._watching(kwargs.get("callbacks"), *data)
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
-            # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a file.
+            # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a
+            # file.
             self.optimizer.build(self.trainable_variables)
-        with self._telling(kwargs.get("callbacks")), batches_that_divide(x, kwargs.get("batch_size")), self._steps("fit"):
+        with (
+            self._telling(kwargs.get("callbacks")),
+            batches_that_divide(x, kwargs.get("batch_size")),
+            self._steps("fit"),
+        ):
             self._settle_average()
             return super().fit(validation.readable(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
-        """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be compared.
+        """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be
+        compared.
 
         Data as in `fit`, and checked likewise: an error at the end names the first bad batch.
         """
@@ -336,7 +355,7 @@ class DiffusionModel(
         self._refuse_bad_data("the validation data" if within_fit else "the data evaluated", pictures)
         return logs
 
-    # Saving -------------------------------------------------------------------------------------------------------------------------
+    # Saving -----------------------------------------------------------------------------------------------------------
 
     def get_config(self):
         parts = ("network", "noise_schedule", "predictor", "loss_weighting", "time_distribution", "autoencoder")
@@ -354,5 +373,7 @@ class DiffusionModel(
     @classmethod
     def from_config(cls, config, custom_objects=None):
         objects = {k: v for k, v in config.items() if isinstance(v, dict) and "class_name" in v}
-        loaded = {k: keras.saving.deserialize_keras_object(v, custom_objects=custom_objects) for k, v in objects.items()}
+        loaded = {
+            k: keras.saving.deserialize_keras_object(v, custom_objects=custom_objects) for k, v in objects.items()
+        }
         return cls(**{**config, **loaded})

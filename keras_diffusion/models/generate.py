@@ -1,6 +1,7 @@
 """Sampling from a model: the part of `DiffusionModel` that makes denoisers of the network and walks with them.
 
-The walking itself, compiled, is in `generation.py`; here arguments are checked, conditions completed, and batches put together.
+The walking itself, compiled, is in `generation.py`; here arguments are checked, conditions completed, and batches put
+together.
 """
 
 import functools
@@ -20,7 +21,14 @@ from keras_diffusion.models.arguments import check_guidance_scale, check_mask_us
 from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER, check_sampling_defaults
-from keras_diffusion.models.sampling_loop import Generator, check_samples, finish, initial_state, progress_bar, sampling_levels
+from keras_diffusion.models.sampling_loop import (
+    Generator,
+    check_samples,
+    finish,
+    initial_state,
+    progress_bar,
+    sampling_levels,
+)
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.compile import as_tensor
 from keras_diffusion.runtime.devices import run_batch
@@ -28,15 +36,17 @@ from keras_diffusion.samplers.tables import recorded
 
 
 class SamplingMixin:
-    """`denoiser` and `generate`, for a model with `network`, `average`, `predictor`, `noise_schedule`, `autoencoder` and `null_context`."""
+    """`denoiser` and `generate`, for a model with `network`, `average`, `predictor`, `noise_schedule`, `autoencoder`
+    and `null_context`.
+    """
 
     @reads_weights
     def denoiser(self, conditions=None, guidance_scale=1.0, weights="ema", guidance=None):
         """The trained network as a `Denoiser`.
 
         Args:
-            conditions: dict of conditions with one row per sample of the batch that will be denoised ("labels" `(B,)`, "context"
-                `(B, L, D)`, "concat" `(B, ..., K)`); conditions left out are null.
+            conditions: dict of conditions with one row per sample of the batch that will be denoised ("labels" `(B,)`,
+                "context" `(B, L, D)`, "concat" `(B, ..., K)`); conditions left out are null.
             guidance_scale: w of guidance; 1 (default) is off.
             weights: "ema" (default), the average, where there is one; or "raw".
             guidance: as in `generate`, but None leaves the model's own out: what the network says, unchanged.
@@ -49,7 +59,9 @@ class SamplingMixin:
         given, _ = validation.generation_conditions(conditions, None, self.network, self.class_names)
         check_two_scales(guiding, given)
         tensors = {key: ops.convert_to_tensor(value) for key, value in given.items()}
-        return self._make_denoiser(guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0)
+        return self._make_denoiser(
+            guiding, self._weight_values(weights), tensors, guidance_scale, {}, guided=guidance_scale != 1.0
+        )
 
     @reads_weights
     def generate(
@@ -81,69 +93,85 @@ class SamplingMixin:
 
         Args:
             num_samples: number of samples N; default: as many as the conditions have rows, else 1.
-            conditions: dict: "labels", ints or `(N,)`, or class names where the model has `class_names`; "context", `(L, D)` or
-                `(N, L, D)`; "concat", what is known beside the sample, `(..., K)` or `(N, ..., K)`, float in [−1, 1] or uint8, of the
-                latents' size where there is an autoencoder. Conditions left out are null; zeros for "concat".
+            conditions: dict: "labels", ints or `(N,)`, or class names where the model has `class_names`; "context",
+                `(L, D)` or `(N, L, D)`; "concat", what is known beside the sample, `(..., K)` or `(N, ..., K)`, float
+                in [−1, 1] or uint8, of the latents' size where there is an autoencoder. Conditions left out are null;
+                zeros for "concat".
             num_steps: number of steps ≥ 1. Default 50.
-            sampler: `Sampler`, its name, or a dict with options. None (default): the model's own (`sampling_defaults`, which loaded
-                checkpoints have), else "dpmpp_2m".
-            guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off. "concat" is known to both
-                predictions, unless it is the only condition given.
-            seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new one.
-            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8. Where there is an
-                autoencoder, it encodes them.
-            strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`. Default 1.
-            mask: `(H, W)`, `(H, W, 1)`, `(N, H, W)` or `(N, H, W, 1)`: 1 where `init` is to be kept, 0 where the model fills in. Of the
-                latents' size where there is an autoencoder.
-            trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in it, "both".
+            sampler: `Sampler`, its name, or a dict with options. None (default): the model's own (`sampling_defaults`,
+                which loaded checkpoints have), else "dpmpp_2m".
+            guidance_scale: w of guidance, for classifier-free: uncond + w·(cond − uncond). 1 (default) is off. "concat"
+                is known to both predictions, unless it is the only condition given.
+            seed: int; sample i depends on (seed, i) alone, not on the batch nor the backend. None (default) takes a new
+                one.
+            init: images to start from instead of pure noise, `(N, ...)` or one for all, float in [−1, 1] or uint8.
+                Where there is an autoencoder, it encodes them.
+            strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`.
+                Default 1.
+            mask: `(H, W)`, `(H, W, 1)`, `(N, H, W)` or `(N, H, W, 1)`: 1 where `init` is to be kept, 0 where the model
+                fills in. Of the latents' size where there is an autoencoder.
+            trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in
+                it, "both".
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
-            spacing: `Spacing`, its name, or a dict with options; None (default) takes the model's own, else the schedule's.
-            guidance: how the two predictions are combined: "classifier_free" (default), "rescale", "adaptive_projected", "zero_star",
-                "two_scales" (one for "concat", one for the rest), or a dict with options; what is applied after that: "static_threshold",
-                "dynamic_threshold", a dict with options, or a function denoiser → denoiser, which becomes part of the compiled program; or
-                a list of these in order. Whichever of the two is left out is the model's own (`sampling_defaults`), else
-                "classifier_free" and no threshold. "none": no threshold.
+            spacing: `Spacing`, its name, or a dict with options; None (default) takes the model's own, else the
+                schedule's.
+            guidance: how the two predictions are combined: "classifier_free" (default), "rescale",
+                "adaptive_projected", "zero_star", "two_scales" (one for "concat", one for the rest), or a dict with
+                options; what is applied after that: "static_threshold", "dynamic_threshold", a dict with options, or a
+                function denoiser → denoiser, which becomes part of the compiled program; or a list of these in order.
+                Whichever of the two is left out is the model's own (`sampling_defaults`), else "classifier_free" and no
+                threshold. "none": no threshold.
             batch_size: samples per batch; None (default): all at once. Does not change the samples.
-            clip: whether to clip the samples to [−1, 1]; "auto" (default): images yes, vectors no. False leaves out the thresholds of the
-                model's own guidance too.
+            clip: whether to clip the samples to [−1, 1]; "auto" (default): images yes, vectors no. False leaves out the
+                thresholds of the model's own guidance too.
             dtype: "float32" (default), or "uint8" for pixels from 0 to 255.
-            noise: of samplers that draw: "independent"; "brownian", of which samples change little with the number of steps; None
-                (default) is the sampler's own way.
-            on_step: function called after every step with a `StepInfo` (step, total, level, x, x0, first_sample), for looking on or,
-                by returning an array, for changing x. Runs on the host between calls of the compiled step: another function is not
-                another compilation.
-            latents: noise to start from in place of the seed's, `(N, ...)` or one for all, standard normal: x starts as σ·latents at the
-                first level, σ being its noise scale (plus α·init). From `invert`, or from `models.interpolate_noise`.
-            negative_conditions: what guidance leads away from, in place of the null condition: a dict like `conditions`, a context as long
-                as theirs.
-            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init`, `latents` or
-                "concat" the size is theirs.
+            noise: of samplers that draw: "independent"; "brownian", of which samples change little with the number of
+                steps; None (default) is the sampler's own way.
+            on_step: function called after every step with a `StepInfo` (step, total, level, x, x0, first_sample), for
+                looking on or, by returning an array, for changing x. Runs on the host between calls of the compiled
+                step: another function is not another compilation.
+            latents: noise to start from in place of the seed's, `(N, ...)` or one for all, standard normal: x starts as
+                σ·latents at the first level, σ being its noise scale (plus α·init). From `invert`, or from
+                `models.interpolate_noise`.
+            negative_conditions: what guidance leads away from, in place of the null condition: a dict like
+                `conditions`, a context as long as theirs.
+            size: of the images, an int or (H, W), of videos (F, H, W), for networks that take any size. With `init`,
+                `latents` or "concat" the size is theirs.
 
         Returns:
-            array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps, N, *sample_shape)`
-            (for "both", three arrays). What the sampler has to report (an adaptive one: evaluations, rejected steps, error) is in
-            `sampling_report`, a dict.
+            array `(N, *sample_shape)` in [−1, 1] or uint8; with `trajectory`, a pair of it and of float32 `(num_steps,
+            N, *sample_shape)` (for "both", three arrays). What the sampler has to report (an adaptive one: evaluations,
+            rejected steps, error) is in `sampling_report`, a dict.
 
         Raises:
             ValueError: arguments out of range, conditions that the network does not take, unknown names.
             FloatingPointError: samples that are not finite.
         """
-        plain = check_walk(guidance_scale, strength, batch_size, clip, dtype, verbose, trajectory, noise, on_step, weights)
+        plain = check_walk(
+            guidance_scale, strength, batch_size, clip, dtype, verbose, trajectory, noise, on_step, weights
+        )
         guidance_scale, strength, batch_size = plain
         init = None if init is None else check_array("init", init, finite=False)
         latents = None if latents is None else check_array("latents", latents, finite=False)
         if latents is not None and num_samples is None and np.ndim(latents) > len(self.sample_shape):
             num_samples = len(latents)
-        conditions, negative, num_samples = self._checked_conditions(conditions, negative_conditions, num_samples, guidance_scale)
+        conditions, negative, num_samples = self._checked_conditions(
+            conditions, negative_conditions, num_samples, guidance_scale
+        )
         if init is None and (strength != 1.0 or mask is not None):
-            raise ValueError(f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None")
+            raise ValueError(
+                f"`strength` and `mask` act on `init`: pass the images too. Received: strength={strength}, init=None"
+            )
         own = self.sampling_defaults
         guiding = read_guidance(guidance, guidance_scale, own.get("guidance"), own_wrappers=clip is not False)
         check_two_scales(guiding, conditions)
         sampler = samplers.get(own.get("sampler", DEFAULT_SAMPLER) if sampler is None else sampler)
         if sampler.ascends:
-            raise ValueError(f"Samples are made walking down; for the way up call `invert`. Received: sampler={type(sampler).__name__}")
+            raise ValueError(
+                f"Samples are made walking down; for the way up call `invert`. Received: "
+                f"sampler={type(sampler).__name__}"
+            )
         check_mask_use(sampler, mask)
         spacing = self._spacing(spacing)
         seed = check_seed(seed)
@@ -169,7 +197,9 @@ class SamplingMixin:
             if strength == 0:
                 parts.append((start, *(np.repeat(start[None], num_steps, axis=0) for _ in kept)))
                 continue
-            x = initial_state(levels, seed, range(num_samples)[rows], shape, start, None if latents is None else latents[rows])
+            x = initial_state(
+                levels, seed, range(num_samples)[rows], shape, start, None if latents is None else latents[rows]
+            )
             extra = {} if mask is None else {"known": start, "mask": mask[rows] if len(mask) == num_samples else mask}
             if guiding.numbers:
                 extra["guidance"] = {key: np.float32(value) for key, value in guiding.numbers.items()}
@@ -198,25 +228,33 @@ class SamplingMixin:
             parts.append((x, *recordings))
         x = np.concatenate([part[0] for part in parts])
         if self.autoencoder is not None:
-            x = np.concatenate([run_batch(self.autoencoder.decode, x[i : i + at_once]) for i in range(0, num_samples, at_once)])
+            x = np.concatenate(
+                [run_batch(self.autoencoder.decode, x[i : i + at_once]) for i in range(0, num_samples, at_once)]
+            )
         check_samples(x, sampler, num_steps, values)
         x = finish(x, x.ndim > 2 if clip == "auto" else clip, dtype)
         recordings = (np.concatenate([part[1 + k] for part in parts], axis=1) for k in range(len(kept)))
         return (x, *recordings) if kept else x
 
     def _checked_conditions(self, conditions, negative_conditions, num_samples, guidance_scale):
-        """(conditions, negative conditions, number of samples), the first two dicts of arrays with one row per sample."""
-        conditions, num_samples = validation.generation_conditions(conditions, num_samples, self.network, self.class_names)
+        """(conditions, negative conditions, number of samples), the first two dicts of arrays with one row
+        per sample.
+        """
+        conditions, num_samples = validation.generation_conditions(
+            conditions, num_samples, self.network, self.class_names
+        )
         if guidance_scale != 1.0 and not conditions:
             raise ValueError(
                 "Guidance strengthens a condition, and none is given. "
-                f"Received: guidance_scale={guidance_scale}; the network's conditions are: {', '.join(self._condition_keys) or 'none'}"
+                f"Received: guidance_scale={guidance_scale}; the network's conditions are: "
+                f"{', '.join(self._condition_keys) or 'none'}"
             )
         negative, _ = validation.generation_conditions(negative_conditions, num_samples, self.network, self.class_names)
         if guidance_scale == 1.0 and negative:
             raise ValueError(
                 "Negative conditions are what guidance leads away from, and a scale of 1 is no guidance. "
-                f"Received: guidance_scale=1, negative_conditions={shown(negative_conditions)}. Give a guidance_scale as well"
+                f"Received: guidance_scale=1, negative_conditions={shown(negative_conditions)}. Give a guidance_scale "
+                f"as well"
             )
         validation.check_negative(negative, conditions)
         self._check_null_class(conditions, negative, guidance_scale)
@@ -231,7 +269,8 @@ class SamplingMixin:
 
         denoiser = denoiser_of(conditions)
         if guided:
-            # Guidance exaggerates labels and words. Known channels are facts: they stay, unless they are all there is to exaggerate.
+            # Guidance exaggerates labels and words. Known channels are facts: they stay, unless they are all there is
+            # to exaggerate.
             facts = {"concat": conditions["concat"]} if "concat" in conditions and len(conditions) > 1 else {}
             negative = extra.get("negative", {})
             unconditional = denoiser_of({**facts, **negative})
@@ -240,7 +279,9 @@ class SamplingMixin:
         return guiding.wrap(ReplaceKnown(denoiser, extra["known"], extra["mask"]) if "mask" in extra else denoiser)
 
     def _guided_generator(self, guiding):
-        return self._guided_generators.get(guiding.structure, lambda: Generator(functools.partial(self._make_denoiser, guiding)))
+        return self._guided_generators.get(
+            guiding.structure, lambda: Generator(functools.partial(self._make_denoiser, guiding))
+        )
 
     @property
     def sampling_defaults(self):
@@ -249,7 +290,9 @@ class SamplingMixin:
 
     @sampling_defaults.setter
     def sampling_defaults(self, defaults):
-        self._sampling_defaults = json.dumps(check_sampling_defaults(defaults))  # as text: Keras would wrap dicts that it tracks
+        self._sampling_defaults = json.dumps(
+            check_sampling_defaults(defaults)
+        )  # as text: Keras would wrap dicts that it tracks
 
     def _spacing(self, spacing):
         """The `Spacing` that is asked for; for None the model's own, else the schedule's."""
@@ -266,7 +309,9 @@ class SamplingMixin:
         return getattr(self.network, "num_classes", None)
 
     def _null_conditions(self, like=()):
-        """One row of each of the network's conditions that means "no condition"; a context as long as the one in `like`."""
+        """One row of each of the network's conditions that means "no condition"; a context as long as the one in
+        `like`.
+        """
         null = {}
         if "labels" in self._condition_keys and self.network.null_labels is not None:
             null["labels"] = as_tensor(np.full((1,), self.network.null_labels, "int32"))
@@ -276,7 +321,9 @@ class SamplingMixin:
             length = like["context"].shape[1] if "context" in like else len(context)
             null["context"] = as_tensor(np.broadcast_to(context, (1, length, context.shape[1])))
         if "concat" in self._condition_keys:  # one position, which stands for all of them
-            null["concat"] = as_tensor(np.zeros((1,) * len(self.sample_shape) + (validation.concat_channels_of(self.network),), "float32"))
+            null["concat"] = as_tensor(
+                np.zeros((1,) * len(self.sample_shape) + (validation.concat_channels_of(self.network),), "float32")
+            )
         return null
 
     def _check_null_class(self, conditions, negative, guidance_scale):
@@ -285,8 +332,10 @@ class SamplingMixin:
             return
         if "labels" not in conditions or (guidance_scale != 1.0 and "labels" not in negative):
             raise ValueError(
-                "Labels left out, and guidance without a negative label, mean “no class”, which this network does not know. Received: "
-                f"conditions={sorted(conditions)}, guidance_scale={guidance_scale}. Pass labels, and for guidance `negative_conditions`"
+                "Labels left out, and guidance without a negative label, mean “no class”, which this network does not "
+                "know. Received: "
+                f"conditions={sorted(conditions)}, guidance_scale={guidance_scale}. Pass labels, and for guidance "
+                f"`negative_conditions`"
             )
 
     def _weight_values(self, weights):
@@ -296,7 +345,10 @@ class SamplingMixin:
             return [variable.value for variable in self.network.variables]
         # The average is float32 throughout, the network's own weights may be half precision.
         pairs = zip(self.averaged_network().variables, self.network.variables, strict=True)
-        return [ops.cast(variable.value, like.dtype) if variable.dtype != like.dtype else variable.value for variable, like in pairs]
+        return [
+            ops.cast(variable.value, like.dtype) if variable.dtype != like.dtype else variable.value
+            for variable, like in pairs
+        ]
 
     def _encoded(self, images, name):
         """What the network sees of images: they themselves, or their latents."""
@@ -308,7 +360,9 @@ class SamplingMixin:
         return run_batch(self.autoencoder.encode, images)
 
     def _sizes_known(self, init, size=None, concat=None):
-        """The network's sample shape: free axes are taken from `init`, from `size`, which is that of the images, or from `concat`."""
+        """The network's sample shape: free axes are taken from `init`, from `size`, which is that of the images, or
+        from `concat`.
+        """
         shape = self.sample_shape
         if init is not None:
             return tuple(np.shape(init)[-len(shape) :]) if None in shape else shape
@@ -326,16 +380,20 @@ class SamplingMixin:
             return wanted
         if None in shape:
             raise ValueError(
-                "The network takes samples of any size: pass `size`, or `init`, `latents` or a condition “concat” of the size that is "
+                "The network takes samples of any size: pass `size`, or `init`, `latents` or a condition “concat” of "
+                "the size that is "
                 f"wanted. Its shape: {shape}"
             )
         return shape
 
 
 def check_two_scales(guiding, conditions):
-    """Raises ValueError where guidance has a scale for known channels and another for the rest, and one of these is not given."""
+    """Raises ValueError where guidance has a scale for known channels and another for the rest, and one of these is not
+    given.
+    """
     if guiding.needs_empty and not ("concat" in conditions and len(conditions) > 1):
         raise ValueError(
             "Two scales are for known channels, “concat”, and for another condition beside them. "
-            f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass guidance_scale alone"
+            f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass "
+            f"guidance_scale alone"
         )

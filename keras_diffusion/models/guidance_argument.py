@@ -1,4 +1,5 @@
-"""What the argument `guidance` of `generate` means: how two predictions are combined, and what is wrapped around the result.
+"""What the argument `guidance` of `generate` means: how two predictions are combined, and what is wrapped around the
+result.
 
 guidance = "adaptive_projected"                                        a name of `keras_diffusion.guidance`
 guidance = {"name": "adaptive_projected", "eta": 0.2}                  with options
@@ -7,8 +8,8 @@ guidance = partial(StaticThreshold, limit=1.0)                         a functio
 guidance = ["rescale", {"name": "dynamic_threshold", "quantile": 0.99}]    several, from the inside to the outside
 guidance = "none"                                                      nothing is wrapped around: no thresholds
 
-A model may have a guidance of its own (`DiffusionModel(sampling_defaults=…)`). The part that the caller leaves out stays:
-a combination leaves its thresholds, a threshold its combination.
+A model may have a guidance of its own (`DiffusionModel(sampling_defaults=…)`). The part that the caller leaves out
+stays: a combination leaves its thresholds, a threshold its combination.
 """
 
 import inspect
@@ -27,7 +28,8 @@ class Guiding(NamedTuple):
     """A checked `guidance` argument.
 
     Fields:
-        name: how the conditional and the unconditional prediction are combined: a name, a class, or None for the model's default.
+        name: how the conditional and the unconditional prediction are combined: a name, a class, or None for the
+            model's default.
         options: options of it that the compiled program depends on, pairs of names and values.
         numbers: options that are numbers, a dict: arguments of the compiled program, as the guidance scale is.
         wrappers: functions denoiser → denoiser, in the order in which they are applied.
@@ -41,7 +43,12 @@ class Guiding(NamedTuple):
     @property
     def structure(self):
         """What the compiled program depends on, hashable."""
-        return value_key(self.name), value_key(self.options), tuple(sorted(self.numbers)), tuple(map(value_key, self.wrappers))
+        return (
+            value_key(self.name),
+            value_key(self.options),
+            tuple(sorted(self.numbers)),
+            tuple(map(value_key, self.wrappers)),
+        )
 
     @property
     def needs_empty(self):
@@ -49,7 +56,9 @@ class Guiding(NamedTuple):
         return self.name is not None and "empty" in guidances.GUIDANCES.parameters(self.name)
 
     def combine(self, conditional, unconditional, scale, numbers, empty=None):
-        """The guided denoiser of two others; `numbers` are those of this guidance, as tensors, `empty` a third denoiser if asked for."""
+        """The guided denoiser of two others; `numbers` are those of this guidance, as tensors, `empty` a third denoiser
+        if asked for.
+        """
         guided = guidances.get(
             self.name or "classifier_free",
             conditional=conditional,
@@ -60,7 +69,9 @@ class Guiding(NamedTuple):
         )
         if self.needs_empty:
             guided.empty = empty
-        vars(guided).update(numbers)  # the constructor has checked them as plain numbers: tensors inside a program have no value
+        vars(guided).update(
+            numbers
+        )  # the constructor has checked them as plain numbers: tensors inside a program have no value
         return guided
 
     def wrap(self, denoiser):
@@ -68,7 +79,9 @@ class Guiding(NamedTuple):
         for wrapper in self.wrappers:
             denoiser = wrapper(denoiser)
             if not callable(denoiser):
-                raise ValueError(f"A function in `guidance` returns a denoiser. Received: {shown(denoiser)} from {shown(wrapper)}")
+                raise ValueError(
+                    f"A function in `guidance` returns a denoiser. Received: {shown(denoiser)} from {shown(wrapper)}"
+                )
         return denoiser
 
 
@@ -93,12 +106,13 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     Args:
         guidance: what the caller says; None: nothing.
         guidance_scale: w; at 1 there is no combination.
-        own: the model's own guidance, which stands where the caller says nothing; its combination only where there is a scale.
+        own: the model's own guidance, which stands where the caller says nothing; its combination only where there is a
+            scale.
         own_wrappers: whether its thresholds do too.
 
     Raises:
-        ValueError: something else, more than one combination or one that does not come first, a combination with a scale of 1, at which
-            there is none, or bad options.
+        ValueError: something else, more than one combination or one that does not come first, a combination with a
+            scale of 1, at which there is none, or bad options.
     """
     combination, wrappers = _told(guidance)
     if combination is not None and guidance_scale == 1.0:
@@ -116,7 +130,10 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     options = dict(combination) if isinstance(combination, dict) else {"name": combination}
     given = sorted({"conditional", "unconditional", "scale", "empty"} & set(options))
     if given:
-        raise ValueError(f"The model itself gives the two predictions and `guidance_scale`. Received: guidance with {', '.join(given)}")
+        raise ValueError(
+            f"The model itself gives the two predictions and `guidance_scale`. Received: guidance with "
+            f"{', '.join(given)}"
+        )
     guidances.get(options, conditional=None, unconditional=None, scale=guidance_scale)  # raises where options are wrong
     name, numbers = options.pop("name"), {key: value for key, value in options.items() if isinstance(value, float)}
     structure = tuple(sorted((key, value) for key, value in options.items() if key not in numbers))
@@ -137,7 +154,8 @@ def _told(guidance):
     combinations = [entry for entry in entries if _is_combination(entry)]
     if len(combinations) > 1 or (combinations and not _is_combination(entries[0])):
         raise ValueError(
-            "A name or dict says how the conditional and the unconditional prediction are combined: once, and before anything is wrapped "
+            "A name or dict says how the conditional and the unconditional prediction are combined: once, and before "
+            "anything is wrapped "
             f"around the result. Received: guidance={shown(guidance)}. Put it first"
         )
     wrappers = tuple(_wrapper(entry) for entry in entries if not _is_combination(entry) and entry != _NONE)
@@ -162,11 +180,16 @@ def _is_combination(entry):
         return inspect.isclass(entry) and issubclass(entry, PairGuidance)
     name = entry.get("name") if isinstance(entry, dict) else entry
     if not isinstance(name, str) and not inspect.isclass(name):
-        raise ValueError(f"Guidance given as a dict needs the key 'name'. Received: guidance={shown(entry)}. Known names: {_known_names()}")
+        raise ValueError(
+            f"Guidance given as a dict needs the key 'name'. Received: guidance={shown(entry)}. Known names: "
+            f"{_known_names()}"
+        )
     if entry == _NONE or name in THRESHOLDS:
         return False
     if name not in guidances.GUIDANCES:
-        raise ValueError(f"Unknown guidance: {shown(name)}. Known names: {_known_names()}. Received: guidance={shown(entry)}")
+        raise ValueError(
+            f"Unknown guidance: {shown(name)}. Known names: {_known_names()}. Received: guidance={shown(entry)}"
+        )
     return True
 
 

@@ -27,10 +27,11 @@ class InversionMixin:
     ):
         """The noise from which `generate` makes given samples again, deterministically.
 
-        `generate(latents=model.invert(samples), sampler="ddim")` with the same number of steps, conditions and spacing gives the samples
-        back, the better the more steps; with `sampler={"name": "ddim_inversion", "iterations": 5}` much better. "dpmpp_2m_inversion",
-        followed by "dpmpp_2m", needs fewer steps. With other conditions it gives them changed: that is editing by inversion. Inversion
-        under guidance is less exact, as guidance makes the path bend.
+        `generate(latents=model.invert(samples), sampler="ddim")` with the same number of steps, conditions and spacing
+        gives the samples back, the better the more steps; with `sampler={"name": "ddim_inversion", "iterations": 5}`
+        much better. "dpmpp_2m_inversion", followed by "dpmpp_2m", needs fewer steps. With other conditions it gives
+        them changed: that is editing by inversion. Inversion under guidance is less exact, as guidance makes the path
+            bend.
 
         Args:
             samples: `(N, ...)`, float in [−1, 1] or uint8. Where there is an autoencoder, it encodes them.
@@ -43,8 +44,9 @@ class InversionMixin:
             batch_size: samples per batch; None (default): all at once.
 
         Returns:
-            float32 array `(N, *sample_shape)`: x at the noisiest level divided by its σ, which for samples that the model knows is about
-            standard normal. (Where that level is not pure noise, α > 0, x there holds a rest of the sample, α·x0; so do the latents.)
+            float32 array `(N, *sample_shape)`: x at the noisiest level divided by its σ, which for samples that the
+            model knows is about standard normal. (Where that level is not pure noise, α > 0, x there holds a rest of
+            the sample, α·x0; so do the latents.)
 
         Raises:
             ValueError: a sampler that walks downwards, samples of another shape than the network's, or as `generate`.
@@ -68,7 +70,9 @@ class InversionMixin:
             rows = slice(first, min(first + size, num_samples))
             given = {key: value[rows] for key, value in conditions.items()}
             guided, scale = guidance_scale != 1.0, np.float32(guidance_scale)
-            x, _, _ = self._generator.run(sampler, levels, self.noise_schedule, samples[rows], values, given, scale, {}, guided, 0, first)
+            x, _, _ = self._generator.run(
+                sampler, levels, self.noise_schedule, samples[rows], values, given, scale, {}, guided, 0, first
+            )
             parts.append(x / levels.sigma[0])
         latents = np.concatenate(parts).astype("float32")
         check_samples(latents, sampler, num_steps, values, "Latents")

@@ -1,13 +1,13 @@
 """Keeping a model alive while steps run, and after one has failed.
 
-On JAX a step uses up the buffers of the old weights, and `fit`, `evaluate` and `predict` take the values out of the model's variables while
-they run. Left alone, that means:
+On JAX a step uses up the buffers of the old weights, and `fit`, `evaluate` and `predict` take the values out of the
+model's variables while they run. Left alone, that means:
 
     an exception (a batch of another shape, missing labels, Ctrl-C)     a model without weights
     `generate` in another thread, meanwhile                             "'NoneType' object is not callable", "Array has been deleted"
 
-Here the values are put back, whoever needs them in the same thread (a callback) gets them, and other threads are told. Where a step failed
-after it had used up the weights, they are lost, and that is said.
+Here the values are put back, whoever needs them in the same thread (a callback) gets them, and other threads are told.
+Where a step failed after it had used up the weights, they are lost, and that is said.
 """
 
 import contextlib
@@ -39,7 +39,8 @@ def reads_weights(method):
 
 
 class KeepsStateMixin:
-    """Guards the weights during `fit`, `evaluate`, `predict` and their `_on_batch` forms. Goes before `keras.Model` in the bases.
+    """Guards the weights during `fit`, `evaluate`, `predict` and their `_on_batch` forms. Goes before `keras.Model` in
+    the bases.
 
     Attributes:
         steps_run: number of calls of training steps so far, in batches.
@@ -109,7 +110,8 @@ class KeepsStateMixin:
             self.jax_state_sync()
         if name != "load_weights" and any(_is_lost(variable._value) for variable in self.variables):
             raise RuntimeError(
-                f"The weights were lost in a step that failed while it ran, of memory for example. Received: {name}(...) afterwards. Load "
+                f"The weights were lost in a step that failed while it ran, of memory for example. Received: "
+                f"{name}(...) afterwards. Load "
                 "them again with load_weights, from a state or a checkpoint, or make the model anew."
             )
 
@@ -121,7 +123,7 @@ class KeepsStateMixin:
             self._jax_state = dict(zip(names, state, strict=True))
         return state
 
-    # Keras's methods ----------------------------------------------------------------------------------------------------------------
+    # Keras's methods --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args, **kwargs):
         self._require_weights("__call__")
@@ -187,10 +189,11 @@ class KeepsStateMixin:
 
         return step
 
-    # Steps that lie behind already --------------------------------------------------------------------------------------------------
+    # Steps that lie behind already ------------------------------------------------------------------------------------
 
     def skip_steps(self, number, logs):
-        """Makes the next training steps of the running `fit` pass by without being computed: they were, before an interruption.
+        """Makes the next training steps of the running `fit` pass by without being computed: they were, before an
+        interruption.
 
         Args:
             number: int ≥ 0; their batches are taken from the data and thrown away.
@@ -199,7 +202,8 @@ class KeepsStateMixin:
         self._skipping = (int(number), dict(logs))
 
     def _passed_over(self, args, logs):
-        # The arguments of Keras's train function: (state, iterator) on JAX, (iterator,) on TensorFlow, (batches,) on torch.
+        # The arguments of Keras's train function: (state, iterator) on JAX, (iterator,) on TensorFlow, (batches,) on
+        # torch.
         if keras.backend.backend() != "torch":
             for _ in range(self.steps_per_execution):
                 next(args[-1], None)
@@ -220,7 +224,9 @@ def _is_lost(value):
 
 def _taken(name, by):
     return (
-        f"On JAX the weights are not available while another thread trains or evaluates the model. Received: {name}(...) during {by} in "
-        "another thread. Call it in a callback of `fit`, such as callbacks.SampleGrid, or on a copy of the model: `save_to_preset` in a "
+        f"On JAX the weights are not available while another thread trains or evaluates the model. Received: "
+        f"{name}(...) during {by} in "
+        "another thread. Call it in a callback of `fit`, such as callbacks.SampleGrid, or on a copy of the model: "
+        "`save_to_preset` in a "
         "callback, and `from_preset`."
     )

@@ -4,8 +4,8 @@
                                                ├── the network's first layer sees C + K channels, its output has C
     concat (H, W, K)  known, never noised ─────┘
 
-Inpainting sees a mask and the rest of the image, InstructPix2Pix the image to edit, super-resolution the small image enlarged. Known
-channels are not scaled with x_t (`Predictor.input_scale`), and zeros mean that nothing is known.
+Inpainting sees a mask and the rest of the image, InstructPix2Pix the image to edit, super-resolution the small image
+enlarged. Known channels are not scaled with x_t (`Predictor.input_scale`), and zeros mean that nothing is known.
 """
 
 import numpy as np
@@ -20,16 +20,18 @@ def inpainting_condition(images, mask, autoencoder):
 
     Args:
         images: `(N, H, W, channels)`, or one without the batch axis; float in [−1, 1] or uint8.
-        mask: `(N, H, W, 1)`, `(N, H, W)`, `(H, W, 1)` or `(H, W)` in [0, 1], of the images' size: 1 where the image is kept, 0 where the
-            model fills in, as in `generate`. (The pipelines of diffusers have it the other way round.)
+        mask: `(N, H, W, 1)`, `(N, H, W)`, `(H, W, 1)` or `(H, W)` in [0, 1], of the images' size: 1 where the image is
+            kept, 0 where the model fills in, as in `generate`. (The pipelines of diffusers have it the other way
+            round.)
         autoencoder: the model's, such as `networks.AutoencoderKL`.
 
     Returns:
-        float32 array `(N, H/f, W/f, 1 + latent channels)`: 1 where the model fills in, then the scaled latents of the images with that
-        part set to 0, middle grey. The latents are the mean of what the encoder tells.
+        float32 array `(N, H/f, W/f, 1 + latent channels)`: 1 where the model fills in, then the scaled latents of the
+        images with that part set to 0, middle grey. The latents are the mean of what the encoder tells.
 
     Raises:
-        ValueError: images or a mask of another shape, a mask outside [0, 1], images of a size that the encoder does not take.
+        ValueError: images or a mask of another shape, a mask outside [0, 1], images of a size that the encoder does not
+            take.
 
     Example:
 
@@ -37,7 +39,9 @@ def inpainting_condition(images, mask, autoencoder):
     >>> images = model.text_to_image("a bench in the snow", concat=concat)
     """
     images = _batch(images)
-    kept = mask_of(mask, len(images), (*images.shape[1:3], 1)) >= 0.5  # the networks were trained on masks of zeros and ones
+    kept = (
+        mask_of(mask, len(images), (*images.shape[1:3], 1)) >= 0.5
+    )  # the networks were trained on masks of zeros and ones
     kept = np.broadcast_to(kept, (*images.shape[:3], 1))
     latents = run_batch(autoencoder.encode, np.where(kept, images, 0.0).astype("float32"))
     # Every f-th pixel, as interpolation to the nearest one takes them.
@@ -54,8 +58,8 @@ def pix2pix_condition(images, autoencoder):
         autoencoder: the model's, such as `networks.AutoencoderKL`.
 
     Returns:
-        float32 array `(N, H/f, W/f, latent channels)`: the mean, which is the mode, of what the encoder tells, without the factor that
-        the latents of diffusion have.
+        float32 array `(N, H/f, W/f, latent channels)`: the mean, which is the mode, of what the encoder tells, without
+        the factor that the latents of diffusion have.
 
     Raises:
         ValueError: images of another rank, or of a size that the encoder does not take.
@@ -72,7 +76,9 @@ def pix2pix_condition(images, autoencoder):
 
 
 def check_output(network):
-    """Raises ValueError unless a network's output has the channels of its samples, or twice as many: a learned variance behind them."""
+    """Raises ValueError unless a network's output has the channels of its samples, or twice as many: a learned variance
+    behind them.
+    """
     output = getattr(network, "output", None)
     if output is None or not hasattr(output, "shape") or not len(output.shape):
         return  # only a functional network tells before it runs
@@ -81,14 +87,17 @@ def check_output(network):
     if outputs in (channels, 2 * channels):
         return
     remedy = (
-        "Channels that are known and not denoised (a mask, another image) are a condition of their own: build the network for the sample "
-        f"alone and with `concat_channels`, such as UNet((H, W, {outputs}), concat_channels={channels - outputs}), and pass them as "
+        "Channels that are known and not denoised (a mask, another image) are a condition of their own: build the "
+        "network for the sample "
+        f"alone and with `concat_channels`, such as UNet((H, W, {outputs}), concat_channels={channels - outputs}), "
+        f"and pass them as "
         '"concat" beside "images"'
         if outputs < channels
         else f"Leave `out_channels` out, or take {2 * channels} for a learned variance"
     )
     raise ValueError(
-        "A network that denoises has as many channels in its output as in its samples, or twice as many, with a learned variance. "
+        "A network that denoises has as many channels in its output as in its samples, or twice as many, with a "
+        "learned variance. "
         f"Received: a {type(network).__name__} with {channels} channels in and {outputs} out. {remedy}"
     )
 
@@ -97,5 +106,7 @@ def _batch(images):
     images = np.asarray(images)
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4:
-        raise ValueError(f"Images are (N, H, W, channels), or (H, W, channels) for one. Received: images of shape {images.shape}")
+        raise ValueError(
+            f"Images are (N, H, W, channels), or (H, W, channels) for one. Received: images of shape {images.shape}"
+        )
     return scaled_images("images", images)

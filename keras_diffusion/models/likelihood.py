@@ -1,6 +1,8 @@
-"""Log-likelihood under a trained model, compiled: the part of `DiffusionModel` that measures. The maths is in `samplers/likelihood.py`.
+"""Log-likelihood under a trained model, compiled: the part of `DiffusionModel` that measures. The maths is in
+`samplers/likelihood.py`.
 
-The network is evaluated from σ/α = `sigma_min` up to the end of the schedule, and the density is that of the data with this little noise.
+The network is evaluated from σ/α = `sigma_min` up to the end of the schedule, and the density is that of the data with
+this little noise.
 """
 
 import math
@@ -51,29 +53,35 @@ class LikelihoodMixin:
         """Log-densities of samples under the model.
 
         Args:
-            data: samples `(N, ...)`, float in [−1, 1]; uint8 is scaled as for training; latents where there is an autoencoder.
+            data: samples `(N, ...)`, float in [−1, 1]; uint8 is scaled as for training; latents where there is an
+                autoencoder.
             conditions: dict, as in `generate`; conditions left out are null.
             num_steps: steps ≥ 1 of the integration. Default 50.
-            method: "euler", "heun", "rk4" (default), or another Runge–Kutta sampler; "rk4" evaluates the network 4 times per step.
-            divergence: "exact", one derivative per element and evaluation; "hutchinson", one per probe; or "auto" (default): exact for
-                samples of up to 16 elements.
+            method: "euler", "heun", "rk4" (default), or another Runge–Kutta sampler; "rk4" evaluates the network 4
+                times per step.
+            divergence: "exact", one derivative per element and evaluation; "hutchinson", one per probe; or "auto"
+                (default): exact for samples of up to 16 elements.
             num_probes: probes of Hutchinson's estimate ≥ 1; from two on its standard error is known. Default 2.
             seed: int, of the probes; sample i's depend on (seed, i) alone. None (default) takes a new one.
             prior: "gaussian" (default), or a function of (x, level): see `samplers.log_likelihood`.
-            data_mean, data_std: moments of the data for the prior. Without effect where the schedule ends at pure noise. Default 0, 0.5.
+            data_mean, data_std: moments of the data for the prior. Without effect where the schedule ends at pure
+                noise. Default 0, 0.5.
             sigma_min: σ/α of the cleanest level, > 0; a schedule's own, where that is higher. Default 0.002.
             weights: "ema" (default), the average, where there is one; or "raw".
             batch_size: samples per batch; None (default): all at once.
-            verbose: 1 shows a progress bar, 0 does not; "auto" (default) does on a terminal, and elsewhere writes a line every half minute.
+            verbose: 1 shows a progress bar, 0 does not; "auto" (default) does on a terminal, and elsewhere writes a
+                line every half minute.
 
         Returns:
-            float64 array `(N,)`, in nats: densities over the space of the samples, with values in [−1, 1]. How sure they are is in
-            `likelihood_report`, a dict: "divergence" ("exact" or "hutchinson"), "num_probes", and "standard_error" `(N,)` of the estimate
-            in nats, None where one probe cannot tell.
+            float64 array `(N,)`, in nats: densities over the space of the samples, with values in [−1, 1]. How sure
+                they are is in
+            `likelihood_report`, a dict: "divergence" ("exact" or "hutchinson"), "num_probes", and "standard_error"
+            `(N,)` of the estimate in nats, None where one probe cannot tell.
 
-            The defaults are measured: on a digits model of 8×8 pixels, 50 steps of "rk4" are 0.05 bits per dimension from what 200 give,
-            and 100 steps 0.01, while one probe scatters by 0.2 for one image. The error falls with more steps, the scatter with more
-            probes and images. A step costs 4 · (1 + num_probes) passes through the network.
+            The defaults are measured: on a digits model of 8×8 pixels, 50 steps of "rk4" are 0.05 bits per dimension
+            from what 200 give, and 100 steps 0.01, while one probe scatters by 0.2 for one image. The error falls with
+            more steps, the scatter with more probes and images. A step costs 4 · (1 + num_probes) passes through the
+            network.
 
         Raises:
             ValueError: arguments out of range, samples of another shape than the network's, unknown names.
@@ -83,7 +91,9 @@ class LikelihoodMixin:
         data = validation.start_images(
             data, len(data) if np.ndim(data) > len(shape) else 1, shape, "data", pictures=self.autoencoder is None
         )
-        conditions, num_samples = validation.generation_conditions(conditions, len(data), self.network, self.class_names)
+        conditions, num_samples = validation.generation_conditions(
+            conditions, len(data), self.network, self.class_names
+        )
         flow, seed, batch_size = ProbabilityFlow(method), check_seed(seed), check_batch_size(batch_size)
         for name, value in (("data_mean", data_mean), ("data_std", data_std), ("sigma_min", sigma_min)):
             check_number(name, value)
@@ -91,7 +101,9 @@ class LikelihoodMixin:
         check_verbose(verbose)
         check_probes(divergence, num_probes)
         levels = flow.check(likelihood_levels(self.noise_schedule, num_steps, sigma_min))
-        plan = BatchPlacement(1).copies(to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS))))
+        plan = BatchPlacement(1).copies(
+            to_tensors(padded(flow.table(levels, self.noise_schedule), _ROWS * math.ceil(num_steps / _ROWS)))
+        )
         values, size, parts = self._weight_values(weights), batch_size or num_samples, []
         total = num_steps * -(-num_samples // size)
         bar = progress_bar(verbose, total)
@@ -126,9 +138,10 @@ class LikelihoodMixin:
     def bits_per_dim(self, data, conditions=None, seed=None, **options):
         """Bits per element that an ideal code based on the model needs for images of 256 levels.
 
-        uint8 images are dequantized: noise uniform within a level, drawn from `seed`, makes densities of probabilities, and the mean of
-        the result over the noise is an upper bound on the bits of a lossless code. Float data in [−1, 1] is taken as it is, its density
-        expressed per level of 1/127.5: it is comparable with others only if it was dequantized before.
+        uint8 images are dequantized: noise uniform within a level, drawn from `seed`, makes densities of probabilities,
+        and the mean of the result over the noise is an upper bound on the bits of a lossless code. Float data in [−1,
+        1] is taken as it is, its density expressed per level of 1/127.5: it is comparable with others only if it was
+        dequantized before.
 
         Args:
             data: images `(N, ...)`, uint8, or float in [−1, 1].
@@ -137,7 +150,8 @@ class LikelihoodMixin:
             options: as in `log_likelihood`.
 
         Returns:
-            float64 array `(N,)`: −log₂ p(image in [0, 255])/d. "standard_error" in `likelihood_report` is in the same unit.
+            float64 array `(N,)`: −log₂ p(image in [0, 255])/d. "standard_error" in `likelihood_report` is in the same
+                unit.
 
         Reference:
             Theis, van den Oord & Bethge 2016, arXiv:1511.01844, section 3.1 (dequantization).
@@ -183,7 +197,8 @@ def _report(probes, dims, divergence, errors):
 
 
 def likelihood_levels(schedule, num_steps, sigma_min):
-    """A grid from noise down to σ/α = `sigma_min`, geometric in σ/(α+σ): even in log σ near the data, and finite at pure noise.
+    """A grid from noise down to σ/α = `sigma_min`, geometric in σ/(α+σ): even in log σ near the data, and finite at
+    pure noise.
 
     Args:
         schedule: `NoiseSchedule`; of a discrete one, the first level is the lowest that there can be.
@@ -198,7 +213,10 @@ def likelihood_levels(schedule, num_steps, sigma_min):
     top, lowest = ends.sigma / (ends.alpha + ends.sigma)
     low = max(lowest, sigma_min / (1.0 + sigma_min)) if sigma_min > 0 else 0.0
     if not 0 < low < top:
-        raise ValueError(f"`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: sigma_min={sigma_min}")
+        raise ValueError(
+            f"`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: "
+            f"sigma_min={sigma_min}"
+        )
     position = np.geomspace(top, low, num_steps + 1)
     t = np.append(1.0, schedule.time(-2.0 * np.log(position[1:] / (1.0 - position[1:]))))
     return Levels(*schedule.levels(np.clip(t, 0.0, 1.0)))

@@ -1,7 +1,8 @@
 """Which predictors a noise schedule allows.
 
-At t = 1 many schedules have no signal left: α = 0 (cosine, flow matching, tables rescaled to zero terminal SNR). x_t is ε itself there, so
-a network that predicts ε says nothing about the sample, and x0 = (x_t − σ·ε)/α is 0/0: the first step of a walk would make NaN.
+At t = 1 many schedules have no signal left: α = 0 (cosine, flow matching, tables rescaled to zero terminal SNR). x_t is
+ε itself there, so a network that predicts ε says nothing about the sample, and x0 = (x_t − σ·ε)/α is 0/0: the first
+step of a walk would make NaN.
 """
 
 from keras import ops
@@ -27,8 +28,10 @@ def check_pair(schedule, predictor):
     if abs(level.alpha * b - level.sigma * a) > _SMALLEST * level.sigma:
         return
     raise ValueError(
-        f"At t = 1 this schedule has no signal (α = {level.alpha:.3g}): x_t is the noise itself, and a network that predicts it says "
-        f"nothing about the sample. Received: noise_schedule={type(schedule).__name__}, predictor={type(predictor).__name__}. "
+        f"At t = 1 this schedule has no signal (α = {level.alpha:.3g}): x_t is the noise itself, and a network that "
+        f"predicts it says "
+        f"nothing about the sample. Received: noise_schedule={type(schedule).__name__}, "
+        f"predictor={type(predictor).__name__}. "
         f"Predict something else: predictor='v', 'x0' or 'velocity'. {_other_schedule(schedule)}"
     )
 

@@ -26,7 +26,10 @@ _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json
 
 
 class PresetMixin:
-    """Adds `save_to_preset` and `from_preset`, and compile configs that every backend can read. Goes before `keras.Model` in the bases."""
+    """Adds `save_to_preset` and `from_preset`, and compile configs that every backend can read.
+
+    Goes before `keras.Model` in the bases.
+    """
 
     def save_to_preset(self, directory, overwrite=False):
         """Writes a folder with `config.json`, `model.weights.h5` and `metadata.json`; see `from_preset`.
@@ -43,14 +46,16 @@ class PresetMixin:
 
     @classmethod
     def from_preset(cls, directory, load_weights=True, custom_objects=None):
-        """Loads what `save_to_preset` wrote, on any backend. Nothing of the folder is run: it makes classes that are known to be plain.
+        """Loads what `save_to_preset` wrote, on any backend. Nothing of the folder is run: it makes classes that are
+        known to be plain.
 
         Args:
-            directory: path of the folder; or that of a run of `keras-diffusion train`, which gives its model, of an unfinished run the
-                last state that was saved.
+            directory: path of the folder; or that of a run of `keras-diffusion train`, which gives its model, of an
+                unfinished run the last state that was saved.
             load_weights: False for the architecture with new weights. Default True.
-            custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork": MyNetwork}`: those
-                of this library and the plain ones of Keras need no mention, others are refused, registered with Keras or not. Default None.
+            custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork":
+                MyNetwork}`: those of this library and the plain ones of Keras need no mention, others are refused,
+                registered with Keras or not. Default None.
 
         Raises:
             FileNotFoundError: no preset there.
@@ -59,8 +64,8 @@ class PresetMixin:
         return load_preset(cls, check_path("directory", directory), load_weights, custom_objects)
 
     def get_compile_config(self):
-        # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile: neither would work
-        # after loading on another.
+        # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile:
+        # neither would work after loading on another.
         config = super().get_compile_config()
         if config:
             config["jit_compile"] = "auto"
@@ -70,11 +75,14 @@ class PresetMixin:
 
 
 def save_preset(model, directory, overwrite=False, extra=None):
-    """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then renamed."""
+    """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then
+    renamed.
+    """
     directory = Path(check_path("directory", directory))
     if directory.exists() and not overwrite:
         raise FileExistsError(
-            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True to replace it."
+            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True "
+            f"to replace it."
         )
     check_finite(model, f"The preset {str(directory)!r}")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,10 @@ def save_preset(model, directory, overwrite=False, extra=None):
     try:
         write_json(temporary / _CONFIG, keras.saving.serialize_keras_object(model))
         model.save_weights(temporary / _WEIGHTS)
-        write_json(temporary / _METADATA, {"keras_diffusion": __version__, "keras": keras.__version__, "backend": keras.backend.backend()})
+        write_json(
+            temporary / _METADATA,
+            {"keras_diffusion": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+        )
         for name, value in (extra or {}).items():
             write_json(temporary / name, value)
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
@@ -110,7 +121,8 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
     missing = [name for name in (_CONFIG, *([_WEIGHTS] if load_weights else [])) if not (directory / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"A preset is a folder with {_CONFIG} and {_WEIGHTS}. Received: directory={str(directory)!r}, which lacks {', '.join(missing)}"
+            f"A preset is a folder with {_CONFIG} and {_WEIGHTS}. Received: directory={str(directory)!r}, which lacks "
+            f"{', '.join(missing)}"
         )
     config = read_config(directory / _CONFIG)
     custom_objects = named_objects(custom_objects)
@@ -169,7 +181,8 @@ def read_config(path):
 def load_weights_file(model, path):
     """Loads weights into a model from a file that anybody may have written.
 
-    The file is read by this library first, to its end: Keras leaves HDF5 to a library that damage can crash, and takes NaN for a weight.
+    The file is read by this library first, to its end: Keras leaves HDF5 to a library that damage can crash, and takes
+    NaN for a weight.
 
     Args:
         model: built model.
@@ -205,7 +218,9 @@ def file_error(path):
 
 
 def portable_optimizer(config):
-    """The config of an optimizer, under the name that it has on every backend: Keras writes the class of one of them."""
+    """The config of an optimizer, under the name that it has on every backend: Keras writes the class of
+    one of them.
+    """
     if not str(config.get("module", "")).startswith("keras."):
         return config
     return {**config, "module": "keras.optimizers", "registered_name": None}

@@ -33,7 +33,9 @@ def check_sampling_defaults(defaults):
         )
     defaults = {key: _plain(key, value) for key, value in defaults.items() if value is not None}
     if samplers.get(defaults.get("sampler", DEFAULT_SAMPLER)).ascends:
-        raise ValueError(f"Samples are made walking down. Received: sampling_defaults with sampler={defaults['sampler']!r}")
+        raise ValueError(
+            f"Samples are made walking down. Received: sampling_defaults with sampler={defaults['sampler']!r}"
+        )
     schedulers.get_spacing(defaults.get("spacing", "linspace"))
     read_guidance(defaults.get("guidance"), 2.0)
     return defaults
@@ -47,7 +49,8 @@ def _plain(key, value):
         return {name: _plain(key, entry) for name, entry in value.items()}
     if not isinstance(value, (str, bool, int, float)) and value is not None:
         raise ValueError(
-            f"How a model is sampled is kept in its files, so it is given by names and dicts with options. Received: {key}={value!r} in "
+            f"How a model is sampled is kept in its files, so it is given by names and dicts with options. Received: "
+            f"{key}={value!r} in "
             "`sampling_defaults`. Pass objects and functions to `generate`"
         )
     return value

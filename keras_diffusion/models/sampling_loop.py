@@ -4,8 +4,9 @@
     seed, sample index ──▶ x at t = 1 ─────────────┼─▶ compiled loop over rows ──▶ samples
     weights, conditions, guidance scale, seed ─────┘
 
-Everything on the left is an argument of the compiled function, and the table is padded to a round number of rows, so one program per
-kind of sampler and batch shape serves any η, spacing, number of steps, schedule, guidance scale, seed, and either set of weights.
+Everything on the left is an argument of the compiled function, and the table is padded to a round number of rows, so
+one program per kind of sampler and batch shape serves any η, spacing, number of steps, schedule, guidance scale, seed,
+and either set of weights.
 """
 
 import math
@@ -34,7 +35,8 @@ class Generator:
     """Runs samplers on denoisers and keeps the compiled programs.
 
     Args:
-        make_denoiser: function of tensors (weight values, conditions, guidance scale, extra) and of the flag `guided` → `Denoiser`.
+        make_denoiser: function of tensors (weight values, conditions, guidance scale, extra) and of the flag `guided` →
+            `Denoiser`.
     """
 
     def __init__(self, make_denoiser):
@@ -81,7 +83,8 @@ class Generator:
             on_step: function of a `StepInfo`, called after every row, or None. An array that it returns replaces x.
 
         Returns:
-            x `(B, ...)` as a NumPy array, a tuple of trajectories `(n, B, ...)`, and the sampler's report, a dict of numbers.
+            x `(B, ...)` as a NumPy array, a tuple of trajectories `(n, B, ...)`, and the sampler's report, a dict of
+            numbers.
         """
         noise, kept = check_noise_kind(noise or sampler.noise), recorded(trajectory)
         wanted = kept if on_step is None or "x0" in kept else (*kept, "x0")
@@ -123,11 +126,15 @@ class Generator:
         def make():
             def loop(given, walk, record, plan, start, stop, words, first):
                 denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
-                return sampler.run(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), start, stop)
+                return sampler.run(
+                    walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), start, stop
+                )
 
             def close(given, walk, record, plan, index, words, first):
                 denoise, walk = self._make_denoiser(*given, guided=guided), Walk(*walk)
-                return sampler.finish(walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), index)
+                return sampler.finish(
+                    walk, record, denoise, plan, noise_source(plan, words, walk.x.shape, first), index
+                )
 
             return Compiled(loop), Compiled(close)
 
@@ -155,10 +162,14 @@ class StepInfo(NamedTuple):
 
 
 def _placed(extra, place, ndim):
-    """What else the denoiser is made of: images to keep and negative conditions have a row per sample, masks may have."""
+    """What else the denoiser is made of: images to keep and negative conditions have a row per sample,
+    masks may have.
+    """
     placed = {}
     for key, value in extra.items():
-        per_sample = key in ("known", "negative") or (key == "mask" and np.ndim(value) == ndim and len(value) == place.size)
+        per_sample = key in ("known", "negative") or (
+            key == "mask" and np.ndim(value) == ndim and len(value) == place.size
+        )
         placed[key] = place.batch(value) if per_sample else place.copies(value)
     return placed
 
@@ -171,7 +182,9 @@ def _tell(on_step, walk, x0, index, table, total, first_sample, place):
     if changed is None:
         return walk
     if np.shape(changed) != x.shape:
-        raise ValueError(f"A hook returns None, or an array that replaces x, of shape {x.shape}. Received: shape {np.shape(changed)}")
+        raise ValueError(
+            f"A hook returns None, or an array that replaces x, of shape {x.shape}. Received: shape {np.shape(changed)}"
+        )
     return walk._replace(x=ops.convert_to_tensor(place.batch(np.asarray(changed, x.dtype))))
 
 
@@ -190,8 +203,8 @@ def sampling_levels(schedule, spacing, num_steps, start=1.0):
     check_steps(num_steps)
     if schedule.levels(0.0).sigma == 0:
         return spacing.levels(schedule, num_steps, start=start)
-    # The curve itself stops at some noise: that, or the spacing's own least noise, is the last level the network sees, and the clean one
-    # is put behind it. Trailing spacing has the clean one in its place.
+    # The curve itself stops at some noise: that, or the spacing's own least noise, is the last level the network sees,
+    # and the clean one is put behind it. Trailing spacing has the clean one in its place.
     if not spacing.visits_end:
         t = spacing(schedule, num_steps, start=start)
         return schedule.levels(t[:-1]).with_clean_end()
@@ -224,14 +237,19 @@ def check_samples(x, sampler, num_steps, values, what="Samples"):
     bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
     if not bad.any():
         return
-    broken = sum(not bool(np.isfinite(np.asarray(to_host(v), "float32")).all()) for v in values if keras.backend.is_float_dtype(v.dtype))
+    broken = sum(
+        not bool(np.isfinite(np.asarray(to_host(v), "float32")).all())
+        for v in values
+        if keras.backend.is_float_dtype(v.dtype)
+    )
     cause = (
         f"{broken} of {len(values)} weights hold NaN or infinity: go back to an earlier state of the training"
         if broken
         else "All weights are finite: try more steps, another sampler, less guidance, or float32 in place of float16"
     )
     raise FloatingPointError(
-        f"{what} must be finite. Received: NaN or infinity in {int(bad.sum())} of {len(x)}, first in sample {int(np.argmax(bad))}, "
+        f"{what} must be finite. Received: NaN or infinity in {int(bad.sum())} of {len(x)}, first in sample "
+        f"{int(np.argmax(bad))}, "
         f"made by {type(sampler).__name__} in {num_steps} steps. {cause}"
     )
 
@@ -255,7 +273,8 @@ def progress_bar(verbose, total):
 
 
 def progress_lines(total, what, every=30.0, clock=time.monotonic):
-    """A function of the steps done that writes a line to standard error now and then: for long work that nobody watches on a terminal.
+    """A function of the steps done that writes a line to standard error now and then: for long work that nobody watches
+    on a terminal.
 
     Args:
         total: number of steps.
@@ -270,7 +289,9 @@ def progress_lines(total, what, every=30.0, clock=time.monotonic):
         now = clock()
         if now - told >= every and done < total:
             told = now
-            sys.stderr.write(f"{what}: step {int(done)} of {total}, about {round((now - began) * (total - done) / done)} s left\n")
+            sys.stderr.write(
+                f"{what}: step {int(done)} of {total}, about {round((now - began) * (total - done) / done)} s left\n"
+            )
             sys.stderr.flush()
 
     return tell

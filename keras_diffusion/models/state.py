@@ -1,7 +1,8 @@
 """State of a model that Keras would lose.
 
-Random state: Keras leaves the states of `SeedGenerator`s (a model's own, and those of dropout layers) out of `.keras` and `.weights.h5`
-files. Here they are saved with the weights, so that a resumed training draws the noise it would have drawn.
+Random state: Keras leaves the states of `SeedGenerator`s (a model's own, and those of dropout layers) out of `.keras`
+and `.weights.h5` files. Here they are saved with the weights, so that a resumed training draws the noise it would have
+drawn.
 
 What happens to the weights while a step runs or fails is in `keeping.py`.
 """
@@ -21,7 +22,10 @@ _GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variable
 
 
 class RandomStateMixin:
-    """Adds every variable that Keras would leave out to what the model saves. Goes before `keras.Model` in the bases."""
+    """Adds every variable that Keras would leave out to what the model saves.
+
+    Goes before `keras.Model` in the bases.
+    """
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -33,7 +37,9 @@ class RandomStateMixin:
         keys = set(store.keys())
         for i, variable in enumerate(self._random_state()):
             if f"{_PREFIX}{i}" in keys:  # files of plain weights have none
-                variable.assign(np.asarray(store[f"{_PREFIX}{i}"]).astype(keras.backend.standardize_dtype(variable.dtype)))
+                variable.assign(
+                    np.asarray(store[f"{_PREFIX}{i}"]).astype(keras.backend.standardize_dtype(variable.dtype))
+                )
         super().load_own_variables({key: store[key] for key in keys if not key.startswith(_PREFIX)})
 
     def _random_state(self):
@@ -49,7 +55,8 @@ class SavesWholeMixin:
         """Keras's `save_weights`.
 
         Raises:
-            FloatingPointError: weights, averages or optimizer variables that are NaN or infinite; a file that is there stays.
+            FloatingPointError: weights, averages or optimizer variables that are NaN or infinite; a file that is there
+                stays.
             OSError: they could not be written.
         """
         check_finite(self, f"The file {str(filepath)!r}")
@@ -78,15 +85,18 @@ def _bytes(variable):
 
 
 class StateTreeMixin:
-    """`get_state_tree` and `set_state_tree` for a model with an `average`, and with them `keras.callbacks.OrbaxCheckpoint`.
+    """`get_state_tree` and `set_state_tree` for a model with an `average`, and with them
+    `keras.callbacks.OrbaxCheckpoint`.
 
-    The average's weights have the paths of the network's, which Keras refuses; here they have "average/" in front. Goes before
-    `keras.Model` in the bases.
+    The average's weights have the paths of the network's, which Keras refuses; here they have "average/" in front. Goes
+    before `keras.Model` in the bases.
     """
 
     def get_state_tree(self, value_format="backend_tensor"):
         if value_format not in ("backend_tensor", "numpy_array"):
-            raise ValueError(f"`value_format` is 'backend_tensor' or 'numpy_array'. Received: value_format={value_format!r}")
+            raise ValueError(
+                f"`value_format` is 'backend_tensor' or 'numpy_array'. Received: value_format={value_format!r}"
+            )
         tree = {}
         for group in _GROUPS:
             tree[group] = {}
@@ -95,7 +105,9 @@ class StateTreeMixin:
                 folder = tree[group]
                 for part in folders:
                     folder = folder.setdefault(part, {})
-                folder[name] = variable.value if value_format == "backend_tensor" else ops.convert_to_numpy(variable.value)
+                folder[name] = (
+                    variable.value if value_format == "backend_tensor" else ops.convert_to_numpy(variable.value)
+                )
         return tree
 
     def set_state_tree(self, state_tree):
@@ -109,7 +121,11 @@ class StateTreeMixin:
 
     def _variables_by_path(self, group):
         if group == "optimizer_variables":  # without the optimizer's own name: a process's second Adam is called adam_1
-            return [] if self.optimizer is None else [(v.path.partition("/")[2] or v.path, v) for v in self.optimizer.variables]
+            return (
+                []
+                if self.optimizer is None
+                else [(v.path.partition("/")[2] or v.path, v) for v in self.optimizer.variables]
+            )
         variables = getattr(self, group)
         averages = set() if self.average is None else {id(variable) for variable in self.average.variables}
         return [(f"average/{v.path}" if id(v) in averages else v.path, v) for v in variables]
@@ -122,7 +138,10 @@ def _flat(tree, prefix=""):
 
 
 def seed_generator(seed, stream, name):
-    """A `SeedGenerator` for one stream of a seed. The seed is hashed: on torch, the streams of neighbouring seeds would overlap."""
+    """A `SeedGenerator` for one stream of a seed.
+
+    The seed is hashed: on torch, the streams of neighbouring seeds would overlap.
+    """
     return keras.random.SeedGenerator(_hashed(seed, stream), name=name)
 
 

@@ -4,8 +4,8 @@
     negative prompts ─────────── the same ─────▶ null ───┼─▶ diffusion ──▶ latents ──▶ decoder ──▶ images
     seed ──▶ noise of the latents' size ─────────────────┘
 
-Guidance leads from the negative prompts to the prompts: y_negative + w·(y_prompt − y_negative), both in one batch. The negative prompt is
-the empty text unless another is given.
+Guidance leads from the negative prompts to the prompts: y_negative + w·(y_prompt − y_negative), both in one batch. The
+negative prompt is the empty text unless another is given.
 """
 
 import keras
@@ -25,13 +25,16 @@ class TextToImage(DiffusionModel):
 
     Args:
         network: network with a context, and perhaps "concat", such as `networks.UNet2DCondition`.
-        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`. It is not trained.
+        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`. It is not
+            trained.
         tokenizer: function from a list of texts to tokens `(N, L)`, such as `text.CLIPTokenizer`.
-        autoencoder: as in `DiffusionModel`, such as `networks.AutoencoderKL`; it is not trained. None (default): the network makes images.
+        autoencoder: as in `DiffusionModel`, such as `networks.AutoencoderKL`; it is not trained. None (default): the
+            network makes images.
         noise_schedule: None (default): "scaled_linear", sampled at every (1000 // n)-th timestep plus one.
         predictor: None (default): "epsilon", with timesteps as the noise condition.
         ema: default None: a second copy of a billion weights is for training only.
-        options: as in `DiffusionModel`. `null_context=model.encode_text("")[0]` lets training drop conditions the way sampling does.
+        options: as in `DiffusionModel`. `null_context=model.encode_text("")[0]` lets training drop conditions the way
+            sampling does.
 
     Example:
 
@@ -95,14 +98,15 @@ class TextToImage(DiffusionModel):
             prompts: a string, or a list with one string per image.
             negative_prompts: what the images should not show, likewise. Default "": nothing in particular.
             num_samples: number of images N; default: as many as there are prompts. A single prompt serves all.
-            size: height and width in pixels, an int or a pair; the network says which multiples work. None (default): 512, or with
-                `init`, `latents` or `concat` their size.
+            size: height and width in pixels, an int or a pair; the network says which multiples work. None (default):
+                512, or with `init`, `latents` or `concat` their size.
             guidance_scale: how strongly the prompts count; 1 is no guidance. Default 7.5.
             num_steps: default 50.
             seed: int; image i depends on (seed, i). None (default) takes a new one.
-            concat: what is known beside the latents, `(N, h, w, K)`, or one for all, for networks that take some: of inpainting
-                (`models.inpainting_condition`), InstructPix2Pix (`models.pix2pix_condition`) and their like. Both predictions of guidance
-                see it, as in diffusers; `guidance={"name": "two_scales", "concat_scale": 1.5}` gives it a scale of its own.
+            concat: what is known beside the latents, `(N, h, w, K)`, or one for all, for networks that take some: of
+                inpainting (`models.inpainting_condition`), InstructPix2Pix (`models.pix2pix_condition`) and their like.
+                Both predictions of guidance see it, as in diffusers; `guidance={"name": "two_scales", "concat_scale":
+                1.5}` gives it a scale of its own.
             options: as in `generate`: sampler, spacing, init, strength, batch_size, dtype, … KerasCV's own pipeline is
                 `sampler="ddim", spacing="linspace"`.
 
@@ -126,5 +130,7 @@ class TextToImage(DiffusionModel):
         return self.generate(num_samples, conditions, **options)
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")}
+        parts = {
+            name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")
+        }
         return {**super().get_config(), **parts}

@@ -1,4 +1,5 @@
-"""Data for `fit` and `evaluate`: checked before training where it is in memory, and during training where it comes in batches.
+"""Data for `fit` and `evaluate`: checked before training where it is in memory, and during training where it comes in
+batches.
 
 Weights of samples travel in the batch, under the key "sample_weight": Keras itself drops them where there is no `y`.
 """
@@ -18,15 +19,21 @@ from keras_diffusion.runtime.devices import to_host
 
 _SURELY_BRIGHT = 32.0  # no scale of its own goes as far: a picture from 0 to 255
 _PATIENCE = 8  # batches without a number below 0, after which there is a warning
-_SCALE = "Pass uint8 pictures (they are scaled), or x / 127.5 - 1. For data that are no pictures: model.value_range = None"
+_SCALE = (
+    "Pass uint8 pictures (they are scaled), or x / 127.5 - 1. For data that are no pictures: model.value_range = None"
+)
 _BELOW_ZERO = (
-    "Pictures lie in [-1, 1], and nothing here is below 0{where}: the highest value is {high:g}. Are they in [0, 1]? Then pass "
+    "Pictures lie in [-1, 1], and nothing here is below 0{where}: the highest value is {high:g}. Are they in [0, 1]? "
+    "Then pass "
     "2 * x - 1, or uint8 pictures, which are scaled. For data that are no pictures: model.value_range = None"
 )
 
 
 class TrainingDataMixin:
-    """Looks at what `fit`, `evaluate`, `train_on_batch` and `test_on_batch` are given. Goes before `keras.Model` in the bases."""
+    """Looks at what `fit`, `evaluate`, `train_on_batch` and `test_on_batch` are given.
+
+    Goes before `keras.Model` in the bases.
+    """
 
     #: Range of pictures. None turns off what is expected of pictures: that something is below 0, and nothing as large as 255.
     value_range = (-1.0, 1.0)
@@ -35,7 +42,8 @@ class TrainingDataMixin:
         """`x` as Keras takes it: checked where it is in memory, with weights in it."""
         if getattr(x, "num_classes", None) and self.num_classes and x.num_classes > self.num_classes:
             raise ValueError(
-                f"Labels of this network are the integers from 0 to {self.num_classes - 1}. Received: data with {x.num_classes} classes. "
+                f"Labels of this network are the integers from 0 to {self.num_classes - 1}. Received: data with "
+                f"{x.num_classes} classes. "
                 f"Make the network with num_classes={x.num_classes}"
             )
         arrays = _in_memory(x)
@@ -45,7 +53,8 @@ class TrainingDataMixin:
             for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
                 if value is not None:
                     raise ValueError(
-                        f"`{name}` is for arrays in memory. Received: {name} with a {type(x).__name__}. Let each batch hold its samples' "
+                        f"`{name}` is for arrays in memory. Received: {name} with a {type(x).__name__}. Let each "
+                        f"batch hold its samples' "
                         f"weights under the key '{WEIGHT_KEY}'"
                     )
             return x, None
@@ -55,7 +64,9 @@ class TrainingDataMixin:
         return (arrays[SAMPLE_KEY] if alone else {**arrays, **weights}), None
 
     def _check_in_memory(self, arrays, quiet):
-        arrays = {key: value if isinstance(value, np.ndarray) else np.asarray(to_host(value)) for key, value in arrays.items()}
+        arrays = {
+            key: value if isinstance(value, np.ndarray) else np.asarray(to_host(value)) for key, value in arrays.items()
+        }
         for key, value in arrays.items():
             if value.dtype.kind == "f" and key != "labels":
                 validation.check_finite(key, value)
@@ -66,14 +77,17 @@ class TrainingDataMixin:
             return
         low, high = float(samples.min()), float(samples.max())
         if low >= 0 and high > BRIGHTEST:
-            raise ValueError(f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} from {low:g} to {high:g}. {_SCALE}")
+            raise ValueError(
+                f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} from {low:g} to {high:g}. {_SCALE}"
+            )
         if high > _SURELY_BRIGHT:  # some may be from 0 to 255 among others that are scaled
             rows = samples.reshape(len(samples), -1)
             bright = (rows.min(axis=1) >= 0) & (rows.max(axis=1) > _SURELY_BRIGHT)
             if bright.any():
                 first = int(np.argmax(bright))
                 raise ValueError(
-                    f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} with {bright.sum()} pictures from 0 up to {high:g}, the first "
+                    f"Float pictures lie in [-1, 1]. Received: {SAMPLE_KEY} with {bright.sum()} pictures from 0 up to "
+                    f"{high:g}, the first "
                     f"of them sample {first}. {_SCALE}"
                 )
         if low >= 0 and high > 0 and not quiet:
@@ -87,7 +101,11 @@ class TrainingDataMixin:
     def _validation_given(self, data):
         """`validation_data` of `fit` likewise: samples, or (samples, None, weights)."""
         # As in Keras, a list is (x, y, weights) too, unless its members are single samples.
-        several = isinstance(data, list) and 0 < len(data) <= 3 and (isinstance(data[0], dict) or np.ndim(data[0]) > len(self.sample_shape))
+        several = (
+            isinstance(data, list)
+            and 0 < len(data) <= 3
+            and (isinstance(data[0], dict) or np.ndim(data[0]) > len(self.sample_shape))
+        )
         parts = tuple(data) if several or isinstance(data, tuple) else (data,)
         x, y, weight = (*parts, None, None)[:3]
         x, weight = self._given(x, y, weight, quiet=True)
@@ -97,13 +115,17 @@ class TrainingDataMixin:
     def _watching(self, callbacks, *data):
         """`callbacks` of `fit`, with one in front that reads what the steps have noted."""
         watcher = self._watcher = _Watcher(self._pictures(*data), silent=_in_memory(data[0]) is not None)
-        if isinstance(callbacks, keras.callbacks.CallbackList):  # a new one: Keras decides at its beginning what may run in other threads
+        if isinstance(
+            callbacks, keras.callbacks.CallbackList
+        ):  # a new one: Keras decides at its beginning what may run in other threads
             return keras.callbacks.CallbackList([watcher, *callbacks.callbacks], model=self, **(callbacks.params or {}))
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         return [watcher, *(callback for callback in callbacks if callback is not None)]
 
     def _refuse_bad_data(self, where, pictures=None):
-        """Raises if a step since the last reset has noted a batch that breaks a rule; `where` says which data it is of."""
+        """Raises if a step since the last reset has noted a batch that breaks a rule; `where` says which data
+        it is of.
+        """
         found = self._data_watch().finding(self._present_value, self._pictures() if pictures is None else pictures)
         if found is None:
             return
@@ -111,9 +133,12 @@ class TrainingDataMixin:
         classes = "integers ≥ 0" if self.num_classes is None else f"the integers from 0 to {self.num_classes - 1}"
         said = {
             "finite": f"Samples must be finite. Received: {SAMPLE_KEY} with NaN or infinite values, first in {place}",
-            "scale": f"Float pictures lie in [-1, 1]. Received: nothing below 0 and a value of {found.value:g} in {place}. {_SCALE}",
-            "labels": f"Labels of this network are {classes}. Received: label {found.value:g} in {place}. Number the classes from 0",
-            "conditions": f"Conditions must be finite. Received: a condition with NaN or infinite values, first in {place}",
+            "scale": f"Float pictures lie in [-1, 1]. Received: nothing below 0 and a value of {found.value:g} in "
+            f"{place}. {_SCALE}",
+            "labels": f"Labels of this network are {classes}. Received: label {found.value:g} in {place}. Number the "
+            f"classes from 0",
+            "conditions": f"Conditions must be finite. Received: a condition with NaN or infinite values, first in "
+            f"{place}",
             "weights": f"Sample weights are numbers ≥ 0. Received: {found.value:g} for {place}",
         }
         raise ValueError(said[found.rule])
@@ -149,7 +174,9 @@ class TrainingDataMixin:
 
 
 class _Watcher(keras.callbacks.Callback):
-    """Reads the notes after batch 1, 2, 4, …, 64, 128, 192 … of an epoch and at its end, so that the device is seldom waited for."""
+    """Reads the notes after batch 1, 2, 4, …, 64, 128, 192 … of an epoch and at its end, so that the device is seldom
+    waited for.
+    """
 
     def __init__(self, pictures, silent):
         super().__init__()
@@ -199,7 +226,10 @@ def _in_memory(x):
     if isinstance(x, dict):
         return {key: check_array(key, v, finite=False) if isinstance(v, (list, tuple)) else v for key, v in x.items()}
     if isinstance(x, list) and x and not isinstance(x[0], dict):
-        rows = [value if isinstance(value, np.ndarray) or not ops.is_tensor(value) else ops.convert_to_numpy(value) for value in x]
+        rows = [
+            value if isinstance(value, np.ndarray) or not ops.is_tensor(value) else ops.convert_to_numpy(value)
+            for value in x
+        ]
         return {SAMPLE_KEY: check_array(SAMPLE_KEY, rows, finite=False)}
     return {SAMPLE_KEY: x} if isinstance(x, np.ndarray) or ops.is_tensor(x) else None
 
@@ -210,11 +240,14 @@ def _weights(arrays, sample_weight, class_weight, num_classes):
     given = [w for w in (sample_weight, arrays.get(WEIGHT_KEY)) if w is not None]
     if len(given) > 1:
         raise ValueError(f"Weights are given once. Received: `sample_weight`, and a batch with the key {WEIGHT_KEY!r}")
-    weights = [check_array("sample_weight", to_host(w) if ops.is_tensor(w) else w, "float32", finite=False) for w in given]
+    weights = [
+        check_array("sample_weight", to_host(w) if ops.is_tensor(w) else w, "float32", finite=False) for w in given
+    ]
     for weight in weights:
         if weight.ndim != 1 or (size is not None and len(weight) != size):
             raise ValueError(
-                f"`sample_weight` is one number per sample, here of shape ({size},). Received: sample_weight of shape {weight.shape}"
+                f"`sample_weight` is one number per sample, here of shape ({size},). Received: sample_weight of shape "
+                f"{weight.shape}"
             )
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
             bad = int(np.argmin(np.isfinite(weight) & (weight >= 0)))
@@ -227,19 +260,23 @@ def _weights(arrays, sample_weight, class_weight, num_classes):
 def _weights_of_classes(class_weight, arrays, num_classes):
     """The weight of each sample's class; classes that are not named count 1, as Keras has it."""
     if "labels" not in arrays or num_classes is None:
-        raise ValueError("`class_weight` weighs samples by their labels. Received: class_weight for data without labels")
+        raise ValueError(
+            "`class_weight` weighs samples by their labels. Received: class_weight for data without labels"
+        )
     labels = np.asarray(to_host(arrays["labels"]) if ops.is_tensor(arrays["labels"]) else arrays["labels"])
     validation.check_labels(labels, num_classes)
     table = np.ones(num_classes, "float32")
     if not isinstance(class_weight, dict):
         raise ValueError(
-            f"`class_weight` is a dict from labels, 0 to {num_classes - 1}, to numbers ≥ 0. Received: class_weight={shown(class_weight)}"
+            f"`class_weight` is a dict from labels, 0 to {num_classes - 1}, to numbers ≥ 0. Received: "
+            f"class_weight={shown(class_weight)}"
         )
     for label, weight in class_weight.items():
         number = isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight >= 0
         if label not in range(num_classes) or not number:
             raise ValueError(
-                f"`class_weight` is a dict from labels, 0 to {num_classes - 1}, to numbers ≥ 0. Received: {{{label!r}: {weight!r}}}"
+                f"`class_weight` is a dict from labels, 0 to {num_classes - 1}, to numbers ≥ 0. Received: "
+                f"{{{label!r}: {weight!r}}}"
             )
         table[int(label)] = weight
     return table[labels.astype(int)]

@@ -1,6 +1,7 @@
 """What goes into a `DiffusionModel`: batches for training, conditions and start images for generation.
 
-Shapes are checked wherever a batch passes. Values (NaN, label range) are checked in `training_data.py`, before and during training.
+Shapes are checked wherever a batch passes. Values (NaN, label range) are checked in `training_data.py`, before and
+during training.
 """
 
 import collections.abc
@@ -26,8 +27,8 @@ def unpack_batch(data, sample_shape, condition_keys):
     """A batch as (samples, conditions).
 
     Args:
-        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context" and
-            "concat"; perhaps with weights under "sample_weight", which are no condition.
+        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context"
+            and "concat"; perhaps with weights under "sample_weight", which are no condition.
         sample_shape: shape of one sample, None where any size goes.
         condition_keys: conditions that the network takes.
 
@@ -55,7 +56,8 @@ def unpack_batch(data, sample_shape, condition_keys):
     if "labels" in conditions:
         if len(conditions["labels"].shape) != 1:
             raise ValueError(
-                f"Labels are one class id per sample, of shape (B,). Received: labels of shape {tuple(conditions['labels'].shape)}"
+                f"Labels are one class id per sample, of shape (B,). Received: labels of shape "
+                f"{tuple(conditions['labels'].shape)}"
             )
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
     if CONCAT_KEY in conditions:
@@ -70,18 +72,24 @@ def _scaled(name, samples):
         samples = ops.cast(samples, "float32") / 127.5 - 1.0
     elif not keras.backend.is_float_dtype(dtype):
         raise ValueError(
-            f"Samples are floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype {dtype}. "
+            f"Samples are floats in [-1, 1], or uint8 from 0 to 255 (which are scaled). Received: {name} of dtype "
+            f"{dtype}. "
             "Convert them: x.astype('uint8'), or x / 127.5 - 1"
         )
     return ops.cast(samples, "float32")
 
 
 def batch_weights(weights, error):
-    """The weights of a batch's samples as a tensor like their errors `(B,)`; those that are no numbers ≥ 0 are 0 (and soon an error)."""
+    """The weights of a batch's samples as a tensor like their errors `(B,)`; those that are no numbers ≥ 0 are 0 (and
+    soon an error).
+    """
     weights = ops.cast(weights, error.dtype)
-    if len(weights.shape) != 1 or (None not in (weights.shape[0], error.shape[0]) and weights.shape[0] != error.shape[0]):
+    if len(weights.shape) != 1 or (
+        None not in (weights.shape[0], error.shape[0]) and weights.shape[0] != error.shape[0]
+    ):
         raise ValueError(
-            f"`sample_weight` is one number per sample, here of shape {tuple(error.shape)}. Received: sample_weight of shape "
+            f"`sample_weight` is one number per sample, here of shape {tuple(error.shape)}. Received: sample_weight "
+            f"of shape "
             f"{tuple(weights.shape)}"
         )
     return ops.where(ops.logical_and(ops.isfinite(weights), weights >= 0), weights, ops.zeros_like(weights))
@@ -92,18 +100,25 @@ def check_shape(name, shape, sample_shape):
     if len(shape) != len(sample_shape) + 1:
         raise ValueError(
             f"The network takes samples of shape {sample_shape}, so a batch has {len(sample_shape) + 1} axes. "
-            f"Received: {name} of shape {tuple(shape)}" + (". Add a channel axis: x[..., None]" if len(shape) == len(sample_shape) else "")
+            f"Received: {name} of shape {tuple(shape)}"
+            + (". Add a channel axis: x[..., None]" if len(shape) == len(sample_shape) else "")
         )
-    if any(want is not None and got is not None and want != got for want, got in zip(sample_shape, shape[1:], strict=True)):
+    if any(
+        want is not None and got is not None and want != got for want, got in zip(sample_shape, shape[1:], strict=True)
+    ):
         what = "channels" if shape[-1] != sample_shape[-1] else "size"
-        raise ValueError(f"The network takes samples of shape {sample_shape}. Received: {name} of shape {tuple(shape)}, another {what}")
+        raise ValueError(
+            f"The network takes samples of shape {sample_shape}. Received: {name} of shape {tuple(shape)}, another "
+            f"{what}"
+        )
 
 
 def readable(data):
-    """`data` in a form that Keras reads as batches: a generator, and a torch `DataLoader` of dicts, are made to yield tuples.
+    """`data` in a form that Keras reads as batches: a generator, and a torch `DataLoader` of dicts, are made to yield
+    tuples.
 
-    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield tuples, and other
-    iterators (`map`, `zip`, `iter(...)`) it does not know at all.
+    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield
+    tuples, and other iterators (`map`, `zip`, `iter(...)`) it does not know at all.
     """
     if isinstance(data, collections.abc.Iterator):
         return (batch if isinstance(batch, (tuple, list)) else (batch,) for batch in data)
@@ -124,7 +139,9 @@ def check_finite(name, array):
     """Raises if a float array holds NaN or ±∞, naming the first sample that does."""
     if array.size and not np.isfinite(array.sum(dtype="float64")) and not np.all(np.isfinite(array)):
         first = int(np.argmax(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
-        raise ValueError(f"Samples must be finite. Received: {name} with NaN or infinite values, first in sample {first}")
+        raise ValueError(
+            f"Samples must be finite. Received: {name} with NaN or infinite values, first in sample {first}"
+        )
 
 
 def check_labels(labels, num_classes):
@@ -132,7 +149,8 @@ def check_labels(labels, num_classes):
     labels = check_array("labels", labels)
     if labels.size and (np.any(labels != np.floor(labels)) or labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
-            f"Labels of this network are the integers from 0 to {num_classes - 1}. Received: labels from {labels.min()} to {labels.max()}"
+            f"Labels of this network are the integers from 0 to {num_classes - 1}. Received: labels from "
+            f"{labels.min()} to {labels.max()}"
         )
 
 
@@ -140,7 +158,8 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     """Conditions of a `generate` call as arrays with one row per sample.
 
     Args:
-        conditions: None, or a dict of arrays, lists or (for labels) ints. A single row serves all samples. A missing condition is null.
+        conditions: None, or a dict of arrays, lists or (for labels) ints. A single row serves all samples. A missing
+            condition is null.
         num_samples: int or None (as many as the conditions have rows, else 1).
         network: the network; its `condition_keys`, `num_classes`, `context_dim` and `concat_channels` are what counts.
         class_names: names that labels may be given by, or None.
@@ -149,7 +168,9 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
         (dict of arrays for the given keys, number of samples).
     """
     if not isinstance(conditions, (dict, type(None))):
-        raise ValueError(f"Conditions are a dict from names to values, such as {{'labels': [0, 1]}}. Received: {shown(conditions)}")
+        raise ValueError(
+            f"Conditions are a dict from names to values, such as {{'labels': [0, 1]}}. Received: {shown(conditions)}"
+        )
     conditions = dict(conditions or {})
     keys = condition_keys_of(network)
     unknown = sorted(map(str, set(conditions) - set(keys)))
@@ -159,7 +180,9 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     if "labels" in conditions:
         arrays["labels"] = np.atleast_1d(np.asarray(labels_of(conditions["labels"], class_names)))
         if arrays["labels"].ndim != 1:
-            raise ValueError(f"Labels are one class id per sample, of shape (N,). Received: labels of shape {arrays['labels'].shape}")
+            raise ValueError(
+                f"Labels are one class id per sample, of shape (N,). Received: labels of shape {arrays['labels'].shape}"
+            )
         check_labels(arrays["labels"], network.num_classes)
         arrays["labels"] = arrays["labels"].astype("int32")
     if "context" in conditions:
@@ -167,7 +190,8 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
         context = context[None] if context.ndim == 2 else context
         if context.ndim != 3 or context.shape[-1] != network.context_dim:
             raise ValueError(
-                f"A context has the shape (N, length, {network.context_dim}). Received: context of shape {np.shape(conditions['context'])}"
+                f"A context has the shape (N, length, {network.context_dim}). Received: context of shape "
+                f"{np.shape(conditions['context'])}"
             )
         check_finite("context", context)
         arrays["context"] = context
@@ -177,20 +201,29 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
     if num_samples is None:
         num_samples = max(rows.values(), default=1)
     rule = "`num_samples` counts samples and must be an integer of at least 1"
-    num_samples = limits.check(check_whole("num_samples", num_samples, 1, rule=rule), "samples", "The number of samples, `num_samples`,")
+    num_samples = limits.check(
+        check_whole("num_samples", num_samples, 1, rule=rule), "samples", "The number of samples, `num_samples`,"
+    )
     wrong = {key: n for key, n in rows.items() if n not in (1, num_samples)}
     if wrong:
-        raise ValueError(f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}")
+        raise ValueError(
+            f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}"
+        )
     return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, num_samples
 
 
 def _known_channels(concat, network):
     """The condition "concat" as float32 `(N, ..., K)`."""
-    concat, rank, channels = check_array(CONCAT_KEY, concat, finite=False), len(network.input["x"].shape), concat_channels_of(network)
+    concat, rank, channels = (
+        check_array(CONCAT_KEY, concat, finite=False),
+        len(network.input["x"].shape),
+        concat_channels_of(network),
+    )
     array = concat[None] if concat.ndim == rank - 1 else concat
     if array.ndim != rank or array.shape[-1] != channels:
         raise ValueError(
-            f"Known channels lie beside the samples: {', '.join(['(N', *['size'] * (rank - 2), str(channels)])}), or one row without N. "
+            f"Known channels lie beside the samples: {', '.join(['(N', *['size'] * (rank - 2), str(channels)])}), or "
+            f"one row without N. "
             f"Received: {CONCAT_KEY} of shape {concat.shape}"
         )
     array = scaled_images(CONCAT_KEY, array)
@@ -202,7 +235,8 @@ def check_concat_size(concat, sample_shape):
     """Raises unless known channels `(N, ..., K)` have the size of samples `(..., C)`."""
     if concat is not None and concat.shape[1:-1] != tuple(sample_shape[:-1]):
         raise ValueError(
-            f"Known channels have the size of the samples (of the latents, where there is an autoencoder). Received: {CONCAT_KEY} of "
+            f"Known channels have the size of the samples (of the latents, where there is an autoencoder). Received: "
+            f"{CONCAT_KEY} of "
             f"shape {concat.shape}, samples of shape {tuple(sample_shape)}"
         )
 
@@ -218,7 +252,8 @@ def check_negative(negative, conditions):
         shape = np.shape(conditions[key]) if key in conditions else None
         if value.shape != shape:
             raise ValueError(
-                f"A negative condition is evaluated beside the condition itself and has its shape. Received: {key} of shape {shape}, "
+                f"A negative condition is evaluated beside the condition itself and has its shape. Received: {key} of "
+                f"shape {shape}, "
                 f"negative {key} of shape {value.shape}. Make both with one tokenizer, which fills short texts up"
             )
 
@@ -229,7 +264,9 @@ def condition_keys_of(network):
 
 
 def start_images(images, num_samples, sample_shape, name="init", pictures=True):
-    """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`; `pictures`: rather than latents or noise."""
+    """Images that generation starts from (or keeps, for a mask), float32 `(N, *sample_shape)`; `pictures`: rather than
+    latents or noise.
+    """
     images = check_array(name, images, finite=False)
     if images.dtype.kind == "f":
         check_finite(name, images[None] if images.ndim == len(sample_shape) else np.atleast_1d(images))
@@ -238,7 +275,9 @@ def start_images(images, num_samples, sample_shape, name="init", pictures=True):
     scaled = scaled[None] if scaled.ndim == len(sample_shape) else scaled
     check_shape(name, scaled.shape, sample_shape)
     if len(scaled) not in (1, num_samples):
-        raise ValueError(f"`{name}` needs one image, or one per sample. Received: {len(scaled)} images for num_samples={num_samples}")
+        raise ValueError(
+            f"`{name}` needs one image, or one per sample. Received: {len(scaled)} images for num_samples={num_samples}"
+        )
     return np.repeat(scaled, num_samples, axis=0) if len(scaled) == 1 else scaled
 
 

@@ -40,7 +40,9 @@ def check_argument(kind, name, value, default):
     """Checks one argument of a network of the class `kind`, by its name and by its default."""
     if name in _SEQUENCES:
         # What the numbers may be is the network's own affair: multiples of a patch, halves per level.
-        whole = isinstance(value, (tuple, list)) and all(is_whole(n) or (n is None and name == "input_shape") for n in value)
+        whole = isinstance(value, (tuple, list)) and all(
+            is_whole(n) or (n is None and name == "input_shape") for n in value
+        )
         if not whole:
             raise ValueError(f"{kind}: {_SEQUENCES[name]}. Received: {name}={shown(value)}")
     elif name.endswith("norm_epsilon"):

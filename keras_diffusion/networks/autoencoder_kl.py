@@ -4,12 +4,15 @@
              latent = scale · mean
     decode:  latent/scale ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, upsample) … ─ norm, act, conv ─▶ image
 
-Diffusion then runs on 64×64×4 numbers in place of 512×512×3. `scale` gives the latents of the training data about unit variance.
+Diffusion then runs on 64×64×4 numbers in place of 512×512×3. `scale` gives the latents of the training data about unit
+variance.
 
-The encoder tells a normal distribution of latents, kept close to N(0, I) in training by its Kullback–Leibler divergence (hence the name);
-`encode` takes its mean, which is also its mode. Encoder and decoder may be there alone: to generate, the decoder suffices.
+The encoder tells a normal distribution of latents, kept close to N(0, I) in training by its Kullback–Leibler divergence
+(hence the name); `encode` takes its mean, which is also its mode. Encoder and decoder may be there alone: to generate,
+the decoder suffices.
 
-Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section 3.1.
+Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section
+3.1.
 """
 
 import keras
@@ -32,7 +35,8 @@ class AutoencoderKL(LoRAMixin, keras.Model):
     """Encoder and decoder between images and latents; `DiffusionModel(autoencoder=…)` diffuses the latents.
 
     Args:
-        widths: channels of each level, finest first; every level but the last halves the size. Default (128, 256, 512, 512).
+        widths: channels of each level, finest first; every level but the last halves the size. Default (128, 256, 512,
+            512).
         num_res_blocks: blocks per level of the encoder; the decoder has one more. Default 2.
         channels: of images. Default 3.
         latent_channels: of latents. Default 4.
@@ -52,8 +56,8 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         `decode(encode(images))`, `(B, H, W, channels)`.
 
     Raises:
-        ValueError: sizes < 1, unknown halves; `encode` without an encoder, `decode` without a decoder; images of a size that the levels do
-            not divide.
+        ValueError: sizes < 1, unknown halves; `encode` without an encoder, `decode` without a decoder; images of a size
+            that the levels do not divide.
 
     Example:
 
@@ -82,10 +86,14 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         dtype=None,
     ):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
-        check_positive_int(levels=len(widths), num_res_blocks=num_res_blocks, channels=channels, latent_channels=latent_channels)
+        check_positive_int(
+            levels=len(widths), num_res_blocks=num_res_blocks, channels=channels, latent_channels=latent_channels
+        )
         check_positive_int(norm_groups=norm_groups, **{f"widths[{i}]": width for i, width in enumerate(widths)})
         if not halves or not set(halves) <= set(HALVES):
-            raise ValueError(f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}")
+            raise ValueError(
+                f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}"
+            )
         self.widths, self.num_res_blocks = tuple(widths), num_res_blocks
         self.channels, self.latent_channels, self.scale = channels, latent_channels, scale
         self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
@@ -109,7 +117,9 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         return self.scale * (self.moments(images)[0] - self.shift)
 
     def moments(self, images):
-        """(mean, log variance) of the distribution of latents, before `scale`; each `(B, H/f, W/f, latent_channels)`."""
+        """(mean, log variance) of the distribution of latents, before `scale`; each `(B, H/f, W/f,
+        latent_channels)`.
+        """
         self._require("encoder")
         check_size(tuple(images.shape)[1:-1], self.size_multiple)
         mean, log_variance = ops.split(self.encoder(images), 2, axis=-1)
@@ -160,7 +170,8 @@ class AutoencoderKL(LoRAMixin, keras.Model):
     def _require(self, half):
         if half not in self.halves:
             raise ValueError(
-                f"This autoencoder has no {half}: it was built with halves={self.halves}. Load the file of the {half} too and put them "
+                f"This autoencoder has no {half}: it was built with halves={self.halves}. Load the file of the {half} "
+                f"too and put them "
                 "together with AutoencoderKL.join(encoder, decoder)"
             )
 

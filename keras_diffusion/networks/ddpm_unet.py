@@ -6,19 +6,35 @@
                 │      conv, stride 2                                                                          │
                 └─ middle: R, A, R ────────────────────────────────────────────────────────────────────────────┘
 
-R is a residual block that adds the embedded timestep, A attention after every block of a level that has it. What sets it apart from
-`UNet`: attention that adds to its normalized input (`NormalizedAttention`), resampling that keeps the number of channels, one more
-skip per level, group normalization with Keras's epsilon 1e-3, and timesteps 0 … T−1 as the noise level, in sines and cosines whose
-frequencies fall from 1 to 1/10000, both included. A label's vector is added to the embedded timestep before the last activation.
+R is a residual block that adds the embedded timestep, A attention after every block of a level that has it. What sets
+it apart from `UNet`: attention that adds to its normalized input (`NormalizedAttention`), resampling that keeps the
+number of channels, one more skip per level, group normalization with Keras's epsilon 1e-3, and timesteps 0 … T−1 as the
+noise level, in sines and cosines whose frequencies fall from 1 to 1/10000, both included. A label's vector is added to
+the embedded timestep before the last activation.
 
-Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabilistic model", keras.io/examples/generative/ddpm (2022).
+Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabilistic model",
+keras.io/examples/generative/ddpm (2022).
 """
 
 import keras
 
-from keras_diffusion.layers import Downsample, LabelEmbedding, NormalizedAttention, ResidualBlock, SinusoidalEmbedding, Upsample
+from keras_diffusion.layers import (
+    Downsample,
+    LabelEmbedding,
+    NormalizedAttention,
+    ResidualBlock,
+    SinusoidalEmbedding,
+    Upsample,
+)
 from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    wide_dtype,
+)
 
 _EPSILON = 1e-3
 
@@ -32,13 +48,15 @@ class DDPMUNet(Network):
     Args:
         input_shape: `(H, W, C)`. H and W multiples of 2^(levels − 1), or None for any such size.
         widths: channels of each level, finest first. Default (64, 128, 256, 512).
-        has_attention: whether attention follows the residual blocks, a bool per level. Default (False, False, True, True). The middle
-            always has it.
+        has_attention: whether attention follows the residual blocks, a bool per level. Default (False, False, True,
+            True). The middle always has it.
         num_res_blocks: residual blocks per level on the way down; on the way up there is one more. Default 2.
-        first_conv_channels: channels of the first convolution; the embedded timestep has four times as many. Default 64.
-        norm_groups: groups of the group normalizations. Default 8; where it does not divide the channels, their greatest common divisor
-            is taken.
-        num_classes: number of classes, or None (default) for a network without labels. Label `num_classes` means "no class".
+        first_conv_channels: channels of the first convolution; the embedded timestep has four times as many. Default
+            64.
+        norm_groups: groups of the group normalizations. Default 8; where it does not divide the channels, their
+            greatest common divisor is taken.
+        num_classes: number of classes, or None (default) for a network without labels. Label `num_classes` means "no
+            class".
         out_channels: channels of the output; None (default) for as many as the input.
 
     Call arguments:
@@ -48,8 +66,8 @@ class DDPMUNet(Network):
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3 or of a size that the levels do not divide; `has_attention` of another length
-            than `widths`; sizes < 1.
+        ValueError: `input_shape` of another rank than 3 or of a size that the levels do not divide; `has_attention` of
+            another length than `widths`; sizes < 1.
 
     Example:
 
@@ -74,10 +92,13 @@ class DDPMUNet(Network):
     ):
         policy = keras.dtype_policies.get(dtype)
         check_image_levels("DDPMUNet", input_shape, widths)
-        check_positive_int(num_res_blocks=num_res_blocks, first_conv_channels=first_conv_channels, norm_groups=norm_groups)
+        check_positive_int(
+            num_res_blocks=num_res_blocks, first_conv_channels=first_conv_channels, norm_groups=norm_groups
+        )
         if len(has_attention) != len(widths):
             raise ValueError(
-                f"`has_attention` needs one bool per level, as many as `widths` ({len(widths)}). Received: has_attention={has_attention!r}"
+                f"`has_attention` needs one bool per level, as many as `widths` ({len(widths)}). Received: "
+                f"has_attention={has_attention!r}"
             )
         inputs = condition_inputs(input_shape, num_classes, None, policy)
         dim = 4 * first_conv_channels
@@ -133,10 +154,15 @@ class DDPMUNet(Network):
 
 
 def _embed(inputs, dim, num_classes, dtype):
-    """The condition vector `(B, dim)`: the timestep through sines, cosines and two dense layers, plus the label's vector, activated."""
+    """The condition vector `(B, dim)`: the timestep through sines, cosines and two dense layers, plus the label's
+    vector, activated.
+    """
     half = dim // 2
-    # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding divides by half.
-    h = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(inputs["noise_level"])
+    # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
+    # divides by half.
+    h = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(
+        inputs["noise_level"]
+    )
     h = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=dtype)(h)
     h = unbuilt_dense(dim, name="time_dense2", dtype=dtype)(h)
     if num_classes is not None:
@@ -152,5 +178,7 @@ def check_image_levels(network, input_shape, widths):
             f"{network} takes images: `input_shape` must be (H, W, C), without the batch axis. "
             f"Received: input_shape={tuple(input_shape)}. Use UNet for sequences and MLP for vectors"
         )
-    check_positive_int(channels=input_shape[-1], levels=len(widths), **{f"widths[{i}]": width for i, width in enumerate(widths)})
+    check_positive_int(
+        channels=input_shape[-1], levels=len(widths), **{f"widths[{i}]": width for i, width in enumerate(widths)}
+    )
     check_size(input_shape[:-1], 2 ** (len(widths) - 1))

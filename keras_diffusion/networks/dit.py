@@ -3,12 +3,14 @@
     x ── patches + positions ── [DiTBlock] × layers ── norm, dense ── patches laid out
     e = noise level, class, mean of the context ──┘ (AdaLN-Zero in every block)
 
-No convolutions and no resolutions: all tokens see each other at every depth, so the cost grows with the square of their number; the
-patch size sets it.
+No convolutions and no resolutions: all tokens see each other at every depth, so the cost grows with the square of their
+number; the patch size sets it.
 
-Positions are told twice: by sines and cosines of row and column, and, in raster order, by rotary embeddings in attention.
+Positions are told twice: by sines and cosines of row and column, and, in raster order, by rotary embeddings in
+attention.
 
-References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748; FlaxDiff, `models/simple_dit.py`.
+References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748; FlaxDiff,
+`models/simple_dit.py`.
 """
 
 import keras
@@ -33,32 +35,37 @@ class SimpleDiT(Network):
         num_classes: number of classes, or None (default) for a network without labels.
         context_dim: size of the context's vectors, or None (default). Their mean enters the condition.
         out_channels: channels of the output; None (default) for as many as the input.
-        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default False.
+        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
+            False.
         patch_order: "raster" (default), "zigzag", "hilbert" or "hilbert_cropped"; see `layers.patch_order`.
         sincos_position: whether sines and cosines of row and column are added to the tokens. Default True.
-        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order only.
+        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order
+            only.
         norm_epsilon: added to the variance. Default 1e-5.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
         time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal".
+        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
+            "sinusoidal".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
-        flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does. Default False.
+        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
+            Default False.
+        flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does.
+            Default False.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
             C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
+        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
+            M, D)` with `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
         `(B, H, W, out_channels)`, with `learn_sigma` 2 × `out_channels`; float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; unknown order or time
-            embedding; `dropout` outside [0, 1).
+        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; unknown
+            order or time embedding; `dropout` outside [0, 1).
 
     Example:
 
@@ -99,13 +106,19 @@ class SimpleDiT(Network):
         policy = keras.dtype_policies.get(dtype)
         sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
         sizes["concat_channels"] = concat_channels
-        inputs = begin("SimpleDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
+        inputs = begin(
+            "SimpleDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes
+        )
         hidden = int(emb_features * mlp_ratio)
-        condition = embed_noise_level(inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy)
+        condition = embed_noise_level(
+            inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy
+        )
         if context_dim is not None:
             add = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))
             condition = add([condition, embed_context(inputs, emb_features, policy)])
-        tokens = embed_patches(inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position)
+        tokens = embed_patches(
+            inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position
+        )
         options = {
             "num_heads": num_heads,
             "head_dim": head_dim,
@@ -120,7 +133,9 @@ class SimpleDiT(Network):
         for i in range(num_layers):
             tokens = DiTBlock(**options, name=f"dit_block_{i}", dtype=policy)(tokens, [condition])
         channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy)
+        output = finish(
+            tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy
+        )
 
         arguments = {
             "input_shape": list(input_shape),

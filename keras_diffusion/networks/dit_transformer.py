@@ -1,4 +1,5 @@
-"""The diffusion transformer as diffusers' DiTTransformer2DModel has it: patches of an image, a stack of transformer blocks, no U.
+"""The diffusion transformer as diffusers' DiTTransformer2DModel has it: patches of an image, a stack of transformer
+blocks, no U.
 
     tokens = W·patches + P                          P: sines and cosines of row and column
     for each block, with its own e = embed(timestep) + embed(label):
@@ -7,8 +8,8 @@
         tokens ← tokens + g₂·feed_forward(norm(tokens)·(1 + s₂) + b₂)
     out = unpatch(W'·(norm(tokens)·(1 + s) + b)),   (b, s) = V'·act(e of the first block)
 
-"adaLN-Zero": layer norms whose scale, shift and gate follow from the condition; V starts at 0, so that every block starts as the identity.
-Unlike in the paper, every block embeds timestep and label anew.
+"adaLN-Zero": layer norms whose scale, shift and gate follow from the condition; V starts at 0, so that every block
+starts as the identity. Unlike in the paper, every block embeds timestep and label anew.
 
 With a learned variance the output has twice the channels, the prediction first; predictors look at that half alone.
 
@@ -40,8 +41,8 @@ class DiTTransformer2D(Network):
         head_dim: channels per head; a token has num_heads·head_dim channels. Default 72.
         num_classes: number of classes; label `num_classes` means "no class". Default 1000.
         out_channels: channels of the output; None (default) for as many as the input, 2·C with a learned variance.
-        base_size: number of rows (and of columns) of patches that positions count to, whatever the size; None (default) counts the
-            patches that there are.
+        base_size: number of rows (and of columns) of patches that positions count to, whatever the size; None (default)
+            counts the patches that there are.
         activation: of feed-forward steps. Default "gelu_tanh".
         use_bias: whether queries, keys and values have a bias. Default True.
         norm_epsilon: of the norm before feed-forward steps; the others have 1e-6. Default 1e-5, as diffusers has it.
@@ -56,7 +57,8 @@ class DiTTransformer2D(Network):
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: a size that is not known or that patches do not divide; a number of channels per token that is no multiple of 4.
+        ValueError: a size that is not known or that patches do not divide; a number of channels per token that is no
+            multiple of 4.
 
     Example:
 
@@ -87,10 +89,13 @@ class DiTTransformer2D(Network):
         dtype=None,
     ):
         policy = keras.dtype_policies.get(dtype)
-        check_positive_int(patch_size=patch_size, depth=depth, num_heads=num_heads, head_dim=head_dim, num_classes=num_classes)
+        check_positive_int(
+            patch_size=patch_size, depth=depth, num_heads=num_heads, head_dim=head_dim, num_classes=num_classes
+        )
         if len(input_shape) != 3 or any(not isinstance(n, int) or n < 1 or n % patch_size for n in input_shape[:-1]):
             raise ValueError(
-                f"Patches of {patch_size} × {patch_size} must fill the image: `input_shape` is (H, W, C) with H and W multiples of "
+                f"Patches of {patch_size} × {patch_size} must fill the image: `input_shape` is (H, W, C) with H and W "
+                f"multiples of "
                 f"{patch_size}. Received: input_shape={tuple(input_shape)}"
             )
         width = num_heads * head_dim
@@ -119,9 +124,20 @@ class DiTTransformer2D(Network):
             embedding = layer_dense(width, f"{name}_time_dense1", time, wide, activation="swish")
             embedding = layer_dense(width, f"{name}_time_dense2", embedding, wide)
             label = LabelEmbedding(num_classes, width, name=f"{name}_label_embedding", dtype=wide)(inputs["labels"])
-            embeddings.append(keras.layers.Activation("swish", name=f"{name}_act_embedding", dtype=wide)(embedding + label))
+            embeddings.append(
+                keras.layers.Activation("swish", name=f"{name}_act_embedding", dtype=wide)(embedding + label)
+            )
             block = AdaptiveTransformerBlock(
-                num_heads, head_dim, activation, use_bias, norm_epsilon, dropout, flash_attention, seed, name=name, dtype=policy
+                num_heads,
+                head_dim,
+                activation,
+                use_bias,
+                norm_epsilon,
+                dropout,
+                flash_attention,
+                seed,
+                name=name,
+                dtype=policy,
             )
             tokens = block(tokens, embeddings[-1])
 
@@ -177,7 +193,9 @@ def patch_positions(rows, columns, width, base_size=None):
 def _fold(x, rows, columns, patch_size):
     """`(B, H, W, C)` as tokens `(B, rows·columns, p·p·C)`: row and column within the patch, then channel."""
     x = ops.reshape(x, (-1, rows, patch_size, columns, patch_size, x.shape[-1]))
-    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows * columns, patch_size * patch_size * x.shape[-1]))
+    return ops.reshape(
+        ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows * columns, patch_size * patch_size * x.shape[-1])
+    )
 
 
 def _unfold(tokens, rows, columns, patch_size, channels):

@@ -1,6 +1,7 @@
 """EDM's U-Nets: DDPM++ and NCSN++ of the score SDEs, and ADM, all in one frame.
 
-    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv ─ out
+    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv ─
+    out
               │  block that halves the size        │              block that doubles the size
               │  level 1: …                        │              …
               └─ middle: block, attention, block ──┘
@@ -15,12 +16,13 @@
     way down              –                       the image, halved level by level,     –
                                                   joins as a second path ("residual")
 
-The second path: p₀ = x, p_i = (h + smooth(p_(i − 1)))/√2 after the block that enters level i, and p_i goes on as h, too.
+The second path: p₀ = x, p_i = (h + smooth(p_(i − 1)))/√2 after the block that enters level i, and p_i goes on as h,
+too.
 
 Numbers of groups, epsilons and heads are EDM's. Its labels of augmentations, which are zeros in sampling, are left out.
 
-References: Karras et al. 2022, arXiv:2206.00364, table 8; Song et al. 2021, arXiv:2011.13456, appendix H; Dhariwal & Nichol 2021,
-arXiv:2105.05233.
+References: Karras et al. 2022, arXiv:2206.00364, table 8; Song et al. 2021, arXiv:2011.13456, appendix H; Dhariwal &
+Nichol 2021, arXiv:2105.05233.
 """
 
 import math
@@ -31,7 +33,15 @@ from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, LabelEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
 from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    seen,
+    wide_dtype,
+)
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
 ARCHITECTURES = ("song", "adm")
@@ -47,12 +57,13 @@ class EDMUNet(Network):
     resample_filter=(1, 3, 3, 1)`. Use it with `EDMPredictor()`, which tells it log(σ/α)/4.
 
     Args:
-        input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of 2^(levels − 1). None: not
-            told. Default (32, 32, 3).
+        input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of
+            2^(levels − 1). None: not told. Default (32, 32, 3).
         widths: channels of each level, finest first. Default (256, 256, 256).
         base_width: channels that the embeddings' sizes, and the first convolution of "song", are made of. Default 128.
         num_res_blocks: blocks n per level on the way down; n + 1 on the way up. Default 4.
-        attention: whether a level has attention, one entry per level; None (default): the second alone. The middle always has.
+        attention: whether a level has attention, one entry per level; None (default): the second alone. The middle
+            always has.
         architecture: "song" (default) or "adm"; see the module's table.
         time_embedding: "sinusoidal" (default), or "fourier" for "song".
         time_features: size of that embedding; None (default): base_width, twice that with "fourier".
@@ -65,8 +76,8 @@ class EDMUNet(Network):
         out_channels: channels of the output; None (default) for as many as the input.
         dropout: of blocks, in [0, 1). Default 0.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            C + concat_channels channels, the output has those of x.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
+            layer sees C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
@@ -77,8 +88,8 @@ class EDMUNet(Network):
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: unknown architectures, options of "song" for "adm", a size that the levels do not divide, heads that do not divide a
-            width.
+        ValueError: unknown architectures, options of "song" for "adm", a size that the levels do not divide, heads that
+            do not divide a width.
 
     Example:
 
@@ -116,7 +127,9 @@ class EDMUNet(Network):
     ):
         policy = keras.dtype_policies.get(dtype)
         if len(input_shape) != 3:
-            raise ValueError(f"EDMUNet takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}")
+            raise ValueError(
+                f"EDMUNet takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}"
+            )
         levels, channels = len(widths), input_shape[-1]
         check_positive_int(channels=channels, levels=levels, base_width=base_width, num_res_blocks=num_res_blocks)
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
@@ -127,12 +140,16 @@ class EDMUNet(Network):
         song, fourier = architecture == "song", time_embedding == "fourier"
         if not song and (fourier or encoder != "standard"):
             raise ValueError(
-                "Gaussian frequencies and the residual encoder are NCSN++'s, for architecture='song'. Received: architecture='adm', "
+                "Gaussian frequencies and the residual encoder are NCSN++'s, for architecture='song'. Received: "
+                "architecture='adm', "
                 f"time_embedding={time_embedding!r}, encoder={encoder!r}"
             )
         attention = [i == 1 for i in range(levels)] if attention is None else [bool(flag) for flag in attention]
         if len(attention) != levels:
-            raise ValueError(f"`attention` needs one entry per level, as many as `widths` ({levels}). Received: attention={attention}")
+            raise ValueError(
+                f"`attention` needs one entry per level, as many as `widths` ({levels}). Received: "
+                f"attention={attention}"
+            )
         inputs = condition_inputs((None, None, channels), num_classes, None, policy, concat_channels)
         wide = wide_dtype(policy)
         features, dim = time_features or base_width * (2 if fourier else 1), time_dim or 4 * base_width
@@ -146,7 +163,9 @@ class EDMUNet(Network):
         def add_label(embedding):
             if num_classes is None:
                 return embedding
-            label = LabelEmbedding(num_classes, embedding.shape[-1], null_class, name="label_embedding", dtype=wide)(inputs["labels"])
+            label = LabelEmbedding(num_classes, embedding.shape[-1], null_class, name="label_embedding", dtype=wide)(
+                inputs["labels"]
+            )
             return keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
 
         embedding = add_label(embedding) if song else embedding

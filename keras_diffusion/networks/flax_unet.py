@@ -1,12 +1,13 @@
-"""The U-Net of FlaxDiff (`Unet`, in 2024 `SimpleUNet`), in all the forms it has had; by default the last one, with its defects repaired.
+"""The U-Net of FlaxDiff (`Unet`, in 2024 `SimpleUNet`), in all the forms it has had; by default the last one, with its
+defects repaired.
 
     x ── conv ──┬─ blocks ──┬─────────────────── concat, blocks ─ upsample ─┬─ conv ─ concat, block ─ norm, act, conv ── out
                 │  ↓ conv   └── skips ──┘                                   │
                 │  blocks, attention ── … middle: block, attention, block … │
                 └───────────────────────────────────────────────────────────┘
 
-It differs from `UNet` in where widths change: a level's blocks on the way down keep the width that comes in, and the downsampling after
-them leads to the level's own; the first skip goes around everything, into a last block.
+It differs from `UNet` in where widths change: a level's blocks on the way down keep the width that comes in, and the
+downsampling after them leads to the level's own; the first skip goes around everything, into a last block.
 
 What FlaxDiff does otherwise, and what says so here (a checkpoint's family sets these itself):
 
@@ -26,11 +27,27 @@ from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
 from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    seen,
+    wide_dtype,
+)
 
 UPSAMPLE_WIDTHS = ("next", "flaxdiff")
 _ATTENTION_OPTIONS = (
-    *("num_heads", "head_dim", "cross_attention", "use_self_and_cross", "only_pure_attention", "use_projection", "norm_inputs"),
+    *(
+        "num_heads",
+        "head_dim",
+        "cross_attention",
+        "use_self_and_cross",
+        "only_pure_attention",
+        "use_projection",
+        "norm_inputs",
+    ),
     *("explicitly_add_residual", "residual", "attention_over", "norm_epsilon", "flash_attention"),
 )
 
@@ -43,15 +60,15 @@ class FlaxUNet(Network):
         input_shape: `(H, W, C)`. H and W multiples of 2^(levels − 1), or None for any such size.
         widths: FlaxDiff's `feature_depths`, finest first. Default (64, 128, 256, 512).
         num_res_blocks: residual blocks per level, on the way down and on the way up. Default 2.
-        attention: FlaxDiff's `attention_configs`: "auto" (default: the coarser half of the levels), None for none at all, or one entry per
-            level: None, or a dict with options of `FlaxTransformerBlock` ({} for its defaults).
+        attention: FlaxDiff's `attention_configs`: "auto" (default: the coarser half of the levels), None for none at
+            all, or one entry per level: None, or a dict with options of `FlaxTransformerBlock` ({} for its defaults).
         middle_attention: such an entry for the middle; "last" (default) is that of the last level.
-        context_dim: size of the context's vectors, or None (default). The context enters wherever there is attention, unless an entry
-            says "cross_attention": False.
+        context_dim: size of the context's vectors, or None (default). The context enters wherever there is attention,
+            unless an entry says "cross_attention": False.
         out_channels: channels of the output; None (default) for as many as the input.
         num_middle_res_blocks: pairs of blocks at the lowest resolution, ≥ 0. Default 1.
-        norm_groups: groups of the group normalizations; 0 for normalization by the root mean square. Default 8; the greatest common
-            divisor with the channels is taken.
+        norm_groups: groups of the group normalizations; 0 for normalization by the root mean square. Default 8; the
+            greatest common divisor with the channels is taken.
         activation: name or function. Default "swish".
         embedding_dim: FlaxDiff's `emb_features`, even. Default 256.
         time_embedding: "fourier" (default; for log(σ/α)/4) or "sinusoidal" (for timesteps).
@@ -60,30 +77,32 @@ class FlaxUNet(Network):
         conv_in_kernel, conv_out_kernel, downsample_kernel: sizes of these convolutions. Default 3.
         middle_conv: whether a convolution leads into the middle, instead of its first block. Default False.
         up_conv: whether a convolution follows the way up. Default True.
-        separable: whether the middle's blocks and all but the first of every level on the way up have separable convolutions, the latter
-            of sizes 5, 7, …. Default False.
-        upsample_widths: "next" (default): upsampling leads to the width of the level that follows; "flaxdiff": from level i to widths[−i].
+        separable: whether the middle's blocks and all but the first of every level on the way up have separable
+            convolutions, the latter of sizes 5, 7, …. Default False.
+        upsample_widths: "next" (default): upsampling leads to the width of the level that follows; "flaxdiff": from
+            level i to widths[−i].
         norm_epsilon: of the residual blocks and of attention. Default 1e-4.
         norm_out_epsilon: of the last normalization. Default 1e-6.
         dropout: share of activations that training sets to 0, in [0, 1). Default 0.
         zero_init: whether the last layer of every branch starts at 0. Default True.
         remat: whether training computes every block again on the way back: less memory, more time. Default False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            C + concat_channels channels, the output has those of x.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
+            layer sees C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, FlaxDiff's `temb`; "context" `(B, M, D)`, `textcontext`, with
-            `context_dim`. Without, a context is allowed and has no effect, as in FlaxDiff. "concat" `(B, H, W, concat_channels)` with
-            `concat_channels`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, FlaxDiff's `temb`; "context" `(B, M, D)`, `textcontext`,
+            with `context_dim`. Without, a context is allowed and has no effect, as in FlaxDiff. "concat" `(B, H, W,
+            concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3, or of a size that the levels do not divide; `attention` of another length than
-            `widths`; more heads than a width has channels; unknown option; `dropout` outside [0, 1); a context and no attention for it.
+        ValueError: `input_shape` of another rank than 3, or of a size that the levels do not divide; `attention` of
+            another length than `widths`; more heads than a width has channels; unknown option; `dropout` outside [0,
+            1); a context and no attention for it.
 
     Example:
 
@@ -133,19 +152,24 @@ class FlaxUNet(Network):
                 f"Received: input_shape={tuple(input_shape)}. Use UNet for sequences and MLP for vectors"
             )
         levels = len(widths)
-        check_positive_int(channels=input_shape[-1], levels=levels, **{f"widths[{i}]": width for i, width in enumerate(widths)})
+        check_positive_int(
+            channels=input_shape[-1], levels=levels, **{f"widths[{i}]": width for i, width in enumerate(widths)}
+        )
         check_positive_int(num_res_blocks=num_res_blocks, embedding_dim=embedding_dim)
         check_size(input_shape[:-1], 2 ** (levels - 1))
         check_dropout(dropout)
         if upsample_widths not in UPSAMPLE_WIDTHS:
             raise ValueError(
-                f"`upsample_widths` must be one of {', '.join(UPSAMPLE_WIDTHS)}. Received: upsample_widths={upsample_widths!r}"
+                f"`upsample_widths` must be one of {', '.join(UPSAMPLE_WIDTHS)}. Received: "
+                f"upsample_widths={upsample_widths!r}"
             )
         act = get_activation(activation)
         defaults = {"cross_attention": context_dim is not None, "norm_epsilon": norm_epsilon}
         per_level = _attention_per_level(attention, levels, defaults)
         middle_entry = per_level[-1] if middle_attention == "last" else _attention_entry(middle_attention, defaults)
-        if context_dim is not None and not any(entry and entry["cross_attention"] for entry in (*per_level, middle_entry)):
+        if context_dim is not None and not any(
+            entry and entry["cross_attention"] for entry in (*per_level, middle_entry)
+        ):
             raise ValueError(
                 "A context enters through attention, and this network has none for it. "
                 f"Received: context_dim={context_dim}, attention={attention!r}"
@@ -155,7 +179,13 @@ class FlaxUNet(Network):
         inputs = condition_inputs(input_shape, None, context_dim, policy, concat_channels)
         embedding = _embed(inputs["noise_level"], embedding_dim, time_embedding, fourier_stream, wide_dtype(policy))
         options = {"norm": norm, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "activation": act}
-        options |= {"time_injection": time_injection, "dropout": dropout, "zero_init": zero_init, "seed": seed, "remat": remat}
+        options |= {
+            "time_injection": time_injection,
+            "dropout": dropout,
+            "zero_init": zero_init,
+            "seed": seed,
+            "remat": remat,
+        }
 
         def residual(h, width, name, **special):
             return ResidualBlock(width, **options, **special, name=name, dtype=policy)(h, embedding)
@@ -163,7 +193,9 @@ class FlaxUNet(Network):
         def attend(h, entry, name):
             if entry is None:
                 return h
-            block = FlaxTransformerBlock(**entry, zero_init=zero_init, dropout=dropout, seed=seed, remat=remat, name=name, dtype=policy)
+            block = FlaxTransformerBlock(
+                **entry, zero_init=zero_init, dropout=dropout, seed=seed, remat=remat, name=name, dtype=policy
+            )
             return block(h, context=inputs["context"]) if entry["cross_attention"] else block(h)
 
         def conv(h, width, kernel_size, name):
@@ -208,7 +240,9 @@ class FlaxUNet(Network):
         h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
         channels = input_shape[-1] if out_channels is None else out_channels
         start = "zeros" if zero_init else "glorot_uniform"
-        output = convolution(2, channels, conv_out_kernel, kernel_initializer=start, name="conv_out", dtype=wide_dtype(policy))(h)
+        output = convolution(
+            2, channels, conv_out_kernel, kernel_initializer=start, name="conv_out", dtype=wide_dtype(policy)
+        )(h)
 
         arguments = {
             "input_shape": list(input_shape),
@@ -255,8 +289,11 @@ def _embed(noise_level, dim, kind, stream, dtype):
         embedding = FlaxFourierEmbedding(dim, stream, name="time_embedding")(noise_level)
     elif kind == "sinusoidal":
         half = dim // 2
-        # FlaxDiff divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding divides by half.
-        embedding = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / max(half - 1, 1)), name="time_embedding")(noise_level)
+        # FlaxDiff divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
+        # divides by half.
+        embedding = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / max(half - 1, 1)), name="time_embedding")(
+            noise_level
+        )
     else:
         raise ValueError(f"Unknown time embedding: {kind!r}. Known ones: fourier, sinusoidal.")
     return TimeProjection(dim, activation=gelu_tanh, name="time_projection", dtype=dtype)(embedding)
@@ -280,5 +317,8 @@ def _attention_entry(entry, defaults):
     if entry is None:
         return None
     if not isinstance(entry, dict) or not set(entry) <= set(_ATTENTION_OPTIONS):
-        raise ValueError(f"An entry of `attention` is None, or a dict with some of {', '.join(_ATTENTION_OPTIONS)}. Received: {entry!r}")
+        raise ValueError(
+            f"An entry of `attention` is None, or a dict with some of {', '.join(_ATTENTION_OPTIONS)}. Received: "
+            f"{entry!r}"
+        )
     return {**defaults, **entry}

@@ -9,7 +9,15 @@ No normalization: it would throw away the size of x, which says much about the n
 import keras
 
 from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, embed_conditions, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    condition_inputs,
+    embed_conditions,
+    networks,
+    seen,
+    wide_dtype,
+)
 
 
 @networks.register("mlp")
@@ -25,15 +33,15 @@ class MLP(Network):
         out_channels: size of the output; None (default) for as many as the input.
         activation: name or function. Default "swish".
         time_embedding: "fourier" (default) or "sinusoidal".
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal". Use
-            "sinusoidal" with 1 for timesteps 0 … 999.
+        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
+            "sinusoidal". Use "sinusoidal" with 1 for timesteps 0 … 999.
         embedding_dim: size of the condition vector, even; None (default) for `width`.
-        concat_channels: numbers in "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            features + concat_channels numbers, the output has those of x.
+        concat_channels: numbers in "concat", what is known beside x; 0 (default) for a network without. The first layer
+            sees features + concat_channels numbers, the output has those of x.
 
     Call arguments:
-        inputs: dict: "x" `(B, features)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`, "concat" `(B, concat_channels)` with `concat_channels`.
+        inputs: dict: "x" `(B, features)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M,
+            D)` with `context_dim`, "concat" `(B, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, out_channels)`.

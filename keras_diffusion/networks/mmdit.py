@@ -5,10 +5,12 @@
 
 FlaxDiff calls it MMDiT. It is not the MMDiT of Stable Diffusion 3, where text tokens attend together with the patches.
 
-FlaxDiff's block lets the feed-forward branch see the block's input instead of what attention made of it, and clips its scale and shift to
-±10. Here the branches follow each other and nothing is clipped; `flaxdiff_compatible` brings the old arithmetic back.
+FlaxDiff's block lets the feed-forward branch see the block's input instead of what attention made of it, and clips its
+scale and shift to ±10. Here the branches follow each other and nothing is clipped; `flaxdiff_compatible` brings the old
+arithmetic back.
 
-References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748; FlaxDiff, `models/simple_mmdit.py`.
+References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748; FlaxDiff,
+`models/simple_mmdit.py`.
 """
 
 import keras
@@ -33,19 +35,23 @@ class SimpleMMDiT(Network):
         num_classes: number of classes, or None (default) for a network without labels.
         context_dim: size of the context's vectors. There must be one.
         out_channels: channels of the output; None (default) for as many as the input.
-        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default False.
+        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
+            False.
         patch_order: "raster" (default), "zigzag", "hilbert" or "hilbert_cropped"; see `layers.patch_order`.
-        sincos_position: whether sines and cosines of row and column are added to the tokens. Default True; FlaxDiff: False.
-        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order only; FlaxDiff:
-            True.
+        sincos_position: whether sines and cosines of row and column are added to the tokens. Default True; FlaxDiff:
+            False.
+        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order
+            only; FlaxDiff: True.
         norm_epsilon: added to the variance. Default 1e-5.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
         time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal".
+        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
+            "sinusoidal".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
-        flaxdiff_compatible: whether blocks compute as FlaxDiff's do, and the second image of `learn_sigma` is computed and dropped.
+        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
             Default False.
+        flaxdiff_compatible: whether blocks compute as FlaxDiff's do, and the second image of `learn_sigma` is computed
+            and dropped. Default False.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
             C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
@@ -59,8 +65,8 @@ class SimpleMMDiT(Network):
         `(B, H, W, out_channels)`, with `learn_sigma` 2 × `out_channels`; float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; no `context_dim`; unknown
-            order or time embedding; `dropout` outside [0, 1).
+        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; no
+            `context_dim`; unknown order or time embedding; `dropout` outside [0, 1).
 
     Example:
 
@@ -102,11 +108,17 @@ class SimpleMMDiT(Network):
         sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
         sizes["needs_context"] = True
         sizes["concat_channels"] = concat_channels
-        inputs = begin("SimpleMMDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
+        inputs = begin(
+            "SimpleMMDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes
+        )
         hidden = int(emb_features * mlp_ratio)
-        time = embed_noise_level(inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy)
+        time = embed_noise_level(
+            inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy
+        )
         conditions = [time, embed_context(inputs, emb_features, policy)]
-        tokens = embed_patches(inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position)
+        tokens = embed_patches(
+            inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position
+        )
         options = {
             "num_heads": num_heads,
             "head_dim": head_dim,
@@ -123,7 +135,9 @@ class SimpleMMDiT(Network):
         for i in range(num_layers):
             tokens = DiTBlock(**options, name=f"mmdit_block_{i}", dtype=policy)(tokens, conditions)
         channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy)
+        output = finish(
+            tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy
+        )
 
         arguments = {
             "input_shape": list(input_shape),

@@ -2,14 +2,15 @@
 
     {"x": (B, ..., C), "noise_level": (B,), "labels": (B,), "context": (B, M, D), "concat": (B, ..., K)}  →  (B, ..., out_channels)
 
-"labels", "context" and "concat" are there only where the network was built for them. "concat" is what is known at every position (an image
-with a hole, a small image enlarged, a map of depths): K channels that the first layer sees beside those of x, without noise. What the
-output means (noise, clean data, velocity) is the predictor's affair; so is the number that stands for the noise level: log(σ/α)/4 by
-default.
+"labels", "context" and "concat" are there only where the network was built for them. "concat" is what is known at every
+position (an image with a hole, a small image enlarged, a map of depths): K channels that the first layer sees beside
+those of x, without noise. What the output means (noise, clean data, velocity) is the predictor's affair; so is the
+number that stands for the noise level: log(σ/α)/4 by default.
 
-A network is a functional Keras model in a class of its own: the graph is built in `__init__`, so the weights exist at once and every
-layer has a fixed name; the class adds the arguments that made it, for saving and for copies: `Network.from_config(net.get_config())`
-of the network's own class. (`keras.models.clone_model` would return a bare functional model.)
+A network is a functional Keras model in a class of its own: the graph is built in `__init__`, so the weights exist at
+once and every layer has a fixed name; the class adds the arguments that made it, for saving and for copies:
+`Network.from_config(net.get_config())` of the network's own class. (`keras.models.clone_model` would return a bare
+functional model.)
 """
 
 import math
@@ -48,8 +49,8 @@ class Network(LoRAMixin, keras.Model):
         condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context" and "concat".
 
     Call arguments:
-        inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers, "context" `(B, M, D)`,
-            "concat" `(B, *sample_shape[:-1], K)`.
+        inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers,
+            "context" `(B, M, D)`, "concat" `(B, *sample_shape[:-1], K)`.
         training: whether dropout drops.
 
     Returns:
@@ -82,12 +83,19 @@ class Network(LoRAMixin, keras.Model):
         known = ("x", "noise_level", *self.condition_keys)
         if not isinstance(inputs, dict) or set(inputs) != set(known):
             received = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
-            raise ValueError(f"This network takes a dict with the keys {', '.join(known)}, no more and no less. Received: {received}")
+            raise ValueError(
+                f"This network takes a dict with the keys {', '.join(known)}, no more and no less. Received: {received}"
+            )
         shape = tuple(inputs["x"].shape)
         # Keras itself lets an axis of size 1 pass for any other.
         expected = (*(None if self.any_size else n for n in self.sample_shape[:-1]), self.sample_shape[-1])
-        if len(shape) != len(expected) + 1 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)):
-            raise ValueError(f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: x.shape={shape}")
+        if len(shape) != len(expected) + 1 or any(
+            None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)
+        ):
+            raise ValueError(
+                f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: "
+                f"x.shape={shape}"
+            )
         if self.concat_channels:
             check_beside("concat", inputs["concat"].shape, shape, self.concat_channels)
         # Axes of free size (None in `input_shape`) are known only now.
@@ -95,12 +103,20 @@ class Network(LoRAMixin, keras.Model):
         return super().call(inputs, training=training, mask=mask)
 
     def halved_axes(self, size):
-        """Those axes of a sample's `size`, a tuple without the channels, that the levels halve: all of them unless a subclass says so."""
+        """Those axes of a sample's `size`, a tuple without the channels, that the levels halve: all of them unless a
+        subclass says so.
+        """
         return size
 
     def get_config(self):
         policy = policy_config(self.dtype_policy)
-        return {"name": self.name, "trainable": self.trainable, "dtype": policy, **self._arguments, **adapters_config(self)}
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": policy,
+            **self._arguments,
+            **adapters_config(self),
+        }
 
 
 def check_size(size, multiple):
@@ -117,12 +133,16 @@ def check_size(size, multiple):
 
 
 def check_beside(name, shape, sample_shape, channels):
-    """Raises ValueError unless `shape` is that of `channels` channels beside samples of `sample_shape`, batch axes included."""
+    """Raises ValueError unless `shape` is that of `channels` channels beside samples of `sample_shape`, batch axes
+    included.
+    """
     shape, expected = tuple(shape), (*sample_shape[:-1], channels)
     if len(shape) != len(expected) or any(None not in pair and pair[0] != pair[1] for pair in zip(shape, expected)):
         raise ValueError(
-            f"`{name}` lies beside the samples, with their size and {channels} channels of its own, as this network was built: "
-            f"(B, {', '.join(map(str, expected[1:]))}). Received: {name}.shape={shape}, samples of the shape {tuple(sample_shape)}"
+            f"`{name}` lies beside the samples, with their size and {channels} channels of its own, as this network "
+            f"was built: "
+            f"(B, {', '.join(map(str, expected[1:]))}). Received: {name}.shape={shape}, samples of the shape "
+            f"{tuple(sample_shape)}"
         )
 
 
@@ -142,9 +162,13 @@ def condition_inputs(input_shape, num_classes, context_dim, policy, concat_chann
         inputs["labels"] = keras.Input((), name="labels", dtype="int32")
     if context_dim is not None:
         if isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 1:
-            raise ValueError(f"`context_dim` must be an integer ≥ 1, or None for no context. Received: context_dim={context_dim!r}")
+            raise ValueError(
+                f"`context_dim` must be an integer ≥ 1, or None for no context. Received: context_dim={context_dim!r}"
+            )
         inputs["context"] = keras.Input((None, context_dim), name="context", dtype=dtype)
-    concat_channels = check_whole("concat_channels", concat_channels, 0, rule="`concat_channels` must be an integer ≥ 0; 0 is none")
+    concat_channels = check_whole(
+        "concat_channels", concat_channels, 0, rule="`concat_channels` must be an integer ≥ 0; 0 is none"
+    )
     if concat_channels:
         inputs["concat"] = keras.Input((*input_shape[:-1], concat_channels), name="concat", dtype=dtype)
     return inputs
@@ -160,8 +184,8 @@ def seen(inputs, policy):
 def embed_conditions(inputs, dim, time_embedding, time_scale, activation, num_classes, policy):
     """The condition vector `(B, dim)` of noise level and label.
 
-    Both go through the same two dense layers, so that the network may treat a class differently at different noise levels. In float32
-    under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
+    Both go through the same two dense layers, so that the network may treat a class differently at different noise
+    levels. In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
     """
     dtype = wide_dtype(policy)
     if time_embedding == "fourier":

@@ -9,9 +9,10 @@
 
     R:  out = shortcut(x) + conv 3×3(swish(conv 3×3(batch norm(x))))
 
-Small and fast, with the noise level (the noise variance σ²) told once, at the entrance. The batch normalization has neither scale nor
-offset; at inference it uses the moving averages of training, so a model that has trained for a few hundred steps only samples badly
-with them. They are weights like others: the average of the weights (`ema`) averages them too, as the example does.
+Small and fast, with the noise level (the noise variance σ²) told once, at the entrance. The batch normalization has
+neither scale nor offset; at inference it uses the moving averages of training, so a model that has trained for a few
+hundred steps only samples badly with them. They are weights like others: the average of the weights (`ema`) averages
+them too, as the example does.
 
 The last convolution starts at 0: the untrained network predicts ε = 0.
 
@@ -80,7 +81,9 @@ class ResidualUNet(Network):
             shortcut = h
             if h.shape[-1] != width:
                 shortcut = convolution(2, width, 1, name=f"{name}_shortcut", dtype=policy)(h)
-            h = keras.layers.BatchNormalization(center=False, scale=False, **statistics, name=f"{name}_norm", dtype=policy)(h)
+            h = keras.layers.BatchNormalization(
+                center=False, scale=False, **statistics, name=f"{name}_norm", dtype=policy
+            )(h)
             h = convolution(2, width, 3, activation="swish", name=f"{name}_conv1", dtype=policy)(h)
             h = convolution(2, width, 3, name=f"{name}_conv2", dtype=policy)(h)
             return keras.layers.Add(name=f"{name}_add", dtype=policy)([h, shortcut])

@@ -3,14 +3,15 @@
     x ── patches + positions ── [SSMDiTBlock | DiTBlock] × layers ── norm, dense ── patches laid out
     e = noise level, class, mean of the context ──┘ (AdaLN-Zero in every block)
 
-A state space costs as much per patch in a large image as in a small one; a few blocks of attention in between let distant patches meet.
-What is near in the image should be near in the sequence: the Hilbert order does that best. The pattern is given as a ratio, "3:1" for
-three state spaces, then one attention, and so on.
+A state space costs as much per patch in a large image as in a small one; a few blocks of attention in between let
+distant patches meet. What is near in the image should be near in the sequence: the Hilbert order does that best. The
+pattern is given as a ratio, "3:1" for three state spaces, then one attention, and so on.
 
-Ours are: the continuous Hilbert order on any rectangle, spatial fusion on any rectangle, dropout and labels. The rest follows FlaxDiff.
+Ours are: the continuous Hilbert order on any rectangle, spatial fusion on any rectangle, dropout and labels. The rest
+follows FlaxDiff.
 
-References: Smith, Warrington & Linderman, "Simplified state space layers for sequence modeling", arXiv:2208.04933; FlaxDiff,
-`models/ssm_dit.py`.
+References: Smith, Warrington & Linderman, "Simplified state space layers for sequence modeling", arXiv:2208.04933;
+FlaxDiff, `models/ssm_dit.py`.
 """
 
 import keras
@@ -34,39 +35,47 @@ class HybridSSMAttentionDiT(Network):
         head_dim: channels per head; None (default) for `emb_features` divided by `num_heads`, rounded down.
         mlp_ratio: width of the feed-forward steps, in tokens. Default 4.
         ssm_state_dim: complex states of each state space. Default 64.
-        ssm_attention_ratio: "a:b" for a state spaces, then b attentions, over and over (default "3:1"), "all-ssm" or "all-attn".
-        block_pattern: the kind of each block, "ssm" or "attn", instead of a ratio; as many as `num_layers`. Default None.
+        ssm_attention_ratio: "a:b" for a state spaces, then b attentions, over and over (default "3:1"), "all-ssm" or
+            "all-attn".
+        block_pattern: the kind of each block, "ssm" or "attn", instead of a ratio; as many as `num_layers`. Default
+            None.
         bidirectional_ssm: whether state spaces run in both directions. Default True.
-        use_2d_fusion: whether neighbours in the image exchange what the state spaces say; see `layers.ssm_block`. Default False.
+        use_2d_fusion: whether neighbours in the image exchange what the state spaces say; see `layers.ssm_block`.
+            Default False.
         num_classes: number of classes, or None (default) for a network without labels.
         context_dim: size of the context's vectors, or None (default). Their mean enters the condition.
         out_channels: channels of the output; None (default) for as many as the input.
-        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default False.
+        learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
+            False.
         patch_order: "raster" (default), "zigzag", "hilbert" or "hilbert_cropped"; see `layers.patch_order`.
         sincos_position: whether sines and cosines of row and column are added to the tokens. Default True.
-        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order only.
+        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order
+            only.
         norm_epsilon: added to the variance. Default 1e-5.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
         time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal".
+        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
+            "sinusoidal".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
-        flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does. Default False.
+        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
+            Default False.
+        flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does.
+            Default False.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
             C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
+        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
+            M, D)` with `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
         `(B, H, W, out_channels)`, with `learn_sigma` 2 × `out_channels`; float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; a pattern that
-            cannot be; unknown order or time embedding; `dropout` outside [0, 1).
+        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; a pattern
+            that cannot be; unknown order or time embedding; `dropout` outside [0, 1).
 
     Example:
 
@@ -110,16 +119,42 @@ class HybridSSMAttentionDiT(Network):
         dtype=None,
     ):
         policy = keras.dtype_policies.get(dtype)
-        sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads, "ssm_state_dim": ssm_state_dim}
+        sizes = {
+            "emb_features": emb_features,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "ssm_state_dim": ssm_state_dim,
+        }
         sizes["concat_channels"] = concat_channels
-        inputs = begin("HybridSSMAttentionDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
+        inputs = begin(
+            "HybridSSMAttentionDiT",
+            input_shape,
+            patch_size,
+            patch_order,
+            dropout,
+            num_classes,
+            context_dim,
+            policy,
+            **sizes,
+        )
         hidden = int(emb_features * mlp_ratio)
-        condition = embed_noise_level(inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy)
+        condition = embed_noise_level(
+            inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy
+        )
         if context_dim is not None:
             add = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))
             condition = add([condition, embed_context(inputs, emb_features, policy)])
-        tokens = embed_patches(inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position)
-        shared = {"mlp_ratio": mlp_ratio, "norm_epsilon": norm_epsilon, "dropout": dropout, "remat": remat, "seed": seed, "dtype": policy}
+        tokens = embed_patches(
+            inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position
+        )
+        shared = {
+            "mlp_ratio": mlp_ratio,
+            "norm_epsilon": norm_epsilon,
+            "dropout": dropout,
+            "remat": remat,
+            "seed": seed,
+            "dtype": policy,
+        }
         attention = {
             "num_heads": num_heads,
             "head_dim": head_dim,
@@ -134,7 +169,9 @@ class HybridSSMAttentionDiT(Network):
             block = SSMDiTBlock(ssm_state_dim, bidirectional_ssm, **fusion, **shared, name=f"ssm_block_{i}")
             tokens = block(tokens, [condition], image=inputs["x"]) if use_2d_fusion else block(tokens, [condition])
         channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy)
+        output = finish(
+            tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy
+        )
 
         arguments = {
             "input_shape": list(input_shape),
@@ -183,7 +220,8 @@ def block_kinds(num_layers, ratio, pattern):
     if pattern is not None:
         if len(pattern) != num_layers or set(pattern) - {"ssm", "attn"}:
             raise ValueError(
-                f"`block_pattern` names the kind of each of the {num_layers} blocks, 'ssm' or 'attn'. Received: {list(pattern)}"
+                f"`block_pattern` names the kind of each of the {num_layers} blocks, 'ssm' or 'attn'. Received: "
+                f"{list(pattern)}"
             )
         return list(pattern)
     if ratio in ("all-ssm", "all-attn"):
@@ -191,7 +229,8 @@ def block_kinds(num_layers, ratio, pattern):
     parts = ratio.split(":") if isinstance(ratio, str) else []
     if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not any(int(part) for part in parts):
         raise ValueError(
-            f"`ssm_attention_ratio` is 'a:b', for a state spaces and then b attentions, 'all-ssm' or 'all-attn'. Received: {ratio!r}"
+            f"`ssm_attention_ratio` is 'a:b', for a state spaces and then b attentions, 'all-ssm' or 'all-attn'. "
+            f"Received: {ratio!r}"
         )
     unit = ["ssm"] * int(parts[0]) + ["attn"] * int(parts[1])
     return [unit[i % len(unit)] for i in range(num_layers)]

@@ -56,7 +56,8 @@ def begin(
     """
     if len(input_shape) != 3:
         raise ValueError(
-            f"{name} takes images: `input_shape` must be (H, W, C), without the batch axis. Received: input_shape={tuple(input_shape)}"
+            f"{name} takes images: `input_shape` must be (H, W, C), without the batch axis. Received: "
+            f"input_shape={tuple(input_shape)}"
         )
     check_positive_int(channels=input_shape[-1], patch_size=patch_size, **sizes)
     patch_grid(input_shape[:2], patch_size * multiple)
@@ -70,11 +71,14 @@ def begin(
 def check_even(num_layers):
     """Raises ValueError unless as many blocks go down as up."""
     if num_layers % 2:
-        raise ValueError(f"Half of the blocks go down, half go up: `num_layers` must be even. Received: num_layers={num_layers}")
+        raise ValueError(
+            f"Half of the blocks go down, half go up: `num_layers` must be even. Received: num_layers={num_layers}"
+        )
 
 
 def embed_noise_level(inputs, features, hidden, dim, time_embedding, time_scale, num_classes, policy):
-    """The vector `(B, dim)` of noise level and label: embedding, two dense layers, and a third one if `dim` is a number.
+    """The vector `(B, dim)` of noise level and label: embedding, two dense layers, and a third one if `dim` is a
+    number.
 
     In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
     """
@@ -116,7 +120,9 @@ def finish(tokens, inputs, patch_size, channels, order, learn_sigma, first_only,
     units = patch_size**2 * channels * (2 if learn_sigma else 1)
     dtype = wide_dtype(policy)
     tokens = unbuilt_dense(units, kernel_initializer="zeros", name="final_proj", dtype=dtype)(tokens)
-    return Unpatchify(patch_size, channels, order, first_only=first_only, name="unpatchify", dtype=dtype)(tokens, inputs["x"])
+    return Unpatchify(patch_size, channels, order, first_only=first_only, name="unpatchify", dtype=dtype)(
+        tokens, inputs["x"]
+    )
 
 
 def u_shape(tokens, num_layers, block, dim, policy):

@@ -1,22 +1,23 @@
 """The U-Net of diffusers' UNet2DModel: that of DDPM, and that of ADM ("Diffusion models beat GANs").
 
-    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv ─ out
+    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv ─
+    out
               │      downsample                    │              upsample
               │  level 1: …                        │              …
               └─ middle: block, attention, block ──┘
 
-The output of every block, of the first convolution and of every downsampling is handed across. A level is of a type, in diffusers' words,
-on the way down and on the way up:
+The output of every block, of the first convolution and of every downsampling is handed across. A level is of a type, in
+diffusers' words, on the way down and on the way up:
 
     DownBlock2D, UpBlock2D                            blocks;             a convolution halves or doubles the size
     AttnDownBlock2D, AttnUpBlock2D                    blocks, attention;  a convolution or a residual block, as `downsample_type` says
     ResnetDownsampleBlock2D, ResnetUpsampleBlock2D    blocks;             a residual block
 
-A network with a learned variance has twice the channels in its output: the prediction first, then what interpolates the logarithm of the
-variance. Predictors look at the first half alone.
+A network with a learned variance has twice the channels in its output: the prediction first, then what interpolates the
+logarithm of the variance. Predictors look at the first half alone.
 
-References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239, appendix B; Dhariwal & Nichol, arXiv:2105.05233,
-section 3; the types of levels: diffusers, models/unets/unet_2d_blocks.py.
+References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11239, appendix B; Dhariwal & Nichol,
+arXiv:2105.05233, section 3; the types of levels: diffusers, models/unets/unet_2d_blocks.py.
 """
 
 import keras
@@ -33,10 +34,23 @@ from keras_diffusion.layers import (
     Upsample,
 )
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    seen,
+    wide_dtype,
+)
 
-# Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type` says).
-DOWN_TYPES = {"DownBlock2D": (False, "conv"), "AttnDownBlock2D": (True, None), "ResnetDownsampleBlock2D": (False, "resnet")}
+# Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type`
+# says).
+DOWN_TYPES = {
+    "DownBlock2D": (False, "conv"),
+    "AttnDownBlock2D": (True, None),
+    "ResnetDownsampleBlock2D": (False, "resnet"),
+}
 UP_TYPES = {"UpBlock2D": (False, "conv"), "AttnUpBlock2D": (True, None), "ResnetUpsampleBlock2D": (False, "resnet")}
 _FOURIER_SCALE = 16.0
 
@@ -48,38 +62,43 @@ class UNet2D(Network):
     Use it with a predictor that tells it timesteps: `EpsilonPredictor(condition="timestep")`.
 
     Args:
-        input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of 2^(levels − 1). None: not
-            told. Default (None, None, 3).
+        input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of
+            2^(levels − 1). None: not told. Default (None, None, 3).
         widths: channels of each level, finest first. Default (224, 448, 672, 896).
-        down_types: types of the levels on the way down, finest first; None (default): "DownBlock2D", then "AttnDownBlock2D" each.
+        down_types: types of the levels on the way down, finest first; None (default): "DownBlock2D", then
+            "AttnDownBlock2D" each.
         up_types: types of the levels on the way up, coarsest first; None (default): the mirror image of `down_types`.
         num_res_blocks: blocks n per level on the way down; n + 1 on the way up. Default 2.
         head_dim: channels per head of attention; None for one head. Default 8.
         num_heads: number of heads at every level, instead of `head_dim`. Default None.
         middle: "attention" (default), "blocks" (two blocks without attention) or None for no middle.
-        middle_norm: whether attention in the middle normalizes its input. Default True; diffusers' networks with "scale_shift" do not.
+        middle_norm: whether attention in the middle normalizes its input. Default True; diffusers' networks with
+            "scale_shift" do not.
         middle_norm_groups: groups of that norm; None (default): `norm_groups`.
         middle_scale: divides the sums in the middle. Default 1.
         num_classes: number of classes, or None (default) for a network without labels.
         null_class: whether label `num_classes` means "no class". Default True.
         out_channels: channels of the output; None (default) for as many as the input, 2·C with a learned variance.
         time_injection: "add" (default) or "scale_shift"; see `ResidualBlock`.
-        time_embedding: "sinusoidal" (default), or "fourier": Gaussian frequencies of log σ, and the output divided by σ.
+        time_embedding: "sinusoidal" (default), or "fourier": Gaussian frequencies of log σ, and the output divided by
+            σ.
         time_dim: size of the condition vector; None (default): 4·widths[0].
         time_features: size of the sinusoidal embedding; None (default): widths[0].
-        time_scale: factor on the timestep in it. Default 1; 1000/T in networks that see all numbers of timesteps as 0 … 1000.
+        time_scale: factor on the timestep in it. Default 1; 1000/T in networks that see all numbers of timesteps as 0 …
+            1000.
         cos_first: whether the cosines of the sinusoidal embedding come first. Default True.
         freq_shift: its frequencies are 10000^(−k/(half − freq_shift)). Default 0; 1 in the DDPM networks.
         downsample_type, upsample_type: "conv" (default) or "resnet", in levels with attention.
-        symmetric: whether strided convolutions pad both sides (default) or the end alone, as in the DDPM networks; see `Downsample`.
+        symmetric: whether strided convolutions pad both sides (default) or the end alone, as in the DDPM networks; see
+            `Downsample`.
         center_input: whether the network sees 2x − 1: for images in [0, 1]. Default False.
         norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
         norm_epsilon: default 1e-5.
         activation: default "swish".
         dropout: of blocks, in [0, 1). Default 0.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            C + concat_channels channels, the output has those of x.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
+            layer sees C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
@@ -90,7 +109,8 @@ class UNet2D(Network):
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: unknown types, as many as there are not levels; a size that the levels do not divide; heads that do not divide a width.
+        ValueError: unknown types, as many as there are not levels; a size that the levels do not divide; heads that do
+            not divide a width.
 
     Example:
 
@@ -141,7 +161,9 @@ class UNet2D(Network):
     ):
         policy = keras.dtype_policies.get(dtype)
         if len(input_shape) != 3:
-            raise ValueError(f"UNet2D takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}")
+            raise ValueError(
+                f"UNet2D takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}"
+            )
         levels, channels = len(widths), input_shape[-1]
         check_positive_int(channels=channels, levels=levels, num_res_blocks=num_res_blocks, norm_groups=norm_groups)
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
@@ -157,7 +179,9 @@ class UNet2D(Network):
         wide = wide_dtype(policy)
 
         if time_embedding == "fourier":
-            embedding = FourierEmbedding(2 * widths[0], scale=_FOURIER_SCALE, log=True, name="time_embedding")(inputs["noise_level"])
+            embedding = FourierEmbedding(2 * widths[0], scale=_FOURIER_SCALE, log=True, name="time_embedding")(
+                inputs["noise_level"]
+            )
         else:
             features = time_features or widths[0]
             embedding = sinusoidal_embedding(features, freq_shift, cos_first, time_scale)(inputs["noise_level"])
@@ -169,7 +193,14 @@ class UNet2D(Network):
         embedding = keras.layers.Activation(act, name="act_embedding", dtype=wide)(embedding)
 
         def residual(h, width, name, **options):
-            options = {"activation": act, "time_injection": time_injection, "dropout": dropout, "seed": seed, **norm, **options}
+            options = {
+                "activation": act,
+                "time_injection": time_injection,
+                "dropout": dropout,
+                "seed": seed,
+                **norm,
+                **options,
+            }
             return ResidualBlock(width, name=f"{name}_residual", **options)(h, embedding)
 
         def attend(h, name, **options):
@@ -199,7 +230,11 @@ class UNet2D(Network):
             h = residual(h, widths[-1], "middle_0", output_scale=middle_scale)
             if middle == "attention":
                 groups = middle_norm_groups or norm_groups
-                options = {"norm": "group" if middle_norm else None, "norm_groups": groups, "output_scale": middle_scale}
+                options = {
+                    "norm": "group" if middle_norm else None,
+                    "norm_groups": groups,
+                    "output_scale": middle_scale,
+                }
                 h = attend(h, "middle", **options)
             h = residual(h, widths[-1], "middle_1", output_scale=middle_scale)
 
@@ -267,7 +302,10 @@ def sinusoidal_embedding(dim, freq_shift, cos_first, scale=1.0):
     """`SinusoidalEmbedding` with frequencies scale·10000^(−k/(dim/2 − freq_shift))."""
     half = dim // 2
     if not half > freq_shift:
-        raise ValueError(f"An embedding of {dim} numbers has {half} frequencies, more than `freq_shift`. Received: freq_shift={freq_shift}")
+        raise ValueError(
+            f"An embedding of {dim} numbers has {half} frequencies, more than `freq_shift`. Received: "
+            f"freq_shift={freq_shift}"
+        )
     period = 10000.0 ** (half / (half - freq_shift))
     return SinusoidalEmbedding(dim, period, scale=scale, cos_first=cos_first, name="time_embedding")
 
@@ -285,5 +323,7 @@ def complete_types(down_types, up_types, levels):
         check_choice("up_types[i]", kind, tuple(UP_TYPES))
     for key, value in (("down_types", down_types), ("up_types", up_types)):
         if len(value) != levels:
-            raise ValueError(f"`{key}` needs one entry per level, as many as `widths` ({levels}). Received: {key}={value}")
+            raise ValueError(
+                f"`{key}` needs one entry per level, as many as `widths` ({levels}). Received: {key}={value}"
+            )
     return tuple(down_types), tuple(up_types)

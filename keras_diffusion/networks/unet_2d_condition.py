@@ -1,27 +1,44 @@
 """Stable Diffusion's U-Net: the denoiser of latents that a text steers.
 
-    x ─ conv ─┬─ level 0: (block, transformer) × n ─┬─ skips ─ (concat, block, transformer) × (n + 1) ─ norm, act, conv ─ out
+    x ─ conv ─┬─ level 0: (block, transformer) × n ─┬─ skips ─ (concat, block, transformer) × (n + 1) ─ norm, act, conv
+    ─ out
               │      downsample                     │              upsample
               │  level 1: (block, transformer) × n ─┼─ skips ─ (concat, block, transformer) × (n + 1)
               │      …                              │              …
               │  last level: block × n ─────────────┴─ skips ─ (concat, block) × (n + 1)
               └─ middle: block, transformer, block ────────────────┘
 
-The noise level is a timestep, as cosines and sines; the text enters by cross-attention in every transformer. Unlike in `UNet`, the output
-of every block, of the first convolution and of every downsampling is handed across, and blocks change the number of channels.
+The noise level is a timestep, as cosines and sines; the text enters by cross-attention in every transformer. Unlike in
+`UNet`, the output of every block, of the first convolution and of every downsampling is handed across, and blocks
+change the number of channels.
 
-It holds the U-Nets of Stable Diffusion 1 (8 heads at every level, context of 768 channels) and 2 (heads of 64 channels, context of 1024),
-and those made of them that see more than they denoise: inpainting (5 channels beside x: a mask and the masked image's latent),
-InstructPix2Pix (4: an image's latent), depth to image (1), upscaling (3: the small image).
+It holds the U-Nets of Stable Diffusion 1 (8 heads at every level, context of 768 channels) and 2 (heads of 64 channels,
+context of 1024), and those made of them that see more than they denoise: inpainting (5 channels beside x: a mask and
+the masked image's latent), InstructPix2Pix (4: an image's latent), depth to image (1), upscaling (3: the small image).
 
 Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752.
 """
 
 import keras
 
-from keras_diffusion.layers import Downsample, LabelEmbedding, ResidualBlock, SpatialTransformer, TimeProjection, Upsample
+from keras_diffusion.layers import (
+    Downsample,
+    LabelEmbedding,
+    ResidualBlock,
+    SpatialTransformer,
+    TimeProjection,
+    Upsample,
+)
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    seen,
+    wide_dtype,
+)
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 
 
@@ -30,10 +47,12 @@ class UNet2DCondition(Network):
     """U-Net with a text condition, as in Stable Diffusion 1 and 2.
 
     Args:
-        input_shape: `(H, W, C)`; H and W multiples of 2^(levels − 1), or None (default) for any such size. Default (None, None, 4).
+        input_shape: `(H, W, C)`; H and W multiples of 2^(levels − 1), or None (default) for any such size. Default
+            (None, None, 4).
         widths: channels of each level, finest first. Default (320, 640, 1280, 1280).
         num_res_blocks: blocks n per level on the way down, one number or one per level; n + 1 on the way up. Default 2.
-        attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle always has one.
+        attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle
+            always has one.
         context_dim: size of the context's vectors. Default 768.
         num_heads: number of attention heads, one for all levels or one per level. Default 8.
         head_dim: channels per head, instead of `num_heads`. Default None.
@@ -45,7 +64,8 @@ class UNet2DCondition(Network):
         activation: of blocks and of the embedding. Default "swish".
         feed_forward_activation: of the gates in transformers. Default "gelu"; KerasCV has "gelu_tanh".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        num_classes: number of classes (or of noise levels of an upscaler), or None (default) for a network without labels.
+        num_classes: number of classes (or of noise levels of an upscaler), or None (default) for a network without
+            labels.
         null_class: whether label `num_classes` means "no class". Default True.
         time_injection: "add" (default) or "scale_shift"; see `ResidualBlock`.
         time_dim: size of the condition vector; None (default): 4·widths[0].
@@ -54,19 +74,20 @@ class UNet2DCondition(Network):
         symmetric: whether strided convolutions pad both sides (default) or the end alone; see `Downsample`.
         center_input: whether the network sees 2x − 1. Default False.
         dropout: of blocks, in [0, 1). Default 0.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            C + concat_channels channels, the output has those of x.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
+            layer sees C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`, "labels" `(B,)`
-            with `num_classes`, and "concat" `(B, H, W, concat_channels)` with `concat_channels`.
+        inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`,
+            "labels" `(B,)` with `num_classes`, and "concat" `(B, H, W, concat_channels)` with `concat_channels`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: a size that the levels do not divide; heads that do not divide a width; a list of another length than `widths`.
+        ValueError: a size that the levels do not divide; heads that do not divide a width; a list of another length
+            than `widths`.
 
     Example:
 
@@ -110,10 +131,16 @@ class UNet2DCondition(Network):
     ):
         policy = keras.dtype_policies.get(dtype)
         if len(input_shape) != 3:
-            raise ValueError(f"UNet2DCondition takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}")
+            raise ValueError(
+                f"UNet2DCondition takes images: `input_shape` must be (H, W, C). Received: "
+                f"input_shape={tuple(input_shape)}"
+            )
         levels, channels = len(widths), input_shape[-1]
         check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups, context_dim=context_dim)
-        blocks, depths = per_level("num_res_blocks", num_res_blocks, levels), per_level("transformer_depth", transformer_depth, levels)
+        blocks, depths = (
+            per_level("num_res_blocks", num_res_blocks, levels),
+            per_level("transformer_depth", transformer_depth, levels),
+        )
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_size(input_shape[:-1], 2 ** (levels - 1))
         act = get_activation(activation)
@@ -226,13 +253,17 @@ def attention_per_level(attention, levels):
 def heads_per_level(widths, num_heads, head_dim):
     """Number of heads at each level."""
     if head_dim is not None:
-        heads = [width // head_dim if isinstance(head_dim, int) and head_dim > 0 and width % head_dim == 0 else 0 for width in widths]
+        heads = [
+            width // head_dim if isinstance(head_dim, int) and head_dim > 0 and width % head_dim == 0 else 0
+            for width in widths
+        ]
     else:
         heads = [num_heads] * len(widths) if isinstance(num_heads, int) else list(num_heads)
         _check_length("num_heads", heads, len(widths))
     if any(not isinstance(n, int) or n < 1 or width % n for width, n in zip(widths, heads)):
         raise ValueError(
-            "Heads cut the channels of a level into equal parts, so their number, and the channels of each, must divide its width. "
+            "Heads cut the channels of a level into equal parts, so their number, and the channels of each, must "
+            "divide its width. "
             f"Received: widths={tuple(widths)}, num_heads={num_heads}, head_dim={head_dim}"
         )
     return heads
@@ -247,10 +278,14 @@ def per_level(name, value, levels):
     """A list of one number per level, of one number or of such a list."""
     values = [value] * levels if isinstance(value, int) else list(value)
     _check_length(name, values, levels)
-    check_positive_int(**{name if isinstance(value, int) else f"{name}[{i}]": number for i, number in enumerate(values)})
+    check_positive_int(
+        **{name if isinstance(value, int) else f"{name}[{i}]": number for i, number in enumerate(values)}
+    )
     return values
 
 
 def _check_length(name, values, levels):
     if len(values) != levels:
-        raise ValueError(f"`{name}` needs one entry per level, as many as `widths` ({levels}). Received: {name}={values}")
+        raise ValueError(
+            f"`{name}` needs one entry per level, as many as `widths` ({levels}). Received: {name}={values}"
+        )

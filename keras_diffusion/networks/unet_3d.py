@@ -1,6 +1,7 @@
 """A U-Net for videos: Stable Diffusion's U-Net on every frame, and layers along time between its blocks.
 
-    x ─ conv ─┬─ level 0: (block, time, transformer, time) × n ─┬─ skips ─ (concat, the same) × (n + 1) ─ norm, act, conv ─ out
+    x ─ conv ─┬─ level 0: (block, time, transformer, time) × n ─┬─ skips ─ (concat, the same) × (n + 1) ─ norm, act,
+    conv ─ out
               │      downsample                                 │              upsample
               │      …                                          │              …
               │  last level: (block, time) × n ─────────────────┴─ skips ─ (concat, the same) × (n + 1)
@@ -9,15 +10,18 @@
     block          `ResidualBlock`           one frame, and the noise level      time after it: `TemporalConvolution`
     transformer    `SpatialTransformer`      one frame, and the text             time after it: `TemporalTransformer`
 
-The first and the last convolution have kernels (3, 3, 3). Frames are never halved, so that a video may have any number of them; layers
-along time that start at the identity make a network for images of a new one. A video of one frame is an image.
+The first and the last convolution have kernels (3, 3, 3). Frames are never halved, so that a video may have any number
+of them; layers along time that start at the identity make a network for images of a new one. A video of one frame is an
+image.
 
-FlaxDiff's class of this kind gives those two convolutions the frames of all samples in one row: the last frame of a video is a neighbour of
-the first one of the next, and what comes out for a video depends on the batch. Here kernels reach over the frames of one video, with zeros
-beyond its ends, which is the same for a batch of one; `flaxdiff_compatible` brings the old arithmetic back.
+FlaxDiff's class of this kind gives those two convolutions the frames of all samples in one row: the last frame of a
+video is a neighbour of the first one of the next, and what comes out for a video depends on the batch. Here kernels
+reach over the frames of one video, with zeros beyond its ends, which is the same for a batch of one;
+`flaxdiff_compatible` brings the old arithmetic back.
 
-References: Ho et al., "Video diffusion models", arXiv:2204.03458 (space and time by turns); Wang et al., "ModelScope text-to-video
-technical report", arXiv:2308.06571 (these layers along time); FlaxDiff, github.com/AshishKumar4/FlaxDiff, flaxdiff/models/unet_3d.py.
+References: Ho et al., "Video diffusion models", arXiv:2204.03458 (space and time by turns); Wang et al., "ModelScope
+text-to-video technical report", arXiv:2308.06571 (these layers along time); FlaxDiff, github.com/AshishKumar4/FlaxDiff,
+flaxdiff/models/unet_3d.py.
 """
 
 import keras
@@ -35,7 +39,15 @@ from keras_diffusion.layers import (
     Upsample,
 )
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import Network, check_positive_int, check_size, condition_inputs, networks, seen, wide_dtype
+from keras_diffusion.networks.network import (
+    Network,
+    check_positive_int,
+    check_size,
+    condition_inputs,
+    networks,
+    seen,
+    wide_dtype,
+)
 from keras_diffusion.networks.unet_2d import sinusoidal_embedding
 from keras_diffusion.networks.unet_2d_condition import attention_per_level, heads_per_level, per_level, plain
 
@@ -47,11 +59,12 @@ class UNet3D(Network):
     Use it with a predictor that tells it timesteps: `EpsilonPredictor(condition="timestep")`.
 
     Args:
-        input_shape: `(F, H, W, C)` of the samples that `generate` makes: F frames; any F runs, and any H and W that are multiples of
-            2^(levels − 1). None: not told. Default (None, None, None, 4).
+        input_shape: `(F, H, W, C)` of the samples that `generate` makes: F frames; any F runs, and any H and W that are
+            multiples of 2^(levels − 1). None: not told. Default (None, None, None, 4).
         widths: channels of each level, finest first. Default (320, 640, 1280, 1280).
         num_res_blocks: blocks n per level on the way down, one number or one per level; n + 1 on the way up. Default 2.
-        attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle always has one.
+        attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle
+            always has one.
         context_dim: size of the context's vectors, or None (default) for a network without a context.
         num_heads: number of attention heads, one for all levels or one per level. Default 8.
         transformer_depth: blocks per transformer, one number or one per level; the middle has the last. Default 1.
@@ -59,7 +72,8 @@ class UNet3D(Network):
         out_channels: channels of the output; None (default) for as many as the input.
         norm_groups: groups of the group norms. Default 32; the greatest common divisor with a width is taken.
         norm_epsilon: of the group norms. Default 1e-5.
-        time_norm_epsilon: of those of the convolutions along time; None (default) for `norm_epsilon`. FlaxDiff has 1e-6.
+        time_norm_epsilon: of those of the convolutions along time; None (default) for `norm_epsilon`. FlaxDiff has
+            1e-6.
         activation: of blocks, convolutions along time and the embedding. Default "swish".
         feed_forward_activation: of the gates in transformers. Default "gelu".
         time_dim: size of the condition vector; None (default): 4·widths[0].
@@ -68,23 +82,24 @@ class UNet3D(Network):
         dropout: of blocks and convolutions along time, in [0, 1). Default 0.
         remat: whether training computes every block again on the way back: less memory, more time. Default False.
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        flaxdiff_compatible: whether the first and the last convolution see the batch as one video, as FlaxDiff does. Default False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first layer sees
-            C + concat_channels channels, the output has those of x.
+        flaxdiff_compatible: whether the first and the last convolution see the batch as one video, as FlaxDiff does.
+            Default False.
+        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
+            layer sees C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, F, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)` with `context_dim`,
-            the same for all frames of a video, "labels" `(B,)` with `num_classes`, and "concat" `(B, F, H, W, concat_channels)` with
-            `concat_channels`.
+        inputs: dict: "x" `(B, F, H, W, C)`, "noise_level" `(B,)`, timesteps 0 … 999, "context" `(B, M, context_dim)`
+            with `context_dim`, the same for all frames of a video, "labels" `(B,)` with `num_classes`, and "concat"
+            `(B, F, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
         `(B, F, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: an `input_shape` of another rank than 4; a size that the levels do not divide; heads that do not divide a width; a
-            list of another length than `widths`; `dropout` outside [0, 1).
+        ValueError: an `input_shape` of another rank than 4; a size that the levels do not divide; heads that do not
+            divide a width; a list of another length than `widths`; `dropout` outside [0, 1).
 
     Example:
 
@@ -134,7 +149,10 @@ class UNet3D(Network):
         check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups)
         check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_size(input_shape[1:-1], 2 ** (levels - 1))
-        blocks, depths = per_level("num_res_blocks", num_res_blocks, levels), per_level("transformer_depth", transformer_depth, levels)
+        blocks, depths = (
+            per_level("num_res_blocks", num_res_blocks, levels),
+            per_level("transformer_depth", transformer_depth, levels),
+        )
         attention = attention_per_level(attention, levels)
         heads = heads_per_level(widths, num_heads, None)
         act = get_activation(activation)
@@ -161,15 +179,26 @@ class UNet3D(Network):
             return TemporalConvolution(name=f"{name}_time", **common)(per_frame(block)(h, embedding))
 
         def transform(h, level, name):
-            common = {"num_heads": heads[level], "head_dim": widths[level] // heads[level], "depth": depths[level], **options}
-            common |= {"activation": feed_forward_activation, "flash_attention": flash_attention, "norm_epsilon": norm_epsilon}
+            common = {
+                "num_heads": heads[level],
+                "head_dim": widths[level] // heads[level],
+                "depth": depths[level],
+                **options,
+            }
+            common |= {
+                "activation": feed_forward_activation,
+                "flash_attention": flash_attention,
+                "norm_epsilon": norm_epsilon,
+            }
             spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=context_dim is not None, **common)
             h = per_frame(spatial)(h, inputs["context"]) if context_dim is not None else per_frame(spatial)(h)
             return TemporalTransformer(name=f"{name}_time_transformer", **common)(h)
 
         def conv(h, filters, name, **special):
             layer = convolution(3, filters, 3, name=name, **special)
-            return (AsOneVideo(layer, name=f"{name}_across", dtype=layer.dtype_policy) if flaxdiff_compatible else layer)(h)
+            return (
+                AsOneVideo(layer, name=f"{name}_across", dtype=layer.dtype_policy) if flaxdiff_compatible else layer
+            )(h)
 
         h = conv(seen(inputs, policy), widths[0], "conv_in", dtype=policy)
         skips = [h]

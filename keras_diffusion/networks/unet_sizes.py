@@ -6,9 +6,10 @@
     base           64              2                 21.9 M
     large         128              2                 87.4 M
 
-Widths grow from level to level by 1, 2, 4, 4: a further doubling would put most of the weights where there are 4×4 positions. There is one
-level more for each halving down to 4 positions, at most four. The work of a training step grows with the square of the width and with the
-number of pixels: each name costs about four to six times the one before it, and twice the side four times as much.
+Widths grow from level to level by 1, 2, 4, 4: a further doubling would put most of the weights where there are 4×4
+positions. There is one level more for each halving down to 4 positions, at most four. The work of a training step grows
+with the square of the width and with the number of pixels: each name costs about four to six times the one before it,
+and twice the side four times as much.
 """
 
 _GROWTH = (1, 2, 4, 4)
@@ -22,8 +23,8 @@ def unet_size(size, input_shape):
     """Options of a `UNet` of a named size.
 
     Args:
-        size: "tiny", "small", "base", "large", or None: what two CPU cores train in reasonable time, "small" for samples of up to 32
-            positions a side, else "tiny".
+        size: "tiny", "small", "base", "large", or None: what two CPU cores train in reasonable time, "small" for
+            samples of up to 32 positions a side, else "tiny".
         input_shape: shape of one sample, `(L, C)` or `(H, W, C)`; None on an axis of any size.
 
     Returns:

@@ -4,16 +4,23 @@
                                                                 └──────────────── skips ───────────┘
     the patches' tokens ── norm, dense ── patches laid out ── (two convolutions on [x, that])
 
-Repaired, against FlaxDiff's class of that name: keys and values are normalized like queries (`flaxdiff_compatible` takes them raw), blocks
-add to what enters once (`explicitly_add_residual` adds it twice), and an order of the patches is undone as often as it is applied
-(`flaxdiff_compatible`: applied twice, undone once).
+Repaired, against FlaxDiff's class of that name: keys and values are normalized like queries (`flaxdiff_compatible`
+takes them raw), blocks add to what enters once (`explicitly_add_residual` adds it twice), and an order of the patches
+is undone as often as it is applied (`flaxdiff_compatible`: applied twice, undone once).
 
-References: Bao et al., "All are worth words: a ViT backbone for diffusion models", arXiv:2209.12152; FlaxDiff, `models/simple_vit.py`.
+References: Bao et al., "All are worth words: a ViT backbone for diffusion models", arXiv:2209.12152; FlaxDiff,
+`models/simple_vit.py`.
 """
 
 import keras
 
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, layer_normalization, unbuilt_dense
+from keras_diffusion.layers.options import (
+    activation_config,
+    convolution,
+    get_activation,
+    layer_normalization,
+    unbuilt_dense,
+)
 from keras_diffusion.layers.patches import patch_grid
 from keras_diffusion.layers.position import LearnedPosition
 from keras_diffusion.layers.uvit_block import UViTBlock
@@ -40,31 +47,37 @@ class UViT(Network):
         use_projection: whether each block has a dense layer before and one behind. Default False.
         use_self_and_cross: whether each block attends twice. Default False.
         norm_inputs: whether each block normalizes what enters, on the identity path too. Default False.
-        explicitly_add_residual: whether each block adds what enters once more at its end. Default False; FlaxDiff: True.
-        add_residualblock_output: whether two convolutions follow, on the image and the output side by side. Default False.
+        explicitly_add_residual: whether each block adds what enters once more at its end. Default False; FlaxDiff:
+            True.
+        add_residualblock_output: whether two convolutions follow, on the image and the output side by side. Default
+            False.
         activation: name or function; between these convolutions. Default "swish".
         norm_epsilon: added to the mean square, or variance. Default 1e-5.
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
         time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for "sinusoidal".
+        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
+            "sinusoidal".
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time. Default False.
-        flaxdiff_compatible: whether keys, values and the order of patches are FlaxDiff's; see the module. Default False.
+        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
+            Default False.
+        flaxdiff_compatible: whether keys, values and the order of patches are FlaxDiff's; see the module. Default
+            False.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
             C + concat_channels channels, the output has those of x.
         seed: int or None; of dropout.
 
     Call arguments:
-        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B, M, D)` with
-            `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
+        inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
+            M, D)` with `context_dim`, "concat" `(B, H, W, concat_channels)` with `concat_channels`.
         training: whether dropout drops.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
 
     Raises:
-        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1; `num_layers` odd;
-            neither a size nor `max_tokens`; unknown order, activation or time embedding; `dropout` outside [0, 1).
+        ValueError: `input_shape` of another rank than 3, or of a size that patches do not divide; sizes < 1;
+            `num_layers` odd; neither a size nor `max_tokens`; unknown order, activation or time embedding; `dropout`
+            outside [0, 1).
 
     Example:
 
@@ -114,14 +127,17 @@ class UViT(Network):
         grid = patch_grid(input_shape[:2], patch_size)
         if max_tokens is None and None in grid:
             raise ValueError(
-                f"Each patch has a row in the table of positions. Received: input_shape={tuple(input_shape)} without `max_tokens`. Give a "
+                f"Each patch has a row in the table of positions. Received: input_shape={tuple(input_shape)} without "
+                f"`max_tokens`. Give a "
                 "size, or `max_tokens`"
             )
         rows = grid[0] * grid[1] if max_tokens is None else max_tokens
         times = 2 if flaxdiff_compatible else 1
         tokens = embed_patches(inputs, patch_size, emb_features, policy, order=patch_order, times=times)
         tokens = LearnedPosition(rows, name="pos_encoding", dtype=policy)(tokens)
-        time = embed_noise_level(inputs, emb_features, emb_features, None, time_embedding, time_scale, num_classes, policy)
+        time = embed_noise_level(
+            inputs, emb_features, emb_features, None, time_embedding, time_scale, num_classes, policy
+        )
         parts = [tokens, keras.layers.Reshape((1, emb_features), name="time_token", dtype=policy)(time)]
         if context_dim is not None:
             parts.append(unbuilt_dense(emb_features, name="context_projection", dtype=policy)(inputs["context"]))
@@ -152,7 +168,9 @@ class UViT(Network):
             h = convolution(2, 64, 3, name="final_conv1", dtype=policy)(h)
             h = layer_normalization(epsilon=norm_epsilon, name="final_norm_conv", dtype=policy)(h)
             h = keras.layers.Activation(act, name="final_act", dtype=policy)(h)
-            output = convolution(2, channels, 3, kernel_initializer="zeros", name="final_conv2", dtype=wide_dtype(policy))(h)
+            output = convolution(
+                2, channels, 3, kernel_initializer="zeros", name="final_conv2", dtype=wide_dtype(policy)
+            )(h)
 
         arguments = {
             "input_shape": list(input_shape),

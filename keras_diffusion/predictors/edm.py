@@ -2,7 +2,8 @@
 
     D(x; σ) = c_skip·x + c_out·F(c_in·x)     with  c_skip = σ_d²/(σ² + σ_d²), c_out = σ·σ_d/√(σ² + σ_d²), c_in = 1/√(σ² + σ_d²)
 
-Written as a row of (x0, ε), F is v-prediction with the sign turned and the data's scale put in: F = (σ/σ_d·x0 − α·σ_d·ε)/√(α²σ_d² + σ²).
+Written as a row of (x0, ε), F is v-prediction with the sign turned and the data's scale put in: F = (σ/σ_d·x0 −
+α·σ_d·ε)/√(α²σ_d² + σ²).
 """
 
 from keras import ops
@@ -17,8 +18,8 @@ class EDMPredictor(Predictor):
 
     Args:
         sigma_data: standard deviation σ_d of the data, > 0. Default 0.5, about right for images in [−1, 1].
-        prediction: "epsilon" (default), y as above, EDM's own: near pure noise it points to x0, near clean samples to −ε. "v": −y, the
-            same with the sign turned, as diffusers' EDM schedulers have it for "v_prediction".
+        prediction: "epsilon" (default), y as above, EDM's own: near pure noise it points to x0, near clean samples to
+            −ε. "v": −y, the same with the sign turned, as diffusers' EDM schedulers have it for "v_prediction".
         condition: see `Predictor`.
         timesteps: see `Predictor`.
 

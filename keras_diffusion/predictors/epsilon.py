@@ -1,4 +1,7 @@
-"""ε-prediction: the network says which noise was added. DDPM's choice; undefined at α = 0, where x_t is nothing but ε."""
+"""ε-prediction: the network says which noise was added.
+
+DDPM's choice; undefined at α = 0, where x_t is nothing but ε.
+"""
 
 from keras import ops
 

@@ -51,9 +51,9 @@ class Predictor(keras.layers.Layer):
     Args:
         condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default);
             "c_noise_timestep", T·log(σ/α)/4, for consistency models; "log_snr"; "time", t;
-            "timestep", t·T − 1, for discretely trained networks; "continuous_timestep", t·(T − 1), for those of the variance-preserving
-            SDE; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α; "log_half_sigma", log(σ/2α), for those of the
-            variance-exploding SDE; "noise_variance", σ².
+            "timestep", t·T − 1, for discretely trained networks; "continuous_timestep", t·(T − 1), for those of the
+            variance-preserving SDE; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α; "log_half_sigma",
+            log(σ/2α), for those of the variance-exploding SDE; "noise_variance", σ².
         timesteps: T, for the conditions with a T. Default 1000.
 
     Call arguments:
@@ -93,15 +93,17 @@ class Predictor(keras.layers.Layer):
     def split(self, output, x_t, alpha, sigma):
         """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments.
 
-        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance. One with fewer would be
-        spread over all channels without a word, and is refused.
+        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance. One with
+        fewer would be spread over all channels without a word, and is refused.
         """
         output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
         if len(x_t.shape) and output.shape[-1] != x_t.shape[-1]:
             if output.shape[-1] < x_t.shape[-1]:
                 raise ValueError(
-                    "A network that denoises has an output for every channel of its samples. Received: an output of shape "
-                    f"{tuple(output.shape)}, x_t of shape {tuple(x_t.shape)}. Channels that are known and not denoised are the condition "
+                    "A network that denoises has an output for every channel of its samples. Received: an output of "
+                    "shape "
+                    f"{tuple(output.shape)}, x_t of shape {tuple(x_t.shape)}. Channels that are known and not "
+                    f"denoised are the condition "
                     "“concat” of a network with `concat_channels`"
                 )
             output = output[..., : x_t.shape[-1]]

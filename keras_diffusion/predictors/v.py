@@ -1,4 +1,7 @@
-"""v-prediction: the direction along the circle of (α, σ). ε where x_t is clean, −x0 where it is noise: defined everywhere."""
+"""v-prediction: the direction along the circle of (α, σ).
+
+ε where x_t is clean, −x0 where it is noise: defined everywhere.
+"""
 
 from keras import ops
 

@@ -1,7 +1,7 @@
 """Files of NumPy's arrays, .npy and .npz, within the limits of runtime/limits.py.
 
-What a header claims is compared with what is there before there is an array of that size: a packed array may be a thousand times its
-file, and a header of a hundred bytes may claim any shape.
+What a header claims is compared with what is there before there is an array of that size: a packed array may be a
+thousand times its file, and a header of a hundred bytes may claim any shape.
 """
 
 import math
@@ -18,7 +18,17 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENDING = ".npy"
 # What zipfile and NumPy raise for damage.
 _DAMAGE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RecursionError),
+    *(
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        OSError,
+        RecursionError,
+    ),
     *(RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -60,7 +70,9 @@ def read_arrays(path):
             check_unpacked(sum(member.file_size for member in members), path.stat().st_size, "The size of all arrays")
             for member in members:
                 if member.compress_type not in _METHODS:
-                    raise ValueError(f"the member {clip(member.filename, 100)!r} is packed in a way that NumPy does not use")
+                    raise ValueError(
+                        f"the member {clip(member.filename, 100)!r} is packed in a way that NumPy does not use"
+                    )
                 with archive.open(member) as file:
                     shape, fortran, dtype = _header(file, member.file_size)
                     flat = np.empty(math.prod(shape), dtype)
@@ -93,7 +105,11 @@ def _header(file, size):
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("an array of Python's objects can run any program when it is read")
-    if len(shape) > 32 or any(type(n) is not int or not 0 <= n <= size for n in shape) or math.prod(shape) * dtype.itemsize > size:
+    if (
+        len(shape) > 32
+        or any(type(n) is not int or not 0 <= n <= size for n in shape)
+        or math.prod(shape) * dtype.itemsize > size
+    ):
         raise ValueError(f"an array of the shape {shown(shape)} is not in {size} bytes: the file is cut off or damaged")
     return shape, fortran, dtype
 

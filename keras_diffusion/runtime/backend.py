@@ -1,8 +1,8 @@
 """Which backend Keras runs on: chosen before Keras is imported, and explained where that failed.
 
-Keras takes its backend once, when it is first imported: from the environment variable KERAS_BACKEND, else from its configuration file,
-into which it writes "tensorflow" by itself. This library's default is JAX. That choice is made in time only where `keras_diffusion` is
-imported before `keras`.
+Keras takes its backend once, when it is first imported: from the environment variable KERAS_BACKEND, else from its
+configuration file, into which it writes "tensorflow" by itself. This library's default is JAX. That choice is made in
+time only where `keras_diffusion` is imported before `keras`.
 """
 
 import importlib.util
@@ -11,17 +11,25 @@ import sys
 import warnings
 
 DEFAULT = "jax"
-PACKAGES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}  # backends that this library runs on, as people call them
+PACKAGES = {
+    "jax": "JAX",
+    "tensorflow": "TensorFlow",
+    "torch": "PyTorch",
+}  # backends that this library runs on, as people call them
 
 
 def choose():
-    """Sets KERAS_BACKEND to "jax" unless it is set; warns where Keras was imported before and has taken another backend."""
+    """Sets KERAS_BACKEND to "jax" unless it is set; warns where Keras was imported before and has taken another
+    backend.
+    """
     taken = _taken()
     if "KERAS_BACKEND" not in os.environ:
         if taken not in (None, DEFAULT):
             warnings.warn(
-                f"Keras was imported before keras_diffusion and runs on {PACKAGES.get(taken, taken)}; keras_diffusion's default is JAX. "
-                "For JAX, import keras_diffusion before keras, or set the environment variable KERAS_BACKEND=jax before Python starts. "
+                f"Keras was imported before keras_diffusion and runs on {PACKAGES.get(taken, taken)}; "
+                f"keras_diffusion's default is JAX. "
+                "For JAX, import keras_diffusion before keras, or set the environment variable KERAS_BACKEND=jax "
+                "before Python starts. "
                 f"To stay on {PACKAGES.get(taken, taken)} without this message, set KERAS_BACKEND={taken}.",
                 stacklevel=3,
             )

@@ -1,9 +1,10 @@
 """Compiling a function of tensors on any backend.
 
-XLA (jaxlib 0.10) leaves convolutions on CPUs to YNNPACK, which computes each on one core. Eigen, as before, uses all of them: with two
-cores U-Nets take 0.6 to 0.8 of the time. So programs are compiled with convolutions left to Eigen; products of matrices and sums stay
-with YNNPACK. Where the CPU is several (virtual) devices, these keep the cores busy, and where `XLA_FLAGS` names
-`xla_cpu_experimental_ynn_fusion_type`, or an XLA has no such option, nothing is changed either.
+XLA (jaxlib 0.10) leaves convolutions on CPUs to YNNPACK, which computes each on one core. Eigen, as before, uses all of
+them: with two cores U-Nets take 0.6 to 0.8 of the time. So programs are compiled with convolutions left to Eigen;
+products of matrices and sums stay with YNNPACK. Where the CPU is several (virtual) devices, these keep the cores busy,
+and where `XLA_FLAGS` names `xla_cpu_experimental_ynn_fusion_type`, or an XLA has no such option, nothing is changed
+either.
 """
 
 import functools
@@ -28,7 +29,8 @@ class Compiled:
         args: pytrees of tensors (numbers and NumPy arrays on JAX and torch only).
 
     Attributes:
-        traces: how often Python ran through `function`: once per structure and shapes of the arguments on JAX and TensorFlow.
+        traces: how often Python ran through `function`: once per structure and shapes of the arguments on JAX and
+            TensorFlow.
     """
 
     def __init__(self, function):
@@ -55,7 +57,10 @@ class Compiled:
 
 
 class CompiledStepsMixin:
-    """Compiles the steps of `fit`, `evaluate` and `predict` with `compiler_options`. Goes before `keras.Model` in the bases."""
+    """Compiles the steps of `fit`, `evaluate` and `predict` with `compiler_options`.
+
+    Goes before `keras.Model` in the bases.
+    """
 
     def _make_function(self, step_function, *args, **kwargs):
         # Keras's `jit` takes no options; under a distribution it tells where results lie, and is left as it is.
@@ -69,7 +74,8 @@ class CompiledStepsMixin:
 
 @functools.lru_cache(maxsize=1)
 def compiler_options():
-    """What `jax.jit(compiler_options=)` is given on this process's devices: dict of XLA's options by name, or None; JAX only.
+    """What `jax.jit(compiler_options=)` is given on this process's devices: dict of XLA's options by name, or None; JAX
+    only.
 
     Found out once per process, by compiling an empty program with them.
     """
@@ -115,7 +121,9 @@ def _graphs(function):
         flat = keras.tree.flatten(args)
         key = (repr(keras.tree.map_structure(lambda v: 0, args)), tuple((tuple(v.shape), v.dtype) for v in flat))
         if key not in graphs:
-            graphs[key] = traced.get_concrete_function(*keras.tree.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), args))
+            graphs[key] = traced.get_concrete_function(
+                *keras.tree.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), args)
+            )
         return graphs[key](*args)
 
     return call

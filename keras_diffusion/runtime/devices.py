@@ -3,8 +3,9 @@
     batch axis    split over the data axis of the device mesh; padded first where the mesh does not divide it, and cut afterwards
     all else      a copy on every device
 
-Without a distribution, and on the backends that have none (TensorFlow, torch), everything here hands back what it was given. With several
-processes no array can be read whole by one of them: every process has to call `to_host` at the same place of the program.
+Without a distribution, and on the backends that have none (TensorFlow, torch), everything here hands back what it was
+given. With several processes no array can be read whole by one of them: every process has to call `to_host` at the same
+place of the program.
 """
 
 import contextlib
@@ -72,7 +73,8 @@ def writing(model):
     """A context for saving a model; all processes have to enter it. It waits for none of them at its end.
 
     Args:
-        model: Keras model to be written. Weights that lie spread over processes are fetched for the time of the context.
+        model: Keras model to be written. Weights that lie spread over processes are fetched for the time of the
+            context.
 
     Yields:
         whether this process is the one that writes.
@@ -85,7 +87,9 @@ def writing(model):
     writer, distribution = is_writer(), active_distribution()
     try:
         for variable, value in spread:
-            variable._value = to_host(value)  # as Keras's own trainer puts values in and out; `assign` would spread it again
+            variable._value = to_host(
+                value
+            )  # as Keras's own trainer puts values in and out; `assign` would spread it again
         # While it saves, Keras makes variables, which under a distribution all processes would have to make.
         keras.distribution.set_distribution(None)
         yield writer
@@ -100,7 +104,8 @@ def batches_that_divide(data=None, batch_size=None):
     """A context for `fit` and `evaluate`: batches that the devices cannot share are an error that says what to do.
 
     Args:
-        data: what is read. Of arrays, and of data with `source`, `batch_size` and `drop_remainder`, the last batch is known beforehand.
+        data: what is read. Of arrays, and of data with `source`, `batch_size` and `drop_remainder`, the last batch is
+            known beforehand.
         batch_size: of arrays.
     """
     distribution = active_distribution()
@@ -109,19 +114,24 @@ def batches_that_divide(data=None, batch_size=None):
         return
     replicas = distribution.num_model_replicas
     remedy = (
-        "Choose a batch size that divides, and leave the rest of the data out: data.Batches(drop_remainder=True), its default, or "
+        "Choose a batch size that divides, and leave the rest of the data out: data.Batches(drop_remainder=True), its "
+        "default, or "
         "tf.data's batch(..., drop_remainder=True)"
     )
     sizes = {} if several_processes() else _batch_sizes(data, batch_size)
     for which, size in sizes.items():
         if size % replicas:
-            raise ValueError(f"Every batch is split over {replicas} devices. Received: {which} of {size} samples. {remedy}.")
+            raise ValueError(
+                f"Every batch is split over {replicas} devices. Received: {which} of {size} samples. {remedy}."
+            )
     try:
         yield
     except ValueError as error:
         if type(error).__name__ != "IndivisibleError":
             raise
-        raise ValueError(f"Every batch is split over {replicas} devices. Received: another one, {error}. {remedy}.") from error
+        raise ValueError(
+            f"Every batch is split over {replicas} devices. Received: another one, {error}. {remedy}."
+        ) from error
 
 
 def _batch_sizes(data, batch_size):
@@ -148,7 +158,8 @@ class BatchPlacement:
 
     Args:
         size: B, the number of samples in the batch.
-        pad: whether B may be raised to a multiple of the devices on the data axis. If not, a batch that does not divide is not split.
+        pad: whether B may be raised to a multiple of the devices on the data axis. If not, a batch that does not divide
+            is not split.
 
     Attributes:
         rows: number of rows on the devices, ≥ B.
@@ -171,7 +182,9 @@ class BatchPlacement:
         return keras.tree.map_structure(self._put, tree) if several_processes() else tree
 
     def like(self, x, tree):
-        """Tensors of a walk: those that end in the shape of `x`, a padded batch, are split as it is, all others copied."""
+        """Tensors of a walk: those that end in the shape of `x`, a padded batch, are split as it is, all
+        others copied.
+        """
         if self.distribution is None:
             return tree
         ends = tuple(x.shape)
@@ -197,7 +210,9 @@ class BatchPlacement:
         import jax
 
         mesh = self.distribution.device_mesh.backend_mesh
-        axes = (*(None for _ in range(axis)), self.distribution.batch_dim_name) if axis is not None and self.split else ()
+        axes = (
+            (*(None for _ in range(axis)), self.distribution.batch_dim_name) if axis is not None and self.split else ()
+        )
         return put(value, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)))
 
 

@@ -1,10 +1,11 @@
 """JSON, TOML and YAML from anywhere, within the limits of runtime/limits.py.
 
-A parser keeps no promise about a hostile text: 100 kB of "[" end in a RecursionError or in a stack that overflows, a megabyte of "{}," in
-a hundred megabytes of dicts, and ten lines of YAML, by references, in a billion values. So a text is measured before it is parsed: its
-bytes, its values (commas and brackets) and its levels.
+A parser keeps no promise about a hostile text: 100 kB of "[" end in a RecursionError or in a stack that overflows, a
+megabyte of "{}," in a hundred megabytes of dicts, and ten lines of YAML, by references, in a billion values. So a text
+is measured before it is parsed: its bytes, its values (commas and brackets) and its levels.
 
-In JSON a key that stands twice in an object is an error, since readers differ in which one they take, and so is an integer beyond 64 bits.
+In JSON a key that stands twice in an object is an error, since readers differ in which one they take, and so is an
+integer beyond 64 bits.
 """
 
 import json
@@ -14,7 +15,8 @@ import tomllib
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.runtime import limits
 
-# Texts, which do not count; one without an end goes to the end of the file. Possessive, so that no text is looked at twice.
+# Texts, which do not count; one without an end goes to the end of the file. Possessive, so that no text is looked at
+# twice.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _MARKS = re.compile(rb"[^\[\]{}]+")
 _KEY_ENDS = re.compile(rb"[=,{}\[\]\n]")
@@ -35,7 +37,8 @@ def parse_json(text, what="text", error=ValueError, kind=dict):
         the value.
 
     Raises:
-        `error`: no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`, `text_values`, `text_depth`.
+        `error`: no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`, `text_values`,
+            `text_depth`.
     """
     data = _data(text, what, error)
     _measure(data, what, error, "JSON")
@@ -66,7 +69,8 @@ def parse_toml(text, what="text", error=ValueError):
 
 
 def parse_yaml(text, what="text", error=ValueError):
-    """A value from YAML; see `parse_json`. Its length is limited by `yaml_bytes`; a reference counts as all that it stands for.
+    """A value from YAML; see `parse_json`. Its length is limited by `yaml_bytes`; a reference counts as all that it
+    stands for.
 
     Raises:
         `error`: no YAML, or beyond the limits.
@@ -89,13 +93,20 @@ def parse_yaml(text, what="text", error=ValueError):
 
 
 def check_size(value, what, error=ValueError):
-    """Raises `error` where lists and dicts of `value` are nested, or are more, than the limits `text_depth` and `text_values` allow."""
+    """Raises `error` where lists and dicts of `value` are nested, or are more, than the limits `text_depth` and
+    `text_values` allow.
+    """
     level, depth, count = [value], 0, 0
     while level:
         count += len(level)
         limits.check(depth, "text_depth", f"The depth of the {what}", error)
         limits.check(count, "text_values", f"The number of values in the {what}", error)
-        level = [child for item in level if isinstance(item, dict | list) for child in (item.values() if isinstance(item, dict) else item)]
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
         depth += 1
 
 
@@ -127,7 +138,11 @@ def _check_nodes(root, what, error):
         if id(node) not in sizes:
             children = getattr(node, "value", None)
             children = children if isinstance(children, list) else []
-            parts = [measure(part, above | {id(node)}) for child in children for part in (child if isinstance(child, tuple) else (child,))]
+            parts = [
+                measure(part, above | {id(node)})
+                for child in children
+                for part in (child if isinstance(child, tuple) else (child,))
+            ]
             sizes[id(node)] = 1 + sum(size for size, _ in parts), 1 + max((depth for _, depth in parts), default=-1)
         return sizes[id(node)]
 

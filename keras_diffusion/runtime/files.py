@@ -12,7 +12,9 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
 
 # Names of what is not whole yet, or about to be deleted; the last are those of earlier versions.
-_LEFT_OVER = re.compile(r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+")
+_LEFT_OVER = re.compile(
+    r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+"
+)
 _FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")} - {None}
 _unfinished: list[BaseException] = []  # errors of HDF5
 
@@ -23,7 +25,8 @@ class NotWritten(OSError):
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """A path to write to that becomes `path` at the end of the `with` block, by renaming; after an error nothing is left of it.
+    """A path to write to that becomes `path` at the end of the `with` block, by renaming; after an error nothing is
+    left of it.
 
     Args:
         path: the file; missing folders are made, an existing file is replaced.
@@ -46,8 +49,8 @@ def atomic_path(path):
 def write_errors(path):
     """A context for what writes `path`: what libraries raise when the disk is full becomes a `NotWritten` that says so.
 
-    HDF5 raises errors of several types, and crashes when a file that could not be written is closed: such an error, and with
-    it the file, is kept. `check_room` sees to it that it hardly comes to that.
+    HDF5 raises errors of several types, and crashes when a file that could not be written is closed: such an error, and
+    with it the file, is kept. `check_room` sees to it that it hardly comes to that.
     """
     try:
         yield
@@ -55,7 +58,13 @@ def write_errors(path):
         raise
     except (OSError, RuntimeError) as error:
         full = getattr(error, "errno", None) in _FULL
-        if not (full or (isinstance(error, RuntimeError) and re.search(r"extend file|file write failed|unable to flush", str(error)))):
+        if not (
+            full
+            or (
+                isinstance(error, RuntimeError)
+                and re.search(r"extend file|file write failed|unable to flush", str(error))
+            )
+        ):
             raise
         _unfinished.append(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" (file write failed")[0]
@@ -79,14 +88,17 @@ def check_room(path, size):
     except OSError as error:  # others say that there is no such folder, or that the file system cannot reserve
         if error.errno in _FULL:
             path = path.with_name(re.sub(r"^\.tmp-\d+-", "", path.name))  # what is to be, not the temporary file
-            raise NotWritten(f"Could not write {str(path)!r}: the disk or a quota is full ({error.strerror}).") from None
+            raise NotWritten(
+                f"Could not write {str(path)!r}: the disk or a quota is full ({error.strerror})."
+            ) from None
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder):
-    """Deletes what killed processes left half written or half deleted in a folder; no other process may be writing there.
+    """Deletes what killed processes left half written or half deleted in a folder; no other process may be writing
+    there.
 
     Args:
         folder: path; what lies in its sub-folders stays.
@@ -143,8 +155,8 @@ def read_json(path, error=ValueError, kind=dict):
 
     Raises:
         FileNotFoundError: no such file.
-        `error`: no file but a folder or a device, no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`,
-            `text_values`, `text_depth`.
+        `error`: no file but a folder or a device, no JSON, not of `kind`, a key twice in an object, or beyond the
+            limits `text_bytes`, `text_values`, `text_depth`.
 
     Example:
 

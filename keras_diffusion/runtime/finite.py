@@ -6,7 +6,9 @@ from keras import ops
 
 
 def non_finite(variables):
-    """Paths of the variables that hold NaN or infinity, a list of str; on several processes all of them have to call this."""
+    """Paths of the variables that hold NaN or infinity, a list of str; on several processes all of them have to call
+    this.
+    """
     return [v.path for v in variables if keras.backend.is_float_dtype(v.dtype) and not _is_finite(v.value)]
 
 
@@ -21,22 +23,28 @@ def check_finite(model, what):
     variables = [*model.weights, *([] if optimizer is None else optimizer.variables)]
     broken = non_finite(variables)
     if broken:
-        raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, len(variables))}")
+        raise FloatingPointError(
+            f"{what} is not written, and what was written before stays: {describe(broken, len(variables))}"
+        )
 
 
 def check_finite_arrays(arrays, what):
     """Raises a FloatingPointError unless all NumPy arrays of a dict are finite; `what` would be written."""
     broken = [name for name, array in arrays.items() if array.dtype.kind not in "iub" and not np.isfinite(array).all()]
     if broken:
-        raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, len(arrays))}")
+        raise FloatingPointError(
+            f"{what} is not written, and what was written before stays: {describe(broken, len(arrays))}"
+        )
 
 
 def describe(broken, count, shown=5):
     """A sentence on `broken`, paths of weights, of which there are `count`, and what to do."""
     more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
     return (
-        f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the last "
-        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for NaN."
+        f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the "
+        f"last "
+        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for "
+        "NaN."
     )
 
 

@@ -18,7 +18,11 @@ def devices():
         import tensorflow as tf
 
         found = tf.config.list_physical_devices()
-        accelerators = [tf.config.experimental.get_device_details(d).get("device_name", d.name) for d in found if d.device_type == "GPU"]
+        accelerators = [
+            tf.config.experimental.get_device_details(d).get("device_name", d.name)
+            for d in found
+            if d.device_type == "GPU"
+        ]
         return accelerators or sorted({d.device_type.lower() for d in found})
     import torch
 
@@ -52,8 +56,8 @@ def package_version(package):
 def peak_memory():
     """The most memory held so far, as `{"bytes": int, "of": "process" or "device"}`.
 
-    On an accelerator, what the backend has allocated there; else the resident memory of the process, libraries included (0 where the
-    operating system does not say).
+    On an accelerator, what the backend has allocated there; else the resident memory of the process, libraries included
+    (0 where the operating system does not say).
     """
     import keras
 
@@ -89,7 +93,11 @@ def _tensorflow_peak():
     import tensorflow as tf
 
     gpus = tf.config.list_logical_devices("GPU")
-    return int(sum(tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"] for gpu in gpus)) if gpus else None
+    return (
+        int(sum(tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"] for gpu in gpus))
+        if gpus
+        else None
+    )
 
 
 def _torch_peak():

@@ -1,8 +1,8 @@
 """Ctrl-C, and the SIGTERM of schedulers and container platforms, as a stop between two steps of training.
 
-Python raises KeyboardInterrupt wherever it happens to be: between a step that has used up the old weights and the line that keeps the new
-ones, in the middle of tracing a program, within a destructor, where it is lost. So a first signal is only remembered, and the next step
-does not begin; a second one stops at once, wherever that is.
+Python raises KeyboardInterrupt wherever it happens to be: between a step that has used up the old weights and the line
+that keeps the new ones, in the middle of tracing a program, within a destructor, where it is lost. So a first signal is
+only remembered, and the next step does not begin; a second one stops at once, wherever that is.
 """
 
 import contextlib
@@ -29,11 +29,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Handles signals while its `with` block runs: they raise `Interrupted`, within `deferring` blocks at the next `check` only.
+    """Handles signals while its `with` block runs: they raise `Interrupted`, within `deferring` blocks at the next
+    `check` only.
 
     Args:
-        signals: numbers. Handlers are set in the main thread only, and not over handlers that somebody has set; SIGTERM's default, which
-            ends the process, is replaced.
+        signals: numbers. Handlers are set in the main thread only, and not over handlers that somebody has set;
+            SIGTERM's default, which ends the process, is replaced.
         notice: text for standard error when a signal has to wait, or None.
     """
 
@@ -91,7 +92,9 @@ class Interrupts:
 
 @contextlib.contextmanager
 def between_steps():
-    """A context for what runs in steps, in the main thread: signals stop it between two of them, where `check_interrupts` is called."""
+    """A context for what runs in steps, in the main thread: signals stop it between two of them, where
+    `check_interrupts` is called.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

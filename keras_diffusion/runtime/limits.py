@@ -1,8 +1,8 @@
 """Limits: how much a file, a configuration or an argument may ask for before it is refused.
 
-A file of a few hundred bytes can ask for any amount of memory or time: by compression, by references to itself, by a number that says how
-many more there are. Whatever reads files or counts steps compares with the values here first. They lie far above what models have; who
-has a larger one raises them, for a block or for a process:
+A file of a few hundred bytes can ask for any amount of memory or time: by compression, by references to itself, by a
+number that says how many more there are. Whatever reads files or counts steps compares with the values here first. They
+lie far above what models have; who has a larger one raises them, for a block or for a process:
 
     with keras_diffusion.runtime.limits.raised(text_bytes=1 << 30):
         model = keras_diffusion.DiffusionModel.from_preset("models/large")
@@ -38,13 +38,15 @@ class Limits:
         tensors: tensors or groups that a checkpoint lists.
         fields: fields of a message in a protocol buffer.
         files: files that a checkpoint is cut into, and sets of weights in one.
-        spare_weights: values that a network may have beyond twice those that its file holds; without a file, see `weights`.
+        spare_weights: values that a network may have beyond twice those that its file holds; without a file, see
+            `weights`.
         weights: values of a network that is built from a configuration alone.
         layers: weights (kernels, biases) of a network beyond twice the tensors that its file holds.
         config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
         config_list: integers in one list of a network's configuration, such as the widths of its levels.
         timesteps: timesteps of a noise schedule's table.
-        table_values: numbers of a table that is computed, such as one of positions; pixels of a picture that is resized.
+        table_values: numbers of a table that is computed, such as one of positions; pixels of a picture that is
+            resized.
         patches: patches of a grid that are put in an order.
         image_pixels: pixels of one picture, and values of one sample.
         packed_ratio: bytes that one byte of a file may become when arrays and pictures are unpacked;
@@ -83,7 +85,9 @@ _raised: contextvars.ContextVar[Limits | None] = contextvars.ContextVar("limits"
 
 
 def current():
-    """The limits that hold here: those of the innermost `raised`, else of the environment variable, else the defaults."""
+    """The limits that hold here: those of the innermost `raised`, else of the environment variable, else
+    the defaults.
+    """
     return _raised.get() or _of_environment(os.environ.get(ENVIRONMENT, ""))
 
 
@@ -130,10 +134,11 @@ def check(value, name, what, error=ValueError):
 
 
 def check_config(config, error=ValueError):
-    """Raises `error` where a configuration that comes from a file has an integer above `config_number`, or sizes above `image_pixels`.
+    """Raises `error` where a configuration that comes from a file has an integer above `config_number`, or sizes above
+    `image_pixels`.
 
-    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds, and the marks of shared
-    objects, may be any.
+    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds, and
+    the marks of shared objects, may be any.
 
     Args:
         config: dict, list or plain value.
@@ -164,7 +169,8 @@ def beyond(what, value, name):
 def remedy(name):
     """How the limit `name` is raised, for a message."""
     return (
-        f"Where this is meant: `with keras_diffusion.runtime.limits.raised({name}=…)`, or the environment variable {ENVIRONMENT}={name}=…"
+        f"Where this is meant: `with keras_diffusion.runtime.limits.raised({name}=…)`, or the environment variable "
+        f"{ENVIRONMENT}={name}=…"
     )
 
 

@@ -1,8 +1,8 @@
 """A folder in the hands of one process.
 
-The lock is `flock` on a file in the folder, with a line in it that says whose it is. The system releases it when the process ends, however
-it ends; a file that a killed process leaves behind locks nothing. Where the system or the file system has no such locks (Windows, some
-network file systems), a warning says that nobody watches.
+The lock is `flock` on a file in the folder, with a line in it that says whose it is. The system releases it when the
+process ends, however it ends; a file that a killed process leaves behind locks nothing. Where the system or the file
+system has no such locks (Windows, some network file systems), a warning says that nobody watches.
 """
 
 import contextlib
@@ -73,7 +73,10 @@ def _locked_file(path, what):
     try:
         import fcntl
     except ImportError:
-        warnings.warn(f"This system has no file locks: take care that one process at a time trains in {str(path.parent)!r}.", stacklevel=4)
+        warnings.warn(
+            f"This system has no file locks: take care that one process at a time trains in {str(path.parent)!r}.",
+            stacklevel=4,
+        )
         return None
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -83,12 +86,16 @@ def _locked_file(path, what):
             holder = os.read(file, 300).decode("utf-8", "replace").strip() or "another process"
             os.close(file)
             raise FolderLocked(
-                f"One process at a time works in a folder. Received: {str(path.parent)!r}, which is {what} by {holder}. Wait for it, "
+                f"One process at a time works in a folder. Received: {str(path.parent)!r}, which is {what} by "
+                f"{holder}. Wait for it, "
                 "stop it, or choose another folder."
             ) from None
         except OSError as error:  # a file system that knows no locks
             os.close(file)
-            warnings.warn(f"{str(path.parent)!r} cannot be locked ({error}): take care that one process at a time uses it.", stacklevel=4)
+            warnings.warn(
+                f"{str(path.parent)!r} cannot be locked ({error}): take care that one process at a time uses it.",
+                stacklevel=4,
+            )
             return None
         if _is_at(file, path):
             break

@@ -1,7 +1,7 @@
 """Packages that only some tasks need, imported where they are used.
 
-`import keras_diffusion` must stay light: Pillow, scikit-learn and tensorflow-datasets are imported by the function that needs them.
-Where one is missing, the error says what it was for and which extra of keras-diffusion brings it.
+`import keras_diffusion` must stay light: Pillow, scikit-learn and tensorflow-datasets are imported by the function that
+needs them. Where one is missing, the error says what it was for and which extra of keras-diffusion brings it.
 """
 
 import importlib

@@ -1,15 +1,21 @@
-"""Several processes as one: `jax.distributed`, started before Keras or JAX touch a device. Imports neither of them until asked.
+"""Several processes as one: `jax.distributed`, started before Keras or JAX touch a device. Imports neither of them
+until asked.
 
     coordinator    host:port of process 0, where the processes find each other     JAX_COORDINATOR_ADDRESS
     number         how many processes there are                                    JAX_NUM_PROCESSES
     id             which of them this is, from 0                                   JAX_PROCESS_ID
 
-What neither arguments nor environment give, JAX finds out by itself on TPU pods and under SLURM, Open MPI and Kubernetes.
+What neither arguments nor environment give, JAX finds out by itself on TPU pods and under SLURM, Open MPI and
+Kubernetes.
 """
 
 import os
 
-_VARIABLES = {"coordinator": "JAX_COORDINATOR_ADDRESS", "num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+_VARIABLES = {
+    "coordinator": "JAX_COORDINATOR_ADDRESS",
+    "num_processes": "JAX_NUM_PROCESSES",
+    "process_id": "JAX_PROCESS_ID",
+}
 _HEARTBEAT = "JAX_HEARTBEAT_TIMEOUT_SECONDS"
 
 
@@ -20,8 +26,8 @@ def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_
         coordinator: "host:port" of process 0.
         num_processes: int ≥ 1.
         process_id: int from 0.
-        heartbeat_timeout: seconds of silence after which a process counts as lost, and the others end. Default: the environment's
-            JAX_HEARTBEAT_TIMEOUT_SECONDS, else 100.
+        heartbeat_timeout: seconds of silence after which a process counts as lost, and the others end. Default: the
+            environment's JAX_HEARTBEAT_TIMEOUT_SECONDS, else 100.
         connection_timeout: seconds to wait for the others. Default 300.
 
     Raises:
@@ -33,9 +39,13 @@ def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_
     found = {key: os.environ.get(_VARIABLES[key]) if value is None else value for key, value in given.items()}
     count, number = (_integer(key, found[key]) for key in ("num_processes", "process_id"))
     if count is not None and number is not None and not 0 <= number < count:
-        raise ValueError(f"Processes are numbered from 0 to {count - 1}. Received: process_id={number}, num_processes={count}")
+        raise ValueError(
+            f"Processes are numbered from 0 to {count - 1}. Received: process_id={number}, num_processes={count}"
+        )
     if coordinator is not None and not str(coordinator).rpartition(":")[2].isdecimal():
-        raise ValueError(f"The coordinator is the address of process 0, host:port. Received: coordinator={coordinator!r}")
+        raise ValueError(
+            f"The coordinator is the address of process 0, host:port. Received: coordinator={coordinator!r}"
+        )
     heartbeat = _integer(_HEARTBEAT, heartbeat_timeout or os.environ.get(_HEARTBEAT)) or 100
     import jax
 
@@ -51,7 +61,8 @@ def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_
         )
     except ValueError as error:
         raise ValueError(
-            f"Processes need to know where the first one is, how many there are, and their own number. Received: {found}. Give them, or "
+            f"Processes need to know where the first one is, how many there are, and their own number. Received: "
+            f"{found}. Give them, or "
             f"set {', '.join(_VARIABLES.values())}; TPU pods, SLURM and Open MPI are recognized. JAX says: {error}"
         ) from error
     except RuntimeError as error:

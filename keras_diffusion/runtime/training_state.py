@@ -25,14 +25,16 @@ def is_marked(folder):
 def read_state(directory, error=ValueError):
     """The content of a folder's `state.json`.
 
-    The folder may be anybody's: numbers are counts, and the weights lie in the folder itself, under a name of the kind that `Resume` gives.
+    The folder may be anybody's: numbers are counts, and the weights lie in the folder itself, under a name of the kind
+    that `Resume` gives.
 
     Args:
         directory: the folder.
         error: function from a message to the exception that is raised. Default: `ValueError`.
 
     Returns:
-        dict: "epoch" (epochs done), "weights" (name of a file in the folder), "data_epoch" (an int or None), and what else it holds.
+        dict: "epoch" (epochs done), "weights" (name of a file in the folder), "data_epoch" (an int or None), and what
+            else it holds.
 
     Raises:
         FileNotFoundError: no `state.json`.
@@ -47,8 +49,15 @@ def read_state(directory, error=ValueError):
     if not _is_sound(state.get("metrics")):
         raise error(f"The state's metrics are numbers. Received: metrics={shown(state['metrics'])} in {str(path)!r}")
     name = state.get("weights")
-    if not isinstance(name, str) or not _WEIGHTS.fullmatch(name) or (directory / name).resolve().parent != directory.resolve():
-        raise error(f"The state's weights are a file beside it, state-….weights.h5. Received: weights={shown(name)} in {str(path)!r}")
+    if (
+        not isinstance(name, str)
+        or not _WEIGHTS.fullmatch(name)
+        or (directory / name).resolve().parent != directory.resolve()
+    ):
+        raise error(
+            f"The state's weights are a file beside it, state-….weights.h5. Received: weights={shown(name)} in "
+            f"{str(path)!r}"
+        )
     return state
 
 

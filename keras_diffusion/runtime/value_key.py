@@ -1,7 +1,8 @@
-"""When two functions are the same: equal code that closes over equal values, or a `partial` of one function with equal arguments.
+"""When two functions are the same: equal code that closes over equal values, or a `partial` of one function with equal
+arguments.
 
-Programs are compiled for a function, and kept. A function that is made in the call, `partial(StaticThreshold, limit=1.0)` or a lambda, is
-another object each time; by its key it is the same one.
+Programs are compiled for a function, and kept. A function that is made in the call, `partial(StaticThreshold,
+limit=1.0)` or a lambda, is another object each time; by its key it is the same one.
 """
 
 import functools
@@ -16,10 +17,12 @@ _DEPTH = 8  # of functions within functions
 
 
 def value_key(value, depth=_DEPTH):
-    """A hashable key of a value: equal for functions, numbers, texts, arrays and containers that are equal, else the object itself.
+    """A hashable key of a value: equal for functions, numbers, texts, arrays and containers that are equal, else the
+    object itself.
 
     Args:
-        value: anything. What is no plain value, array, function or object of this library counts as equal to itself alone.
+        value: anything. What is no plain value, array, function or object of this library counts as equal to itself
+            alone.
         depth: how far to look into functions and containers.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
@@ -76,7 +79,8 @@ def _function_key(function, inner):
     except ValueError:  # a name that is not yet bound
         return _Itself(function)
     names = sorted(_names_in(function.__code__) & function.__globals__.keys())
-    # Of globals, values count by what they are, everything else as itself: a function of the same name is that function.
+    # Of globals, values count by what they are, everything else as itself: a function of the same name is that
+    # function.
     seen = tuple((name, value_key(function.__globals__[name], depth=1)) for name in names)
     defaults = inner(function.__defaults__), inner(function.__kwdefaults__)
     return types.FunctionType, function.__code__, cells, seen, defaults

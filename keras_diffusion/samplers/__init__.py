@@ -17,7 +17,14 @@ from keras_diffusion.samplers.lms import LMSSampler
 from keras_diffusion.samplers.pndm import PNDMSampler
 from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.restart import RestartSampler
-from keras_diffusion.samplers.runge_kutta import DPM2Sampler, EDMSampler, EulerSampler, HeunSampler, RK4Sampler, RungeKuttaSampler
+from keras_diffusion.samplers.runge_kutta import (
+    DPM2Sampler,
+    EDMSampler,
+    EulerSampler,
+    HeunSampler,
+    RK4Sampler,
+    RungeKuttaSampler,
+)
 from keras_diffusion.samplers.sa_solver import SASolverSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
 from keras_diffusion.samplers.tcd import TCDSampler

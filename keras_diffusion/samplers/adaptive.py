@@ -1,18 +1,21 @@
 """Adaptive solvers: steps as long as an error tolerance allows.
 
-Two solvers of neighbouring orders share their evaluations; their difference is the error of a trial step in λ = log(α/σ):
+Two solvers of neighbouring orders share their evaluations; their difference is the error of a trial step in λ =
+log(α/σ):
 
     error = √mean((x_low − x_high)²/δ²),     δ = max(atol, rtol·max(|x_low|, |x_prev|))          in x/α, over the whole batch
 
-A `PIDController` makes the next step's length of it, and says whether this one counts; a rejected one is tried again from where it began.
-One grid is one row of the table, and one `while_loop` on the device; of the grid only the first and the last noisy level count. All
-samples of a batch take the same steps, so a sample depends, within the tolerance, on those that it is generated with.
+A `PIDController` makes the next step's length of it, and says whether this one counts; a rejected one is tried again
+from where it began. One grid is one row of the table, and one `while_loop` on the device; of the grid only the first
+and the last noisy level count. All samples of a batch take the same steps, so a sample depends, within the tolerance,
+on those that it is generated with.
 
-The levels in between are read off a finely tabulated curve in the table (t and log α at 1025 even values of λ, linear in between), so that
-another schedule is no other program. σ/α is always exact; α is to 2·10⁻⁵ where the walk covers e^16, and cancels out.
+The levels in between are read off a finely tabulated curve in the table (t and log α at 1025 even values of λ, linear
+in between), so that another schedule is no other program. σ/α is always exact; α is to 2·10⁻⁵ where the walk covers
+e^16, and cancels out.
 
-λ is infinite at pure noise. There the walk starts at σ/α = 1000, where x differs from pure noise by x0/1000. (Further up rtol, which is
-relative to x, would let the error grow beyond that.)
+λ is infinite at pure noise. There the walk starts at σ/α = 1000, where x differs from pure noise by x0/1000. (Further
+up rtol, which is relative to x, would let the error grow beyond that.)
 """
 
 import math
@@ -42,20 +45,32 @@ class AdaptiveSampler(Sampler):
 
     Args:
         order: of the better solver.
-        rtol, atol: relative and absolute tolerance, ≥ 0 and not both 0. Default 0.05, 0.0078 (one grey value of 256). `rtol` is relative
-            to x/α, noise and all: where σ/α starts at 50 and more take a smaller one.
+        rtol, atol: relative and absolute tolerance, ≥ 0 and not both 0. Default 0.05, 0.0078 (one grey value of 256).
+            `rtol` is relative to x/α, noise and all: where σ/α starts at 50 and more take a smaller one.
         h_init: length of the first trial in λ, > 0. Default 0.05.
         pcoeff, icoeff, dcoeff, accept_safety: see `PIDController`.
         eta: η in [0, 1], the share of ancestral noise, one draw for every step that counts; 0 (default) is the ODE.
         s_noise: factor on the noise. Default 1.
-        max_steps: largest number of trials. Default 1000. A walk that has not arrived then stops where it is, with a warning.
+        max_steps: largest number of trials. Default 1000. A walk that has not arrived then stops where it is, with a
+            warning.
 
     Raises:
         ValueError: an option out of range; Brownian noise, or x0 of every step, asked for.
     """
 
     orders: tuple[int, ...] = ()  # those that `attempt` can do
-    table_options = ("rtol", "atol", "h_init", "pcoeff", "icoeff", "dcoeff", "accept_safety", "eta", "s_noise", "max_steps")
+    table_options = (
+        "rtol",
+        "atol",
+        "h_init",
+        "pcoeff",
+        "icoeff",
+        "dcoeff",
+        "accept_safety",
+        "eta",
+        "s_noise",
+        "max_steps",
+    )
 
     couples_samples = True  # one step size for the whole batch
 
@@ -80,9 +95,14 @@ class AdaptiveSampler(Sampler):
         numbers = [check_number(name, value) for name, value in given.items()]
         max_steps = check_whole("max_steps", max_steps)
         if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-            raise ValueError(f"Tolerances must not be negative, and one must be positive. Received: rtol={rtol}, atol={atol}")
+            raise ValueError(
+                f"Tolerances must not be negative, and one must be positive. Received: rtol={rtol}, atol={atol}"
+            )
         if not (h_init > 0 and max_steps >= 1):
-            raise ValueError(f"The first step and the number of steps must be positive. Received: h_init={h_init}, max_steps={max_steps}")
+            raise ValueError(
+                f"The first step and the number of steps must be positive. Received: h_init={h_init}, "
+                f"max_steps={max_steps}"
+            )
         eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of ancestral noise and must lie in [0, 1]")
         self.order, (self.rtol, self.atol, self.h_init), self.max_steps = order, numbers, max_steps
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
@@ -105,7 +125,7 @@ class AdaptiveSampler(Sampler):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement attempt(denoise, x, start, end, down, level)")
 
-    # The plan -------------------------------------------------------------------------------------------------------------------------
+    # The plan ---------------------------------------------------------------------------------------------------------
 
     def plan(self, levels, schedule=None):
         clean = levels.sigma[-1] == 0
@@ -113,7 +133,9 @@ class AdaptiveSampler(Sampler):
         ratio = np.divide(noisy.sigma, noisy.alpha, out=np.full(len(noisy.t), np.inf), where=noisy.alpha > 0)
         if len(ratio) > 1 and np.isinf(ratio[0]):
             ratio[0] = max(_PURE_RATIO, ratio[1])
-        half = -np.log(ratio[[0, -1]]) if np.isfinite(ratio[0]) else np.zeros(2)  # one level of pure noise: nowhere to walk to
+        half = (
+            -np.log(ratio[[0, -1]]) if np.isfinite(ratio[0]) else np.zeros(2)
+        )  # one level of pure noise: nowhere to walk to
         curve = noisy.map(lambda v: np.full(_NODES, v[0]))
         if half[1] > half[0]:
             curve = level_at_ratio(np.exp(-np.linspace(*half, _NODES)), levels, schedule)
@@ -141,16 +163,23 @@ class AdaptiveSampler(Sampler):
             "Received: noise='brownian'. Take noise='independent'."
         )
 
-    # The walk -------------------------------------------------------------------------------------------------------------------------
+    # The walk ---------------------------------------------------------------------------------------------------------
 
     def initial_state(self, x):
         count = ops.zeros((), "int32")
-        return {"nfe": count, "accepted": count, "rejected": count, "error": ops.zeros((), x.dtype), "left": ops.zeros((), x.dtype)}
+        return {
+            "nfe": count,
+            "accepted": count,
+            "rejected": count,
+            "error": ops.zeros((), x.dtype),
+            "left": ops.zeros((), x.dtype),
+        }
 
     def run(self, walk, record, denoise, plan, noise, start, stop):
         if "x0" in record:
             raise ValueError(
-                "An adaptive sampler chooses its steps on the device, and how many: there is no x0 of every step to record or to hand to a "
+                "An adaptive sampler chooses its steps on the device, and how many: there is no x0 of every step to "
+                "record or to hand to a "
                 "hook. Take trajectory='x', or `solve`, which returns x after every step."
             )
         return super().run(walk, record, denoise, plan, noise, start, stop)
@@ -220,10 +249,11 @@ class AdaptiveSampler(Sampler):
         walk, record = super().finish(walk, record, denoise, plan, noise, index)
         return walk._replace(state={**walk.state, "nfe": walk.state["nfe"] + 1}), record
 
-    # What it tells --------------------------------------------------------------------------------------------------------------------
+    # What it tells ----------------------------------------------------------------------------------------------------
 
     def report(self, state):
-        """nfe (network evaluations), steps accepted and rejected, error of the last trial, and whether the walk arrived.
+        """nfe (network evaluations), steps accepted and rejected, error of the last trial, and whether the walk
+        arrived.
 
         Warns where it did not.
         """
@@ -232,8 +262,10 @@ class AdaptiveSampler(Sampler):
         if not arrived:
             trials = int(ops.convert_to_numpy(state["accepted"] + state["rejected"]))
             warnings.warn(
-                f"The adaptive walk stopped before its end, after {trials} trials with an error of {float(state['error']):.3g} tolerances: "
-                "the samples are still noisy. Take larger tolerances (rtol, atol) or max_steps; an error that is not finite is the "
+                f"The adaptive walk stopped before its end, after {trials} trials with an error of "
+                f"{float(state['error']):.3g} tolerances: "
+                "the samples are still noisy. Take larger tolerances (rtol, atol) or max_steps; an error that is not "
+                "finite is the "
                 "denoiser's, or comes of too few draws in `noise`.",
                 stacklevel=2,
             )
@@ -247,14 +279,18 @@ class AdaptiveSampler(Sampler):
             max_trials: largest number of trials here; None (default): `max_steps`.
 
         Returns:
-            x `(B, ...)`, and a dict of arrays with one entry per trial: "sigma_after" (σ/α where the walk then is), "error", "h_next",
-            "accepted" (0 or 1), "x" `(trials, B, ...)`.
+            x `(B, ...)`, and a dict of arrays with one entry per trial: "sigma_after" (σ/α where the walk then is),
+            "error", "h_next", "accepted" (0 or 1), "x" `(trials, B, ...)`.
         """
         levels = self.check(levels)
         plan = to_tensors(self.table(levels, schedule))
         x = ops.convert_to_tensor(x, dtype=solver_dtype())
         rows, closes = len(self.step_ends(levels)), self.closes_apart(levels)
-        source = noise_source(plan, noise_sources.seed_words(seed), x.shape) if noise is None else self._given(noise, rows, x, closes)
+        source = (
+            noise_source(plan, noise_sources.seed_words(seed), x.shape)
+            if noise is None
+            else self._given(noise, rows, x, closes)
+        )
         row = keras.tree.map_structure(lambda column: column[0], plan)
         log = {"sigma_after": [], "error": [], "h_next": [], "accepted": [], "x": []}
         with memory_scope(denoise, initial_memories(denoise, x), x):

@@ -15,11 +15,12 @@ def level_at_ratio(ratio, levels, schedule=None, unchanged=None):
         unchanged: bool array (n,): steps whose level is the grid's own, to be taken over as it is.
 
     Returns:
-        `Levels` of (n,) arrays, on the scale of the grid: levels at α = 1 stay there, whatever the schedule. Beyond a schedule's last level
-        (churn at t = 1) σ/α is kept and t is 1.
+        `Levels` of (n,) arrays, on the scale of the grid: levels at α = 1 stay there, whatever the schedule. Beyond a
+        schedule's last level (churn at t = 1) σ/α is kept and t is 1.
 
     Raises:
-        ValueError: the grid is neither variance preserving nor exploding nor a flow, and there is no schedule that it lies on.
+        ValueError: the grid is neither variance preserving nor exploding nor a flow, and there is no schedule that it
+            lies on.
     """
     start = levels.map(lambda v: v[:-1])
     if unchanged is not None and np.all(unchanged):
@@ -28,7 +29,11 @@ def level_at_ratio(ratio, levels, schedule=None, unchanged=None):
         t = np.clip(_times(ratio, levels, schedule), 0.0, 1.0)
         alpha = _scale(ratio, t, levels, schedule)
         level = Levels(t, alpha, alpha * ratio)
-    return level if unchanged is None else Levels(*(np.where(unchanged, old, new) for old, new in zip(start, level, strict=True)))
+    return (
+        level
+        if unchanged is None
+        else Levels(*(np.where(unchanged, old, new) for old, new in zip(start, level, strict=True)))
+    )
 
 
 def _times(ratio, levels, schedule):
@@ -48,7 +53,8 @@ def _scale(ratio, t, levels, schedule):
             raise ValueError(_off_curve(levels, schedule))
         return known(ratio)
     alpha, sigma = schedule.levels(t)[1:]
-    # Beyond the schedule's ends (churn at t = 1, a clean level behind the last noise) t is clipped, and only σ/α is as wanted.
+    # Beyond the schedule's ends (churn at t = 1, a clean level behind the last noise) t is clipped, and only σ/α is as
+    # wanted.
     reached = np.abs(sigma - alpha * ratio) <= 1e-6 * sigma
     return alpha if known is None else np.where(reached, alpha, known(ratio))
 
@@ -79,8 +85,12 @@ def _known_scale(levels):
 def _off_curve(levels, schedule):
     remedy = "Pass the schedule that they were made with: sample(..., schedule=schedule)."
     if schedule is not None:
-        remedy = f"They do not lie on the schedule {type(schedule).__name__} either: take its own levels, schedule.levels(t)."
+        remedy = (
+            f"They do not lie on the schedule {type(schedule).__name__} either: take its own levels, "
+            f"schedule.levels(t)."
+        )
     return (
-        "This sampler evaluates between the levels and has to know the curve they lie on: they satisfy neither α = 1, α² + σ² = 1 nor "
+        "This sampler evaluates between the levels and has to know the curve they lie on: they satisfy neither α = 1, "
+        "α² + σ² = 1 nor "
         f"α + σ = 1. {remedy} Received: alpha={levels.alpha}, sigma={levels.sigma}"
     )

@@ -2,8 +2,9 @@
 
     x_s = α_s·x0 + √(σ_s² − c²)·ε + c·z,      c = η·σ_s·√(1 − (α_t·σ_s/(α_s·σ_t))²)
 
-c of the noise at the next level is fresh, the rest is the predicted one. η = 0 is the ODE's Euler step (DDIM), η = 1 draws from the
-posterior q(x_s | x_t, x0): DDPM's ancestral sampling, which k-diffusion calls Euler-ancestral. First order either way.
+c of the noise at the next level is fresh, the rest is the predicted one. η = 0 is the ODE's Euler step (DDIM), η = 1
+draws from the posterior q(x_s | x_t, x0): DDPM's ancestral sampling, which k-diffusion calls Euler-ancestral. First
+order either way.
 """
 
 import numpy as np
@@ -35,7 +36,9 @@ class DDIMSampler(Sampler):
 
     def __init__(self, eta=0.0, s_noise=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.eta = check_number("eta", eta, 0, 1, rule="`eta` is the share of fresh noise in a step and must lie in [0, 1]")
+        self.eta = check_number(
+            "eta", eta, 0, 1, rule="`eta` is the share of fresh noise in a step and must lie in [0, 1]"
+        )
         self.s_noise = check_number("s_noise", s_noise, 0)
 
     def plan(self, levels, schedule=None):
@@ -56,8 +59,8 @@ class DDPMSampler(DDIMSampler):
     """DDPM's ancestral sampling: DDIM with η = 1, whose mean is the posterior's, for any number of steps.
 
     Args:
-        variance: "fixed_small", the posterior variance (default), or "fixed_large", β of the step, which DDPM found better at T steps
-            and which is much too large at few.
+        variance: "fixed_small", the posterior variance (default), or "fixed_large", β of the step, which DDPM found
+            better at T steps and which is much too large at few.
         s_noise: see `DDIMSampler`.
 
     Reference:
@@ -85,7 +88,8 @@ class DDPMSampler(DDIMSampler):
 
 @SAMPLERS.register("euler_ancestral")
 class EulerAncestralSampler(DDIMSampler):
-    """k-diffusion's Euler-ancestral: an Euler step to a lower noise level, then fresh noise up to the wanted one. DDIM(η).
+    """k-diffusion's Euler-ancestral: an Euler step to a lower noise level, then fresh noise up to the wanted one.
+    DDIM(η).
 
     Args:
         eta: η in [0, 1]. Default 1.

@@ -1,15 +1,15 @@
 """DDIM inversion: from a sample up to the noise that DDIM would make it of.
 
-DDIM's step from a noisy level s down to t is x_t = α_t·x0 + σ_t·ε, with x0 and ε predicted at (x_s, s). Upwards x_t is known and x_s is
-not. The network is told level s all the same and given the best guess of x_s there is, at first x_t itself. Its output y = a·x0 + b·ε and
-x_t are two equations for x0 and ε:
+DDIM's step from a noisy level s down to t is x_t = α_t·x0 + σ_t·ε, with x0 and ε predicted at (x_s, s). Upwards x_t is
+known and x_s is not. The network is told level s all the same and given the best guess of x_s there is, at first x_t
+itself. Its output y = a·x0 + b·ε and x_t are two equations for x0 and ε:
 
     x_s = α_s·x0 + σ_s·ε = ((α_s·b − σ_s·a)·x_t + (α_t·σ_s − α_s·σ_t)·y) / (α_t·b − σ_t·a)
 
-For ε-prediction (a = 0, b = 1) this is the well-known x_s = α_s/α_t·(x_t − σ_t·ε) + σ_s·ε. The first iteration trusts that y changes
-little over a step, and so reads it with the lower level's a, b. Further ones evaluate the network at the x_s found and read v with those of
-level s: their fixed point undoes DDIM's step to rounding, whatever the network predicts. (Held v contracts fastest, ε at half the pace, x0
-not where the noise is low.)
+For ε-prediction (a = 0, b = 1) this is the well-known x_s = α_s/α_t·(x_t − σ_t·ε) + σ_s·ε. The first iteration trusts
+that y changes little over a step, and so reads it with the lower level's a, b. Further ones evaluate the network at the
+x_s found and read v with those of level s: their fixed point undoes DDIM's step to rounding, whatever the network
+predicts. (Held v contracts fastest, ε at half the pace, x0 not where the noise is low.)
 """
 
 import numpy as np
@@ -31,21 +31,23 @@ _ROWS = {
 class DDIMInversionSampler(Sampler):
     """DDIM's step solved for the noisier sample: walks from clean to noisy.
 
-    Takes the falling levels that sampling takes, and walks them from the end, or rising ones. `x` is a sample at the cleanest level. One
-    evaluation per step and iteration, no draws; order 1. The first guess, x_t told level s, depends on the scale of the levels, the fixed
-    point does not.
+    Takes the falling levels that sampling takes, and walks them from the end, or rising ones. `x` is a sample at the
+    cleanest level. One evaluation per step and iteration, no draws; order 1. The first guess, x_t told level s, depends
+    on the scale of the levels, the fixed point does not.
 
     Args:
-        iterations: evaluations per step ≥ 1. 1 (default) is DDIM inversion as it is usual; with more, DDIM brings the sample back more
-            exactly, each iteration by about a digit where steps are short.
-        prediction: the output that the first iteration takes over from level s to t, as diffusers does: "epsilon" (default), "x0", "v"
-            or "velocity". Where it says nothing (x0 at a clean level, any at pure noise), "v" is taken.
+        iterations: evaluations per step ≥ 1. 1 (default) is DDIM inversion as it is usual; with more, DDIM brings the
+            sample back more exactly, each iteration by about a digit where steps are short.
+        prediction: the output that the first iteration takes over from level s to t, as diffusers does: "epsilon"
+            (default), "x0", "v" or "velocity". Where it says nothing (x0 at a clean level, any at pure noise), "v" is
+            taken.
 
     Raises:
         ValueError: less than one iteration, an unknown prediction, or levels that neither fall nor rise.
 
     Reference:
-        Song et al. 2021, arXiv:2010.02502, section 4.3 and eq. 14; further iterations: Pan et al. 2023, arXiv:2309.04907, section 3.
+        Song et al. 2021, arXiv:2010.02502, section 4.3 and eq. 14; further iterations: Pan et al. 2023,
+        arXiv:2309.04907, section 3.
     """
 
     ascends = True
@@ -55,7 +57,9 @@ class DDIMInversionSampler(Sampler):
         super().__init__(**kwargs)
         rule = "`iterations` counts evaluations per step and must be an integer of at least 1"
         self.iterations = self.evaluations_per_step = check_whole("iterations", iterations, 1, rule=rule)
-        self.prediction = check_choice("prediction", prediction, tuple(_ROWS), f"`prediction` must be one of {', '.join(_ROWS)}")
+        self.prediction = check_choice(
+            "prediction", prediction, tuple(_ROWS), f"`prediction` must be one of {', '.join(_ROWS)}"
+        )
 
     def check(self, levels):
         return upwards(levels)
@@ -66,19 +70,26 @@ class DDIMInversionSampler(Sampler):
     def plan(self, levels, schedule=None):
         alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
         rows = _ROWS[self.prediction], _ROWS["v"]
-        (own_t, v_t), (own_s, v_s) = ([np.stack(row(*level)) for row in rows] for level in ((alpha_t, sigma_t), (alpha_s, sigma_s)))
+        (own_t, v_t), (own_s, v_s) = (
+            [np.stack(row(*level)) for row in rows] for level in ((alpha_t, sigma_t), (alpha_s, sigma_s))
+        )
         silent = (alpha_s == 0) | (alpha_t * own_t[1] == sigma_t * own_t[0])
         # What the output is made of at level s, and what it is read as: in the first iteration, and in the others.
         first, others = (np.where(silent, v_s, own_s), np.where(silent, v_t, own_t)), (v_s, v_s)
         columns = {"x": [], "x0": [], "eps": []}
         for made, (a, b) in (first, others):
             det = alpha_t * b - sigma_t * a
-            det = np.where(det == 0, np.inf, det)  # from clean to pure noise in one step: a sample leaves no trace there
+            det = np.where(
+                det == 0, np.inf, det
+            )  # from clean to pure noise in one step: a sample leaves no trace there
             on_y = (alpha_t * sigma_s - alpha_s * sigma_t) / det
             columns["x"].append((alpha_s * b - sigma_s * a) / det)
             columns["x0"].append(on_y * made[0])
             columns["eps"].append(on_y * made[1])
-        return {"level": levels.map(lambda v: v[1:]), **{key: np.stack(column, axis=1) for key, column in columns.items()}}
+        return {
+            "level": levels.map(lambda v: v[1:]),
+            **{key: np.stack(column, axis=1) for key, column in columns.items()},
+        }
 
     def step(self, denoise, x, row, state, noise):
         guess = x

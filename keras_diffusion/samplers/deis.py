@@ -1,7 +1,7 @@
 """DEIS: ε as a polynomial in log(σ/α), integrated exactly over σ/α.
 
-In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. As in `lms` the last ε's are interpolated, but in log σ̂, in which a
-denoiser's ε is smoother than in σ̂ itself:
+In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. As in `lms` the last ε's are interpolated, but in
+log σ̂, in which a denoiser's ε is smoother than in σ̂ itself:
 
     x_s = α_s·x0 + σ_s·ε + α_s·Σ_{k ≥ 1} B_k·(ε_{−k} − ε),      B_k = ∫ ℓ_k(log σ̂) dσ̂ from σ̂_t to σ̂_s
 
@@ -12,7 +12,13 @@ import numpy as np
 
 from keras_diffusion.configs.checks import check_flag
 from keras_diffusion.samplers.grids import pairs
-from keras_diffusion.samplers.multistep import MultistepSampler, check_order, exponential_moments, known_nodes, quadrature_weights
+from keras_diffusion.samplers.multistep import (
+    MultistepSampler,
+    check_order,
+    exponential_moments,
+    known_nodes,
+    quadrature_weights,
+)
 from keras_diffusion.samplers.sampler import SAMPLERS
 
 _FEW_STEPS = 15
@@ -22,12 +28,13 @@ _FEW_STEPS = 15
 class DEISSampler(MultistepSampler):
     """Diffusion exponential integrator sampler, Adams–Bashforth in log(σ/α).
 
-    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3. The same as the "heun" form of DPM-Solver at order 2, and as
-    DPM-Solver at order 3.
+    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3. The same as the "heun" form of DPM-Solver at
+    order 2, and as DPM-Solver at order 3.
 
     Args:
         order: 1 (DDIM), 2 or 3. Default 2.
-        lower_order_final: lower orders in the last steps of grids of fewer than 15 steps, as diffusers does. Default True.
+        lower_order_final: lower orders in the last steps of grids of fewer than 15 steps, as diffusers does. Default
+            True.
 
     Raises:
         ValueError: unknown order.

@@ -23,7 +23,8 @@ class DPMAdaptiveSampler(AdaptiveSampler):
         ValueError: another order, or an option out of range.
 
     Reference:
-        Lu et al. 2022, arXiv:2206.00927, DPM-Solver-12 and -23; controller and ancestral form: k-diffusion's `sample_dpm_adaptive`.
+        Lu et al. 2022, arXiv:2206.00927, DPM-Solver-12 and -23; controller and ancestral form: k-diffusion's
+        `sample_dpm_adaptive`.
     """
 
     orders = (2, 3)

@@ -2,9 +2,9 @@
 
     n evaluations:  3, 3, … 3, 2, 1   (n = 3m)      3, 3, … 3, 1   (n = 3m + 1)      3, 3, … 3, 2   (n = 3m + 2)
 
-are the orders of the steps, whose ends are even in log(σ/α); stages lie at thirds of a third-order step and in the middle of a
-second-order one. Of a grid only the first level, the last noisy one and the number of levels count. It is the single-step DPM-Solver, in
-ε, on levels of its own.
+are the orders of the steps, whose ends are even in log(σ/α); stages lie at thirds of a third-order step and in the
+middle of a second-order one. Of a grid only the first level, the last noisy one and the number of levels count. It is
+the single-step DPM-Solver, in ε, on levels of its own.
 
 With η > 0 a step and its stages go down to less noise than wanted, and the rest is added anew:
 
@@ -23,9 +23,9 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMFastSampler(SingleStepSampler):
     """DPM-Solver-fast: n evaluations on a grid of n + 1 levels, that of a closing step included.
 
-    One row and one evaluation for each level of the grid, but at levels of its own: x after a row is at a level of the grid only at the
-    end. A first level that is pure noise has no log-SNR to space evenly: from it one evaluation leads to the second level of the grid.
-    Of third order but for the last steps, which hold the measured order to 2.
+    One row and one evaluation for each level of the grid, but at levels of its own: x after a row is at a level of the
+    grid only at the end. A first level that is pure noise has no log-SNR to space evenly: from it one evaluation leads
+    to the second level of the grid. Of third order but for the last steps, which hold the measured order to 2.
 
     Args:
         eta: η in [0, 1], the share of ancestral noise, drawn in the last row of every step; 0 (default) is the ODE.
@@ -35,7 +35,8 @@ class DPMFastSampler(SingleStepSampler):
         ValueError: `eta` outside [0, 1].
 
     Reference:
-        Lu et al. 2022, arXiv:2206.00927, algorithm 2 and DPM-Solver-fast; ancestral form: k-diffusion's `sample_dpm_fast`.
+        Lu et al. 2022, arXiv:2206.00927, algorithm 2 and DPM-Solver-fast; ancestral form: k-diffusion's
+        `sample_dpm_fast`.
     """
 
     table_options = ("eta", "s_noise")
@@ -78,7 +79,8 @@ class DPMFastSampler(SingleStepSampler):
         level = level_at_ratio(ratio[:-1], levels, schedule, unchanged=(rows <= pure) | (clean & (rows == n - 1)))
         alpha = np.append(level.alpha[1:], levels.alpha[-1])
         last = np.append(orders[1:] == 1, True)  # rows that end a step
-        # The second stage of a third-order step is of second order as well, but in another form than a second-order step.
+        # The second stage of a third-order step is of second order as well, but in another form than a second-order
+        # step.
         forms = np.where((orders == 2) & ~last, "heun", "midpoint")
         x0, eps = combinations(self.order, orders, forms, half, downs, (alpha, alpha * down), "dpm")
         fresh = np.sqrt(np.maximum(ratio[1:] ** 2 - down**2, 0.0)) * last

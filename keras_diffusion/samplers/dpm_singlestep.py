@@ -1,14 +1,16 @@
-"""Single-step DPM-Solver and DPM-Solver++: Runge–Kutta methods for the exponential integral, one evaluation per row of the table.
+"""Single-step DPM-Solver and DPM-Solver++: Runge–Kutta methods for the exponential integral, one evaluation per row of
+the table.
 
-A step of order k starts at a level b and uses the evaluations at k levels, b the first of them, and nothing from before. Its inner
-stages are steps of lower order from the same b, so in the table every row is a step to the next level, with orders 1, 2, … k in turn:
+A step of order k starts at a level b and uses the evaluations at k levels, b the first of them, and nothing from
+before. Its inner stages are steps of lower order from the same b, so in the table every row is a step to the next
+level, with orders 1, 2, … k in turn:
 
     level   b ──1──▶ b+1          x_s = α_s·x0_b + σ_s·ε_b + scale·Σ_j w_j·(m_j − m_b)
             b ────2────▶ b+2
             b ───────3──────▶ b+3          (then b+3 is the next b)
 
-The first two terms are the DDIM point, and m is what the method takes for smooth in λ = log(α/σ). With h = λ_s − λ_b, r_j the position
-of an evaluation in the step, φ₁ = 1 − e^(−z), φ₂ = 1 − φ₁/z, φ₃ = ½ − φ₂/z,
+The first two terms are the DDIM point, and m is what the method takes for smooth in λ = log(α/σ). With h = λ_s − λ_b,
+r_j the position of an evaluation in the step, φ₁ = 1 − e^(−z), φ₂ = 1 − φ₁/z, φ₃ = ½ − φ₂/z,
 
     DPM-Solver++     m = x0,   scale = α_s,   z = h
     DPM-Solver       m = ε,    scale = σ_s,   z = −h
@@ -16,8 +18,9 @@ of an evaluation in the step, φ₁ = 1 − e^(−z), φ₂ = 1 − φ₁/z, φ�
     order 2    φ₂·(m_1 − m_b)/r_1                        ("midpoint": ½·φ₁ in place of φ₂)
     order 3    φ₂·D₁ + 2·φ₃·D₂ of the parabola through all three     ("midpoint": φ₂·(m_2 − m_b)/r_2)
 
-Order 3 asks for r_2 = ⅔, which smooth grids come near to; elsewhere m_1, of a first-order stage, lets it down to 2. x at the stages is
-of lower order: only after a row of order k does it have the order of the method. The step to a clean level is x ← x0.
+Order 3 asks for r_2 = ⅔, which smooth grids come near to; elsewhere m_1, of a first-order stage, lets it down to 2. x
+at the stages is of lower order: only after a row of order k does it have the order of the method. The step to a clean
+level is x ← x0.
 """
 
 import numpy as np
@@ -52,8 +55,8 @@ class SingleStepSampler(Sampler):
             levels: `Levels` of the grid.
 
         Returns:
-            (orders, half, ends): the order of every row, ints (n,); λ where it evaluates and, last, where x ends up, (n + 1,); λ where
-            it leads before noise is added, (n,).
+            (orders, half, ends): the order of every row, ints (n,); λ where it evaluates and, last, where x ends up, (n
+            + 1,); λ where it leads before noise is added, (n,).
         """
         raise NotImplementedError(f"{type(self).__name__} must implement stages(levels)")
 
@@ -67,31 +70,35 @@ class SingleStepSampler(Sampler):
 class DPMSingleStepSampler(SingleStepSampler):
     """Single-step DPM-Solver(++) of order 1, 2 or 3 on the levels of the grid.
 
-    One evaluation per level; n evaluations are n/order steps. Measured orders: as named, on grids that are smooth in log-SNR. Orders of
-    the rows: 1, 2, …, `order` in turn. The last row is of order 1 where it leads to a clean level, and with `lower_order_final` where it
-    would be the end of a full step. A row that starts at pure noise is a step by itself.
+    One evaluation per level; n evaluations are n/order steps. Measured orders: as named, on grids that are smooth in
+    log-SNR. Orders of the rows: 1, 2, …, `order` in turn. The last row is of order 1 where it leads to a clean level,
+    and with `lower_order_final` where it would be the end of a full step. A row that starts at pure noise is a step by
+    itself.
 
     Args:
         order: 1 (DDIM), 2 or 3. Default 2.
         algorithm: "dpmpp" (default), smooth in x0; or "dpm", smooth in ε, which suits guidance less.
         solver_type: "midpoint" (default) or "heun", see the module.
         lower_order_final: see above; it costs an order on grids that end at σ > 0. Default True.
-        eta: share η ≥ 0 of the reverse SDE's noise, "dpmpp" only: with z = (1 + η)·h and ε_b, which is e^(−ηh) of itself then, noise of
-            variance σ_s²·(1 − e^(−2ηh)) is added, Brownian unless told otherwise: stages and the step see one path. With independent
-            draws, as in the reference, they do not, and samples vary less than the data. 0 (default) is the ODE.
+        eta: share η ≥ 0 of the reverse SDE's noise, "dpmpp" only: with z = (1 + η)·h and ε_b, which is e^(−ηh) of
+            itself then, noise of variance σ_s²·(1 − e^(−2ηh)) is added, Brownian unless told otherwise: stages and the
+            step see one path. With independent draws, as in the reference, they do not, and samples vary less than the
+            data. 0 (default) is the ODE.
         s_noise: factor on the noise. Default 1.
 
     Raises:
         ValueError: unknown order, algorithm or solver type; negative `eta`, or one with "dpm".
 
     Reference:
-        DPM-Solver: Lu et al. 2022, arXiv:2206.00927, algorithms 1 and 2; DPM-Solver++: Lu et al. 2022, arXiv:2211.01095, section 4;
-        orders of the rows as in diffusers' `DPMSolverSinglestepScheduler`.
+        DPM-Solver: Lu et al. 2022, arXiv:2206.00927, algorithms 1 and 2; DPM-Solver++: Lu et al. 2022,
+        arXiv:2211.01095, section 4; orders of the rows as in diffusers' `DPMSolverSinglestepScheduler`.
     """
 
     table_options = ("algorithm", "solver_type", "lower_order_final", "eta", "s_noise")
 
-    def __init__(self, order=2, algorithm="dpmpp", solver_type="midpoint", lower_order_final=True, eta=0.0, s_noise=1.0, **kwargs):
+    def __init__(
+        self, order=2, algorithm="dpmpp", solver_type="midpoint", lower_order_final=True, eta=0.0, s_noise=1.0, **kwargs
+    ):
         super().__init__(**kwargs)
         order = check_choice("order", order, (1, 2, 3), "`order` must be 1, 2 or 3")
         check_choice("algorithm", algorithm, tuple(ALGORITHMS), "`algorithm` must be 'dpmpp' or 'dpm'")
@@ -99,8 +106,15 @@ class DPMSingleStepSampler(SingleStepSampler):
         check_flag("lower_order_final", lower_order_final)
         eta = check_number("eta", eta, 0, rule="`eta` is a share of fresh noise and must not be negative")
         if eta and algorithm == "dpm":
-            raise ValueError(f"The SDE is solved in x0. Received: eta={eta} with algorithm='dpm'. Take algorithm='dpmpp', or eta=0.")
-        self.order, self.algorithm, self.solver_type, self.lower_order_final = order, algorithm, solver_type, lower_order_final
+            raise ValueError(
+                f"The SDE is solved in x0. Received: eta={eta} with algorithm='dpm'. Take algorithm='dpmpp', or eta=0."
+            )
+        self.order, self.algorithm, self.solver_type, self.lower_order_final = (
+            order,
+            algorithm,
+            solver_type,
+            lower_order_final,
+        )
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
         self.noises_per_step = 1 if eta else 0
 
@@ -125,7 +139,10 @@ class DPMSingleStepSampler(SingleStepSampler):
         return {"x0": x0, "eps": eps, "noise": self.s_noise * sigma * fresh}
 
     def get_config(self):
-        own = {name: getattr(self, name) for name in ("order", "algorithm", "solver_type", "lower_order_final", "eta", "s_noise")}
+        own = {
+            name: getattr(self, name)
+            for name in ("order", "algorithm", "solver_type", "lower_order_final", "eta", "s_noise")
+        }
         return {**super().get_config(), **own}
 
 

@@ -8,8 +8,8 @@ The weights of the extrapolation are DPM-Solver++'s at z = −h, and as x_t = α
 
     x_s = α_s·x0 + σ_s·(1 − η·(e^h − 1))·ε + (1+η)·σ_s·(φ₂·D₁ + 2φ₃·D₂) + σ_s·√(η·(e^(2h) − 1))·z
 
-e^h is large where steps are: with strong guidance, few steps, or noise (η > 0) DPM-Solver++ is the steadier of the two. A step from pure
-noise (h = ∞) is of first order, and with η > 0 DPM-Solver++'s.
+e^h is large where steps are: with strong guidance, few steps, or noise (η > 0) DPM-Solver++ is the steadier of the two.
+A step from pure noise (h = ∞) is of first order, and with η > 0 DPM-Solver++'s.
 """
 
 import numpy as np
@@ -22,7 +22,8 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMSolverSampler(DPMppSampler):
     """Multistep DPM-Solver of order 1, 2 or 3, in ε.
 
-    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3; started by itself, order 3 is held to 2 by its first steps.
+    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3; started by itself, order 3 is held to 2 by
+    its first steps.
 
     Args:
         order: 1 (DDIM), 2 or 3. Default 2.

@@ -26,17 +26,18 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMppSampler(MultistepSampler):
     """Multistep DPM-Solver++ of order 1, 2 or 3.
 
-    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3; the first steps have no history and are of lower order, which
-    holds order 3 to 2 when it starts by itself.
+    One evaluation per step. Measured orders: 1, 2 and, started exactly, 3; the first steps have no history and are of
+    lower order, which holds order 3 to 2 when it starts by itself.
 
     Args:
         order: 1 (DDIM), 2 or 3. Default 2.
-        solver_type: "midpoint" or "heun", the form of second-order steps, those with which order 3 starts included. Default None:
-            "midpoint" for order 2 and "heun" for the start of order 3, as in k-diffusion; diffusers starts with "midpoint".
-        reference_compatible: use half of D₂'s coefficient, as k-diffusion and diffusers do, which makes order 3 an order 2 method. For
-            reproducing their images. Default False.
-        lower_order_final: the last step is of order 1 and the one before of order 2 at most, which is steadier for few steps; diffusers
-            does so for fewer than 15. Default False.
+        solver_type: "midpoint" or "heun", the form of second-order steps, those with which order 3 starts included.
+            Default None: "midpoint" for order 2 and "heun" for the start of order 3, as in k-diffusion; diffusers
+                starts with "midpoint".
+        reference_compatible: use half of D₂'s coefficient, as k-diffusion and diffusers do, which makes order 3 an
+            order 2 method. For reproducing their images. Default False.
+        lower_order_final: the last step is of order 1 and the one before of order 2 at most, which is steadier for few
+            steps; diffusers does so for fewer than 15. Default False.
 
     Raises:
         ValueError: unknown order or solver type.
@@ -50,7 +51,9 @@ class DPMppSampler(MultistepSampler):
 
     def __init__(self, order=2, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
         super().__init__(**kwargs)
-        check_choice("solver_type", solver_type, (None, "midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'")
+        check_choice(
+            "solver_type", solver_type, (None, "midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'"
+        )
         self.order, self.solver_type = check_order(order, 3), solver_type
         self.reference_compatible = check_flag("reference_compatible", reference_compatible)
         self.lower_order_final = check_flag("lower_order_final", lower_order_final)
@@ -65,7 +68,9 @@ class DPMppSampler(MultistepSampler):
     def bends(self, levels):
         """Weights of the past, `(n, remembered)`."""
         h = np.diff(0.5 * levels.log_snr)
-        return levels.alpha[1:, None] * np.stack([self.past_weights((1.0 + self.eta) * h[i], h, i) for i in range(len(h))])
+        return levels.alpha[1:, None] * np.stack(
+            [self.past_weights((1.0 + self.eta) * h[i], h, i) for i in range(len(h))]
+        )
 
     def past_weights(self, z, h, i):
         """Weights of x0_{−1}, x0_{−2} in φ₂·D₁ + 2φ₃·D₂ of step i."""
@@ -88,7 +93,9 @@ class DPMppSampler(MultistepSampler):
         return (phi2 * d1 + (1.0 if self.reference_compatible else 2.0) * phi3 * d2)[1:]
 
     def get_config(self):
-        own = {name: getattr(self, name) for name in ("order", "solver_type", "reference_compatible", "lower_order_final")}
+        own = {
+            name: getattr(self, name) for name in ("order", "solver_type", "reference_compatible", "lower_order_final")
+        }
         return {**super().get_config(), **own}
 
 
@@ -111,7 +118,16 @@ class DPMppSDESampler(DPMppSampler):
     noises_per_step = 1
     noise = "brownian"
 
-    def __init__(self, order=2, eta=1.0, s_noise=1.0, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
+    def __init__(
+        self,
+        order=2,
+        eta=1.0,
+        s_noise=1.0,
+        solver_type=None,
+        reference_compatible=False,
+        lower_order_final=False,
+        **kwargs,
+    ):
         super().__init__(order, solver_type, reference_compatible, lower_order_final, **kwargs)
         eta = check_number("eta", eta, 0, rule="`eta` is a share of fresh noise and must not be negative")
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)

@@ -1,12 +1,12 @@
 """DPM-Solver++ upwards: from a sample to the noise that it is made of.
 
-The probability-flow ODE has no preferred direction, and nor have the formulas of `dpmpp.py`: with h = λ_s − λ_t < 0 the same table leads
-from a level to a noisier one,
+The probability-flow ODE has no preferred direction, and nor have the formulas of `dpmpp.py`: with h = λ_s − λ_t < 0 the
+same table leads from a level to a noisier one,
 
     x_s = α_s·x0 + σ_s·ε + α_s·(φ₂·D₁ + 2φ₃·D₂)
 
-Every step evaluates the network where x stands. Only a clean sample, where ε says nothing, is looked at with the eyes of the next level, as
-DDIM inversion does: x_s = α_s/α_t·x + σ_s·ε(x, level s).
+Every step evaluates the network where x stands. Only a clean sample, where ε says nothing, is looked at with the eyes
+of the next level, as DDIM inversion does: x_s = α_s/α_t·x + σ_s·ε(x, level s).
 """
 
 import numpy as np
@@ -21,8 +21,9 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMppInversionSampler(DPMppSampler):
     """Multistep DPM-Solver++ of order 1, 2 or 3 that walks from clean to noisy.
 
-    Takes the falling levels that sampling takes, and walks them from the end, or rising ones. `x` is a sample at the cleanest level. One
-    evaluation per step, no draws; measured orders 1 and 2 between noisy levels. A step from a clean level is of order 1.
+    Takes the falling levels that sampling takes, and walks them from the end, or rising ones. `x` is a sample at the
+    cleanest level. One evaluation per step, no draws; measured orders 1 and 2 between noisy levels. A step from a clean
+    level is of order 1.
 
     Args:
         order, solver_type, reference_compatible, lower_order_final: see `DPMppSampler`.
@@ -36,7 +37,8 @@ class DPMppInversionSampler(DPMppSampler):
     >>> again = model.generate(latents=latents, sampler="dpmpp_2m")
 
     Reference:
-        Lu et al. 2022, arXiv:2211.01095, algorithm 2, with rising noise; as diffusers' `DPMSolverMultistepInverseScheduler`.
+        Lu et al. 2022, arXiv:2211.01095, algorithm 2, with rising noise; as diffusers'
+        `DPMSolverMultistepInverseScheduler`.
     """
 
     ascends = True

@@ -18,14 +18,19 @@ def check_levels(levels):
     elif not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(sigma)) and np.all(alpha >= 0) and np.all(sigma >= 0)):
         rule = "alpha and sigma must be finite and not negative"
     elif not falls:
-        rule = "the noise must fall strictly from each level to the next (σ/α decreasing), and only the last level may be clean"
+        rule = (
+            "the noise must fall strictly from each level to the next (σ/α decreasing), and only the last level "
+            "may be clean"
+        )
     if rule:
         raise ValueError(f"A sampler walks down a grid of levels: {rule}. Received: alpha={alpha}, sigma={sigma}")
     return levels
 
 
 def upwards(levels):
-    """A grid that falls, or rises, as one that rises from clean to noisy, in float64 arrays; raises unless it does either."""
+    """A grid that falls, or rises, as one that rises from clean to noisy, in float64 arrays; raises unless it does
+    either.
+    """
     levels = _three(levels)
     falls = levels.log_snr[0] < levels.log_snr[-1]
     return check_levels(levels if falls else levels.map(lambda v: v[::-1])).map(lambda v: v[::-1])
@@ -34,7 +39,10 @@ def upwards(levels):
 def _three(levels):
     """`levels` as `Levels` of float64 vectors."""
     if not isinstance(levels, (tuple, list)) or len(levels) != 3:
-        raise ValueError(f"`levels` is a `Levels` (t, alpha, sigma), as `schedule.levels(t)` makes it. Received: levels={shown(levels)}")
+        raise ValueError(
+            f"`levels` is a `Levels` (t, alpha, sigma), as `schedule.levels(t)` makes it. Received: "
+            f"levels={shown(levels)}"
+        )
     return Levels(*(np.atleast_1d(check_array("levels", v, "float64", finite=False)) for v in levels))
 
 

@@ -1,12 +1,13 @@
 """iPNDM: Adams–Bashforth as on an even grid, whatever the grid.
 
-In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. Its mean slope over a step is extrapolated with the textbook's numbers,
-from ε for the first step, (3ε − ε₋₁)/2 for the second, up to (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24:
+In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. Its mean slope over a step is extrapolated with
+the textbook's numbers, from ε for the first step, (3ε − ε₋₁)/2 for the second, up to (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24:
 
     x_s = α_s·x0 + σ_s·ε + (σ_s − α_s·σ_t/α_t)·Σ_{k ≥ 1} β_k·(ε_{−k} − ε)
 
-which is DDIM with that mean in place of ε. The numbers are right where the grid is even in σ/α; on other grids the method is of second
-order, and `lms`, which computes them for the grid, is the one of its own order. A step from pure noise (α = 0) is DDIM's.
+which is DDIM with that mean in place of ε. The numbers are right where the grid is even in σ/α; on other grids the
+method is of second order, and `lms`, which computes them for the grid, is the one of its own order. A step from pure
+noise (α = 0) is DDIM's.
 """
 
 import numpy as np
@@ -20,8 +21,8 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class IPNDMSampler(MultistepSampler):
     """Improved PNDM: multistep from the first step on, without a Runge–Kutta start.
 
-    One evaluation per step. Measured order: 2, and 4 on grids even in σ/α, where it is `lms`. As that one it takes the closing step with
-    its own coefficients.
+    One evaluation per step. Measured order: 2, and 4 on grids even in σ/α, where it is `lms`. As that one it takes the
+    closing step with its own coefficients.
 
     Args:
         order: 1 (DDIM) to 4. Default 4.
@@ -30,8 +31,8 @@ class IPNDMSampler(MultistepSampler):
         ValueError: unknown order.
 
     Reference:
-        Zhang & Chen 2022, arXiv:2204.13902 (iPNDM), after Liu et al. 2022, arXiv:2202.09778. diffusers' first step, from α = 0, puts
-        x0 = 0; here it is the denoiser's x0.
+        Zhang & Chen 2022, arXiv:2204.13902 (iPNDM), after Liu et al. 2022, arXiv:2202.09778. diffusers' first step,
+        from α = 0, puts x0 = 0; here it is the denoiser's x0.
     """
 
     def __init__(self, order=4, **kwargs):

@@ -2,10 +2,10 @@
 
     level 0 ──▶ … ──▶ level i ─ ─ noise ─ ─▶ level j < i ──▶ … ──▶ level i ──▶ …
 
-x_j = α_j/α_i·x_i + √(σ_j² − (α_j/α_i·σ_i)²)·z has the noisy density of level j if x_i has that of level i: jumps change nothing in theory,
-and in practice the fresh noise covers errors that the walk has made so far. Every piece between jumps is planned by itself, with the
-wrapped sampler, and the tables are put one behind the other. So a multistep method starts each piece without a history, which is zeros in
-its table.
+x_j = α_j/α_i·x_i + √(σ_j² − (α_j/α_i·σ_i)²)·z has the noisy density of level j if x_i has that of level i: jumps change
+nothing in theory, and in practice the fresh noise covers errors that the walk has made so far. Every piece between
+jumps is planned by itself, with the wrapped sampler, and the tables are put one behind the other. So a multistep method
+starts each piece without a history, which is zeros in its table.
 """
 
 import keras
@@ -19,8 +19,8 @@ from keras_diffusion.samplers.tables import rows_of
 class JumpingSampler(Sampler):
     """Base class of samplers that walk with another one and jump.
 
-    A subclass writes `pieces`. The last draw of a row is the jump's, those before are the wrapped sampler's. All noise is independent: one
-    Brownian path would repeat its noise at every visit of a level.
+    A subclass writes `pieces`. The last draw of a row is the jump's, those before are the wrapped sampler's. All noise
+    is independent: one Brownian path would repeat its noise at every visit of a level.
 
     Args:
         sampler: `Sampler`, its name, or a dict with options: any that walks down by a table.
@@ -47,8 +47,8 @@ class JumpingSampler(Sampler):
         """The walks between jumps.
 
         Returns:
-            list of pairs: `Levels` of a piece, m + 1 entries, and an int array (m,) with the places of its entries 1 … m on the grid,
-            −1 for those that are not on it.
+            list of pairs: `Levels` of a piece, m + 1 entries, and an int array (m,) with the places of its entries 1 …
+            m on the grid, −1 for those that are not on it.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement pieces(levels, schedule)")
 
@@ -89,7 +89,10 @@ class JumpingSampler(Sampler):
         return self.sampler.closes_apart(levels)
 
     def noise_spans(self, levels):
-        raise ValueError("A walk with jumps needs new noise at every visit of a level. Received: noise='brownian'. Take 'independent'.")
+        raise ValueError(
+            "A walk with jumps needs new noise at every visit of a level. Received: noise='brownian'. Take "
+            "'independent'."
+        )
 
     def coupling(self, levels):
         inner, blocks = self.sampler, []
@@ -107,4 +110,8 @@ class JumpingSampler(Sampler):
         return self.sampler.report(state)
 
     def get_config(self):
-        return {**super().get_config(), "sampler": keras.saving.serialize_keras_object(self.sampler), "s_noise": self.s_noise}
+        return {
+            **super().get_config(),
+            "sampler": keras.saving.serialize_keras_object(self.sampler),
+            "s_noise": self.s_noise,
+        }

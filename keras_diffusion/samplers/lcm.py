@@ -3,8 +3,9 @@
     x_s = α_s·x0 + σ_s·z                              latent consistency models
     x_s = α_s·(x0 + √(σ̂_s² − σ̂_min²)·z),  σ̂ = σ/α     consistency models, which end at σ̂_min and not at σ = 0
 
-A consistency model's x0 is already a sample, so a few steps with all noise fresh refine it. The same as DDIM with all of the next level's
-noise drawn anew; with an ordinary denoiser it is a poor sampler. `denoisers/consistency.py` makes a network a consistency model.
+A consistency model's x0 is already a sample, so a few steps with all noise fresh refine it. The same as DDIM with all
+of the next level's noise drawn anew; with an ordinary denoiser it is a poor sampler. `denoisers/consistency.py` makes a
+network a consistency model.
 """
 
 import numpy as np

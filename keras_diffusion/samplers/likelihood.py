@@ -1,7 +1,7 @@
 """Log-likelihood: how probable a model takes a sample to be.
 
-The probability-flow ODE carries data to noise and back, one to one, so the densities of the two differ by the volume that it stretches on
-the way. In the coordinates in which it is finite from the cleanest level to pure noise,
+The probability-flow ODE carries data to noise and back, one to one, so the densities of the two differ by the volume
+that it stretches on the way. In the coordinates in which it is finite from the cleanest level to pure noise,
 
     y = x/(α+σ),  s = σ/(α+σ):       dy/ds = ε − x0,        d log p(y)/ds = −div_y (ε − x0) = −(α+σ)·tr ∂(ε − x0)/∂x
 
@@ -9,11 +9,13 @@ Integrated upwards from level 0 to level 1, with d the number of elements of a s
 
     log p(x; level 0) = log p(x; level 1) + ∫ (α+σ)·tr ∂(ε − x0)/∂x ds + d·log((α₁+σ₁)/(α₀+σ₀))
 
-The trace is exact, one product with the Jacobian per element, or Hutchinson's estimate E[vᵀJv] with v = ±1, one product per probe. The
-density at level 1 is the prior's. N(0, σ²), which is often used, forgets the data that is still in x there, and hundredths of a nat with it
-at σ/α = 10; N(α·mean, α²·std² + σ²) with the moments of the data does not. At pure noise (α = 0) the two are the same, and exact.
+The trace is exact, one product with the Jacobian per element, or Hutchinson's estimate E[vᵀJv] with v = ±1, one product
+per probe. The density at level 1 is the prior's. N(0, σ²), which is often used, forgets the data that is still in x
+there, and hundredths of a nat with it at σ/α = 10; N(α·mean, α²·std² + σ²) with the moments of the data does not. At
+pure noise (α = 0) the two are the same, and exact.
 
-Reference: Song et al. 2021, arXiv:2011.13456, section 4.3 and appendix D.2; Grathwohl et al. 2019 (FFJORD), arXiv:1810.01367.
+Reference: Song et al. 2021, arXiv:2011.13456, section 4.3 and appendix D.2; Grathwohl et al. 2019 (FFJORD),
+arXiv:1810.01367.
 """
 
 import math
@@ -54,23 +56,25 @@ def log_likelihood(
     Args:
         denoise: a `Denoiser` that remembers nothing.
         x: samples `(B, ...)` at the cleanest level, on its scale α·x0 + σ·ε.
-        levels: `Levels` of n + 1 entries, falling or rising, none of them clean. The last, noisiest one is where the prior holds.
+        levels: `Levels` of n + 1 entries, falling or rising, none of them clean. The last, noisiest one is where the
+            prior holds.
         schedule: `NoiseSchedule` of the levels; see `Sampler.plan`.
         method: Runge–Kutta sampler's name: "euler", "heun", "rk4" (default), …. The error falls with its order.
         divergence: "exact", "hutchinson", or "auto" (default): exact for up to 16 elements.
         num_probes: probes of Hutchinson's estimate ≥ 1; its standard deviation falls with their root. Default 1.
         probes: array `(num_probes, B, ...)` of ±1 in place of drawn ones.
         seed: int, of the probes; None (default) takes a new one. Sample i's probes depend on (seed, i) alone.
-        prior: "gaussian" (default), N(α·data_mean, α²·data_std² + σ²); or a function (x, `Levels` of the noisiest level) →
-            log-densities `(B,)`.
-        data_mean, data_std: moments of the data for the prior, numbers or arrays that broadcast to a sample. 0 and 0 give N(0, σ²), as
-            k-diffusion has it. Default 0 and 0.5, about those of images in [−1, 1].
+        prior: "gaussian" (default), N(α·data_mean, α²·data_std² + σ²); or a function (x, `Levels` of the noisiest
+            level) → log-densities `(B,)`.
+        data_mean, data_std: moments of the data for the prior, numbers or arrays that broadcast to a sample. 0 and 0
+            give N(0, σ²), as k-diffusion has it. Default 0 and 0.5, about those of images in [−1, 1].
 
     Returns:
         array `(B,)`, in nats. On another scale of the same levels it differs by d·log of the scale, as densities do.
 
     Raises:
-        ValueError: a clean level, an unknown method or kind of divergence, probes of the wrong shape, or a denoiser with a memory.
+        ValueError: a clean level, an unknown method or kind of divergence, probes of the wrong shape, or a denoiser
+            with a memory.
     """
     flow = ProbabilityFlow(method)
     levels = flow.check(levels)
@@ -99,7 +103,8 @@ class ProbabilityFlow(Sampler):
         self.name_of_method, self.method = check_text("method", method), SAMPLERS.get(method)
         if not isinstance(self.method, RungeKuttaSampler) or self.method.noises_per_step:
             raise ValueError(
-                f"`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method={method!r}"
+                f"`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: "
+                f"method={method!r}"
             )
         self.method.coordinate = "flow"
         self.evaluations_per_step = self.method.evaluations_per_step
@@ -108,7 +113,8 @@ class ProbabilityFlow(Sampler):
         rising = upwards(levels)
         if rising.sigma[0] == 0:
             raise ValueError(
-                "A likelihood is the density at the cleanest level, and the network is evaluated there: it must not be clean. "
+                "A likelihood is the density at the cleanest level, and the network is evaluated there: it must not "
+                "be clean. "
                 f"Received: sigma={rising.sigma}. End at a small noise level."
             )
         return rising
@@ -119,12 +125,17 @@ class ProbabilityFlow(Sampler):
     def plan(self, levels, schedule=None):
         plan = self.method.plan(levels, schedule)
         length = np.diff(levels.sigma / (levels.alpha + levels.sigma))
-        weights = [length * b * (stage.alpha + stage.sigma) for b, stage in zip(self.method.b, plan["stages"], strict=True)]
+        weights = [
+            length * b * (stage.alpha + stage.sigma) for b, stage in zip(self.method.b, plan["stages"], strict=True)
+        ]
         return {**plan, "trace": np.stack(weights, axis=1)}
 
     def start(self, x, denoise, probes):
         if initial_memories(denoise, x):
-            raise ValueError("A likelihood needs a denoiser that is a function of x and the level alone. Received: one that remembers.")
+            raise ValueError(
+                "A likelihood needs a denoiser that is a function of x and the level alone. Received: one that "
+                "remembers."
+            )
         return Walk(x, {"integral": ops.zeros((x.shape[0], probes.shape[0]), x.dtype), "probes": probes}, ())
 
     def step(self, denoise, x, row, state, noise):
@@ -134,7 +145,9 @@ class ProbabilityFlow(Sampler):
         return x, {**state, "integral": integral}
 
     def log_density(self, walk, levels, prior="gaussian", data_mean=0.0, data_std=0.5):
-        """The log-densities at the cleanest level, array (B,), of a walk that has arrived at the noisiest; see `log_likelihood`."""
+        """The log-densities at the cleanest level, array (B,), of a walk that has arrived at the noisiest; see
+        `log_likelihood`.
+        """
         top, dims = levels.map(lambda v: v[-1]), math.prod(walk.x.shape[1:])
         if callable(prior):
             at_top = ops.convert_to_numpy(prior(walk.x, top))
@@ -144,7 +157,9 @@ class ProbabilityFlow(Sampler):
             elements = -0.5 * ((x - top.alpha * np.asarray(data_mean)) ** 2 / variance + np.log(2 * np.pi * variance))
             at_top = elements.reshape(-1, dims).sum(axis=1)
         else:
-            raise ValueError(f"`prior` must be 'gaussian' or a function (x, level) → log-densities. Received: prior={prior!r}")
+            raise ValueError(
+                f"`prior` must be 'gaussian' or a function (x, level) → log-densities. Received: prior={prior!r}"
+            )
         stretch = dims * np.log((top.alpha + top.sigma) / (levels.alpha[0] + levels.sigma[0]))
         return at_top + ops.convert_to_numpy(walk.state["integral"]).sum(axis=1) + stretch
 
@@ -186,7 +201,10 @@ def make_probes(shape, divergence="auto", num_probes=1, seed=None, first_index=0
     if is_exact(divergence, dims):
         return ops.convert_to_tensor(np.eye(dims).reshape(dims, 1, *shape[1:]), dtype=solver_dtype())
     words = seed_words(seed)
-    signs = [2.0 * ops.cast(counter_normal(words, k, 0, tuple(shape), first_index) >= 0, solver_dtype()) - 1.0 for k in range(num_probes)]
+    signs = [
+        2.0 * ops.cast(counter_normal(words, k, 0, tuple(shape), first_index) >= 0, solver_dtype()) - 1.0
+        for k in range(num_probes)
+    ]
     return ops.stack(signs) / num_probes**0.5
 
 
@@ -194,14 +212,17 @@ def check_probes(divergence, num_probes):
     """`num_probes` as an int ≥ 1; raises for it and for an unknown `divergence`."""
     known = ("auto", "exact", "hutchinson")
     check_choice("divergence", divergence, known, "`divergence` must be 'auto', 'exact' or 'hutchinson'")
-    return check_whole("num_probes", num_probes, 1, rule="`num_probes` counts probes and must be an integer of at least 1")
+    return check_whole(
+        "num_probes", num_probes, 1, rule="`num_probes` counts probes and must be an integer of at least 1"
+    )
 
 
 def _given(probes, x):
     shape = tuple(np.shape(probes))
     if len(shape) < 1 or shape[1:] != tuple(x.shape):
         raise ValueError(
-            f"`probes` hold ±1 for every probe: shape (num_probes, *x.shape) = (…, {', '.join(map(str, x.shape))}). Received: shape {shape}"
+            f"`probes` hold ±1 for every probe: shape (num_probes, *x.shape) = (…, {', '.join(map(str, x.shape))}). "
+            f"Received: shape {shape}"
         )
     return ops.convert_to_tensor(probes, dtype=x.dtype) / shape[0] ** 0.5
 

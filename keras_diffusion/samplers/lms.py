@@ -1,6 +1,7 @@
 """Linear multistep (Adams–Bashforth on an uneven grid): ε extrapolated from its history.
 
-In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. The polynomial through the last ε's, integrated over the step, gives
+In x̂ = x/α against σ̂ = σ/α the probability-flow ODE is dx̂/dσ̂ = ε. The polynomial through the last ε's, integrated
+over the step, gives
 
     x̂_s = x̂_t + Σ_k B_k·ε_{−k},     B_k = ∫ ℓ_k(σ̂) dσ̂ from σ̂_t to σ̂_s,     ΣB = σ̂_s − σ̂_t
 
@@ -18,8 +19,8 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class LMSSampler(MultistepSampler):
     """Linear multistep method of order 1 to 4.
 
-    One evaluation per step. The first steps have less history and are of lower order. Unlike most samplers it takes the closing step with
-    its own coefficients, as k-diffusion does.
+    One evaluation per step. The first steps have less history and are of lower order. Unlike most samplers it takes the
+    closing step with its own coefficients, as k-diffusion does.
 
     Args:
         order: 1 (Euler) to 4. Default 4.
@@ -28,8 +29,8 @@ class LMSSampler(MultistepSampler):
         ValueError: another order.
 
     Reference:
-        k-diffusion's `sample_lms`; Adams–Bashforth methods on uneven grids: Hairer, Nørsett & Wanner, "Solving ordinary differential
-        equations I", section III.5.
+        k-diffusion's `sample_lms`; Adams–Bashforth methods on uneven grids: Hairer, Nørsett & Wanner, "Solving ordinary
+        differential equations I", section III.5.
     """
 
     def __init__(self, order=4, **kwargs):

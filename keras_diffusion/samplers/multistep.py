@@ -1,16 +1,17 @@
 """Multistep methods: one evaluation per step, and what the last evaluations say of the next stretch.
 
-Over a step everything is linear in the known, so each of these methods is a table for one and the same step. With m = x0 or ε, of which
-m_{−k} are the last values,
+Over a step everything is linear in the known, so each of these methods is a table for one and the same step. With m =
+x0 or ε, of which m_{−k} are the last values,
 
     x_s = α_s·x0 + e·ε + Σ_{k ≥ 1} b_k·(m_{−k} − m) + c·z
 
-Without b this is DDIM (e = σ_s, c = 0) or its noisy form. Only differences of m carry the higher order: nothing is divided by α, a step
-without history is a row with b = 0, and so is the closing step, where e = σ_s = 0. A corrector that uses evaluations made anyway (UniPC,
-SA-Solver) changes b and nothing else.
+Without b this is DDIM (e = σ_s, c = 0) or its noisy form. Only differences of m carry the higher order: nothing is
+divided by α, a step without history is a row with b = 0, and so is the closing step, where e = σ_s = 0. A corrector
+that uses evaluations made anyway (UniPC, SA-Solver) changes b and nothing else.
 
-The methods differ in what they take for a polynomial, and in which variable: ε in σ/α (`lms`, `ipndm`), ε in λ = log(α/σ) (`dpm_solver`,
-`deis`), x0 in λ (`dpmpp`, `unipc`, `sa_solver`). In λ the ODE's linear part leaves an exponential weight under the integral:
+The methods differ in what they take for a polynomial, and in which variable: ε in σ/α (`lms`, `ipndm`), ε in λ =
+log(α/σ) (`dpm_solver`, `deis`), x0 in λ (`dpmpp`, `unipc`, `sa_solver`). In λ the ODE's linear part leaves an
+exponential weight under the integral:
 
     w_k = ∫₀¹ e^(−z·u)·ℓ_k(u) du  (for ε)     or     ∫₀¹ e^(−z·(1−u))·ℓ_k(u) du  (for x0),      u = (λ − λ_t)/h
 
@@ -33,7 +34,9 @@ ADAMS_BASHFORTH = (
 
 
 class MultistepSampler(Sampler):
-    """Base class: a subclass writes the plan, columns "x0", "eps", "bend" `(n, remembered)` and, where it draws, "noise"."""
+    """Base class: a subclass writes the plan, columns "x0", "eps", "bend" `(n, remembered)` and, where it draws,
+    "noise".
+    """
 
     predict_x0 = False  # whether m is x0 rather than ε
     remembered = 0  # number of past values that the step uses
@@ -94,7 +97,10 @@ def noisy_scales(levels, eta, predict_x0):
 
 
 def known_nodes(half, i, order):
-    """λ at the last levels before step i, newest first: `order` of them, or as many as there are. Pure noise, λ = −∞, is no node."""
+    """λ at the last levels before step i, newest first: `order` of them, or as many as there are.
+
+    Pure noise, λ = −∞, is no node.
+    """
     nodes = half[max(i + 1 - order, 0) : i + 1][::-1]
     return nodes[np.isfinite(nodes)]
 
@@ -105,7 +111,9 @@ def quadrature_weights(nodes, moments):
 
 
 def exponential_moments(z, count, rising):
-    """∫₀¹ e^(−z·u)·u^k du, or ∫₀¹ e^(−z·(1−u))·u^k du where `rising`, for k = 0 … count − 1 and z > 0: float64 array (count,)."""
+    """∫₀¹ e^(−z·u)·u^k du, or ∫₀¹ e^(−z·(1−u))·u^k du where `rising`, for k = 0 … count − 1 and z > 0: float64 array
+    (count,).
+    """
     if z < 1.0:  # the recursion would lose log10(k!/z^k) digits
         u, weights = np.polynomial.legendre.leggauss(16)
         u = 0.5 * (1.0 + u)

@@ -32,7 +32,10 @@ class PIDController:
 
     @staticmethod
     def update(error, h, past, exponents, accept_safety):
-        """After a trial of length `h`: (whether it counts, the next length, the new `past`). All tensors; `past` (2,) begins as zeros."""
+        """After a trial of length `h`: (whether it counts, the next length, the new `past`).
+
+        All tensors; `past` (2,) begins as zeros.
+        """
         inverse = 1.0 / (error + 1e-8)
         past = ops.where(past > 0, past, inverse)
         factor = inverse ** exponents[0] * past[0] ** exponents[1] * past[1] ** exponents[2]

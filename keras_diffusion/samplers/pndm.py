@@ -1,15 +1,17 @@
 """PNDM: DDIM's step with an averaged ε.
 
-DDIM is exact where ε does not change; with φ for its step from level t to s, PNDM takes classical averages ε̄ in the place of ε:
+DDIM is exact where ε does not change; with φ for its step from level t to s, PNDM takes classical averages ε̄ in the
+place of ε:
 
     φ(x_t, ε̄) = α_s·(x_t − σ_t·ε̄)/α_t + σ_s·ε̄ = α_s·x0 + σ_s·ε + α_s·(σ_s/α_s − σ_t/α_t)·(ε̄ − ε)
 
-The first form is the paper's eq. 9, the second does not divide by α where ε̄ = ε. After three steps with the fourth-order Runge–Kutta
-average (ε₁ + 2ε₂ + 2ε₃ + ε₄)/6, half way meaning half of a step's time, ε̄ is Adams–Bashforth's (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24. A step from
-pure noise (α = 0) is DDIM's. From next to pure noise (α below 1e-3, say) σ/α falls so far in one step that an average over it means
-nothing: with few steps the samples diverge.
+The first form is the paper's eq. 9, the second does not divide by α where ε̄ = ε. After three steps with the
+fourth-order Runge–Kutta average (ε₁ + 2ε₂ + 2ε₃ + ε₄)/6, half way meaning half of a step's time, ε̄ is
+Adams–Bashforth's (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24. A step from pure noise (α = 0) is DDIM's. From next to pure noise (α
+below 1e-3, say) σ/α falls so far in one step that an average over it means nothing: with few steps the samples diverge.
 
-The first steps take several evaluations, so a row of the table is one evaluation: "begin" is 1 where it is a step's first one.
+The first steps take several evaluations, so a row of the table is one evaluation: "begin" is 1 where it is a step's
+first one.
 """
 
 import numpy as np
@@ -22,8 +24,8 @@ from keras_diffusion.samplers.ipndm import transfer
 from keras_diffusion.samplers.multistep import ADAMS_BASHFORTH
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 
-# One tuple per evaluation ε_j of a starting step: how far it leads (½ or 1) and, of the differences ε_j − ε₁, the weight of its own,
-# whether the sum of the earlier ones is used, and the weight with which its own enters that sum.
+# One tuple per evaluation ε_j of a starting step: how far it leads (½ or 1) and, of the differences ε_j − ε₁, the
+# weight of its own, whether the sum of the earlier ones is used, and the weight with which its own enters that sum.
 _RUNGE_KUTTA = ((0.5, 0.0, 0.0, 0.0), (0.5, 1.0, 0.0, 1 / 3), (1, 1.0, 0.0, 1 / 3), (1, 1 / 6, 1.0, 0.0))
 _TRAPEZOID = ((1, 0.0, 0.0, 0.0), (1, 0.5, 0.0, 0.0))
 _SINGLE = ((1, 0.0, 0.0, 0.0),)
@@ -33,15 +35,16 @@ _SINGLE = ((1, 0.0, 0.0, 0.0),)
 class PNDMSampler(Sampler):
     """Pseudo numerical method: Runge–Kutta for three steps, then linear multistep.
 
-    One evaluation per step, and nine more for the start, or one more with `skip_prk_steps`. Measured order: 2, and 4 where the levels are
-    even in σ/α, for which the averages are made. As `lms` it takes the closing step with its own coefficients.
+    One evaluation per step, and nine more for the start, or one more with `skip_prk_steps`. Measured order: 2, and 4
+    where the levels are even in σ/α, for which the averages are made. As `lms` it takes the closing step with its own
+    coefficients.
 
-    Half way of a starting step is half of its time on the schedule (for a discrete one the timestep in the middle). Without a schedule it
-    is the middle in log-SNR.
+    Half way of a starting step is half of its time on the schedule (for a discrete one the timestep in the middle).
+    Without a schedule it is the middle in log-SNR.
 
     Args:
-        skip_prk_steps: start with a single step of two evaluations, the trapezoidal rule, and lower orders after it, as Stable Diffusion
-            does. Default False.
+        skip_prk_steps: start with a single step of two evaluations, the trapezoidal rule, and lower orders after it, as
+            Stable Diffusion does. Default False.
 
     Reference:
         Liu et al. 2022, arXiv:2202.09778, eq. 9 (φ); diffusers' PNDMScheduler.
@@ -56,7 +59,9 @@ class PNDMSampler(Sampler):
         middles = _middles(levels, schedule)
         rows = []
         for i, length in enumerate(transfer(levels)):
-            here, middle, end = (grid.map(lambda v, k=k: v[k]) for grid, k in ((levels, i), (middles, i), (levels, i + 1)))
+            here, middle, end = (
+                grid.map(lambda v, k=k: v[k]) for grid, k in ((levels, i), (middles, i), (levels, i + 1))
+            )
             past = np.zeros(3)
             if i >= len(starting):
                 weights = ADAMS_BASHFORTH[min(i, 3)][1:]
@@ -79,7 +84,9 @@ class PNDMSampler(Sampler):
         }
 
     def _starting_steps(self, levels):
-        """Number of steps with several evaluations; one of them is at the step's end, so a step to a clean level is none."""
+        """Number of steps with several evaluations; one of them is at the step's end, so a step to a clean level is
+        none.
+        """
         return min(1 if self.skip_prk_steps else 3, len(levels.t) - 1 - int(levels.sigma[-1] == 0))
 
     def step_ends(self, levels):
@@ -94,7 +101,8 @@ class PNDMSampler(Sampler):
         x0, eps = denoise(x, row["level"])
         first_x0, first_eps, total, *past = state
         begin = row["begin"]
-        # The first evaluation of a step becomes the one that all is told from, and the last step's goes into the history.
+        # The first evaluation of a step becomes the one that all is told from, and the last step's goes into the
+        # history.
         past = [begin * newer + (1.0 - begin) * older for newer, older in zip((first_eps, *past), past, strict=False)]
         first_x0 = begin * x0 + (1.0 - begin) * first_x0
         first_eps = begin * eps + (1.0 - begin) * first_eps
@@ -109,7 +117,9 @@ class PNDMSampler(Sampler):
 
 
 def _middles(levels, schedule):
-    """The levels half way of every step; of a step from pure noise or to a clean level its start, for there none is used."""
+    """The levels half way of every step; of a step from pure noise or to a clean level its start, for there none is
+    used.
+    """
     log_snr = levels.log_snr
     ends = np.isinf(log_snr[:-1]) | np.isinf(log_snr[1:])
     start = levels.map(lambda v: v[:-1])

@@ -4,8 +4,9 @@ Where the image is known, x is replaced by the known image at the current noise 
 
     x ← m·(α·known + σ·z) + (1 − m)·x
 
-By itself, that leaves seams: the noise of the known part is drawn without regard to the rest. So the walk jumps back up some steps now and
-then and comes down again; noising both parts together and denoising them together lets information cross the border.
+By itself, that leaves seams: the noise of the known part is drawn without regard to the rest. So the walk jumps back up
+some steps now and then and comes down again; noising both parts together and denoising them together lets information
+cross the border.
 
     · · · ▶ level i ─ ─ noise ─ ─▶ level i − jump_length ──▶ … ──▶ level i ─ ─ · · ·      `resamplings` walks down to every stop i
 """
@@ -23,13 +24,14 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class RePaintSampler(JumpingSampler):
     """RePaint around any sampler.
 
-    What is known comes with the denoiser: `guidance.ReplaceKnown(denoiser, known, mask)`, which is what `generate` makes of `init` and
-    `mask`. Without it the sampler jumps all the same. Evaluations: about `resamplings` times those of the wrapped sampler.
+    What is known comes with the denoiser: `guidance.ReplaceKnown(denoiser, known, mask)`, which is what `generate`
+    makes of `init` and `mask`. Without it the sampler jumps all the same. Evaluations: about `resamplings` times those
+    of the wrapped sampler.
 
     Args:
         sampler: `Sampler`, its name, or a dict with options. Default "ddpm".
-        jump_length: steps to jump back, and between one stop and the next, ≥ 1. Default 10, as in the paper, for 250 steps. The last
-            stop is the last noisy level; there are none where the grid has not more steps than this.
+        jump_length: steps to jump back, and between one stop and the next, ≥ 1. Default 10, as in the paper, for 250
+            steps. The last stop is the last noisy level; there are none where the grid has not more steps than this.
         resamplings: walks down to each stop ≥ 1; 1 is plain replacement. Default 10.
         s_noise: factor on the jumps' noise. Default 1.
 
@@ -59,14 +61,19 @@ class RePaintSampler(JumpingSampler):
             walks += [(here, stop)] + [(stop - self.jump_length, stop)] * (self.resamplings - 1)
             here = stop
         walks.append((here, last))
-        return [(levels.map(lambda v, a=start, b=end: v[a : b + 1]), np.arange(start + 1, end + 1)) for start, end in walks if start < end]
+        return [
+            (levels.map(lambda v, a=start, b=end: v[a : b + 1]), np.arange(start + 1, end + 1))
+            for start, end in walks
+            if start < end
+        ]
 
     def prepare(self, denoise, x, row, noise):
         x = super().prepare(denoise, x, row, noise)
         for part in parts_of(denoise):
             if hasattr(part, "known") and hasattr(part, "mask"):
                 known, mask = (ops.convert_to_tensor(value, dtype=x.dtype) for value in (part.known, part.mask))
-                # Where x stands at a level of the grid (a method may take several rows from one to the next): eq. 8a and 8c.
+                # Where x stands at a level of the grid (a method may take several rows from one to the next): eq. 8a
+                # and 8c.
                 noisy = row["level"].alpha * known + row["level"].sigma * noise(self.noises_per_step - 1)
                 x = x + row["starts"] * mask * (noisy - x)
         return x

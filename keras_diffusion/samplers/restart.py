@@ -1,8 +1,8 @@
 """Restart: jump back up in a small range of noise, several times.
 
-Walking down by the ODE is exact but keeps the errors made on the way; walking by the SDE forgets them but makes larger ones at every step.
-Restart does one after the other: ODE down to σ_min, then K times noise up to σ_max at once and the ODE down again. The noise is as large as
-the SDE's in total, and the discretization error as small as the ODE's.
+Walking down by the ODE is exact but keeps the errors made on the way; walking by the SDE forgets them but makes larger
+ones at every step. Restart does one after the other: ODE down to σ_min, then K times noise up to σ_max at once and the
+ODE down again. The noise is as large as the SDE's in total, and the discretization error as small as the ODE's.
 """
 
 import numpy as np
@@ -22,10 +22,11 @@ class RestartSampler(JumpingSampler):
 
     Args:
         sampler: `Sampler`, its name, or a dict with options. Default "heun".
-        restarts: sequence of (low, high, repeats, steps): the range of σ/α, 0 < low < high; K ≥ 1; and the steps ≥ 1 from high to low. It
-            happens at the noisy level of the grid next to `low` and starts from `high`, or from the grid's first level if that is lower.
-            A range that the grid does not reach is left out. Default ((0.06, 0.3, 2, 2),), the cheapest of the paper's for CIFAR-10; for
-            images with many classes, higher ranges such as (1, 2, …) as well.
+        restarts: sequence of (low, high, repeats, steps): the range of σ/α, 0 < low < high; K ≥ 1; and the steps ≥ 1
+            from high to low. It happens at the noisy level of the grid next to `low` and starts from `high`, or from
+            the grid's first level if that is lower. A range that the grid does not reach is left out. Default ((0.06,
+            0.3, 2, 2),), the cheapest of the paper's for CIFAR-10; for images with many classes, higher ranges such as
+            (1, 2, …) as well.
         s_noise: factor on the restarts' noise. Default 1.
 
     Raises:
@@ -40,7 +41,9 @@ class RestartSampler(JumpingSampler):
     def __init__(self, sampler="heun", restarts=((0.06, 0.3, 2, 2),), s_noise=1.0, **kwargs):
         super().__init__(sampler, s_noise, **kwargs)
         if not isinstance(restarts, (list, tuple)):
-            raise ValueError(f"`restarts` is a list of (low, high, repeats, steps). Received: restarts={shown(restarts)}")
+            raise ValueError(
+                f"`restarts` is a list of (low, high, repeats, steps). Received: restarts={shown(restarts)}"
+            )
         self.restarts = tuple(_checked(restart) for restart in restarts)
 
     def pieces(self, levels, schedule):
@@ -56,7 +59,9 @@ class RestartSampler(JumpingSampler):
         pieces, here = [], 0
         for place, grid in sorted(jumps, key=lambda jump: jump[0]):
             if place > here:
-                pieces.append((levels.map(lambda v, here=here, place=place: v[here : place + 1]), np.arange(here + 1, place + 1)))
+                pieces.append(
+                    (levels.map(lambda v, here=here, place=place: v[here : place + 1]), np.arange(here + 1, place + 1))
+                )
                 here = place
             pieces.append((grid, np.append(np.full(len(grid.t) - 2, -1), place)))
         if here < len(ratio) - 1:

@@ -3,14 +3,15 @@
     x̂ = x/α,  σ̂ = σ/α:          dx̂/dσ̂ = ε(x, t)                 ("sigma", k-diffusion's and EDM's)
     y = x/(α+σ), s = σ/(α+σ):    dy/ds = ε(x, t) − x0(x, t)       ("flow", finite where α = 0)
 
-A tableau (a, b, c) makes the method. With slopes k_j, step h and Σb = 1, every stage is the DDIM point at its level plus differences of
-slopes,
+A tableau (a, b, c) makes the method. With slopes k_j, step h and Σb = 1, every stage is the DDIM point at its level
+plus differences of slopes,
 
     x_j = α_j·x0 + σ_j·ε + r_j·h·Σ_l a_jl·(k_l − k_1),      r_j = α_j in σ̂, α_j + σ_j in s,
 
 where x0, ε are the first stage's. Nothing is divided by α, and with one stage it is DDIM(0), Euler's method.
 
-EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min(s_churn/n, √2 − 1), for σ̂ in [s_tmin, s_tmax].
+EDM's churn adds noise before a step: σ̂ is raised to σ̂·(1 + γ), γ = min(s_churn/n, √2 − 1), for σ̂ in [s_tmin,
+s_tmax].
 """
 
 import numpy as np
@@ -33,7 +34,8 @@ class RungeKuttaSampler(Sampler):
         coordinate: "sigma", "flow", or "auto" (default): "flow" only where the first level has α = 0.
 
     Raises:
-        ValueError: negative churn or an empty range, an unknown coordinate, or the σ coordinate at α = 0 (at plan time).
+        ValueError: negative churn or an empty range, an unknown coordinate, or the σ coordinate at α = 0 (at plan
+            time).
 
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2.
@@ -51,9 +53,12 @@ class RungeKuttaSampler(Sampler):
         check_number("s_tmax", s_tmax, finite=False)
         if not s_churn >= 0 or not 0 <= s_tmin <= s_tmax:
             raise ValueError(
-                f"Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. Received: s_churn={s_churn}, s_tmin={s_tmin}, s_tmax={s_tmax}"
+                f"Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. Received: s_churn={s_churn}, s_tmin={s_tmin}, "
+                f"s_tmax={s_tmax}"
             )
-        check_choice("coordinate", coordinate, ("auto", "sigma", "flow"), "`coordinate` must be 'auto', 'sigma' or 'flow'")
+        check_choice(
+            "coordinate", coordinate, ("auto", "sigma", "flow"), "`coordinate` must be 'auto', 'sigma' or 'flow'"
+        )
         check_number("s_noise", s_noise, 0)
         (self.s_churn, self.s_tmin, self.s_noise), self.s_tmax, self.coordinate = numbers, float(s_tmax), coordinate
         self.evaluations_per_step = len(self.b)
@@ -65,7 +70,8 @@ class RungeKuttaSampler(Sampler):
         flow = self.coordinate == "flow" or (self.coordinate == "auto" and pure)
         if pure and not flow:
             raise ValueError(
-                "The coordinate 'sigma' is x/α, and at the first level α = 0. Take coordinate='flow' or 'auto', or start at a lower t."
+                "The coordinate 'sigma' is x/α, and at the first level α = 0. Take coordinate='flow' or 'auto', or "
+                "start at a lower t."
             )
         with np.errstate(divide="ignore"):
             ratio, next_ratio = sigma_t / alpha_t, sigma_s / alpha_s
@@ -97,7 +103,9 @@ class RungeKuttaSampler(Sampler):
         }
 
     def position(self, node, start, end, flow):
-        """Where on the coordinate's axis (`flow`: s, else σ̂) the stage at `node` in (0, 1) lies, for steps from `start` to `end`, (n,)."""
+        """Where on the coordinate's axis (`flow`: s, else σ̂) the stage at `node` in (0, 1) lies, for steps from
+        `start` to `end`, (n,).
+        """
         return start + node * (end - start)
 
     def step(self, denoise, x, row, state, noise):
@@ -172,11 +180,12 @@ class RK4Sampler(RungeKuttaSampler):
 class DPM2Sampler(RungeKuttaSampler):
     """DPM-Solver-2: the midpoint rule in σ̂, with the middle taken in log σ̂. Order 2, two evaluations per step.
 
-    In the flow coordinate, where a step may start at pure noise, the middle is the middle. Arguments: see `RungeKuttaSampler`.
+    In the flow coordinate, where a step may start at pure noise, the middle is the middle. Arguments: see
+    `RungeKuttaSampler`.
 
     Reference:
-        Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule, as k-diffusion's `sample_dpm_2`; Lu et al. 2022,
-        arXiv:2206.00927.
+        Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule, as k-diffusion's `sample_dpm_2`; Lu et
+        al. 2022, arXiv:2206.00927.
     """
 
     a, b, c = ((), (0.5,)), (0.0, 1.0), (0.0, 0.5)
@@ -185,6 +194,7 @@ class DPM2Sampler(RungeKuttaSampler):
         return super().position(node, start, end, flow) if flow else np.sqrt(start * end)
 
 
-# Flow matching's own names: the straight line of a flow schedule is solved exactly where the velocity is constant along it.
+# Flow matching's own names: the straight line of a flow schedule is solved exactly where the velocity is constant along
+# it.
 SAMPLERS.variant("flow_euler", EulerSampler, coordinate="flow")
 SAMPLERS.variant("flow_heun", HeunSampler, coordinate="flow")

@@ -1,14 +1,14 @@
 """SA-Solver: an Adams predictor–corrector for the reverse SDE, with as much noise as wanted.
 
-For any τ(t) ≥ 0 the SDE with η = τ² has the noisy densities of the ODE (τ = 0) and of the reverse SDE (τ = 1). In λ = log(α/σ), with
-h = λ_s − λ_t,
+For any τ(t) ≥ 0 the SDE with η = τ² has the noisy densities of the ODE (τ = 0) and of the reverse SDE (τ = 1). In λ =
+log(α/σ), with h = λ_s − λ_t,
 
     x_s = σ_s/σ_t·e^(−ηh)·x_t + (1+η)·α_s·∫ e^(−(1+η)(λ_s − λ))·x0(λ) dλ + σ_s·√(1 − e^(−2ηh))·z
         = α_s/α_t·x_t         − (1+η)·α_s·∫ e^(−λ)·ε(λ) dλ              + σ_s·√(η·(e^(2h) − 1))·z
 
-and the polynomial through the last x0's (or ε's) is integrated exactly. The corrector does the same with the value at the level arrived
-at among the nodes, which is evaluated for the next step anyway. It keeps the step's noise: the two differ by a sum over x0's (or ε's),
-which row i adds, carried on, to its weights of the past (see `unipc`).
+and the polynomial through the last x0's (or ε's) is integrated exactly. The corrector does the same with the value at
+the level arrived at among the nodes, which is evaluated for the next step anyway. It keeps the step's noise: the two
+differ by a sum over x0's (or ε's), which row i adds, carried on, to its weights of the past (see `unipc`).
 """
 
 import numpy as np
@@ -30,14 +30,15 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class SASolverSampler(MultistepSampler):
     """Stochastic Adams predictor-corrector.
 
-    One evaluation and one draw per step. The noise is Brownian unless told otherwise. Measured orders for τ = 0: the predictor's, or that
-    of a corrector one order higher (4 only when started exactly).
+    One evaluation and one draw per step. The noise is Brownian unless told otherwise. Measured orders for τ = 0: the
+    predictor's, or that of a corrector one order higher (4 only when started exactly).
 
     Args:
         predictor_order: 1 to 4, the number of values that the predictor uses. Default 2.
         corrector_order: 1 to 4, that of the corrector, the new one included; 0 goes without. Default 2.
         tau: τ ≥ 0, the noise; 0 is the ODE, 1 the reverse SDE. Default 1.
-        tau_start, tau_end: noise is added in steps that start at a σ/α in [tau_end, tau_start]; elsewhere τ = 0. Default: everywhere.
+        tau_start, tau_end: noise is added in steps that start at a σ/α in [tau_end, tau_start]; elsewhere τ = 0.
+            Default: everywhere.
         predict_x0: extrapolate x0 (default) or, if False, ε, which wants smaller steps the larger τ is.
         lower_order_final: lower orders in the last steps. Default True.
 
@@ -45,8 +46,8 @@ class SASolverSampler(MultistepSampler):
         ValueError: unknown order, negative `tau`, or an empty range.
 
     Reference:
-        Xue et al. 2023, arXiv:2309.05019, and the authors' code in diffusers. For two values of x0 that code, and this, puts ∫ u du in the
-        place of the weighted integral, a change of order h³.
+        Xue et al. 2023, arXiv:2309.05019, and the authors' code in diffusers. For two values of x0 that code, and this,
+        puts ∫ u du in the place of the weighted integral, a change of order h³.
     """
 
     noises_per_step = 1
@@ -69,7 +70,9 @@ class SASolverSampler(MultistepSampler):
         for name, value in (("tau_start", tau_start), ("tau_end", tau_end)):
             check_number(name, value, finite=False)
         if not tau >= 0 or not 0 <= tau_end <= tau_start:
-            raise ValueError(f"SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: {tau=}, {tau_start=}, {tau_end=}")
+            raise ValueError(
+                f"SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: {tau=}, {tau_start=}, {tau_end=}"
+            )
         self.predictor_order = check_order(predictor_order, 4, "predictor_order")
         rule = "`corrector_order` must be 1, 2, 3 or 4, or 0 for none"
         self.corrector_order = check_choice("corrector_order", corrector_order, range(5), rule)

@@ -1,16 +1,18 @@
 """Samplers: a plan and a step.
 
-`plan` does all scalar maths of a grid of levels on the host in float64 and returns a table with one row per step; tests and plots can
-look at it without a backend. `step` does only linear algebra on x, inside one compiled loop over the rows. So another η, spacing or
-schedule is another table for the same program. What a multistep method does not know yet at its first steps is a zero in the table.
+`plan` does all scalar maths of a grid of levels on the host in float64 and returns a table with one row per step; tests
+and plots can look at it without a backend. `step` does only linear algebra on x, inside one compiled loop over the
+rows. So another η, spacing or schedule is another table for the same program. What a multistep method does not know yet
+at its first steps is a zero in the table.
 
     level 0 ──row 0──▶ level 1 ──row 1──▶ … ──row n−1──▶ level n
 
-Where level n is clean (σ = 0) the last step is x ← x0 for every method. Methods with one evaluation per step write that into their
-last row. Those with inner stages cannot (a stage would be evaluated at σ = 0): their last step is `close`, after the loop.
+Where level n is clean (σ = 0) the last step is x ← x0 for every method. Methods with one evaluation per step write that
+into their last row. Those with inner stages cannot (a stage would be evaluated at σ = 0): their last step is `close`,
+after the loop.
 
-A method may need several rows for a step (a row is then one evaluation), or walk up and down again: `step_ends` says after which rows
-x stands at the levels of the grid.
+A method may need several rows for a step (a row is then one evaluation), or walk up and down again: `step_ends` says
+after which rows x stands at the levels of the grid.
 """
 
 from typing import Any, NamedTuple
@@ -76,12 +78,12 @@ class Sampler(keras.layers.Layer):
 
         Args:
             levels: `Levels` of n + 1 entries with falling noise, the last of which may be clean.
-            schedule: `NoiseSchedule` that the levels lie on, for methods that evaluate between them. Where it is missing, a grid that is
-                variance preserving, variance exploding or a straight flow is recognized.
+            schedule: `NoiseSchedule` that the levels lie on, for methods that evaluate between them. Where it is
+                missing, a grid that is variance preserving, variance exploding or a straight flow is recognized.
 
         Returns:
-            dict of float64 arrays (or tuples and `Levels` of such) with leading axis n. A column "level" is added unless there is one:
-            the levels that the steps start from.
+            dict of float64 arrays (or tuples and `Levels` of such) with leading axis n. A column "level" is added
+            unless there is one: the levels that the steps start from.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement plan(levels, schedule)")
 
@@ -102,7 +104,8 @@ class Sampler(keras.layers.Layer):
         return check_levels(levels)
 
     def table(self, levels, schedule=None, noise="given"):
-        """`plan` with the columns "level" and what drawn noise needs: "brownian", or "coupling" for several draws. Checks the levels.
+        """`plan` with the columns "level" and what drawn noise needs: "brownian", or "coupling" for several draws.
+        Checks the levels.
 
         Args:
             levels, schedule: as in `plan`.
@@ -117,12 +120,16 @@ class Sampler(keras.layers.Layer):
         return table
 
     def noise_spans(self, levels):
-        """The span of each draw on the clock of Brownian noise: η·log-SNR at its start and end, `(rows, noises_per_step, 2)`."""
+        """The span of each draw on the clock of Brownian noise: η·log-SNR at its start and end, `(rows,
+        noises_per_step, 2)`.
+        """
         clock = (getattr(self, "eta", 1.0) or 1.0) * levels.log_snr
         return np.repeat(np.stack([clock[:-1], clock[1:]], axis=1)[:, None], self.noises_per_step, axis=1)
 
     def coupling(self, levels):
-        """How the draws of a row hang together where the rows are independent, `(rows, draws, draws)`: see `coupling_table`."""
+        """How the draws of a row hang together where the rows are independent, `(rows, draws, draws)`: see
+        `coupling_table`.
+        """
         return coupling_table(self.noise_spans(levels))
 
     def step_ends(self, levels):
@@ -134,7 +141,9 @@ class Sampler(keras.layers.Layer):
         return {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
 
     def structure(self):
-        """What the compiled step depends on besides the table, hashable: samplers with equal structures share a program."""
+        """What the compiled step depends on besides the table, hashable: samplers with equal structures share a
+        program.
+        """
         options = {key: value for key, value in self.get_config().items() if key not in ("name", *self.table_options)}
         return type(self).__name__, self.evaluations_per_step, self.noises_per_step, repr(sorted(options.items()))
 
@@ -143,7 +152,10 @@ class Sampler(keras.layers.Layer):
         return self.evaluations_per_step > 1 and levels.sigma[-1] == 0
 
     def report(self, state):
-        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say. Runs on the host."""
+        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say.
+
+        Runs on the host.
+        """
         return {}
 
     def start(self, x, denoise):
@@ -159,8 +171,8 @@ class Sampler(keras.layers.Layer):
 
         Args:
             walk: `Walk` before row `start`.
-            record: dict of buffers `(m, *x.shape)` to be written: "x" receives x after each row, "x0" the denoiser's first x0 of each
-                row. Row i goes to place i modulo m.
+            record: dict of buffers `(m, *x.shape)` to be written: "x" receives x after each row, "x0" the denoiser's
+                first x0 of each row. Row i goes to place i modulo m.
             denoise, plan, noise: as in the call.
             start, stop: ints or integer scalar tensors; which rows run does not change the compiled program.
 
@@ -188,23 +200,38 @@ class Sampler(keras.layers.Layer):
             x = self.close(denoise, walk.x, row, lambda draw: noise(index, draw))
         return walk._replace(x=x), {key: _write(buffer, index, x) for key, buffer in record.items()}
 
-    def sample(self, x, denoise, levels, noise=None, schedule=None, trajectory=False, seed=None, start=0, stop=None, return_walk=False):
+    def sample(
+        self,
+        x,
+        denoise,
+        levels,
+        noise=None,
+        schedule=None,
+        trajectory=False,
+        seed=None,
+        start=0,
+        stop=None,
+        return_walk=False,
+    ):
         """Walks down a grid of levels, or a part of it.
 
         Args:
-            x: noisy samples `(B, ...)` at level `start`, on its scale: α·x0 + σ·ε. Or a `Walk` that stands there, as an earlier call
-                returned it or made by hand: x with the history of a multistep method, newest first (`initial_state` says what it is made
-                of), and what the denoiser remembers. Samples alone have no history: the method begins with them as at the first level of
-                a grid.
+            x: noisy samples `(B, ...)` at level `start`, on its scale: α·x0 + σ·ε. Or a `Walk` that stands there, as an
+                earlier call returned it or made by hand: x with the history of a multistep method, newest first
+                (`initial_state` says what it is made of), and what the denoiser remembers. Samples alone have no
+                history: the method begins with them as at the first level of a grid.
             denoise: a `Denoiser`.
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
-            noise: array `(n, noises_per_step, B, ...)` of standard normals; to draw them, "independent" from step to step or "brownian",
-                of which grids with other numbers of steps receive the same; or None (default) for the sampler's own way. Of an array,
-                that of a closing step may be left out; where churn would add noise before it, none is then added.
+            noise: array `(n, noises_per_step, B, ...)` of standard normals; to draw them, "independent" from step to
+                step or "brownian", of which grids with other numbers of steps receive the same; or None (default) for
+                the sampler's own way. Of an array, that of a closing step may be left out; where churn would add noise
+                before it, none is then added.
             schedule: see `plan`.
-            trajectory: also return something of every step: True or "x" for x after it, "x0" for the denoiser's first x0 in it, "both".
+            trajectory: also return something of every step: True or "x" for x after it, "x0" for the denoiser's first
+                x0 in it, "both".
             seed: int, for drawn noise; None takes a new one.
-            start, stop: numbers of the levels at which the walk starts and stops, 0 ≤ start < stop ≤ n. Default: the first and the last.
+            start, stop: numbers of the levels at which the walk starts and stops, 0 ≤ start < stop ≤ n. Default: the
+                first and the last.
             return_walk: return the `Walk` in place of its x, to go on with later. Default False.
 
         Returns:
@@ -223,7 +250,11 @@ class Sampler(keras.layers.Layer):
         if start and not isinstance(x, Walk):  # without a history, the rest of the grid is a grid of its own
             rest = levels.map(lambda v: v[start:])
             return self.sample(x, denoise, rest, noise, schedule, trajectory, seed, 0, stop - start, return_walk)
-        drawn = check_noise_kind(self.noise if noise is None else noise) if noise is None or isinstance(noise, str) else None
+        drawn = (
+            check_noise_kind(self.noise if noise is None else noise)
+            if noise is None or isinstance(noise, str)
+            else None
+        )
         kept = recorded(trajectory)
         plan = to_tensors(self.table(levels, schedule, drawn or "given"))
         walk = x if isinstance(x, Walk) else None
@@ -254,9 +285,12 @@ class Sampler(keras.layers.Layer):
     def _given(self, noise, rows, x, closing):
         needed = self.noises_per_step
         shape = tuple(np.shape(noise))
-        if needed and (len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)):
+        if needed and (
+            len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)
+        ):
             raise ValueError(
-                f"`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, *x.shape) = "
+                f"`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, "
+                f"*x.shape) = "
                 f"{(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
             )
         noise = ops.convert_to_tensor(noise, dtype=x.dtype)
@@ -289,17 +323,20 @@ def _check_part(start, stop, steps, ends):
     stop = steps if stop is None else stop
     if (start, stop) != (0, steps) and ends != steps:
         raise ValueError(
-            f"An adaptive sampler does not stop at the levels of its grid. Received: {start=}, {stop=}. Walk down the part that you want: "
+            f"An adaptive sampler does not stop at the levels of its grid. Received: {start=}, {stop=}. Walk down the "
+            f"part that you want: "
             "levels.map(lambda v: v[start : stop + 1])"
         )
     whole = all(isinstance(level, int | np.integer) and not isinstance(level, bool) for level in (start, stop))
     if not whole or not 0 <= start < stop <= steps:
         raise ValueError(
-            f"A walk starts and stops at levels of its grid: integers with 0 <= start < stop <= {steps}. Received: {start=}, {stop=}"
+            f"A walk starts and stops at levels of its grid: integers with 0 <= start < stop <= {steps}. Received: "
+            f"{start=}, {stop=}"
         )
     return stop
 
 
 def _write(buffer, i, value):
-    # All indices with the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types enabled.
+    # All indices with the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types
+    # enabled.
     return ops.slice_update(buffer, (i % buffer.shape[0],) + (0 * i,) * (len(buffer.shape) - 1), value[None])

@@ -21,7 +21,9 @@ def to_tensors(plan):
 
 def padded(table, length):
     """A table made longer by repeating its last row."""
-    return keras.tree.map_structure(lambda column: np.concatenate([column, np.repeat(column[-1:], length - len(column), axis=0)]), table)
+    return keras.tree.map_structure(
+        lambda column: np.concatenate([column, np.repeat(column[-1:], length - len(column), axis=0)]), table
+    )
 
 
 def rows_of(plan):
@@ -30,7 +32,9 @@ def rows_of(plan):
 
 
 def noise_source(plan, words, shape, first_index=0):
-    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else counter noise."""
+    """The function (row, draw) → standard normals of `shape`: Brownian where the plan has a column "brownian", else
+    counter noise.
+    """
     shape = tuple(shape)
 
     def independent(i, draw):
@@ -57,5 +61,7 @@ def recorded(trajectory):
     """What a `trajectory` argument asks for: a tuple of "x" and "x0"."""
     known = {False: (), True: ("x",), "x": ("x",), "x0": ("x0",), "both": ("x", "x0")}
     if not isinstance(trajectory, (bool, str)) or trajectory not in known:
-        raise ValueError(f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={shown(trajectory)}")
+        raise ValueError(
+            f"`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory={shown(trajectory)}"
+        )
     return known[trajectory]

@@ -3,8 +3,8 @@
     s = (1 − γ)·t_next           x_s = α_s·x0 + σ_s·ε                          what a distilled network does well in one step
     x_next = α_next·(x0 + σ̂_s·ε + √(σ̂_next² − σ̂_s²)·z)                         σ̂ = σ/α
 
-γ = 0 is DDIM(0); γ = 1 jumps to t = 0 and, where that is clean, draws all noise anew as LCM does. The jump does not shrink with the
-number of steps, so with an ordinary denoiser this is a poor sampler.
+γ = 0 is DDIM(0); γ = 1 jumps to t = 0 and, where that is clean, draws all noise anew as LCM does. The jump does not
+shrink with the number of steps, so with an ordinary denoiser this is a poor sampler.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class TCDSampler(DDIMSampler):
     """Strategic stochastic sampling of trajectory consistency models. One evaluation and one draw per step.
 
-    On the whole timesteps of a discrete schedule, s is a whole timestep too, rounded down. Without a schedule, σ/α at s is interpolated
-    between the levels of the grid; below the last one it stays.
+    On the whole timesteps of a discrete schedule, s is a whole timestep too, rounded down. Without a schedule, σ/α at s
+    is interpolated between the levels of the grid; below the last one it stays.
 
     Args:
         eta: γ in [0, 1], how far down the jump goes. Default 0.3.
@@ -39,7 +39,11 @@ class TCDSampler(DDIMSampler):
     def plan(self, levels, schedule=None):
         following = levels.map(lambda v: v[1:])
         ratio = following.sigma / following.alpha
-        low = np.minimum(self._ratio_at(self._jump(following.t, schedule), levels, schedule), ratio) if self.eta else ratio
+        low = (
+            np.minimum(self._ratio_at(self._jump(following.t, schedule), levels, schedule), ratio)
+            if self.eta
+            else ratio
+        )
         fresh = np.sqrt(ratio**2 - low**2)
         return {"x0": following.alpha, "eps": following.alpha * low, "noise": self.s_noise * following.alpha * fresh}
 

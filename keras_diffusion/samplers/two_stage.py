@@ -10,8 +10,8 @@ and evaluates a second time between the two, in the middle in log-SNR. From x0, 
     DPM-2                  x_s = α_s·x0 + α_s·σ̂_down·ε + α_s·(σ̂_down − σ̂_t)·(ε′ − ε)     midpoint rule in σ̂
     DPM-Solver++(2S)       x_s = α_s·x0 + α_s·σ̂_down·ε + α_s·(1 − σ̂_down/σ̂_t)·(x0′ − x0)  midpoint rule in log-SNR
 
-each plus α_s·σ̂_up·z. The SDE method makes its stage ancestral as well. A step from pure noise (α = 0), which has no middle, is of first
-order. The step to a clean level is x ← x0.
+each plus α_s·σ̂_up·z. The SDE method makes its stage ancestral as well. A step from pure noise (α = 0), which has no
+middle, is of first order. The step to a clean level is x ← x0.
 """
 
 import numpy as np
@@ -52,9 +52,12 @@ class TwoStageSampler(Sampler):
         alpha_t, sigma_t, alpha_s, sigma_s = pairs(levels)
         pure, closing = alpha_t == 0, sigma_s == 0
         end = sigma_s / alpha_s
-        start = np.divide(sigma_t, alpha_t, out=2.0 * end + 1.0, where=~pure)  # of a pure level, any number: its bends are 0
+        start = np.divide(
+            sigma_t, alpha_t, out=2.0 * end + 1.0, where=~pure
+        )  # of a pure level, any number: its bends are 0
         down, up = self._ancestral(np.where(pure, np.inf, start), end)
-        # No middle where a step starts at pure noise or ends clean: any level on the grid will do, for nothing of it is used.
+        # No middle where a step starts at pure noise or ends clean: any level on the grid will do, for nothing of it is
+        # used.
         target = np.where(closing, 1.0, end if self.noisy_stage else down)
         middle = np.where(pure | closing, start, start ** (1.0 - self.r) * target**self.r)
         stage = level_at_ratio(middle, levels, schedule, unchanged=pure | closing)
@@ -91,7 +94,8 @@ class TwoStageSampler(Sampler):
 
 @SAMPLERS.register("dpm_2_ancestral")
 class DPM2AncestralSampler(TwoStageSampler):
-    """DPM-Solver-2 with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see `TwoStageSampler`.
+    """DPM-Solver-2 with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see
+    `TwoStageSampler`.
 
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule; ancestral form: k-diffusion.
@@ -103,7 +107,8 @@ class DPM2AncestralSampler(TwoStageSampler):
 
 @SAMPLERS.register("dpmpp_2s_ancestral")
 class DPMpp2SAncestralSampler(TwoStageSampler):
-    """DPM-Solver++(2S) with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see `TwoStageSampler`.
+    """DPM-Solver++(2S) with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see
+    `TwoStageSampler`.
 
     Reference:
         Lu et al. 2022, arXiv:2211.01095, algorithm 1; ancestral form: k-diffusion.
@@ -117,8 +122,8 @@ class DPMpp2SAncestralSampler(TwoStageSampler):
 class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
     """DPM-Solver++ SDE: 2S whose stage draws noise as well.
 
-    Two evaluations and two draws per step, of Brownian noise unless told otherwise: the first draw is a part of the second. Order 2 for
-    η = 0.
+    Two evaluations and two draws per step, of Brownian noise unless told otherwise: the first draw is a part of the
+    second. Order 2 for η = 0.
 
     Args:
         eta: η in [0, 1]; 0 is the ODE. Default 1.
@@ -147,7 +152,9 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
 
     def noise_spans(self, levels):
         start, end = levels.log_snr[:-1], levels.log_snr[1:]
-        inside = np.isfinite(start) & np.isfinite(end)  # elsewhere there is no middle, and the stage's noise is not used
+        inside = np.isfinite(start) & np.isfinite(
+            end
+        )  # elsewhere there is no middle, and the stage's noise is not used
         with np.errstate(invalid="ignore"):
             middle = np.where(inside, start + self.r * (end - start), end)
         return np.stack([np.stack([start, middle], axis=1), np.stack([start, end], axis=1)], axis=1)

@@ -1,16 +1,17 @@
 """UniPC: a multistep predictor, and a corrector that costs nothing.
 
-The predictor is exponential multistep in m = x0 (or ε), as DPM-Solver++ (or DPM-Solver). Arriving at a level, the network is evaluated
-there anyway for the next step; that m also corrects the step just made, one order higher. With x̃ the first-order step, e = −h and scale α_s
-for x0 (h and σ_s for ε), B(e) = e^e − 1 (bh2) or e (bh1), m_k the last values at λ_k and r_k = (λ_k − λ_t)/h:
+The predictor is exponential multistep in m = x0 (or ε), as DPM-Solver++ (or DPM-Solver). Arriving at a level, the
+network is evaluated there anyway for the next step; that m also corrects the step just made, one order higher. With x̃
+the first-order step, e = −h and scale α_s for x0 (h and σ_s for ε), B(e) = e^e − 1 (bh2) or e (bh1), m_k the last
+values at λ_k and r_k = (λ_k − λ_t)/h:
 
     predictor    x_s = x̃ − scale·B·Σ_{k ≥ 1} ρ_k·(m_k − m_0)/r_k
     corrector    the same with m_s, r = 1, among the points
 
 ρ solves Σ_k ρ_k·r_k^(j−1) = φ_j, j = 1 …: the step is exact where m is a polynomial in λ.
 
-The two differ by a sum over the same m's. So the correction of step i − 1 needs neither its start nor a place of its own: row i adds it, as
-the next step carries it on (times σ_s/σ_t, or α_s/α_t for ε), to the weights of the past.
+The two differ by a sum over the same m's. So the correction of step i − 1 needs neither its start nor a place of its
+own: row i adds it, as the next step carries it on (times σ_s/σ_t, or α_s/α_t for ε), to the weights of the past.
 """
 
 import numpy as np
@@ -25,17 +26,17 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class UniPCSampler(MultistepSampler):
     """Unified predictor-corrector of order 1, 2 or 3.
 
-    One evaluation per step. With bh2 and `lower_order_final=False` its order is one more than `order`: 2, 3 and 4 measured,
-    the last one in ε only when started exactly (else 3). Without the corrector it is `order`.
+    One evaluation per step. With bh2 and `lower_order_final=False` its order is one more than `order`: 2, 3 and 4
+    measured, the last one in ε only when started exactly (else 3). Without the corrector it is `order`.
 
     Args:
         order: of the predictor, 1 to 3. The corrector adds one. Default 2.
         solver_type: "bh2" (default) or "bh1".
-        lower_order_final: lower orders in the last steps, as the authors do for few steps; it costs one order on grids that end at
-            σ > 0. Default True.
+        lower_order_final: lower orders in the last steps, as the authors do for few steps; it costs one order on grids
+            that end at σ > 0. Default True.
         predict_x0: extrapolate x0 (default) or, if False, ε.
-        disable_corrector: indices, from 0, of steps that are not corrected; where guidance is strong the first ones gain from it. Default
-            none.
+        disable_corrector: indices, from 0, of steps that are not corrected; where guidance is strong the first ones
+            gain from it. Default none.
 
     Raises:
         ValueError: unknown order or solver type, or indices that are no step numbers.
@@ -46,7 +47,9 @@ class UniPCSampler(MultistepSampler):
 
     table_options = ("solver_type", "lower_order_final", "disable_corrector")
 
-    def __init__(self, order=2, solver_type="bh2", lower_order_final=True, predict_x0=True, disable_corrector=(), **kwargs):
+    def __init__(
+        self, order=2, solver_type="bh2", lower_order_final=True, predict_x0=True, disable_corrector=(), **kwargs
+    ):
         super().__init__(**kwargs)
         check_choice("solver_type", solver_type, ("bh1", "bh2"), "`solver_type` must be 'bh1' or 'bh2'")
         rule = "`disable_corrector` lists steps, counted from 0"
@@ -55,7 +58,10 @@ class UniPCSampler(MultistepSampler):
         for index in disable_corrector:
             check_whole("disable_corrector", index, 0, rule=rule)
         self.order, self.solver_type = check_order(order, 3), solver_type
-        self.lower_order_final, self.predict_x0 = check_flag("lower_order_final", lower_order_final), check_flag("predict_x0", predict_x0)
+        self.lower_order_final, self.predict_x0 = (
+            check_flag("lower_order_final", lower_order_final),
+            check_flag("predict_x0", predict_x0),
+        )
         self.disable_corrector = tuple(int(index) for index in disable_corrector)
         self.remembered = self.order
 
@@ -65,14 +71,18 @@ class UniPCSampler(MultistepSampler):
         n = len(alpha_s)
         scale = alpha_s if self.predict_x0 else sigma_s
         # What a step makes of a change of x. From pure noise the first step starts, to which nothing is carried.
-        carry = sigma_s / sigma_t if self.predict_x0 else np.divide(alpha_s, alpha_t, out=np.zeros(n), where=alpha_t > 0)
+        carry = (
+            sigma_s / sigma_t if self.predict_x0 else np.divide(alpha_s, alpha_t, out=np.zeros(n), where=alpha_t > 0)
+        )
         bend = np.zeros((n, self.order))
         order = 0
         for i in range(n):
             if sigma_s[i] == 0:
                 break
             if i and i - 1 not in self.disable_corrector:
-                correction = self._weights(half, i - 1, order, corrector=True) - self._weights(half, i - 1, order, corrector=False)
+                correction = self._weights(half, i - 1, order, corrector=True) - self._weights(
+                    half, i - 1, order, corrector=False
+                )
                 bend[i] += carry[i] * scale[i - 1] * correction[1:]
             order = min(self.order, int(np.isfinite(half[: i + 1]).sum()) or 1)
             if self.lower_order_final:

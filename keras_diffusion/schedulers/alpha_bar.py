@@ -9,7 +9,9 @@ from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
 class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
     def __init__(self, alpha_bar, timesteps, max_beta, **kwargs):
-        max_beta = check_number("max_beta", max_beta, above=0, most=1, rule="`max_beta` caps the betas and must lie in (0, 1]")
+        max_beta = check_number(
+            "max_beta", max_beta, above=0, most=1, rule="`max_beta` caps the betas and must lie in (0, 1]"
+        )
         super().__init__(betas_from_alpha_bar(alpha_bar, check_timesteps(timesteps), max_beta), **kwargs)
         self.max_beta = max_beta
 
@@ -24,7 +26,8 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     Args:
         timesteps: T ≥ 2. Default 1000.
         offset: s ≥ 0. Default 0.008.
-        max_beta: cap on the betas, in (0, 1]. Default 0.999; with 1 the last level is pure noise (see `zero_terminal_snr`).
+        max_beta: cap on the betas, in (0, 1]. Default 0.999; with 1 the last level is pure noise (see
+            `zero_terminal_snr`).
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
 
     Reference:
@@ -33,7 +36,9 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
 
     def __init__(self, timesteps=1000, offset=0.008, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         offset = check_number("offset", offset, 0)
-        super().__init__(lambda u: _cosine(u, offset), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(
+            lambda u: _cosine(u, offset), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs
+        )
         self.offset = offset
 
     def get_config(self):
@@ -53,7 +58,9 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         rate = check_number("rate", rate, above=0, rule="`rate` is the decay of the signal and must be positive")
-        super().__init__(lambda u: np.exp(-rate * u), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(
+            lambda u: np.exp(-rate * u), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs
+        )
         self.rate = rate
 
     def get_config(self):
@@ -64,7 +71,8 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
 class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     """diffusers' "laplace" table: ᾱ(u) = √(SNR/(1 + SNR)), log SNR = −½·sign(½ − u)·log(1 − 2·|½ − u| + 1e-6).
 
-    Not the table of `LaplaceNoiseSchedule`: the square root makes ᾱ what that schedule calls α. Kept for networks trained with it.
+    Not the table of `LaplaceNoiseSchedule`: the square root makes ᾱ what that schedule calls α. Kept for networks
+    trained with it.
 
     Args:
         timesteps: T ≥ 2. Default 1000.

@@ -2,8 +2,8 @@
 
     α = cos θ,  σ = sin θ,  θ from 0 at t = 0 to π/2 at t = 1        so  λ = −2·log tan θ
 
-The most even of the variance-preserving schedules and the library's default. Large images keep more signal at the same σ, because
-neighbouring pixels average the noise away; `shift` multiplies σ/α to make up for it.
+The most even of the variance-preserving schedules and the library's default. Large images keep more signal at the same
+σ, because neighbouring pixels average the noise away; `shift` multiplies σ/α to make up for it.
 """
 
 import math
@@ -17,7 +17,8 @@ class CosineNoiseSchedule(NoiseSchedule):
     """Continuous cosine schedule, α = cos(πt/2), σ = sin(πt/2), with an optional shift and log-SNR limits.
 
     Args:
-        shift: factor on σ/α, > 0. For images of side d, `d / 64` keeps the noise of 64×64 images (simple diffusion). Default 1.
+        shift: factor on σ/α, > 0. For images of side d, `d / 64` keeps the noise of 64×64 images (simple diffusion).
+            Default 1.
         log_snr_min: log-SNR at t = 1, before the shift; `None` (default) is −∞: α(1) = 0 exactly.
         log_snr_max: log-SNR at t = 0, before the shift; `None` (default) is +∞: σ(0) = 0 exactly.
 
@@ -25,8 +26,8 @@ class CosineNoiseSchedule(NoiseSchedule):
         ValueError: `shift` ≤ 0 or limits in the wrong order.
 
     Reference:
-        Nichol & Dhariwal 2021, arXiv:2102.09672; shift: Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1; limits: Salimans &
-        Ho 2022, arXiv:2202.00512.
+        Nichol & Dhariwal 2021, arXiv:2102.09672; shift: Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1; limits:
+        Salimans & Ho 2022, arXiv:2202.00512.
     """
 
     def __init__(self, shift=1.0, log_snr_min=None, log_snr_max=None, **kwargs):
@@ -57,12 +58,22 @@ class CosineNoiseSchedule(NoiseSchedule):
         return (theta - self._first) / self._range
 
     def get_config(self):
-        return {**super().get_config(), "shift": self.shift, "log_snr_min": self.log_snr_min, "log_snr_max": self.log_snr_max}
+        return {
+            **super().get_config(),
+            "shift": self.shift,
+            "log_snr_min": self.log_snr_min,
+            "log_snr_max": self.log_snr_max,
+        }
 
 
-# FlaxDiff's CosineGeneralNoiseScheduler walks the same angle between the angles of σ/α = 80 and 0.02, and divides x by α.
+# FlaxDiff's CosineGeneralNoiseScheduler walks the same angle between the angles of σ/α = 80 and 0.02, and divides x by
+# α.
 SCHEDULES.variant(
-    "cosine_general", CosineNoiseSchedule, "CosineGeneralNoiseScheduler", log_snr_min=-2 * math.log(80.0), log_snr_max=-2 * math.log(0.02)
+    "cosine_general",
+    CosineNoiseSchedule,
+    "CosineGeneralNoiseScheduler",
+    log_snr_min=-2 * math.log(80.0),
+    log_snr_max=-2 * math.log(0.02),
 )
 
 
@@ -70,7 +81,8 @@ SCHEDULES.variant(
 class OffsetCosineNoiseSchedule(NoiseSchedule):
     """The cosine of improved DDPM in continuous time: α = cos(θ)/cos(θ₀), θ = (t + s)/(1 + s)·π/2.
 
-    The offset s keeps the first steps from being too small. `CosineBetaNoiseSchedule` is its table for discretely trained networks.
+    The offset s keeps the first steps from being too small. `CosineBetaNoiseSchedule` is its table for discretely
+    trained networks.
 
     Args:
         offset: s ≥ 0. Default 0.008.

@@ -1,4 +1,5 @@
-"""The grids of diffusers' schedulers: where each of its classes evaluates the network, and what it tells it of the time.
+"""The grids of diffusers' schedulers: where each of its classes evaluates the network, and what it tells it of the
+time.
 
 Three rules make nearly all of them, for n steps on T timesteps:
 
@@ -8,8 +9,9 @@ Three rules make nearly all of them, for n steps on T timesteps:
     solver     n+1 whole ones, less the     every (T // (n + 1))-th,   the same         the table's
                last                         less the last
 
-Where `curve` is given, σ/α are spaced by it between the ends, and the timesteps follow from them, as they are or made whole: the network
-is then told another time than that of its noise level. "consistency" and "flow" are LCM's and flow matching's own.
+Where `curve` is given, σ/α are spaced by it between the ends, and the timesteps follow from them, as they are or made
+whole: the network is then told another time than that of its noise level. "consistency" and "flow" are LCM's and flow
+matching's own.
 """
 
 import numpy as np
@@ -23,7 +25,19 @@ _KINDS = ("table", "sigma", "solver", "consistency", "flow")
 _CURVES = {"karras": KarrasSpacing, "exponential": ExponentialSpacing, "beta": BetaSpacing}
 _TOLD = {"exact": np.asarray, "rounded": np.round, "truncated": np.trunc}
 _OPTIONS = (
-    *("kind", "spacing", "offset", "curve", "told", "sigma_min", "sigma_max", "log_linear", "log_snr_min", "original_steps", "timesteps"),
+    *(
+        "kind",
+        "spacing",
+        "offset",
+        "curve",
+        "told",
+        "sigma_min",
+        "sigma_max",
+        "log_linear",
+        "log_snr_min",
+        "original_steps",
+        "timesteps",
+    ),
 )
 _LEAST_SQUARE = 2.0**-24  # ᾱ in place of 0, where diffusers works in σ/α
 
@@ -32,11 +46,12 @@ _LEAST_SQUARE = 2.0**-24  # ᾱ in place of 0, where diffusers works in σ/α
 class DiffusersSpacing(Spacing):
     """A grid of diffusers; `checkpoints.load` sets it from `scheduler_config.json`.
 
-    With one step "table" and "sigma" evaluate at the cleanest timestep under "linspace" and "leading", as diffusers does: take "trailing".
+    With one step "table" and "sigma" evaluate at the cleanest timestep under "linspace" and "leading", as diffusers
+    does: take "trailing".
 
     Args:
-        kind: "solver" (DPM-Solver, UniPC, DEIS, SA-Solver; default), "table" (DDIM, DDPM, PNDM), "sigma" (Euler, Heun, LMS, DPM-2,
-            DPM-Solver SDE), "consistency" (LCM, TCD) or "flow" (flow matching).
+        kind: "solver" (DPM-Solver, UniPC, DEIS, SA-Solver; default), "table" (DDIM, DDPM, PNDM), "sigma" (Euler, Heun,
+            LMS, DPM-2, DPM-Solver SDE), "consistency" (LCM, TCD) or "flow" (flow matching).
         spacing: "linspace", "leading" or "trailing". Default "linspace".
         offset: added to the timesteps of "leading". Default 0.
         curve: None (default), "karras", "exponential" or "beta".
@@ -65,7 +80,12 @@ class DiffusersSpacing(Spacing):
         original_steps=50,
         timesteps=1000,
     ):
-        choices = {"kind": _KINDS, "spacing": ("linspace", "leading", "trailing"), "curve": (None, *_CURVES), "told": tuple(_TOLD)}
+        choices = {
+            "kind": _KINDS,
+            "spacing": ("linspace", "leading", "trailing"),
+            "curve": (None, *_CURVES),
+            "told": tuple(_TOLD),
+        }
         for name, value in (("kind", kind), ("spacing", spacing), ("curve", curve), ("told", told)):
             check_choice(name, value, choices[name])
         for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("log_snr_min", log_snr_min)):
@@ -84,7 +104,9 @@ class DiffusersSpacing(Spacing):
     def levels(self, schedule, num_steps, start=1.0, end=0.0):
         check_steps(num_steps)
         t, alpha, sigma = (
-            self._flow(schedule, num_steps, start, end) if self.kind == "flow" else self._timed(schedule, num_steps, start, end)
+            self._flow(schedule, num_steps, start, end)
+            if self.kind == "flow"
+            else self._timed(schedule, num_steps, start, end)
         )
         close = schedule.levels(end) if end else Levels(0.0, 1.0, 0.0)
         alpha, sigma = np.append(alpha, close.alpha), np.append(sigma, close.sigma)
@@ -112,10 +134,14 @@ class DiffusersSpacing(Spacing):
             ratios = np.exp(np.linspace(np.log(table[last - 1]), np.log(table[first]), num_steps + 1))[:-1]
         if self.curve:
             ratios = self._curved(table[first:last][::-1] if self.kind == "solver" else ratios, num_steps)
-            timesteps = _TOLD[self.told](np.interp(np.log(ratios), np.log(table), np.arange(total)) + (self.told == "truncated") * 1e-9)
+            timesteps = _TOLD[self.told](
+                np.interp(np.log(ratios), np.log(table), np.arange(total)) + (self.told == "truncated") * 1e-9
+            )
         t = (timesteps + 1.0) / total
         if schedule.timesteps is None:
-            return schedule.levels(schedule.time(-2.0 * np.log(ratios)) if self.curve or self.log_linear else t)._replace(t=t)
+            return schedule.levels(
+                schedule.time(-2.0 * np.log(ratios)) if self.curve or self.log_linear else t
+            )._replace(t=t)
         with np.errstate(invalid="ignore"):
             return t, 1.0 / np.hypot(1.0, ratios), np.where(np.isinf(ratios), 1.0, ratios / np.hypot(1.0, ratios))
 
@@ -126,7 +152,9 @@ class DiffusersSpacing(Spacing):
             origin = np.arange(1, int(self.original_steps * last / total) + 1) * stride - 1
             origin = origin[origin >= first]
             if steps > len(origin):
-                raise ValueError(f"This grid picks from {len(origin)} timesteps. Received: num_steps={steps}. Take fewer steps.")
+                raise ValueError(
+                    f"This grid picks from {len(origin)} timesteps. Received: num_steps={steps}. Take fewer steps."
+                )
             return origin[::-1][np.floor(np.linspace(0, len(origin), num=steps, endpoint=False)).astype(int)]
         extra, stride = int(self.kind == "solver"), (last - first) / steps
         if self.kind == "solver" and self.log_snr_min is not None:
@@ -146,7 +174,9 @@ class DiffusersSpacing(Spacing):
     def _flow(self, schedule, steps, start, end):
         shift = getattr(schedule, "shift", None)
         if shift is None:
-            raise ValueError(f"This grid is one of flow matching. Received: a {type(schedule).__name__}. Take a flow schedule")
+            raise ValueError(
+                f"This grid is one of flow matching. Received: a {type(schedule).__name__}. Take a flow schedule"
+            )
         # Its least level is shifted, and then all of the grid once more.
         t = np.linspace(start, end + (start - end) * schedule.levels(1.0 / self.timesteps).sigma, steps)
         sigma = schedule.levels(t).sigma

@@ -2,8 +2,9 @@
 
     q(x_i | x_{i−1}) = N(√(1 − β_i)·x_{i−1}, β_i·I)     ⇒    α_i² = ᾱ_i = Π_{j ≤ i} (1 − β_j),   σ_i² = 1 − ᾱ_i
 
-Index i = 0 … T−1 (a "timestep") is the time t = (i + 1)/T; t = 0 is clean. Between two levels log(σ/α) is linear in t, as in
-k-diffusion, so a network trained on the table can be sampled at any level in between; below the first level σ/α goes linearly to 0.
+Index i = 0 … T−1 (a "timestep") is the time t = (i + 1)/T; t = 0 is clean. Between two levels log(σ/α) is linear in t,
+as in k-diffusion, so a network trained on the table can be sampled at any level in between; below the first level σ/α
+goes linearly to 0.
 
 The cumulative product is formed in float64 on the host: in float32 the first σ would be wrong in the fourth digit.
 """
@@ -22,8 +23,8 @@ class DiscreteNoiseSchedule(NoiseSchedule):
 
     Args:
         betas: sequence of T ≥ 2 numbers in (0, 1), β_T = 1 being allowed.
-        zero_terminal_snr: shift and stretch α so that the last level is pure noise, α = 0. Needs a predictor that is defined there
-            (v or velocity; ε-prediction is not). Default False.
+        zero_terminal_snr: shift and stretch α so that the last level is pure noise, α = 0. Needs a predictor that is
+            defined there (v or velocity; ε-prediction is not). Default False.
 
     Raises:
         ValueError: fewer than two betas (three where the last level is pure noise), or betas outside (0, 1).
@@ -55,7 +56,9 @@ class DiscreteNoiseSchedule(NoiseSchedule):
             self._table = 0.5 * np.log1p(-self.alphas_cumprod) - np.log(alpha)
         self._ends_in_noise = bool(alpha[-1] == 0)
         if self._ends_in_noise and len(betas) < 3:
-            raise ValueError(f"A table that ends in pure noise needs at least three levels. Received: {len(betas)} betas")
+            raise ValueError(
+                f"A table that ends in pure noise needs at least three levels. Received: {len(betas)} betas"
+            )
 
     def timestep(self, t):
         """The (fractional) index i of time t: t·T − 1. `t`: tensor or array of any shape."""

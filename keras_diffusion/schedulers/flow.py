@@ -1,6 +1,7 @@
 """The flow-matching schedule (rectified flow): a straight line from data to noise, α = 1 − t, σ = t.
 
-The derivative along the line, ε − x0, is the velocity that `VelocityPredictor` asks for. Large images need more time at high noise;
+The derivative along the line, ε − x0, is the velocity that `VelocityPredictor` asks for. Large images need more time at
+high noise;
 `shift` multiplies σ/α:   σ = s·t/(1 + (s − 1)·t),  α = 1 − σ.
 """
 
@@ -15,10 +16,12 @@ class FlowNoiseSchedule(NoiseSchedule):
     """α = 1 − σ, σ = s·t/(1 + (s − 1)·t).
 
     Args:
-        shift: s > 0; 1 is the plain line. Stable Diffusion 3 uses 3; see `flow_shift` for one that depends on the resolution.
+        shift: s > 0; 1 is the plain line. Stable Diffusion 3 uses 3; see `flow_shift` for one that depends on the
+            resolution.
 
     Reference:
-        Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747; shift: Esser et al. 2024, arXiv:2403.03206, eq. 23.
+        Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747; shift: Esser et al. 2024,
+        arXiv:2403.03206, eq. 23.
     """
 
     def __init__(self, shift=1.0, **kwargs):
@@ -42,7 +45,8 @@ def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shi
     """The shift for samples of a given size, which Flux calls dynamic: μ grows linearly with the number of tokens.
 
     Args:
-        tokens: number of positions that the network sees: (height/patch)·(width/patch), of the latents where there are some.
+        tokens: number of positions that the network sees: (height/patch)·(width/patch), of the latents where there are
+            some.
         base_tokens, max_tokens: numbers of tokens at which μ is `base_shift` and `max_shift`. Default 256 and 4096.
         base_shift, max_shift: default 0.5 and 1.15.
         kind: "exponential" (default): the shift is e^μ; "linear": it is μ.
@@ -58,15 +62,26 @@ def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shi
     >>> FlowNoiseSchedule(shift=flow_shift((1024 // 16) ** 2))      # 3.16, for 1024×1024 pixels, 8-fold latents, patches of 2
 
     Reference:
-        Black Forest Labs' Flux as in diffusers' `calculate_shift`; why the shift grows with the size: Esser et al. 2024,
-        arXiv:2403.03206, section 5.3.2.
+        Black Forest Labs' Flux as in diffusers' `calculate_shift`; why the shift grows with the size: Esser et al.
+        2024, arXiv:2403.03206, section 5.3.2.
     """
-    given = {"tokens": tokens, "base_tokens": base_tokens, "max_tokens": max_tokens, "base_shift": base_shift, "max_shift": max_shift}
+    given = {
+        "tokens": tokens,
+        "base_tokens": base_tokens,
+        "max_tokens": max_tokens,
+        "base_shift": base_shift,
+        "max_shift": max_shift,
+    }
     for name, value in given.items():
         check_number(name, value)
     if base_tokens == max_tokens:
-        raise ValueError(f"`base_tokens` and `max_tokens` must differ. Received: base_tokens={base_tokens}, max_tokens={max_tokens}")
+        raise ValueError(
+            f"`base_tokens` and `max_tokens` must differ. Received: base_tokens={base_tokens}, max_tokens={max_tokens}"
+        )
     if not tokens >= 1 or kind not in ("exponential", "linear"):
-        raise ValueError(f"`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens={tokens}, kind={kind!r}")
+        raise ValueError(
+            f"`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens={tokens}, "
+            f"kind={kind!r}"
+        )
     mu = base_shift + (tokens - base_tokens) * (max_shift - base_shift) / (max_tokens - base_tokens)
     return math.exp(mu) if kind == "exponential" else mu

@@ -8,7 +8,9 @@ from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
 
 class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
-    """A table between two betas, which are meant for 1000 steps and scaled by 1000/T so that α_T does not depend on T."""
+    """A table between two betas, which are meant for 1000 steps and scaled by 1000/T so that α_T does not
+    depend on T.
+    """
 
     def __init__(self, timesteps, beta_start, beta_end, **kwargs):
         timesteps = check_timesteps(timesteps)
@@ -17,7 +19,8 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
         scale = 1000.0 / timesteps
         if not 0 < beta_start * scale < 1 or not 0 < beta_end * scale < 1:
             raise ValueError(
-                f"A beta is the share of variance replaced in one step and must lie in (0, 1); with {timesteps} steps the betas are "
+                f"A beta is the share of variance replaced in one step and must lie in (0, 1); with {timesteps} steps "
+                f"the betas are "
                 f"scaled by 1000/{timesteps}. Received: beta_start={beta_start} and beta_end={beta_end}, which become "
                 f"{beta_start * scale:.4g} and {beta_end * scale:.4g}. Take more timesteps or smaller betas."
             )
@@ -25,7 +28,12 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
         self.beta_start, self.beta_end = beta_start, beta_end
 
     def get_config(self):
-        return {**super().get_config(), "timesteps": self.timesteps, "beta_start": self.beta_start, "beta_end": self.beta_end}
+        return {
+            **super().get_config(),
+            "timesteps": self.timesteps,
+            "beta_start": self.beta_start,
+            "beta_end": self.beta_end,
+        }
 
 
 @SCHEDULES.register("linear")

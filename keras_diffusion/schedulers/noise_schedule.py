@@ -2,9 +2,9 @@
 
     x_t = α(t)·x0 + σ(t)·ε,     t ∈ [0, 1],  t = 1 is (nearly) pure noise
 
-A schedule is only this curve t → (α, σ). Which t training draws is a time distribution's business, which t a sampler visits a
-spacing's. What matters of a curve is its log-SNR λ = log(α²/σ²), which must fall from t = 0 to t = 1; two schedules with the same λ
-differ by a factor on x alone.
+A schedule is only this curve t → (α, σ). Which t training draws is a time distribution's business, which t a sampler
+visits a spacing's. What matters of a curve is its log-SNR λ = log(α²/σ²), which must fall from t = 0 to t = 1; two
+schedules with the same λ differ by a factor on x alone.
 
 A curve may end exactly at σ(0) = 0 (λ = +∞) or at α(1) = 0 (λ = −∞); nothing here divides by either.
 """
@@ -25,11 +25,12 @@ SCHEDULES = Registry("noise schedule")
 class NoiseSchedule(keras.layers.Layer):
     """Base class: a curve t → (α, σ).
 
-    Subclasses write the formula once, in `alpha_sigma`, for NumPy (host, float64) and for `keras.ops` (device, float32), and the
-    inverse `time` where it has a closed form.
+    Subclasses write the formula once, in `alpha_sigma`, for NumPy (host, float64) and for `keras.ops` (device,
+    float32), and the inverse `time` where it has a closed form.
 
     Args:
-        spacing: the spacing that `generate` uses unless told otherwise: a name, or a dict with options. None (default): the class's own.
+        spacing: the spacing that `generate` uses unless told otherwise: a name, or a dict with options. None (default):
+            the class's own.
 
     Call arguments:
         t: times in [0, 1], a tensor of any shape.

@@ -1,7 +1,8 @@
 """Spacings in the noise-to-signal ratio σ/α: Karras, exponential, polyexponential, beta, KL-optimal, Align Your Steps.
 
-How fine a step has to be depends on σ/α rather than on t, which only labels the curve. Where the curve ends at infinite log-SNR (σ = 0 or
-α = 0), such a spacing needs a finite σ/α to end at: `sigma_min` and `sigma_max`; the step to the clean end is then the last one.
+How fine a step has to be depends on σ/α rather than on t, which only labels the curve. Where the curve ends at infinite
+log-SNR (σ = 0 or α = 0), such a spacing needs a finite σ/α to end at: `sigma_min` and `sigma_max`; the step to the
+clean end is then the last one.
 """
 
 import numpy as np
@@ -14,11 +15,11 @@ class RatioSpacing(Spacing):
     """Base of the spacings in σ/α.
 
     Args:
-        sigma_min: smallest σ/α visited. `None` (default): that of the schedule at `end`; where it is 0 there, that of the cleanest
-            timestep of a discrete schedule, else 0.002.
+        sigma_min: smallest σ/α visited. `None` (default): that of the schedule at `end`; where it is 0 there, that of
+            the cleanest timestep of a discrete schedule, else 0.002.
         sigma_max: largest σ/α visited. `None` (default): that of the schedule at `start`; where that is infinite, 80.
-        coordinate: what is spaced: "sigma" (default), σ/α; or "flow", σ/(α + σ), which is 1 at pure noise: the σ of flow matching. The
-            limits are then in that coordinate.
+        coordinate: what is spaced: "sigma" (default), σ/α; or "flow", σ/(α + σ), which is 1 at pure noise: the σ of
+            flow matching. The limits are then in that coordinate.
 
     Raises:
         ValueError: limits out of order or range, or an unknown coordinate.
@@ -29,7 +30,9 @@ class RatioSpacing(Spacing):
             check_number(name, value, optional=True)
         low, high = 0.0 if sigma_min is None else sigma_min, np.inf if sigma_max is None else sigma_max
         if not low < high or not (sigma_min is None or sigma_min > 0):
-            raise ValueError(f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
+            raise ValueError(
+                f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}"
+            )
         check_choice("coordinate", coordinate, ("sigma", "flow"), "`coordinate` must be 'sigma' or 'flow'")
         self.sigma_min, self.sigma_max, self.coordinate = sigma_min, sigma_max, coordinate
 
@@ -123,7 +126,8 @@ class ExponentialSpacing(RatioSpacing):
 
 @SPACINGS.register("kl_optimal")
 class KLOptimalSpacing(RatioSpacing):
-    """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal. Arguments: see `RatioSpacing`.
+    """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal. Arguments: see
+    `RatioSpacing`.
 
     Reference:
         Sabour et al. 2024, arXiv:2404.14507, section 3.1 (theorem on isotropic Gaussians).
@@ -137,7 +141,8 @@ class KLOptimalSpacing(RatioSpacing):
 class BetaSpacing(RatioSpacing):
     """Quantiles of a beta distribution: below 1, both parameters crowd the steps at both ends.
 
-    σ/α = low + (high − low)·F⁻¹(u; a, b), u even from 1 to 0: diffusers' `use_beta_sigmas`. The paper takes such quantiles in t.
+    σ/α = low + (high − low)·F⁻¹(u; a, b), u even from 1 to 0: diffusers' `use_beta_sigmas`. The paper takes such
+    quantiles in t.
 
     Args:
         a, b: parameters of the beta distribution, > 0. Default 0.6 each.
@@ -183,8 +188,8 @@ class AlignYourStepsSpacing(Spacing):
     Where the walk begins below the table's first entry, or ends above its last one, the table is squeezed to fit.
 
     Args:
-        table: "sd15" (Stable Diffusion 1.5, default), "sdxl", "deepfloyd" or "svd" (Stable Video Diffusion); or falling values of σ/α, one
-            more than steps.
+        table: "sd15" (Stable Diffusion 1.5, default), "sdxl", "deepfloyd" or "svd" (Stable Video Diffusion); or falling
+            values of σ/α, one more than steps.
 
     Raises:
         ValueError: an unknown name, or values that do not fall or are not positive.
@@ -198,9 +203,16 @@ class AlignYourStepsSpacing(Spacing):
             values = np.asarray(_ALIGNED.get(table, ()) if isinstance(table, str) else table, "float64")
         except (TypeError, ValueError, OverflowError):
             values = np.zeros(0)
-        if values.ndim != 1 or len(values) < 2 or not np.all(np.isfinite(values)) or not np.all(np.diff(values) < 0) or not values[-1] > 0:
+        if (
+            values.ndim != 1
+            or len(values) < 2
+            or not np.all(np.isfinite(values))
+            or not np.all(np.diff(values) < 0)
+            or not values[-1] > 0
+        ):
             raise ValueError(
-                f"`table` is one of {', '.join(_ALIGNED)}, or at least two falling, positive values of σ/α. Received: table={shown(table)}"
+                f"`table` is one of {', '.join(_ALIGNED)}, or at least two falling, positive values of σ/α. Received: "
+                f"table={shown(table)}"
             )
         self.table = table if isinstance(table, str) else values.tolist()
         self._log_ratios = np.log(values)

@@ -10,7 +10,8 @@ from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 class SigmoidNoiseSchedule(NoiseSchedule):
     """Continuous sigmoid schedule.
 
-    α² = (v₁ − S(u))/(v₁ − v₀), u = (start + t·(end − start))/τ, S the logistic function, v₀ and v₁ its values at the two ends.
+    α² = (v₁ − S(u))/(v₁ − v₀), u = (start + t·(end − start))/τ, S the logistic function, v₀ and v₁ its values at the
+    two ends.
 
     Args:
         start: argument of the logistic curve at t = 0. Default −3.
@@ -26,7 +27,9 @@ class SigmoidNoiseSchedule(NoiseSchedule):
         for name, value in (("start", start), ("end", end), ("tau", tau)):
             check_number(name, value)
         if not start < end or not tau > 0:
-            raise ValueError(f"The sigmoid needs start < end and tau > 0. Received: start={start}, end={end}, tau={tau}")
+            raise ValueError(
+                f"The sigmoid needs start < end and tau > 0. Received: start={start}, end={end}, tau={tau}"
+            )
         self.start, self.end, self.tau = start, end, tau
         self._first, self._last = start / tau, end / tau
 

@@ -1,9 +1,9 @@
 """Spacings: which times a sampler visits.
 
-A spacing turns a schedule and a number of steps n into n + 1 falling times, from `start` (where the sampler begins) to `end`. Each of
-the first n is a level at which the network is evaluated once per step (solvers with inner stages add evaluations between them); the
-last is where the sample arrives. Here are those that are even, or nearly, in t; on a discrete schedule they give whole timesteps. Those
-in σ/α are in `ratio_spacing.py`.
+A spacing turns a schedule and a number of steps n into n + 1 falling times, from `start` (where the sampler begins) to
+`end`. Each of the first n is a level at which the network is evaluated once per step (solvers with inner stages add
+evaluations between them); the last is where the sample arrives. Here are those that are even, or nearly, in t; on a
+discrete schedule they give whole timesteps. Those in σ/α are in `ratio_spacing.py`.
 """
 
 import numpy as np
@@ -32,7 +32,8 @@ class Spacing:
         ValueError: n < 1, times out of order, or more steps than a discrete schedule has timesteps.
 
     Attributes:
-        visits_end: whether a network is asked at `end` too where the schedule's curve stops at some noise, before x ← x0.
+        visits_end: whether a network is asked at `end` too where the schedule's curve stops at some noise, before x ←
+            x0.
     """
 
     visits_end = True
@@ -41,21 +42,27 @@ class Spacing:
         check_steps(num_steps)
         start, end = check_number("start", start), check_number("end", end)
         if not 0 <= end < start <= 1:
-            raise ValueError(f"A sampler walks from `start` down to `end`, both in [0, 1]. Received: start={start}, end={end}")
+            raise ValueError(
+                f"A sampler walks from `start` down to `end`, both in [0, 1]. Received: start={start}, end={end}"
+            )
         times = np.asarray(self.times(schedule, int(num_steps), float(start), float(end)), "float64")
         if not np.all(np.diff(times) < 0):
             room = (
-                f" The schedule has {schedule.timesteps} timesteps, {round((start - end) * schedule.timesteps)} of them in this range."
+                f" The schedule has {schedule.timesteps} timesteps, {round((start - end) * schedule.timesteps)} of "
+                f"them in this range."
                 if schedule.timesteps
                 else ""
             )
             raise ValueError(
-                f"{num_steps} steps do not fit between t = {start:g} and t = {end:g}: times would repeat.{room} Take fewer steps."
+                f"{num_steps} steps do not fit between t = {start:g} and t = {end:g}: times would repeat.{room} Take "
+                f"fewer steps."
             )
         return times
 
     def levels(self, schedule, num_steps, start=1.0, end=0.0):
-        """The grid itself, host `Levels` of n + 1; where the network is told another time than that of the level, `t` is the told one."""
+        """The grid itself, host `Levels` of n + 1; where the network is told another time than that of the level, `t`
+        is the told one.
+        """
         return schedule.levels(self(schedule, num_steps, start, end))
 
     def times(self, schedule, num_steps, start, end):
@@ -74,7 +81,10 @@ class Spacing:
 
 @SPACINGS.register("linspace", "linear")
 class LinspaceSpacing(Spacing):
-    """Even times, both ends included. On a discrete schedule: n whole timesteps from the first to the last, then `end`."""
+    """Even times, both ends included.
+
+    On a discrete schedule: n whole timesteps from the first to the last, then `end`.
+    """
 
     def times(self, schedule, num_steps, start, end):
         steps = schedule.timesteps
@@ -110,7 +120,8 @@ class LeadingSpacing(Spacing):
 
 @SPACINGS.register("trailing")
 class TrailingSpacing(Spacing):
-    """Even steps counted from the noisy end, which is visited; the step from the last level to `end` is as long as the others.
+    """Even steps counted from the noisy end, which is visited; the step from the last level to `end` is as long as the
+    others.
 
     Reference:
         Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", arXiv:2305.08891, section 3.3.
@@ -135,5 +146,7 @@ class QuadraticSpacing(Spacing):
 
 def check_steps(num_steps):
     """`num_steps` as an int; raises unless it is an integer of at least 1, and within the limit `steps`."""
-    count = check_whole("num_steps", num_steps, 1, rule="A sampler takes at least one step: `num_steps` must be an integer ≥ 1")
+    count = check_whole(
+        "num_steps", num_steps, 1, rule="A sampler takes at least one step: `num_steps` must be an integer ≥ 1"
+    )
     return limits.check(count, "steps", "The number of steps, `num_steps`,")

@@ -1,7 +1,7 @@
 """The variance-exploding schedule: nothing is scaled down, noise is piled on, α = 1.
 
-EDM's world. Its levels σ are often spaced by `KarrasSpacing(rho=7)` and its training levels drawn by `LogNormalSigma`; the curve is the
-same for both.
+EDM's world. Its levels σ are often spaced by `KarrasSpacing(rho=7)` and its training levels drawn by `LogNormalSigma`;
+the curve is the same for both.
 """
 
 import math
@@ -10,13 +10,16 @@ from keras_diffusion.configs.checks import check_number
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
-@SCHEDULES.register("variance_exploding", "ve", "KarrasVENoiseScheduler", "EDMNoiseScheduler", "SimpleExpNoiseScheduler")
+@SCHEDULES.register(
+    "variance_exploding", "ve", "KarrasVENoiseScheduler", "EDMNoiseScheduler", "SimpleExpNoiseScheduler"
+)
 class VarianceExplodingNoiseSchedule(NoiseSchedule):
     """α = 1, σ = σ_min·(σ_max/σ_min)^t.
 
     Args:
         sigma_min: σ at t = 0, > 0. Default 0.002.
-        sigma_max: σ at t = 1, > `sigma_min`. Default 80. Should be much larger than the data, for x_1 is taken as pure noise.
+        sigma_max: σ at t = 1, > `sigma_min`. Default 80. Should be much larger than the data, for x_1 is taken as pure
+            noise.
 
     Reference:
         Song et al. 2021, arXiv:2011.13456; Karras et al. 2022, arXiv:2206.00364, table 1 (the default range).
@@ -29,7 +32,10 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
         check_number("sigma_min", sigma_min)
         check_number("sigma_max", sigma_max)
         if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"The noise must grow: 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}")
+            raise ValueError(
+                f"The noise must grow: 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, "
+                f"sigma_max={sigma_max}"
+            )
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self._log_min, self._log_range = math.log(sigma_min), math.log(sigma_max / sigma_min)
 

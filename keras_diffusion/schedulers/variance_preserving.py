@@ -24,7 +24,9 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
         check_number("beta_min", beta_min)
         check_number("beta_max", beta_max)
         if not 0 <= beta_min < beta_max:
-            raise ValueError(f"The rates must grow: 0 <= beta_min < beta_max. Received: beta_min={beta_min}, beta_max={beta_max}")
+            raise ValueError(
+                f"The rates must grow: 0 <= beta_min < beta_max. Received: beta_min={beta_min}, beta_max={beta_max}"
+            )
         self.beta_min, self.beta_max = beta_min, beta_max
 
     def alpha_sigma(self, t, xp):

@@ -63,15 +63,27 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
     ):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         if num_heads < 1 or width % num_heads:
-            raise ValueError(f"`num_heads` cuts the channels into equal heads and must divide `width`. Received: {num_heads=}, {width=}")
+            raise ValueError(
+                f"`num_heads` cuts the channels into equal heads and must divide `width`. Received: {num_heads=}, "
+                f"{width=}"
+            )
         get_activation(activation)
         self.vocabulary_size, self.max_length = vocabulary_size, max_length
         self.width, self.depth, self.num_heads, self.activation = width, depth, num_heads, activation
         policy = self.dtype_policy
         self.token_embedding = embedding_table(vocabulary_size, width, name="token_embedding", dtype=policy)
         self.position_embedding = embedding_table(max_length, width, name="position_embedding", dtype=policy)
-        options = {"cross_attention": False, "gated": False, "activation": activation, "use_bias": True, "causal": True, "dtype": policy}
-        self.blocks = [TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)]
+        options = {
+            "cross_attention": False,
+            "gated": False,
+            "activation": activation,
+            "use_bias": True,
+            "causal": True,
+            "dtype": policy,
+        }
+        self.blocks = [
+            TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)
+        ]
         wide = policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
         self.norm = layer_normalization(epsilon=1e-5, name="norm", dtype=wide)
         self.token_embedding.build()
@@ -83,7 +95,9 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
     def call(self, tokens):
         length = tokens.shape[1]
         if length is not None and length > self.max_length:
-            raise ValueError(f"A text has at most {self.max_length} tokens. Received: tokens of shape {tuple(tokens.shape)}")
+            raise ValueError(
+                f"A text has at most {self.max_length} tokens. Received: tokens of shape {tuple(tokens.shape)}"
+            )
         h = self.token_embedding(tokens) + self.position_embedding(ops.arange(length, dtype="int32"))
         for block in self.blocks:
             h = block(h)

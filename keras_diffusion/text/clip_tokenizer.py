@@ -5,8 +5,9 @@
               →  a</w>  cat</w>  !</w>       the pair that comes first in the list of merges is joined, again and again
               →  [start, 320, 2368, 256, end, end, …]
 
-The vocabulary follows from the list of merges: 256 bytes, the same 256 at the end of a word, one token per merge, start and end. OpenAI's
-list is the file `bpe_simple_vocab_16e6.txt.gz` of https://github.com/openai/CLIP (1.3 MB); nothing is downloaded here.
+The vocabulary follows from the list of merges: 256 bytes, the same 256 at the end of a word, one token per merge, start
+and end. OpenAI's list is the file `bpe_simple_vocab_16e6.txt.gz` of https://github.com/openai/CLIP (1.3 MB); nothing is
+downloaded here.
 
 References: Radford et al., arXiv:2103.00020, section 2.4; byte-pair encoding: Sennrich et al., arXiv:1508.07909.
 """
@@ -40,9 +41,11 @@ class CLIPTokenizer:
 
     Args:
         bpe_path: path of `bpe_simple_vocab_16e6.txt.gz`: gzip or plain text, a heading, then one merge "a b" per line.
-        merges: the list of merges as strings, instead of the file; `get_config` gives it, so that saved models need no file.
+        merges: the list of merges as strings, instead of the file; `get_config` gives it, so that saved models need no
+            file.
         max_length: tokens per text, with start and end. Default 77.
-        pad_token: what fills short texts up. None (default): the end token, as OpenAI and KerasCV do; diffusers' Stable Diffusion 2 has 0.
+        pad_token: what fills short texts up. None (default): the end token, as OpenAI and KerasCV do; diffusers' Stable
+            Diffusion 2 has 0.
 
     Call arguments:
         texts: a string, or a sequence of strings.
@@ -66,15 +69,19 @@ class CLIPTokenizer:
     def __init__(self, bpe_path=None, merges=None, max_length=77, pad_token=None):
         if (bpe_path is None) == (merges is None):
             raise ValueError(
-                "A tokenizer needs its list of merges: the path of bpe_simple_vocab_16e6.txt.gz (from https://github.com/openai/CLIP) as "
-                f"`bpe_path`, or `merges`. Received: bpe_path={bpe_path!r}, and merges {'not ' if merges is None else ''}given"
+                "A tokenizer needs its list of merges: the path of bpe_simple_vocab_16e6.txt.gz (from "
+                "https://github.com/openai/CLIP) as "
+                f"`bpe_path`, or `merges`. Received: bpe_path={bpe_path!r}, and merges "
+                f"{'not ' if merges is None else ''}given"
             )
         self.merges = _read_merges(bpe_path) if merges is None else list(merges)
         self.max_length, self.pad_token = max_length, pad_token
         pairs = [tuple(merge.split()) for merge in self.merges]
         wrong = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
         if wrong is not None:
-            raise ValueError(f"A merge is two tokens with a space between. Received: merge {wrong} is {self.merges[wrong]!r}")
+            raise ValueError(
+                f"A merge is two tokens with a space between. Received: merge {wrong} is {self.merges[wrong]!r}"
+            )
         self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
         self._signs = _signs_of_bytes()
         signs = sorted(self._signs, key=ord)  # the vocabulary's order
@@ -105,12 +112,15 @@ class CLIPTokenizer:
 
     def __call__(self, texts):
         texts = [texts] if isinstance(texts, str) else list(texts)
-        tokens = np.full((len(texts), self.max_length), self.end_token if self.pad_token is None else self.pad_token, "int32")
+        tokens = np.full(
+            (len(texts), self.max_length), self.end_token if self.pad_token is None else self.pad_token, "int32"
+        )
         for row, text in zip(tokens, texts):
             encoded = self.encode(text)
             if len(encoded) > self.max_length:
                 raise ValueError(
-                    f"A text has at most {self.max_length} tokens, start and end included. Received: {len(encoded)} tokens from {text!r}. "
+                    f"A text has at most {self.max_length} tokens, start and end included. Received: {len(encoded)} "
+                    f"tokens from {text!r}. "
                     "Shorten it: what is cut off would not count"
                 )
             row[: len(encoded)] = encoded
@@ -124,7 +134,9 @@ class CLIPTokenizer:
 
     def decode(self, tokens):
         """The text of tokens; start and end are left out."""
-        words = "".join(self._words[token] for token in tokens if token not in (self.start_token, self.end_token)).split(_WORD_END)
+        words = "".join(
+            self._words[token] for token in tokens if token not in (self.start_token, self.end_token)
+        ).split(_WORD_END)
         raw = b" ".join(bytes(self._signs.index(sign) for sign in word) for word in words)
         return raw.decode("utf-8", errors="replace").strip()
 
@@ -157,12 +169,14 @@ class CLIPTokenizer:
         """The inverse of `get_config`, which has the merges and no path.
 
         Raises:
-            ValueError: a path, unless it was found beside the file that the config comes from: a config opens no other file.
+            ValueError: a path, unless it was found beside the file that the config comes from: a config opens no other
+                file.
         """
         path = config.get("bpe_path")
         if path is not None and not isinstance(path, FilePath):
             raise ValueError(
-                f"The config of a tokenizer holds its merges; a path is for the constructor. Received: bpe_path={shown(path)}. "
+                f"The config of a tokenizer holds its merges; a path is for the constructor. Received: "
+                f"bpe_path={shown(path)}. "
                 "Use CLIPTokenizer(bpe_path), and save what it gives"
             )
         return cls(**config)

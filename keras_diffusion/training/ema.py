@@ -2,11 +2,11 @@
 
     θ̄ ← d·θ̄ + (1 − d)·θ,       d = min(decay, (1 + n)/(10 + n))  after n updates
 
-It is state of the model: ordinary non-trainable weights, updated inside the compiled training step, saved with everything else. (The
-average that Keras optimizers offer overwrites the trained weights at the end of `fit`.)
+It is state of the model: ordinary non-trainable weights, updated inside the compiled training step, saved with
+everything else. (The average that Keras optimizers offer overwrites the trained weights at the end of `fit`.)
 
-The average is kept in float32 also where the network's own weights are bfloat16 or float16: there an update of (1 − d)·(θ − θ̄) is mostly
-smaller than half a unit in the last place of θ̄, and would be rounded away.
+The average is kept in float32 also where the network's own weights are bfloat16 or float16: there an update of (1 −
+d)·(θ − θ̄) is mostly smaller than half a unit in the last place of θ̄, and would be rounded away.
 """
 
 import keras
@@ -17,7 +17,10 @@ from keras_diffusion.configs.checks import check_number
 from keras_diffusion.layers.lora import adapter_variables
 from keras_diffusion.runtime.devices import to_host
 
-_WIDE = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}  # policies with the same arithmetic and float32 weights
+_WIDE = {
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}  # policies with the same arithmetic and float32 weights
 _SAMPLED = 8  # variables that are looked at to see whether others have put weights there
 
 
@@ -32,8 +35,8 @@ class WeightAverage(keras.layers.Layer):
         ValueError: decay outside [0, 1).
 
     Reference:
-        warm-up: as in TensorFlow's `ExponentialMovingAverage(num_updates)`; see Karras et al. 2024, arXiv:2312.02696, for why the
-        average matters.
+        warm-up: as in TensorFlow's `ExponentialMovingAverage(num_updates)`; see Karras et al. 2024, arXiv:2312.02696,
+        for why the average matters.
     """
 
     def __init__(self, network, decay=0.999, **kwargs):
@@ -42,7 +45,9 @@ class WeightAverage(keras.layers.Layer):
         self.decay = check_number("ema", decay, 0, below=1, rule=rule)
         self.network = copy_of(network)
         self.network.trainable = False
-        self.num_calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_calls")
+        self.num_calls = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_calls"
+        )
         self.built = True
         self._untouched = _sample(self.network)
 
@@ -81,7 +86,8 @@ class WeightAverage(keras.layers.Layer):
         self._untouched = _sample(self.network)
 
     def is_unused(self):
-        """Whether the average is as it was made or restarted: nothing has updated it, and nobody has put weights of its own into it.
+        """Whether the average is as it was made or restarted: nothing has updated it, and nobody has put weights of its
+        own into it.
 
         What it holds then says nothing about a network that has been given other weights since.
         """
@@ -95,7 +101,9 @@ class WeightAverage(keras.layers.Layer):
             self.restart(network)
 
     def loaded(self, network):
-        """To be called when the weights of both have been read from a file: an average that equals the network is unused."""
+        """To be called when the weights of both have been read from a file: an average that equals the network is
+        unused.
+        """
         if getattr(network, "adapters", None) or int(to_host(self.num_calls.value)) > 0:
             return
         sample = _sample(self.network)
@@ -115,7 +123,9 @@ class WeightAverage(keras.layers.Layer):
 
 
 def copy_of(network):
-    """A network of its own with the same config and weights; these are float32 where the network's are half precision."""
+    """A network of its own with the same config and weights; these are float32 where the network's are
+    half precision.
+    """
     config = _wide(network.get_config())
     clone = type(network).from_config({**config, "name": f"{network.name}_average"} if "name" in config else config)
     put_weights(clone, network)
@@ -124,7 +134,8 @@ def copy_of(network):
 
 def put_weights(target, source):
     """Sets all weights of a network to those of another one of the same kind."""
-    # Host copies: on JAX, assigning a variable to a variable would share a buffer, which a training step then gives away twice.
+    # Host copies: on JAX, assigning a variable to a variable would share a buffer, which a training step then gives
+    # away twice.
     target.set_weights([to_host(variable.value) for variable in source.weights])
 
 
@@ -144,7 +155,9 @@ def _wide(config):
 
 
 def _sample(network):
-    """Copies of a few small weights, by which one sees whether a network was given others; those that all began alike do not show it."""
+    """Copies of a few small weights, by which one sees whether a network was given others; those that all began alike
+    do not show it.
+    """
     varied = [v for v in network.weights if keras.backend.is_float_dtype(v.dtype) and max(v.shape, default=1) > 1]
     values = []
     for variable in sorted(varied, key=lambda v: np.prod(v.shape)):

@@ -16,8 +16,8 @@ so that ε-, v- and EDM-prediction are trained on the same loss and differ in wh
     edm             SNR + 1/σ_d²               1 + 1/(σ_d²·SNR)
     soft_min_snr    1/(σ²/α² + σ_d²)           –
 
-A schedule may end at α = 0 or begin at σ = 0, where λ is infinite and factors above are 0·∞: there λ is taken for ±40, beyond all that a
-draw of t comes to, so that every weight is finite.
+A schedule may end at α = 0 or begin at σ = 0, where λ is infinite and factors above are 0·∞: there λ is taken for ±40,
+beyond all that a draw of t comes to, so that every weight is finite.
 """
 
 import math
@@ -71,11 +71,14 @@ class LossWeighting:
 
 @LOSS_WEIGHTINGS.register("none")
 class NoWeighting(LossWeighting):
-    """The plain squared error of the network's output; as a function of log-SNR it depends on the predictor, so it cannot be called."""
+    """The plain squared error of the network's output; as a function of log-SNR it depends on the predictor, so it
+    cannot be called.
+    """
 
     def __call__(self, log_snr):
         raise ValueError(
-            "NoWeighting leaves the error of the network's output as it is; its weight on x0 depends on the predictor. Use on_output."
+            "NoWeighting leaves the error of the network's output as it is; its weight on x0 depends on the "
+            "predictor. Use on_output."
         )
 
     def on_output(self, log_snr, x0_error_scale):
@@ -102,7 +105,9 @@ class MinSNRWeighting(LossWeighting):
     """
 
     def __init__(self, gamma=5.0):
-        self.gamma = check_number("gamma", gamma, above=0, rule="`gamma` caps a signal-to-noise ratio and must be positive")
+        self.gamma = check_number(
+            "gamma", gamma, above=0, rule="`gamma` caps a signal-to-noise ratio and must be positive"
+        )
 
     def __call__(self, log_snr):
         return ops.minimum(_snr(log_snr), self.gamma)

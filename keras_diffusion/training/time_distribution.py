@@ -1,7 +1,7 @@
 """Time distributions: which t training draws.
 
-A distribution is its quantile function: u ∈ (0, 1) in, t out. The caller hands in u, so it may spread the u of a batch evenly (every
-batch then sees every noise level) or fix them for validation.
+A distribution is its quantile function: u ∈ (0, 1) in, t out. The caller hands in u, so it may spread the u of a batch
+evenly (every batch then sees every noise level) or fix them for validation.
 """
 
 from keras import ops

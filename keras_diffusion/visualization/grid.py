@@ -1,7 +1,7 @@
 """Many small images as one picture: grids of samples and film strips of a denoising run.
 
-All functions take float images in [−1, 1] or uint8 images, channels last, and return one uint8 array. Enlarging repeats pixels, so that
-the 64 pixels of a digit stay 64 visible squares instead of a blur.
+All functions take float images in [−1, 1] or uint8 images, channels last, and return one uint8 array. Enlarging repeats
+pixels, so that the 64 pixels of a digit stay 64 visible squares instead of a blur.
 """
 
 import io
@@ -29,7 +29,9 @@ def to_uint8(images):
     if not np.issubdtype(images.dtype, np.floating):
         raise ValueError(f"Images must be uint8 or floats in [-1, 1]. Received: dtype={images.dtype}")
     if not np.isfinite(images).all():
-        raise ValueError(f"Images must be finite to be drawn. Received: {int((~np.isfinite(images)).sum())} NaN or infinite values.")
+        raise ValueError(
+            f"Images must be finite to be drawn. Received: {int((~np.isfinite(images)).sum())} NaN or infinite values."
+        )
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
 
 
@@ -40,7 +42,8 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, tit
         images: `(N, H, W, C)`, float in [−1, 1] or uint8; C is 1, 3 or 4.
         rows, cols: int; what is left out is found: as square as possible, or as many as N needs.
         pad: pixels between images and around them, in the finished grid.
-        scale: int factor of enlargement by repeating pixels, or "auto": until the longer side of an image has 64 pixels.
+        scale: int factor of enlargement by repeating pixels, or "auto": until the longer side of an image has 64
+            pixels.
         background: grey value 0…255 of padding and empty places.
         titles: a text for each row, such as the names of classes, to be written on the left of it; or None (default).
 
@@ -48,7 +51,8 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, tit
         uint8 array `(rows·(H·scale + pad) + pad, cols·(W·scale + pad) + pad, C)`; with titles, their width more.
 
     Raises:
-        ValueError: wrong rank or channel count, no images, a grid too small for them, or another number of titles than of rows.
+        ValueError: wrong rank or channel count, no images, a grid too small for them, or another number of titles than
+            of rows.
 
     Example:
 
@@ -80,11 +84,14 @@ def _titled(canvas, titles, rows, row_height, pad, background):
     if len(titles) != rows:
         raise ValueError(f"titles need one text per row. Received: {len(titles)} titles for {rows} rows")
     image, draw, font = (
-        import_optional(f"PIL.{name}", extra="viz", purpose="titles of rows") for name in ("Image", "ImageDraw", "ImageFont")
+        import_optional(f"PIL.{name}", extra="viz", purpose="titles of rows")
+        for name in ("Image", "ImageDraw", "ImageFont")
     )
     size = int(np.clip(row_height // 4, 8, 20))
     font = font.load_default(size)
-    texts = [str(title) if len(str(title)) <= _LONGEST_TITLE else f"{str(title)[: _LONGEST_TITLE - 1]}…" for title in titles]
+    texts = [
+        str(title) if len(str(title)) <= _LONGEST_TITLE else f"{str(title)[: _LONGEST_TITLE - 1]}…" for title in titles
+    ]
     width = max(math.ceil(font.getlength(text)) for text in texts) + size
     margin = image.new("L", (width, canvas.shape[0]), background)
     pen = draw.Draw(margin)
@@ -102,8 +109,10 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
     """The way from noise to image: one row per sample, time from left to right.
 
     Args:
-        trajectory: `(n, B, H, W, C)`: every x after a step, as `generate(trajectory=True)` and `Sampler.sample` return it.
-        steps: int: that many columns, evenly spaced, the first and the last step among them; or a sequence of step indices.
+        trajectory: `(n, B, H, W, C)`: every x after a step, as `generate(trajectory=True)` and `Sampler.sample` return
+            it.
+        steps: int: that many columns, evenly spaced, the first and the last step among them; or a sequence of step
+            indices.
         pad, scale, background: as in `image_grid`.
 
     Returns:
@@ -114,7 +123,10 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
     """
     trajectory = _to_numpy(trajectory)
     if trajectory.ndim != 5 or 0 in trajectory.shape:
-        raise ValueError(f"A film strip needs a trajectory (steps, batch, height, width, channels). Received: shape={trajectory.shape}")
+        raise ValueError(
+            f"A film strip needs a trajectory (steps, batch, height, width, channels). Received: "
+            f"shape={trajectory.shape}"
+        )
     n, batch = trajectory.shape[:2]
     if isinstance(steps, (int, np.integer)):
         if steps < 1:
@@ -126,7 +138,9 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
         if chosen.ndim != 1 or chosen.size == 0 or chosen.min() < -n or chosen.max() >= n:
             raise ValueError(f"steps must be indices into the {n} steps of the trajectory. Received: steps={steps!r}")
     frames = trajectory[chosen].swapaxes(0, 1)  # (B, columns, H, W, C)
-    return image_grid(frames.reshape(-1, *frames.shape[2:]), rows=batch, cols=len(chosen), pad=pad, scale=scale, background=background)
+    return image_grid(
+        frames.reshape(-1, *frames.shape[2:]), rows=batch, cols=len(chosen), pad=pad, scale=scale, background=background
+    )
 
 
 def png_bytes(image):
@@ -135,7 +149,9 @@ def png_bytes(image):
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (3, 4)):
-        raise ValueError(f"A PNG holds one image (height, width, channels) with 1, 3 or 4 channels. Received: shape={image.shape}")
+        raise ValueError(
+            f"A PNG holds one image (height, width, channels) with 1, 3 or 4 channels. Received: shape={image.shape}"
+        )
     buffer = io.BytesIO()
     import_optional("PIL.Image", extra="viz", purpose="writing PNG files").fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,7 +1,8 @@
 """Plots for a first look: 2-D points and loss curves.
 
-They are drawn on a `matplotlib.figure.Figure` of their own. `pyplot`, with its hidden list of open figures and its choice of a window
-system, is never touched, so that plots work on a server, in a thread and in a notebook alike. A notebook shows the returned figure.
+They are drawn on a `matplotlib.figure.Figure` of their own. `pyplot`, with its hidden list of open figures and its
+choice of a window system, is never touched, so that plots work on a server, in a thread and in a notebook alike. A
+notebook shows the returned figure.
 """
 
 import io
@@ -44,11 +45,15 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
     else:
         labels = np.asarray(labels)
         if labels.shape != (len(points),):
-            raise ValueError(f"labels must hold one class id per point. Received: shape={labels.shape} for {len(points)} points.")
+            raise ValueError(
+                f"labels must hold one class id per point. Received: shape={labels.shape} for {len(points)} points."
+            )
         for i, label in enumerate(np.unique(labels)):
             chosen = points[labels == label]
             colour = _COLOURS[i % len(_COLOURS)]
-            axes.scatter(*chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}")
+            axes.scatter(
+                *chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}"
+            )
     if reference is not None or labels is not None:
         axes.legend(frameon=False, markerscale=2.0)
     axes.set_aspect("equal")
@@ -62,7 +67,8 @@ def loss_curve(history, path=None, keys=None, title=None, log=False):
     """Draws losses over the epochs.
 
     Args:
-        history: what `fit` returned, its dict `{name: [value per epoch]}`, or the path of a file by `callbacks.MetricsJSONL`.
+        history: what `fit` returned, its dict `{name: [value per epoch]}`, or the path of a file by
+            `callbacks.MetricsJSONL`.
         path: file to write (.png, .pdf or .svg), or None.
         keys: names to draw. Default: "loss" and "val_loss", as far as they are there.
         title: str or None.
@@ -79,7 +85,9 @@ def loss_curve(history, path=None, keys=None, title=None, log=False):
     keys = [k for k in ("loss", "val_loss") if k in values] if keys is None else list(keys)
     missing = [k for k in keys if k not in values]
     if missing or not keys or not epochs:
-        raise ValueError(f"A loss curve needs at least one epoch of a known metric. Received: keys={missing or keys}, known: {known}")
+        raise ValueError(
+            f"A loss curve needs at least one epoch of a known metric. Received: keys={missing or keys}, known: {known}"
+        )
     figure, axes = _axes((7.0, 4.0), title)
     for i, key in enumerate(keys):
         y = np.array([np.nan if v is None else v for v in values[key]], dtype="float64")
@@ -99,17 +107,24 @@ def _read_history(history):
     if isinstance(history, (str, Path)):
         path = Path(history)
         if not path.is_file():
-            raise ValueError(f"A loss curve is drawn from fit's history or from a metrics file. Received: {str(path)!r}, which is no file.")
+            raise ValueError(
+                f"A loss curve is drawn from fit's history or from a metrics file. Received: {str(path)!r}, which is "
+                f"no file."
+            )
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
             epochs = [row["epoch"] for row in rows]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"Each line of a metrics file is a JSON object with 'epoch'. Received: {str(path)!r}: {error}") from error
+            raise ValueError(
+                f"Each line of a metrics file is a JSON object with 'epoch'. Received: {str(path)!r}: {error}"
+            ) from error
         names = {key for row in rows for key in row if key != "epoch"}
         return epochs, {name: [row.get(name) for row in rows] for name in names}
     values = getattr(history, "history", history)
     if not isinstance(values, dict):
-        raise TypeError(f"A loss curve is drawn from fit's history, its dict, or a path. Received: {type(history).__name__}")
+        raise TypeError(
+            f"A loss curve is drawn from fit's history, its dict, or a path. Received: {type(history).__name__}"
+        )
     lengths = {len(v) for v in values.values()}
     if len(lengths) > 1:
         # Keras evaluates only every validation_freq epochs; where the gaps lie, the history does not say.
@@ -131,7 +146,9 @@ def _marker(n):
 
 
 def _axes(size, title):
-    figure = import_optional("matplotlib.figure", extra="viz", purpose="drawing plots").Figure(figsize=size, dpi=150, layout="constrained")
+    figure = import_optional("matplotlib.figure", extra="viz", purpose="drawing plots").Figure(
+        figsize=size, dpi=150, layout="constrained"
+    )
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e2e8f0", linewidth=0.8)

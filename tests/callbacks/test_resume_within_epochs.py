@@ -58,7 +58,14 @@ def fit(make_model, blobs):
         callbacks = [callback for callback in (resume, stop) if callback]
         history = keras.callbacks.History()
         try:
-            model.fit(data, validation_data=VALIDATION, validation_batch_size=16, epochs=3, verbose=0, callbacks=[history, *callbacks])
+            model.fit(
+                data,
+                validation_data=VALIDATION,
+                validation_batch_size=16,
+                epochs=3,
+                verbose=0,
+                callbacks=[history, *callbacks],
+            )
         except (KeyboardInterrupt, Killed) as error:
             return model, data, error, resume
         return model, data, history, resume
@@ -80,7 +87,9 @@ def assert_equal(difference):
     return check
 
 
-@pytest.mark.parametrize(("epoch", "batch", "test", "place"), [(1, 2, False, (1, 3)), (0, 0, True, (0, 6))], ids=["step", "validation"])
+@pytest.mark.parametrize(
+    ("epoch", "batch", "test", "place"), [(1, 2, False, (1, 3)), (0, 0, True, (0, 6))], ids=["step", "validation"]
+)
 def test_ctrl_c_saves_the_last_step(fit, assert_equal, tmp_path, epoch, batch, test, place):
     _, _, error, _ = fit(tmp_path, At(epoch, batch, press_ctrl_c, test))
     assert isinstance(error, Interrupted) and error.between_steps and error.number == signal.SIGINT
@@ -120,7 +129,9 @@ def test_nothing_is_saved_after_a_bad_batch(make_model, blobs, tmp_path):
             images[3] = np.nan if i == 4 else images[3]
             yield {"images": images, "labels": blobs["labels"][:16]}
 
-    resume = kd.callbacks.Resume(tmp_path, save_every_steps=6)  # the notes are read after batch 4, and then after batch 8
+    resume = kd.callbacks.Resume(
+        tmp_path, save_every_steps=6
+    )  # the notes are read after batch 4, and then after batch 8
     with pytest.raises(ValueError, match="sample 3 of batch 5 of epoch 1"):
         make_model().fit(batches(), steps_per_epoch=7, verbose=0, callbacks=[resume])
     assert not resume.exists
@@ -137,11 +148,19 @@ def test_other_models_are_saved_at_epoch_ends_only(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="Within epochs, states of a DiffusionModel are saved"):
-        model.fit(np.zeros((4, 2)), np.zeros((4, 1)), verbose=0, callbacks=[kd.callbacks.Resume(tmp_path, save_every_steps=1)])
+        model.fit(
+            np.zeros((4, 2)), np.zeros((4, 1)), verbose=0, callbacks=[kd.callbacks.Resume(tmp_path, save_every_steps=1)]
+        )
 
 
 @pytest.mark.parametrize(
-    "options", [{"save_every_steps": 0}, {"save_every_steps": 1.5}, {"save_every_minutes": 0}, {"save_every_minutes": float("nan")}]
+    "options",
+    [
+        {"save_every_steps": 0},
+        {"save_every_steps": 1.5},
+        {"save_every_minutes": 0},
+        {"save_every_minutes": float("nan")},
+    ],
 )
 def test_numbers_out_of_range(tmp_path, options):
     with pytest.raises(ValueError, match=f"Received: {next(iter(options))}="):

@@ -22,7 +22,15 @@ class Painter(keras.Model):
         return self.dense(x)
 
     def generate(self, num_samples=None, conditions=None, seed=None, num_steps=50, verbose="auto"):
-        self.calls.append({"num_samples": num_samples, "conditions": conditions, "seed": seed, "num_steps": num_steps, "verbose": verbose})
+        self.calls.append(
+            {
+                "num_samples": num_samples,
+                "conditions": conditions,
+                "seed": seed,
+                "num_steps": num_steps,
+                "verbose": verbose,
+            }
+        )
         n = num_samples if conditions is None else len(conditions["labels"])
         return np.full((n, *self.shape), self.value, "float32")
 
@@ -36,7 +44,11 @@ def fit(callback, epochs=5, model=None):
 
 def test_writes_every_second_epoch_and_the_last(tmp_path):
     fit(SampleGrid(tmp_path / "samples", every=2))
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["epoch-0002.png", "epoch-0004.png", "epoch-0005.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
+        "epoch-0002.png",
+        "epoch-0004.png",
+        "epoch-0005.png",
+    ]
     with Image.open(tmp_path / "samples" / "epoch-0002.png") as image:
         assert image.size == (4 * 65 + 1, 4 * 65 + 1)
 
@@ -104,8 +116,16 @@ def test_tensorflow_reads_the_event_file(tmp_path):
     tf = pytest.importorskip("tensorflow")
     events, image = EventFile(tmp_path), np.random.default_rng(0).integers(0, 256, (300, 200, 3), "uint8")
     events.image("samples", image, png_bytes(image), step=300)
-    records = [tf.compat.v1.Event.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(events.path))]  # checks both checksums
+    records = [
+        tf.compat.v1.Event.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(events.path))
+    ]  # checks both checksums
     assert records[0].file_version == "brain.Event:2" and records[0].wall_time > 1.7e9
     value = records[1].summary.value[0]
-    assert (records[1].step, value.tag, value.image.height, value.image.width, value.image.colorspace) == (300, "samples", 300, 200, 3)
+    assert (records[1].step, value.tag, value.image.height, value.image.width, value.image.colorspace) == (
+        300,
+        "samples",
+        300,
+        200,
+        3,
+    )
     np.testing.assert_array_equal(tf.io.decode_png(value.image.encoded_image_string).numpy(), image)

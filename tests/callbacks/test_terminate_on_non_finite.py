@@ -24,7 +24,9 @@ def fit(callback, x, validation=None, learning_rate=0.01, loss="mse"):
     y = np.ones((len(x), 1), "float32")
     if validation is not None:
         validation = (validation, np.ones((len(validation), 1), "float32"))
-    model.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0, validation_data=validation, callbacks=[callback, last])
+    model.fit(
+        x, y, batch_size=4, epochs=3, shuffle=False, verbose=0, validation_data=validation, callbacks=[callback, last]
+    )
     return last
 
 
@@ -55,7 +57,11 @@ def test_stops_at_once_and_names_batch_metrics_and_weights():
 def test_finite_weights_point_to_the_batch():
     callback = TerminateOnNonFinite()
     with pytest.warns(UserWarning, match="All 4 weights are still finite: look at the batch and the loss"):
-        fit(callback, data(), loss=lambda y, p: keras.ops.stop_gradient(keras.ops.mean(p)) * 0.0 + float("inf") + 0.0 * keras.ops.mean(p))
+        fit(
+            callback,
+            data(),
+            loss=lambda y, p: keras.ops.stop_gradient(keras.ops.mean(p)) * 0.0 + float("inf") + 0.0 * keras.ops.mean(p),
+        )
     assert "loss = inf" in callback.reason
 
 

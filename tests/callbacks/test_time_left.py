@@ -48,7 +48,10 @@ def test_lines_are_few_in_a_long_training():
 
 def test_an_epoch_of_hours_is_not_silent():
     lines, _ = training(epochs=1, steps=1000, first=30, step=10)
-    assert "Epoch 1 of 1: about 2 h 38 min left." in lines and lines[0] == "About 2 h 47 min per epoch, 2 h 47 min in total."
+    assert (
+        "Epoch 1 of 1: about 2 h 38 min left." in lines
+        and lines[0] == "About 2 h 47 min per epoch, 2 h 47 min in total."
+    )
 
 
 def test_advice_comes_where_training_is_long():
@@ -71,7 +74,8 @@ def test_unknown_number_of_steps():
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(0.2, "1 s"), (59, "59 s"), (200, "3 min"), (12_000, "3 h 20 min"), (150_000, "42 h"), (600_000, "6.9 days")]
+    "seconds, text",
+    [(0.2, "1 s"), (59, "59 s"), (200, "3 min"), (12_000, "3 h 20 min"), (150_000, "42 h"), (600_000, "6.9 days")],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -60,12 +60,18 @@ def commands(folder):
     kd.DiffusionModel(network).save_to_preset(folder / "good")
     wanted = {"bzip2", "keras lists", "pt sets", "pkl device", "safetensors shape", "msgpack names", "index"}
     paths = [path for name, path in attacks.checkpoint_attacks(folder) if name in wanted]
-    paths += [path for name, path in attacks.preset_attacks(folder, folder / "good") if name in ("preset widths", "keras blocks")]
+    paths += [
+        path
+        for name, path in attacks.preset_attacks(folder, folder / "good")
+        if name in ("preset widths", "keras blocks")
+    ]
     paths += attacks.texts(folder)
     for path in paths:
         for command in ("sample", "info", "inspect", "compare"):
             # `inspect` lists what a file holds, whatever its configuration asks for.
-            shows = "no error" if command == "inspect" and ("blocks" in path.name or "widths" in path.name) else "refused"
+            shows = (
+                "no error" if command == "inspect" and ("blocks" in path.name or "widths" in path.name) else "refused"
+            )
             attempt(f"{command} {path.name}", lambda command=command, path=path: refuses(command, path), shows)
         attempt(f"convert {path.name}", lambda path=path: refuses("convert", path, folder / "out"))
         attempt(f"train {path.name}", lambda path=path: refuses("train", path, "--out", folder / "run"))
@@ -74,7 +80,9 @@ def commands(folder):
         for command in ("sample", "info", "compare"):
             attempt(f"{command} {run.name}", lambda command=command, run=run: refuses(command, run))
     for option, value in (("--num-steps", 10**9), ("--num-samples", 10**9), ("--size", 10**6), ("--per-label", 10**9)):
-        attempt(f"sample {option}", lambda option=option, value=value: refuses("sample", folder / "good", option, value))
+        attempt(
+            f"sample {option}", lambda option=option, value=value: refuses("sample", folder / "good", option, value)
+        )
 
 
 def main(folder, kind):

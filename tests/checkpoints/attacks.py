@@ -90,13 +90,17 @@ def _text(text):
 
 def doubling(steps=60):
     """[[[…], […]], …]: a list that stands twice in the next, `steps` times."""
-    return b"]" + b"q\0" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(steps))
+    return (
+        b"]" + b"q\0" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(steps))
+    )
 
 
 def doubling_words(steps=60):
     """A device whose name is made of two names of devices."""
     start = b"ctorch\ndevice\nq\0" + _text("cuda") + b"q\1"
-    return start + b"".join(b"h\0h" + bytes([i]) + b"h" + bytes([i]) + b"\x86Rq" + bytes([i + 1]) for i in range(1, steps))
+    return start + b"".join(
+        b"h\0h" + bytes([i]) + b"h" + bytes([i]) + b"\x86Rq" + bytes([i + 1]) for i in range(1, steps)
+    )
 
 
 def sets(count=20_000):
@@ -132,7 +136,9 @@ def png(path, width, height, color=2):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
-    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", bytes(packed)) + chunk(b"IEND", b""))
+    Path(path).write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", bytes(packed)) + chunk(b"IEND", b"")
+    )
     return path
 
 
@@ -209,7 +215,9 @@ def checkpoint_attacks(folder):
     (folder / "deep.msgpack").write_bytes(b"\x81\xa1a" * 200_000 + b"\xc0")
     yield "msgpack deep", folder / "deep.msgpack"
     key = b"\xda" + struct.pack(">H", 60_000) + b"k" * 60_000
-    (folder / "names.msgpack").write_bytes(b"\x81\xa1a" + (b"\x81" + key) * 30 + b"\xdc" + struct.pack(">H", 20_000) + b"\1" * 20_000)
+    (folder / "names.msgpack").write_bytes(
+        b"\x81\xa1a" + (b"\x81" + key) * 30 + b"\xdc" + struct.pack(">H", 20_000) + b"\1" * 20_000
+    )
     yield "msgpack names", folder / "names.msgpack"
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {str(i): f"{i}.safetensors" for i in range(100_000)}}))
@@ -355,10 +363,17 @@ def data_attacks(folder):
         yield f"npy {name}", folder / f"{name}.npy"
         yield f"npz {name}", archive(folder / f"{name}.npz", {"images.npy": content})
     good = archive(folder / "good.npz", {"images.npy": npy((4, 8, 8, 1), "|u1", bytes(256))}).read_bytes()
-    for name, content in {"cut": good[:-30], "middle": good[:200] + b"\xff" + good[201:], "not": b"PK\3\4" + bytes(100)}.items():
+    for name, content in {
+        "cut": good[:-30],
+        "middle": good[:200] + b"\xff" + good[201:],
+        "not": b"PK\3\4" + bytes(100),
+    }.items():
         (folder / f"damaged-{name}.npz").write_bytes(content)
         yield f"npz damaged {name}", folder / f"damaged-{name}.npz"
-    yield "npz bzip2", archive(folder / "bzip2.npz", {"images.npy": npy((1 << 24,), "|u1", bytes(1 << 24))}, zipfile.ZIP_BZIP2)
+    yield (
+        "npz bzip2",
+        archive(folder / "bzip2.npz", {"images.npy": npy((1 << 24,), "|u1", bytes(1 << 24))}, zipfile.ZIP_BZIP2),
+    )
     for name, size, color in (("wide", (13_000, 13_000), 2), ("line", (1 << 30, 1), 0)):
         (folder / f"pictures-{name}").mkdir()
         if name == "line":
@@ -377,7 +392,9 @@ def data_attacks(folder):
             png(folder / f"pictures-{name}" / "a.png", *size, color)
         yield f"png {name}", folder / f"pictures-{name}"
     (folder / "pictures-eps").mkdir()
-    (folder / "pictures-eps" / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100000 100000\n%%EndComments\n")
+    (folder / "pictures-eps" / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100000 100000\n%%EndComments\n"
+    )
     yield "png eps", folder / "pictures-eps"
 
 
@@ -397,7 +414,9 @@ def texts(folder):
 
 
 def runs(folder, preset):
-    """Folders of runs whose configurations ask for more than their weights: an interrupted one, and one whose texts are too deep."""
+    """Folders of runs whose configurations ask for more than their weights: an interrupted one, and one whose texts are
+    too deep.
+    """
     base = {
         "seed": 0,
         "dtype": "float32",
@@ -420,7 +439,15 @@ def runs(folder, preset):
 def _run(target, preset, config, state='{"epoch": 1, "weights": "state-1.weights.h5", "data_epoch": 1}'):
     (target / "state").mkdir(parents=True)
     (target / "config.json").write_text(config)
-    facts = {"kind": "keras_diffusion run", "backend": "jax", "devices": [], "time": "", "versions": {}, "platform": "", "resumed": []}
+    facts = {
+        "kind": "keras_diffusion run",
+        "backend": "jax",
+        "devices": [],
+        "time": "",
+        "versions": {},
+        "platform": "",
+        "resumed": [],
+    }
     (target / "environment.json").write_text(json.dumps(facts))
     (target / "state" / "state.json").write_text(state)
     shutil.copy(Path(preset) / "model.weights.h5", target / "state" / "state-1.weights.h5")

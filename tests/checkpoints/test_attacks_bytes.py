@@ -15,7 +15,9 @@ SECONDS, MEGABYTES = 5, 500
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process cannot be reset here")
-@pytest.mark.parametrize("kind", ["presets", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("checkpoints", "data", "commands"))])
+@pytest.mark.parametrize(
+    "kind", ["presets", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("checkpoints", "data", "commands"))]
+)
 def test_small_files_are_refused_soon_and_with_little_memory(kind, tmp_path):
     if kind == "data":
         pytest.importorskip("PIL")
@@ -25,5 +27,9 @@ def test_small_files_are_refused_soon_and_with_little_memory(kind, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(results) > 20
-    others = [result for result in results if result[1] not in ("refused", "no error") or result[2] > SECONDS or result[3] > MEGABYTES]
+    others = [
+        result
+        for result in results
+        if result[1] not in ("refused", "no error") or result[2] > SECONDS or result[3] > MEGABYTES
+    ]
     assert not others, "\n".join(map(str, others))

@@ -1,4 +1,6 @@
-"""Folders of diffusers that this library writes: the same tensors as before, and what its own reader and diffusers make of them."""
+"""Folders of diffusers that this library writes: the same tensors as before, and what its own reader and diffusers make
+of them.
+"""
 
 import json
 import shutil
@@ -41,7 +43,9 @@ def pipeline(tmp_path_factory):
     encoder = draw(CLIPTextEncoder(tokenizer.vocabulary_size, 6, width=16, depth=1, num_heads=2))
     unet = draw(networks.UNet2DCondition(widths=(8, 16), num_res_blocks=1, num_heads=2, context_dim=16, norm_groups=4))
     autoencoder = draw(networks.AutoencoderKL(widths=(8, 8), num_res_blocks=1, norm_groups=4))
-    model = TextToImage(unet, encoder, tokenizer, autoencoder, noise_schedule={"name": "linear", "spacing": "linspace"}, predictor=None)
+    model = TextToImage(
+        unet, encoder, tokenizer, autoencoder, noise_schedule={"name": "linear", "spacing": "linspace"}, predictor=None
+    )
     folder = tmp_path_factory.mktemp("pipelines") / "pipeline"
     checkpoints.export(model, folder)
     return model, folder
@@ -64,7 +68,10 @@ def test_what_was_loaded_goes_back_as_it_was(case, tmp_path):
     derived = checkpoints.export(loaded.network, tmp_path / "derived", config=options)
     written = json.loads((derived / "config.json").read_text())
     differ = {key for key in told if written.get(key) != told[key] and [written.get(key)] * 2 != [told[key]] * 2}
-    assert differ <= {"_diffusers_version", "sample_size", "norm_num_groups"} and tensors_of(derived).keys() == before.keys()
+    assert (
+        differ <= {"_diffusers_version", "sample_size", "norm_num_groups"}
+        and tensors_of(derived).keys() == before.keys()
+    )
 
 
 @pytest.mark.slow
@@ -76,7 +83,9 @@ def test_a_pipeline_round_trip_makes_the_same_images(pipeline):
     back = loaded.diffusion_model()
     assert type(back) is TextToImage and back.tokenizer.get_config() == model.tokenizer.get_config()
     options = {"num_steps": 2, "size": 8, "seed": 0, "sampler": "ddim"}
-    np.testing.assert_allclose(back.text_to_image("a cat", **options), model.text_to_image("a cat", **options), atol=1e-5)
+    np.testing.assert_allclose(
+        back.text_to_image("a cat", **options), model.text_to_image("a cat", **options), atol=1e-5
+    )
     assert back.noise_schedule.get_config()["beta_end"] == 0.02 and back.noise_schedule.spacing["spacing"] == "linspace"
     assert any("text_encoder, CLIPTextModel" in note for note in loaded.report.notes)
     # A component of it alone.
@@ -88,12 +97,17 @@ def test_averaged_weights_are_chosen(pipeline, tmp_path):
     shutil.copytree(pipeline[1], folder)
     other = draw(networks.UNet2DCondition.from_config(pipeline[0].network.get_config()), seed=1)
     checkpoints.export(other, folder / "unet_ema")
-    first = {w: ops.convert_to_numpy(checkpoints.load(folder, weights=w, verbose=0).network.weights[0]) for w in ("ema", "raw")}
+    first = {
+        w: ops.convert_to_numpy(checkpoints.load(folder, weights=w, verbose=0).network.weights[0])
+        for w in ("ema", "raw")
+    }
     np.testing.assert_array_equal(first["ema"], ops.convert_to_numpy(other.weights[0]))
     np.testing.assert_array_equal(first["raw"], ops.convert_to_numpy(pipeline[0].network.weights[0]))
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine_beta", "sigmoid_beta", "laplace_beta", {"name": "exp", "rate": 8.0}])
+@pytest.mark.parametrize(
+    "schedule", ["linear", "cosine_beta", "sigmoid_beta", "laplace_beta", {"name": "exp", "rate": 8.0}]
+)
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_schedules_round_trip(schedule, zero_snr):
     from keras_diffusion import predictors, schedulers
@@ -122,7 +136,13 @@ def test_edm_schedulers_tell_the_network_a_quarter_of_the_logarithm():
     from keras_diffusion.checkpoints.diffusers import read_schedule
     from keras_diffusion.core.levels import Levels
 
-    config = {"_class_name": "EDMEulerScheduler", "sigma_min": 0.01, "sigma_max": 50.0, "sigma_data": 1.0, "prediction_type": "epsilon"}
+    config = {
+        "_class_name": "EDMEulerScheduler",
+        "sigma_min": 0.01,
+        "sigma_max": 50.0,
+        "sigma_data": 1.0,
+        "prediction_type": "epsilon",
+    }
     schedule, predictor, _ = read_schedule(config, "UNet2DModel")
     level = Levels(1.0, *schedule(ops.convert_to_tensor(1.0)))
     np.testing.assert_allclose(ops.convert_to_numpy(predictor.noise_condition(level)), np.log(50.0) / 4, rtol=1e-6)
@@ -156,7 +176,9 @@ def test_trained_models_are_written_with_their_average(tmp_path):
     for weights, expected in (("ema", model.average.network), ("raw", network)):
         folder = checkpoints.export(model, tmp_path / weights, weights=weights)
         loaded = checkpoints.load(folder, verbose=0)
-        np.testing.assert_array_equal(ops.convert_to_numpy(loaded.network.weights[0]), ops.convert_to_numpy(expected.weights[0]))
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(loaded.network.weights[0]), ops.convert_to_numpy(expected.weights[0])
+        )
         assert type(loaded.noise_schedule).__name__ == "CosineBetaNoiseSchedule"
     with pytest.raises(FileExistsError, match="overwrite=True"):
         checkpoints.export(model, tmp_path / "raw")
@@ -184,14 +206,26 @@ def test_the_hub_is_asked_for_what_is_needed(pipeline, monkeypatch):
         return str(pipeline[1])
 
     files = sorted(str(path.relative_to(pipeline[1])) for path in pipeline[1].rglob("*") if path.is_file())
-    others = ["README.md", "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "v1.ckpt"]
-    hub = types.SimpleNamespace(snapshot_download=snapshot_download, list_repo_files=lambda name, revision=None: files + others)
+    others = [
+        "README.md",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "v1.ckpt",
+    ]
+    hub = types.SimpleNamespace(
+        snapshot_download=snapshot_download, list_repo_files=lambda name, revision=None: files + others
+    )
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     loaded = checkpoints.load("hf://some/model@main", verbose=0)
     assert loaded.network.context_dim == 16 and (asked["repository"], asked["revision"]) == ("some/model", "main")
     assert asked["files"] == [name for name in files if not name.endswith("special_tokens_map.json")]
     assert checkpoints.inspect("hf://some/model/vae").config["latent_channels"] == 4
-    expected = ["model_index.json", "scheduler/scheduler_config.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"]
+    expected = [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
     assert asked["files"] == expected
     with pytest.raises(ValueError, match="hf://organization/name"):
         checkpoints.load("hf://model")
@@ -200,7 +234,9 @@ def test_the_hub_is_asked_for_what_is_needed(pipeline, monkeypatch):
 def test_all_shards_of_one_variant_are_fetched():
     index, parts = "model.safetensors.index.json", [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     halves = [f"model.fp16-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    files = [f"text_encoder/{name}" for name in ["config.json", index, "model.safetensors.index.fp16.json", *parts, *halves]]
+    files = [
+        f"text_encoder/{name}" for name in ["config.json", index, "model.safetensors.index.fp16.json", *parts, *halves]
+    ]
     assert wanted(files) == sorted(f"text_encoder/{name}" for name in ["config.json", index, *parts])
 
 

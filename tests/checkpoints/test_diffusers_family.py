@@ -17,7 +17,13 @@ from keras_diffusion.runtime.compile import Compiled, as_tensors
 GOLDEN = Path(__file__).parent.parent / "golden" / "diffusers"
 CASES = ["unet2d_class_cond_scale_shift", "unet2d_condition_sd2_like", "autoencoder_kl", "dit"]
 OUTSIDE = ["unet2d_ddpm", "unet2d_condition_sd1_like"]  # too large for the repository
-KEYS = {"sample": "x", "hidden_states": "x", "timestep": "noise_level", "encoder_hidden_states": "context", "class_labels": "labels"}
+KEYS = {
+    "sample": "x",
+    "hidden_states": "x",
+    "timestep": "noise_level",
+    "encoder_hidden_states": "context",
+    "class_labels": "labels",
+}
 
 
 def folder_of(case):
@@ -88,7 +94,13 @@ def flax_tree(tensors):
         if leaf == "weight":
             table = "class_embedding" in name
             leaf = "embedding" if table else {1: "scale"}.get(array.ndim, "kernel")
-            array = array if table else np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array.T.copy()
+            array = (
+                array
+                if table
+                else np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+                if array.ndim == 4
+                else array.T.copy()
+            )
         inner = tree
         for part in parts:
             inner = inner.setdefault(part, {})
@@ -170,9 +182,17 @@ def test_a_learned_variance_is_left_to_itself():
         ("dit", {"widths": [1]}, "The config of a DiTTransformer2DModel has the keys .* Received: widths"),
         ("dit", {"norm_type": "ada_norm"}, "norm_type='ada_norm_zero' alone. Received: norm_type='ada_norm'"),
         ("dit", {"sample_size": 7}, "makes no network here: Patches of 2 × 2"),
-        ("unet2d_condition_sd2_like", {"addition_embed_type": "text_time"}, "Received: addition_embed_type='text_time'"),
+        (
+            "unet2d_condition_sd2_like",
+            {"addition_embed_type": "text_time"},
+            "Received: addition_embed_type='text_time'",
+        ),
         ("unet2d_condition_sd2_like", {"up_block_types": ["UpBlock2D"] * 2}, "the same on the way up"),
-        ("unet2d_class_cond_scale_shift", {"down_block_types": ["KDownBlock2D"] * 2}, "Received: down_types.*KDownBlock2D"),
+        (
+            "unet2d_class_cond_scale_shift",
+            {"down_block_types": ["KDownBlock2D"] * 2},
+            "Received: down_types.*KDownBlock2D",
+        ),
         ("autoencoder_kl", {"out_channels": 1}, "as many channels in as out"),
         ("autoencoder_kl", {"layers_per_block": 2}, "The file lacks .* tensors"),
     ],

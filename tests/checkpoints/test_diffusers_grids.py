@@ -21,7 +21,9 @@ def cases():
     for case in json.loads(str(stored["cases"])):
         rows = slice(first, first + case["evaluations"])
         first = rows.stop
-        found.setdefault(json.dumps(case["config"]), []).append((case["steps"], *(column[rows] for column in columns.values())))
+        found.setdefault(json.dumps(case["config"]), []).append(
+            (case["steps"], *(column[rows] for column in columns.values()))
+        )
     return found
 
 
@@ -66,14 +68,19 @@ def _told(predictor, levels, name):
 
 
 def test_a_walk_that_begins_half_way_keeps_to_its_start():
-    for config in ({"_class_name": "EulerDiscreteScheduler"}, {"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": True}):
+    for config in (
+        {"_class_name": "EulerDiscreteScheduler"},
+        {"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": True},
+    ):
         schedule, _, _ = read_schedule(config, "UNet2DModel")
         spacing = schedulers.get_spacing(schedule.spacing)
         levels = spacing.levels(schedule, 5, start=0.5)
         assert levels.t[0] == 0.5 and len(levels.t) == 6
         np.testing.assert_allclose(levels.sigma[0], schedule.levels(0.5).sigma, rtol=1e-6)
         np.testing.assert_array_equal(spacing(schedule, 5, start=0.5), levels.t)
-        assert schedulers.get_spacing({"name": "diffusers", **spacing.get_config()}).get_config() == spacing.get_config()
+        assert (
+            schedulers.get_spacing({"name": "diffusers", **spacing.get_config()}).get_config() == spacing.get_config()
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,10 +100,14 @@ def test_grids_that_cannot_be(options, call, match):
         spacing.levels(schedulers.get(call.get("schedule", "linear")), call.get("num_steps", 5))
 
 
-@pytest.mark.parametrize("config", [config_of(text) for text in list(CASES)[::20]], ids=lambda config: config["_class_name"])
+@pytest.mark.parametrize(
+    "config", [config_of(text) for text in list(CASES)[::20]], ids=lambda config: config["_class_name"]
+)
 def test_samplers_can_walk_them(config):
     schedule, _, _ = read_schedule(config, "UNet2DModel")
     sampler = samplers.get(read_sampling(config)["sampler"])
     for steps in (2, 5):
-        table = sampler.table(sampling_levels(schedule, schedulers.get_spacing(schedule.spacing), steps), schedule, sampler.noise)
+        table = sampler.table(
+            sampling_levels(schedule, schedulers.get_spacing(schedule.spacing), steps), schedule, sampler.noise
+        )
         assert all(np.isfinite(column).all() for column in keras.tree.flatten(table))

@@ -47,7 +47,12 @@ def test_the_defaults_of_every_class_make_a_sampler(name):
         ),
         # Keys of another class: diffusers leaves them out too.
         (
-            {"_class_name": "EulerDiscreteScheduler", "clip_sample": True, "skip_prk_steps": True, "set_alpha_to_one": False},
+            {
+                "_class_name": "EulerDiscreteScheduler",
+                "clip_sample": True,
+                "skip_prk_steps": True,
+                "set_alpha_to_one": False,
+            },
             {"sampler": "euler"},
         ),
         (
@@ -76,8 +81,14 @@ def test_how_they_sample(config, sampling):
         ({"_class_name": "DDIMScheduler", "snr_shift_scale": 3.0}, "snr_shift_scale=3.0.*take it out"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type='continuous'"),
         ({"_class_name": "DDIMScheduler", "timestep_type": "continuous"}, "timestep_type='continuous'"),
-        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True, "prediction_type": "flow_prediction"}, "use_flow_sigmas=True"),
-        ({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}, "prediction_type='flow_prediction'"),
+        (
+            {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+            "use_flow_sigmas=True",
+        ),
+        (
+            {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"},
+            "prediction_type='flow_prediction'",
+        ),
         ({"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": True}, "use_lu_lambdas=True"),
         ({"_class_name": "DDPMScheduler", "use_beta_sigmas": True}, "use_beta_sigmas=True"),
         ({"_class_name": "PNDMScheduler", "rescale_betas_zero_snr": True}, "rescale_betas_zero_snr=True"),
@@ -104,7 +115,10 @@ def test_what_is_not_known_is_refused(config, match):
 
 @pytest.mark.parametrize(
     "config",
-    [{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 7}, {"_class_name": "UniPCMultistepScheduler", "solver_order": "x"}],
+    [
+        {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 7},
+        {"_class_name": "UniPCMultistepScheduler", "solver_order": "x"},
+    ],
 )
 def test_samplers_that_are_not_there(config):
     with pytest.raises(checkpoints.CheckpointError, match="make no sampler here.*'some/folder'"):
@@ -120,7 +134,10 @@ def test_noise_that_is_left_in_the_samples_is_noted():
 
 
 def test_thresholds_are_written(tmp_path):
-    for config in ({"_class_name": "DDIMScheduler"}, {"_class_name": "DDIMScheduler", "thresholding": True, "sample_max_value": 3.0}):
+    for config in (
+        {"_class_name": "DDIMScheduler"},
+        {"_class_name": "DDIMScheduler", "thresholding": True, "sample_max_value": 3.0},
+    ):
         schedule, predictor, _ = read_schedule(config, "UNet2DModel")
         written = write_schedule(schedule, predictor, read_sampling(config))
         again = read_sampling(json.loads(json.dumps(written)))
@@ -155,5 +172,7 @@ def test_unknown_keys_of_a_network_are_refused(folder):
     assert checkpoints.load(folder, verbose=0).network.num_classes == 10
     for key, value in (("use_gates", True), ("window", 7), ("gated", False)):
         path.write_text(json.dumps({**config, key: value}))
-        with pytest.raises(checkpoints.CheckpointError, match=f"config.json of a UNet2DModel .*Received: {key}={value}.*take it out"):
+        with pytest.raises(
+            checkpoints.CheckpointError, match=f"config.json of a UNet2DModel .*Received: {key}={value}.*take it out"
+        ):
             checkpoints.load(folder, verbose=0)

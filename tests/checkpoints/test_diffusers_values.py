@@ -29,7 +29,9 @@ def test_values_of_another_kind_in_a_file(key, value, tmp_path):
     folder = shutil.copytree(FOLDER, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
-    with pytest.raises(checkpoints.CheckpointError, match=f"The config of a UNet2DModel has values like {key}=.*Received: {key}="):
+    with pytest.raises(
+        checkpoints.CheckpointError, match=f"The config of a UNet2DModel has values like {key}=.*Received: {key}="
+    ):
         checkpoints.load(folder)
 
 

@@ -89,7 +89,12 @@ def make_state(channels, mult, attention=(4,), labels=0, augment=0, taps=(1, 1),
         else:
             block(f"dec.{res}_up", width, width, changes=True)
         for j in range(2):
-            block(f"dec.{res}_block{j}", width + skips.pop(), channels * m, SIZE >> i in attention and (j == 1 or not song))
+            block(
+                f"dec.{res}_block{j}",
+                width + skips.pop(),
+                channels * m,
+                SIZE >> i in attention and (j == 1 or not song),
+            )
             width = channels * m
     for name, shape in (("norm", (width,)), ("conv", (out, width, 3, 3))):
         add(f"dec.{SIZE}x{SIZE}_aux_{name}" if song else f"out_{name}", *shape)
@@ -120,7 +125,9 @@ def reference(state, x, c, labels=None, song=True):
         return F.conv2d(F.pad(spread, sides), 4 * kernel.flip(2, 3), groups=h.shape[1])
 
     def block(name, h, up=False):
-        inner = apply(F.conv2d, f"{name}.conv0", resample(f"{name}.conv0", F.silu(norm(f"{name}.norm0", h)), up), padding=1)
+        inner = apply(
+            F.conv2d, f"{name}.conv0", resample(f"{name}.conv0", F.silu(norm(f"{name}.norm0", h)), up), padding=1
+        )
         time = apply(F.linear, f"{name}.affine", emb)[:, :, None, None]
         if song:
             inner = norm(f"{name}.norm1", inner + time)
@@ -135,7 +142,11 @@ def reference(state, x, c, labels=None, song=True):
             return h
         batch, width, *size = h.shape
         heads = 1 if song else width // 64
-        q, k, v = apply(F.conv2d, f"{name}.qkv", norm(f"{name}.norm2", h)).reshape(batch, heads, width // heads, 3, -1).unbind(3)
+        q, k, v = (
+            apply(F.conv2d, f"{name}.qkv", norm(f"{name}.norm2", h))
+            .reshape(batch, heads, width // heads, 3, -1)
+            .unbind(3)
+        )
         weights = torch.softmax(torch.einsum("bhdi,bhdj->bhij", q, k) / math.sqrt(width // heads), -1)
         mixed = torch.einsum("bhij,bhdj->bhdi", weights, v).reshape(batch, width, *size)
         return (h + apply(F.conv2d, f"{name}.proj", mixed)) * scale
@@ -189,7 +200,13 @@ class Persistent(torch.nn.Module):
 
     def __reduce__(self):
         state = {key: value for key, value in self.__dict__.items() if key != "_class_name"}
-        meta = {"type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": self._class_name, "state": state}
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": "raise SystemExit",
+            "class_name": self._class_name,
+            "state": state,
+        }
         return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,), None
 
 
@@ -221,10 +238,24 @@ def write(path, state, class_name, **kwargs):
 def arguments(has, **kwargs):
     """The arguments with which such a network is made."""
     song, fourier = has.get("song", True), has.get("fourier", False)
-    known = {"img_resolution": SIZE, "img_channels": 3, "label_dim": has.get("labels", 0), "model_channels": has["channels"]}
-    known |= {"channel_mult": list(has["mult"]), "num_blocks": 1, "attn_resolutions": [16, *has.get("attention", (4,))], "dropout": 0.1}
+    known = {
+        "img_resolution": SIZE,
+        "img_channels": 3,
+        "label_dim": has.get("labels", 0),
+        "model_channels": has["channels"],
+    }
+    known |= {
+        "channel_mult": list(has["mult"]),
+        "num_blocks": 1,
+        "attn_resolutions": [16, *has.get("attention", (4,))],
+        "dropout": 0.1,
+    }
     if song:
-        known |= {"model_type": "SongUNet", "resample_filter": list(has.get("taps", (1, 1))), "augment_dim": has.get("augment", 0)}
+        known |= {
+            "model_type": "SongUNet",
+            "resample_filter": list(has.get("taps", (1, 1))),
+            "augment_dim": has.get("augment", 0),
+        }
         known |= {"embedding_type": "fourier", "encoder_type": "residual", "channel_mult_noise": 2} if fourier else {}
     return {**known, **kwargs}
 
@@ -290,7 +321,9 @@ def test_preconditioning(name, states, files):
     assert float(predictor.noise_condition(level)) == pytest.approx(c_noise, rel=1e-3)
     # The last convolution of a VEPrecond is negated.
     given = -output if name == "VEPrecond" else output
-    np.testing.assert_allclose(predictor.split(given, alpha * x, level.alpha, level.sigma).x0, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        predictor.split(given, alpha * x, level.alpha, level.sigma).x0, expected, rtol=1e-3, atol=1e-4
+    )
     levels = {"name": "log_normal_sigma", "mean": -1.0, "std": 1.1}
     assert loaded.options.get("time_distribution") == (levels if name == "EDMPrecond" else None)
 
@@ -318,7 +351,11 @@ def test_inspects(files):
 def test_converts(files, tmp_path):
     report = checkpoints.convert(files["EDMPrecond"], tmp_path / "preset", verbose=0)
     model = keras_diffusion.DiffusionModel.from_preset(tmp_path / "preset")
-    assert report.family == "nvidia_edm" and type(model.predictor).__name__ == "EDMPredictor" and model.sample_shape == (8, 8, 3)
+    assert (
+        report.family == "nvidia_edm"
+        and type(model.predictor).__name__ == "EDMPredictor"
+        and model.sample_shape == (8, 8, 3)
+    )
     loaded = checkpoints.load(files["EDMPrecond"], verbose=0).network
     for a, b in zip(model.average.network.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

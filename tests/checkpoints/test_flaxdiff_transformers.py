@@ -39,7 +39,9 @@ def test_outputs(name):
     # An absolute bound: outputs are of order 1, and a wrong choice of anything moves them by 1e-4 at least.
     assert difference < 5e-5
     assert (loaded.report.family, loaded.report.missing, loaded.report.unused) == ("flaxdiff_transformer", [], [])
-    assert type(loaded.network).__name__ == config["model_class"] and loaded.network.sample_shape == (*config["image_shape_hwc"],)
+    assert type(loaded.network).__name__ == config["model_class"] and loaded.network.sample_shape == (
+        *config["image_shape_hwc"],
+    )
     assert (type(loaded.predictor).__name__, loaded.predictor.condition) == ("EDMPredictor", "c_noise")
 
 
@@ -58,7 +60,12 @@ def test_what_is_assumed_without_a_config():
     difference, loaded = outputs(GOLDEN / "d_dit_hilbert", "checkpoint", None, "state", "params")
     assert difference < 5e-5
     text = str(loaded.report)
-    for words in ("Hilbert curve", "patches of 2×2 pixels with 3 channels", "is a variance, and dropped", "JAX from 0.5 on"):
+    for words in (
+        "Hilbert curve",
+        "patches of 2×2 pixels with 3 channels",
+        "is a variance, and dropped",
+        "JAX from 0.5 on",
+    ):
         assert words in text
     assert loaded.config["input_shape"] == [None, None, 3]
 
@@ -70,7 +77,9 @@ class Shapes:
 
     def __init__(self, shapes, **metadata):
         self.shapes = shapes
-        self.tensors = {self.root + name: SimpleNamespace(shape=tuple(shape), dtype="float32") for name, shape in shapes.items()}
+        self.tensors = {
+            self.root + name: SimpleNamespace(shape=tuple(shape), dtype="float32") for name, shape in shapes.items()
+        }
         self.metadata = metadata
 
     def read(self, name):
@@ -172,7 +181,11 @@ def test_state_spaces(bidirectional):
     }
     shapes = Shapes(network(8, kinds))
     loaded, config = shapes.load(ssm_attention_ratio="1:1", use_2d_fusion=True, block_pattern=None)
-    assert (config["block_pattern"], config["ssm_state_dim"], config["bidirectional_ssm"]) == (["ssm", "attn", "ssm"], 5, bidirectional)
+    assert (config["block_pattern"], config["ssm_state_dim"], config["bidirectional_ssm"]) == (
+        ["ssm", "attn", "ssm"],
+        5,
+        bidirectional,
+    )
     space = loaded.get_layer("ssm_block_2").mixer
     place = f"{Shapes.root}ssm_block_2/ssm/{'s5_forward/' if bidirectional else ''}"
     np.testing.assert_array_equal(array(space.b_imag), shapes.read(place + "B_im").T)
@@ -181,7 +194,9 @@ def test_state_spaces(bidirectional):
 
 
 def test_state_spaces_of_the_release():
-    """FlaxDiff 0.2.11 adds the two directions up before the projection, and has a step for each channel, of which it takes the mean."""
+    """FlaxDiff 0.2.11 adds the two directions up before the projection, and has a step for each channel, of which it
+    takes the mean.
+    """
     early = ssm_block(8)
     early["ssm"]["out_proj"] = dense((8,), (8,))
     for way in ("s5_forward", "s5_backward"):
@@ -205,13 +220,20 @@ def test_positions_came_later():
     """DiT's positions changed on 14 April 2026 under the same names; Orbax notes the day of saving."""
 
     def told(day, said=(), **options):
-        config = Shapes(network(8, {"dit_block_0": block(8)}, **options), **({"init_timestamp_nsecs": day * 86400 * 10**9} if day else {}))
+        config = Shapes(
+            network(8, {"dit_block_0": block(8)}, **options),
+            **({"init_timestamp_nsecs": day * 86400 * 10**9} if day else {}),
+        )
         config = config.config(**dict(said))
         return config["sincos_position"], config["rotary"], config["patch_order"]
 
     curve = {"patches": {"hilbert_projection": dense((12,), (8,))}}
     assert told(20556) == (False, True, "raster") and told(20557) == told(None) == (True, True, "raster")
-    assert told(20556, **curve) == (False, True, "hilbert_cropped") and told(None, **curve) == (True, False, "hilbert_cropped")
+    assert told(20556, **curve) == (False, True, "hilbert_cropped") and told(None, **curve) == (
+        True,
+        False,
+        "hilbert_cropped",
+    )
     assert told(None, {"use_zigzag": True}, **curve)[2] == "zigzag"
     assert told(None, {"sincos_position": False, "rotary": True}, **curve)[:2] == (False, True)
 
@@ -230,7 +252,9 @@ def test_positions_came_later():
     ],
 )
 def test_patches_that_were_flattened(values, outputs, said, expected):
-    shapes = network(8, {"dit_block_0": block(8)}, patches={"hilbert_projection": dense((values,), (8,))}, outputs=outputs)
+    shapes = network(
+        8, {"dit_block_0": block(8)}, patches={"hilbert_projection": dense((values,), (8,))}, outputs=outputs
+    )
     config = Shapes(shapes).config(constructor={k: v for k, v in said.items() if k != "image_shape_hwc"}, **said)
     assert (config["patch_size"], config["input_shape"][-1], config["out_channels"], config["learn_sigma"]) == expected
 

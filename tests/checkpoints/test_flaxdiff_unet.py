@@ -18,7 +18,16 @@ from keras_diffusion.layers.activations import gelu_tanh
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "flaxdiff"
 CASES = ["a_uncond_cosine_mish", "b_edm_uncond_rect", "c_text_cfg_flashself", "d_unet_cross_rms", "d_unet_full_named"]
-ALL = [*CASES, "d_unet_pure", "a_uncond_cosine", "b_edm_uncond", "b_edm_uncond_conv", "c_text_cfg", "c_text_cfg_ctx77", "d_unet_none"]
+ALL = [
+    *CASES,
+    "d_unet_pure",
+    "a_uncond_cosine",
+    "b_edm_uncond",
+    "b_edm_uncond_conv",
+    "c_text_cfg",
+    "c_text_cfg_ctx77",
+    "d_unet_none",
+]
 OUTPUTS = [(state, weights) for state in ("state", "best_state") for weights in ("params", "ema_params")]
 OUTSIDE_CASES = [(case, *output) for case in ALL for output in (OUTPUTS[:1] if case.startswith("a_") else OUTPUTS)]
 
@@ -87,14 +96,20 @@ def test_report_and_conventions():
     assert any("MultiHeadAttention_0" in name for name in loaded.report.ignored) and loaded.report.unused == []
     alpha, sigma = loaded.noise_schedule.levels(np.ones(1))[1:]
     assert alpha[0] < 1e-6 and abs(sigma[0] - 1) < 1e-6
-    assert (type(loaded.predictor).__name__, loaded.predictor.condition, loaded.predictor.timesteps) == ("VPredictor", "timestep", 1000)
+    assert (type(loaded.predictor).__name__, loaded.predictor.condition, loaded.predictor.timesteps) == (
+        "VPredictor",
+        "timestep",
+        1000,
+    )
     assert loaded.config["activation"] == "mish" and loaded.config["time_embedding"] == "sinusoidal"
 
 
 @pytest.mark.slow
 def test_generate():
     config = json.loads((GOLDEN / "c_text_cfg_flashself" / "config.json").read_text())
-    model = checkpoints.load(GOLDEN / "c_text_cfg_flashself" / "weights.msgpack", config=config, verbose=0).diffusion_model()
+    model = checkpoints.load(
+        GOLDEN / "c_text_cfg_flashself" / "weights.msgpack", config=config, verbose=0
+    ).diffusion_model()
     images = model.generate(2, conditions={"context": np.ones((2, 4, 32), "float32")}, num_steps=3, seed=0, verbose=0)
     assert images.shape == (2, 16, 16, 3) and np.isfinite(images).all()
 
@@ -134,7 +149,10 @@ def unet(widths=(8, 8, 16), text=None, flash=(), names="GroupNorm_0", up_conv=Tr
             keys = width if text is None or i not in flash else text
             kernels = {"to_q": (width, width), "to_k": (keys, width), "to_v": (keys, width)}
             inner = f"{path}/Attention/" + ("" if i in flash else "Attention2/")
-            shapes |= {f"{inner}{key}/kernel": shape if i in flash else (*shape[:1], 2, width // 2) for key, shape in kernels.items()}
+            shapes |= {
+                f"{inner}{key}/kernel": shape if i in flash else (*shape[:1], 2, width // 2)
+                for key, shape in kernels.items()
+            }
             shapes[f"{path}/RMSNorm_0/scale"] = (width,)
     return shapes
 
@@ -144,7 +162,11 @@ def test_text_of_the_levels_own_width():
 
     def over(shapes, **said):
         config = Shapes(shapes).config(**said)
-        return [entry and entry["attention_over"] for entry in config["attention"]], config["context_dim"], config["assumed"]
+        return (
+            [entry and entry["attention_over"] for entry in config["attention"]],
+            config["context_dim"],
+            config["assumed"],
+        )
 
     # On the way up the level has another width, which tells.
     assert over(unet((8, 8, 16), text=8, flash=(2,)))[:2] == ([None, None, "text_columns"], 8)
@@ -170,7 +192,11 @@ def test_eras():
     assert told(unet()) == ("2024-07-16", 1e-6, "original")
     assert told(unet(names="norm1")) == ("head", 1e-4, "partitionable")
     # The names of 2024 in present code: `named_norms`, or a train state as it is now.
-    assert told(unet(), said={"named_norms": True}) == told(unet(), others=("epoch", "rngs/rng")) == ("head", 1e-4, "partitionable")
+    assert (
+        told(unet(), said={"named_norms": True})
+        == told(unet(), others=("epoch", "rngs/rng"))
+        == ("head", 1e-4, "partitionable")
+    )
     assert told(unet(pure=(1,))) == ("head", 1e-4, "partitionable")
     # Orbax notes the day of saving: 1 September 2024, 1 February 2025.
     assert told(unet(names="norm1"), init_timestamp_nsecs=1725148800 * 10**9) == ("head", 1e-6, "original")
@@ -178,7 +204,8 @@ def test_eras():
 
 
 @pytest.mark.parametrize(
-    ("era", "residual", "epsilon"), [("2024-08-10", "raw", 1e-5), ("2024-10", "normalized", 1e-5), ("head", "normalized", 1e-4)]
+    ("era", "residual", "epsilon"),
+    [("2024-08-10", "raw", 1e-5), ("2024-10", "normalized", 1e-5), ("head", "normalized", 1e-4)],
 )
 def test_arithmetic_that_changed_under_the_same_names(era, residual, epsilon):
     entry = Shapes(unet(names="norm1", pure=(1,))).config(era=era)["attention"][1]
@@ -222,5 +249,10 @@ def test_words_of_flaxdiff():
 
 
 def test_shapes_that_only_merge():
-    assert merges((8, 4, 2), (8, 8)) and merges((4, 2, 8), (8, 8)) and merges((1, 1, 8, 16), (8, 16)) and merges((8, 1, 4), (8, 4))
+    assert (
+        merges((8, 4, 2), (8, 8))
+        and merges((4, 2, 8), (8, 8))
+        and merges((1, 1, 8, 16), (8, 16))
+        and merges((8, 1, 4), (8, 4))
+    )
     assert not merges((3, 5), (5, 3)) and not merges((8, 4, 2), (4, 16)) and not merges((8,), (4,))

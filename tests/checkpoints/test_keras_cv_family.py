@@ -1,7 +1,7 @@
 """Files of KerasCV's Stable Diffusion, in small.
 
-Weights are drawn anew for the layouts in golden/keras_cv.npz; KerasCV's outputs with these weights are stored there. Files of KerasCV
-itself, in full size, are in test_keras_cv_full.py.
+Weights are drawn anew for the layouts in golden/keras_cv.npz; KerasCV's outputs with these weights are stored there.
+Files of KerasCV itself, in full size, are in test_keras_cv_full.py.
 """
 
 import json
@@ -30,7 +30,9 @@ CONFIGS = {
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keras_cv")
-    return {component: write(layout, values(layout), folder / f"{component}.h5") for component, layout in LAYOUTS.items()}
+    return {
+        component: write(layout, values(layout), folder / f"{component}.h5") for component, layout in LAYOUTS.items()
+    }
 
 
 def outputs_of(component, network, inputs):
@@ -50,11 +52,19 @@ def test_same_numbers_as_keras_cv(files, component):
 def test_shapes_tell_the_network(files):
     inspected = {component: checkpoints.inspect(path).config for component, path in files.items()}
     first, second = inspected["diffusion_model_1"], inspected["diffusion_model_2"]
-    assert first["widths"] == second["widths"] == [32, 64] and first["attention"] == [True, False] and first["context_dim"] == 16
+    assert (
+        first["widths"] == second["widths"] == [32, 64]
+        and first["attention"] == [True, False]
+        and first["context_dim"] == 16
+    )
     assert (first["num_heads"], first["head_dim"], second["head_dim"]) == (8, None, 64)
     assert inspected["text_encoder_1"]["depth"] == 2 and inspected["text_encoder_1"]["max_length"] == 7
     for half in ("image_encoder", "decoder"):
-        assert inspected[half]["widths"] == [32, 64] and inspected[half]["num_res_blocks"] == 1 and inspected[half]["component"] == half
+        assert (
+            inspected[half]["widths"] == [32, 64]
+            and inspected[half]["num_res_blocks"] == 1
+            and inspected[half]["component"] == half
+        )
 
 
 def test_conventions(files):
@@ -62,7 +72,9 @@ def test_conventions(files):
     assert model.predictor.condition == "timestep" and model.average is None
     assert model.noise_schedule.spacing == {"name": "leading", "offset": 1}
     # As in KerasCV's table of ᾱ, keras_cv 0.9.0, constants.py: its first, a middle and its last entry.
-    np.testing.assert_allclose(model.noise_schedule.alphas_cumprod[[0, 500, 999]], [0.99915, 0.27633268, 0.0046600983], rtol=1e-4)
+    np.testing.assert_allclose(
+        model.noise_schedule.alphas_cumprod[[0, 500, 999]], [0.99915, 0.27633268, 0.0046600983], rtol=1e-4
+    )
 
 
 def test_halves_join(files):
@@ -113,7 +125,8 @@ def test_same_images_as_keras_cv(files):
         num_steps=5,
         sampler="ddim",
         spacing="linspace",
-        latents=noise / model.noise_schedule.levels(1.0).sigma,  # KerasCV starts at unit variance, `generate` at σ = 0.998
+        latents=noise
+        / model.noise_schedule.levels(1.0).sigma,  # KerasCV starts at unit variance, `generate` at σ = 0.998
         clip=False,
     )
     expected = GOLDEN["pipeline"]
@@ -128,7 +141,10 @@ def test_a_folder_of_files_makes_images_of_words(files, tmp_path):
     chosen = [files[component] for component in ("diffusion_model_1", "image_encoder", "decoder")]
     with pytest.raises(CheckpointError, match="tokenizer knows 514 tokens, the text encoder 20"):
         checkpoints.load_text_to_image([*chosen, files["text_encoder_1"]], merges, config)
-    with pytest.raises(CheckpointError, match=r"Missing: text_encoder\. Received: diffusion_model \(diffusion_model_1.h5\), image_encoder"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Missing: text_encoder\. Received: diffusion_model \(diffusion_model_1.h5\), image_encoder",
+    ):
         checkpoints.load_text_to_image(chosen, merges, config)
     with pytest.raises(CheckpointError, match="Received two for diffusion_model"):
         checkpoints.load_text_to_image([*chosen, files["diffusion_model_2"]], merges, config)

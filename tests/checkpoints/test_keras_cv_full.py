@@ -1,4 +1,6 @@
-"""Full-size networks of KerasCV: the numbers are the same, and a file of 3.4 GB loads without a second copy of it in memory."""
+"""Full-size networks of KerasCV: the numbers are the same, and a file of 3.4 GB loads without a second copy of it in
+memory.
+"""
 
 import importlib
 import json
@@ -45,7 +47,9 @@ def test_full_size(component, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("component", ["diffusion_model_1", "diffusion_model_2", "text_encoder_1", "image_encoder", "decoder"])
+@pytest.mark.parametrize(
+    "component", ["diffusion_model_1", "diffusion_model_2", "text_encoder_1", "image_encoder", "decoder"]
+)
 def test_weights_files_of_keras_3(component, tmp_path):
     """KerasCV under Keras 3 writes `.weights.h5`, where weights are sorted by name."""
     stable_diffusion = pytest.importorskip("keras_cv.src.models.stable_diffusion")

@@ -11,9 +11,27 @@ pytest.importorskip("tf_keras", reason="needs tf_keras to write checkpoints")
 pytestmark = pytest.mark.slow
 
 DDPM = [
-    ("weights.h5", {"widths": (8,), "has_attention": (False,), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
-    ("model.keras", {"widths": (8, 8, 8), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2}, 1),
-    ("ckpt", {"widths": (8, 12), "has_attention": (True, False), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4}, 1),
+    (
+        "weights.h5",
+        {"widths": (8,), "has_attention": (False,), "num_res_blocks": 2, "first_conv_channels": 12, "norm_groups": 4},
+        1,
+    ),
+    (
+        "model.keras",
+        {"widths": (8, 8, 8), "has_attention": (True, False, True), "num_res_blocks": 1, "norm_groups": 2},
+        1,
+    ),
+    (
+        "ckpt",
+        {
+            "widths": (8, 12),
+            "has_attention": (True, False),
+            "num_res_blocks": 2,
+            "first_conv_channels": 12,
+            "norm_groups": 4,
+        },
+        1,
+    ),
 ]
 DDIM = [
     ("weights.h5", {"widths": (8,), "block_depth": 3, "embedding_dims": 4}, 1),
@@ -54,7 +72,11 @@ def test_ddpm(file, options, channels, tmp_path):
     for key, value in options.items():
         assert loaded.config[key] == (list(value) if isinstance(value, tuple) else value)
     time = np.array([3, 700])
-    agree(loaded, {"x": image(channels), "noise_level": time.astype("float32")}, old([image(channels), time], training=False).numpy())
+    agree(
+        loaded,
+        {"x": image(channels), "noise_level": time.astype("float32")},
+        old([image(channels), time], training=False).numpy(),
+    )
 
 
 @pytest.mark.parametrize("file", ["weights.h5", "model.keras", "ckpt"])
@@ -76,7 +98,9 @@ def test_ddim(file, options, channels, tmp_path):
 
     old = ddim.get_network(8, image_channels=channels, **options)
     path = written(old, tmp_path / file)
-    given = {} if file == "model.keras" else {key: options[key] for key in ("embedding_max_frequency",) if key in options}
+    given = (
+        {} if file == "model.keras" else {key: options[key] for key in ("embedding_max_frequency",) if key in options}
+    )
     loaded = checkpoints.load(path, config=given, verbose=0)
     for key, value in options.items():
         assert loaded.config[key] == (list(value) if isinstance(value, tuple) else value)

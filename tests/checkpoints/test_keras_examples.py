@@ -47,7 +47,11 @@ def test_ddpm(file, load, io, keras2):
     assert relative_error(loaded, io["ddpm_unet"]) < 1e-5
     about = json.loads((keras2 / "ddpm_unet" / "about.json").read_text())["config"]
     found = loaded.config
-    assert (found["widths"], found["has_attention"], found["num_res_blocks"]) == (about["widths"], about["att"], about["nres"])
+    assert (found["widths"], found["has_attention"], found["num_res_blocks"]) == (
+        about["widths"],
+        about["att"],
+        about["nres"],
+    )
     assert found["norm_groups"] == about["g"] and found["first_conv_channels"] == about["first"]
     assert found["input_shape"] == ([16, 16, 3] if "model" in file.split("/")[0] else [None, None, 3])
 
@@ -59,7 +63,9 @@ def test_ddim_with_both_sets(file, weights, load, io):
     assert not loaded.report.missing and not loaded.report.unused
     right, wrong = ("ema", "network") if weights == "ema" else ("network", "ema")
     stored = io["ddim_residual_unet"]
-    assert relative_error(loaded, stored, f"out_{right}") < 1e-4 and relative_error(loaded, stored, f"out_{wrong}") > 1e-2
+    assert (
+        relative_error(loaded, stored, f"out_{right}") < 1e-4 and relative_error(loaded, stored, f"out_{wrong}") > 1e-2
+    )
     np.testing.assert_array_equal(loaded.normalizer.mean, stored["normalizer_mean"].ravel())
     np.testing.assert_array_equal(loaded.normalizer.variance, stored["normalizer_variance"].ravel())
 
@@ -107,12 +113,24 @@ def test_about_json_describes_the_network(folder, load, keras2):
 @pytest.mark.parametrize(
     "file, config, text",
     [
-        ("ddpm_unet/weights.h5", {"widths": [16, 64]}, r"`widths` follows from the shapes .* Received: widths=\[16, 64\].* \[16, 32\]"),
+        (
+            "ddpm_unet/weights.h5",
+            {"widths": [16, 64]},
+            r"`widths` follows from the shapes .* Received: widths=\[16, 64\].* \[16, 32\]",
+        ),
         ("ddpm_unet/weights.h5", {"att": [True, True]}, "`has_attention` follows from the shapes"),
-        ("ddpm_unet/weights.h5", {"ch": 1}, "`channels` follows from the shapes .* Received: channels=1, the file has 3"),
+        (
+            "ddpm_unet/weights.h5",
+            {"ch": 1},
+            "`channels` follows from the shapes .* Received: channels=1, the file has 3",
+        ),
         ("ddpm_unet/weights.h5", {"size": 15}, "does not describe a DDPM U-Net .* multiple of 2"),
         ("ddpm_unet/weights.h5", {"g": 0}, "does not describe a DDPM U-Net .* norm_groups=0"),
-        ("ddpm_unet/weights.h5", {"depth": 2}, "Unknown argument of a DDPM U-Net .*: 'depth'. Known: input_shape, widths, .*, nres, g"),
+        (
+            "ddpm_unet/weights.h5",
+            {"depth": 2},
+            "Unknown argument of a DDPM U-Net .*: 'depth'. Known: input_shape, widths, .*, nres, g",
+        ),
         ("ddim_residual_unet/ema_weights.h5", {"depth": 1}, "`block_depth` follows from the shapes"),
         ("ddim_residual_unet/ema_weights.h5", {"emb": 32}, "`embedding_dims` follows from the shapes"),
         ("ddim_residual_unet/ema_weights.h5", {"maxf": 0.5}, "does not describe a DDIM .* max_frequency=0.5"),
@@ -136,14 +154,18 @@ def test_what_the_network_here_has_fixed_must_agree_with_the_file(keras2):
         for layer in container.config_of("")["layers"]:
             if layer["class_name"] == "UpSampling2D":
                 layer["config"]["interpolation"] = "bilinear"
-        with pytest.raises(CheckpointError, match="`interpolation` of UpSampling2D is 'nearest'.*Received: interpolation='bilinear'"):
+        with pytest.raises(
+            CheckpointError, match="`interpolation` of UpSampling2D is 'nearest'.*Received: interpolation='bilinear'"
+        ):
             family("keras_ddpm").read_config(container, "", {})
 
 
 def test_layers_in_another_order_are_refused(keras2):
     with open_container(keras2 / "ddpm_unet" / "weights.h5") as container:
         layers, network = container.layers(""), DDPMUNet((16, 16, 3), (16, 32), (True, True), 1, 16)
-        with pytest.raises(CheckpointError, match=r"layer 8 \('conv2d_3'\) is a convolution, expected is an attention block"):
+        with pytest.raises(
+            CheckpointError, match=r"layer 8 \('conv2d_3'\) is a convolution, expected is an attention block"
+        ):
             list(family("keras_ddpm").sources(container, "", network, {}))
         container.layers = lambda root: layers[1:]
         assert not family("keras_ddpm").recognizes(container)

@@ -21,7 +21,11 @@ def numbers(case):
     """(inputs of the network here, output), channels last."""
     arrays, channels = np.load(GOLDEN / case / "io.npz"), CASES[case][0]
     sample = np.moveaxis(arrays["in/sample"], 1, -1)
-    inputs = {"x": sample[..., :channels], "concat": sample[..., channels:], "noise_level": arrays["in/timestep"].astype("float32")}
+    inputs = {
+        "x": sample[..., :channels],
+        "concat": sample[..., channels:],
+        "noise_level": arrays["in/timestep"].astype("float32"),
+    }
     if "in/encoder_hidden_states" in arrays.files:
         inputs["context"] = arrays["in/encoder_hidden_states"]
     return inputs, np.moveaxis(arrays["out"], 1, -1)
@@ -48,7 +52,9 @@ def test_same_numbers_as_diffusers(loaded):
 
 
 def test_shapes_tell_the_known_channels_where_there_is_no_config(inpainting):
-    found = checkpoints.inspect(GOLDEN / "unet2d_condition_inpainting" / "model" / "diffusion_pytorch_model.safetensors").config
+    found = checkpoints.inspect(
+        GOLDEN / "unet2d_condition_inpainting" / "model" / "diffusion_pytorch_model.safetensors"
+    ).config
     assert (found["in_channels"], found["out_channels"]) == (9, 4)
 
 
@@ -59,7 +65,9 @@ def test_goes_back_with_all_its_channels(loaded, tmp_path):
     told = json.loads((GOLDEN / case / "model" / "config.json").read_text())
     for name in ("loaded", "network"):
         written = json.loads((tmp_path / name / "config.json").read_text())
-        assert [written[key] for key in ("in_channels", "out_channels")] == [told[key] for key in ("in_channels", "out_channels")]
+        assert [written[key] for key in ("in_channels", "out_channels")] == [
+            told[key] for key in ("in_channels", "out_channels")
+        ]
     again = checkpoints.load(tmp_path / "network", verbose=0).network
     assert again.concat_channels == loaded.network.concat_channels
     for a, b in zip(loaded.network.weights, again.weights, strict=True):
@@ -67,7 +75,9 @@ def test_goes_back_with_all_its_channels(loaded, tmp_path):
 
 
 def test_what_diffusers_cannot_tell_is_not_written(tmp_path):
-    network = kd.networks.UNet2D((8, 8, 3), widths=(8, 8), num_res_blocks=1, head_dim=4, concat_channels=3, out_channels=6)
+    network = kd.networks.UNet2D(
+        (8, 8, 3), widths=(8, 8), num_res_blocks=1, head_dim=4, concat_channels=3, out_channels=6
+    )
     with pytest.raises(ValueError, match="3 channels, 3 known ones and 6 in its output"):
         checkpoints.export(network, tmp_path / "sr")
     assert not (tmp_path / "sr").exists()
@@ -123,13 +133,17 @@ def test_upsamplers_of_openai(tmp_path):
     told = {"num_heads": 4, "large_size": 8, "small_size": 4}
     loaded = checkpoints.load(tmp_path / "upsampler.pt", config=told, verbose=0)
     assert loaded.network.sample_shape == (8, 8, 3) and loaded.network.concat_channels == 3
-    assert loaded.options["concat_dropout"] == 0.0 and any("enlarged bilinearly" in note for note in loaded.report.notes)
+    assert loaded.options["concat_dropout"] == 0.0 and any(
+        "enlarged bilinearly" in note for note in loaded.report.notes
+    )
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 8, 8, 6)).astype("float32")
     steps = np.array([3.0, 800.0], "float32")
     expected = reference(state, torch.tensor(np.moveaxis(x, -1, 1).copy()), torch.tensor(steps), heads=4).numpy()
     output = loaded.network({"x": x[..., :3], "concat": x[..., 3:], "noise_level": steps})
-    np.testing.assert_allclose(ops.convert_to_numpy(output), np.moveaxis(expected, 1, -1), rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(output), np.moveaxis(expected, 1, -1), rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
     plain = checkpoints.load(tmp_path / "upsampler.pt", config={"num_heads": 4, "in_channels": 6}, verbose=0)
     assert plain.network.sample_shape[-1] == 6 and plain.network.concat_channels == 0
     torch.save(make_state(**{**OLD[0], "inputs": 5, "out": 3}), tmp_path / "odd.pt")
@@ -140,8 +154,20 @@ def test_upsamplers_of_openai(tmp_path):
 def test_published_upsamplers_are_known_by_where_attention_is():
     from keras_diffusion.checkpoints.families.openai_config import complete_config
 
-    structure = {"in_channels": 3, "concat_channels": 3, "num_channels": 192, "channel_mult": [1, 1, 2, 2, 4, 4], "num_res_blocks": 2}
-    structure |= {"resblock_updown": True, "use_scale_shift_norm": True, "learn_sigma": True, "class_cond": True, "num_classes": 1000}
+    structure = {
+        "in_channels": 3,
+        "concat_channels": 3,
+        "num_channels": 192,
+        "channel_mult": [1, 1, 2, 2, 4, 4],
+        "num_res_blocks": 2,
+    }
+    structure |= {
+        "resblock_updown": True,
+        "use_scale_shift_norm": True,
+        "learn_sigma": True,
+        "class_cond": True,
+        "num_classes": 1000,
+    }
     small = complete_config({**structure, "attention": [False] * 3 + [True] * 3}, {}, "64_256_upsampler.pt")
     large = complete_config({**structure, "attention": [False] * 4 + [True] * 2}, {}, "128_512_upsampler.pt")
     assert (small["image_size"], small["num_heads"], small["num_head_channels"]) == (256, 4, -1)

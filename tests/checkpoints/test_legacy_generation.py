@@ -1,4 +1,6 @@
-"""Checkpoints of the TensorFlow originals draw here what they drew there: the same images from the same noise, in 20 DDIM steps."""
+"""Checkpoints of the TensorFlow originals draw here what they drew there: the same images from the same noise, in 20
+DDIM steps.
+"""
 
 from pathlib import Path
 
@@ -27,7 +29,9 @@ def load(name, file, weights="ema"):
 
 
 def generate(name, loaded, **options):
-    """Images from the stored noise, in the units of the stored images, which were not clipped (DDIM: clipped to [0, 1])."""
+    """Images from the stored noise, in the units of the stored images, which were not clipped (DDIM: clipped to [0,
+    1]).
+    """
     samples = np.load(CHECKPOINTS / name / "samples.npz")
     model = loaded.diffusion_model()
     # The originals take the noise as x_T; `generate` scales it to the noise level of t = 1, a little below 1.
@@ -80,9 +84,16 @@ def test_guided_digits_do_not_run_off():
     images = model.generate(conditions=labels, guidance_scale=2.0, seed=0, verbose=0, size=8)
     assert _squares(images) == 0
     assert (
-        _squares(model.generate(conditions=labels, guidance_scale=2.0, seed=0, verbose=0, size=8, guidance="none", sampler="dpmpp_2m")) > 2
+        _squares(
+            model.generate(
+                conditions=labels, guidance_scale=2.0, seed=0, verbose=0, size=8, guidance="none", sampler="dpmpp_2m"
+            )
+        )
+        > 2
     )
-    assert load("ddpm", "ema_model.h5").sampling == loaded.sampling and load("ddim", "ema_model.h5").sampling == {"sampler": "ddim"}
+    assert load("ddpm", "ema_model.h5").sampling == loaded.sampling and load("ddim", "ema_model.h5").sampling == {
+        "sampler": "ddim"
+    }
 
 
 def test_a_converted_preset_is_sampled_as_its_source(tmp_path):

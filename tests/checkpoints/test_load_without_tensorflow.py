@@ -40,7 +40,9 @@ print(json.dumps(errors))
 @pytest.mark.slow
 def test_every_golden_file(keras2):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).parents[2])}
-    result = subprocess.run([sys.executable, "-c", PROGRAM, str(keras2)], env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(keras2)], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     errors = json.loads(result.stdout.splitlines()[-1])
     assert len(errors) == 12

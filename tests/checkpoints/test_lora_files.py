@@ -1,4 +1,6 @@
-"""Files of adapters: this library's own, and those of diffusers, PEFT and kohya, held against W + scale·(α/r)·B·A in NumPy."""
+"""Files of adapters: this library's own, and those of diffusers, PEFT and kohya, held against W + scale·(α/r)·B·A in
+NumPy.
+"""
 
 import json
 import re
@@ -30,7 +32,14 @@ def draw(network, seed=0):
 
 
 def make_unet():
-    options = {"widths": (8,), "attention": (True,), "num_res_blocks": 1, "num_heads": 2, "context_dim": 6, "norm_groups": 4}
+    options = {
+        "widths": (8,),
+        "attention": (True,),
+        "num_res_blocks": 1,
+        "num_heads": 2,
+        "context_dim": 6,
+        "norm_groups": 4,
+    }
     return draw(networks.UNet2DCondition((4, 4, 2), **options))
 
 
@@ -88,7 +97,9 @@ def old(prefix, module, down, up):
     if "attn" not in module or "text" in module:
         return {f"{prefix}{module}.lora_linear_layer.{kind}.weight": v for kind, v in (("down", down), ("up", up))}
     owner, name = module.removesuffix(".0").rsplit(".", 1)
-    return {f"{prefix}{owner}.processor.{name}_lora.{kind}.weight": value for kind, value in (("down", down), ("up", up))}
+    return {
+        f"{prefix}{owner}.processor.{name}_lora.{kind}.weight": value for kind, value in (("down", down), ("up", up))
+    }
 
 
 def kohya(prefix, module, down, up):
@@ -110,7 +121,9 @@ def test_files_of_others(form, merge, model, tmp_path):
     down, up = pair(model.text_encoder, TEXT, 4, 9)
     tensors |= write("text_encoder.", TEXT, down, up)
     changed_text[TEXT] = 0.7 * (1 if alpha is None else alpha / 4) * product(down, up)
-    write_safetensors(tmp_path / "style.safetensors", {name: value.astype("float16") for name, value in tensors.items()})
+    write_safetensors(
+        tmp_path / "style.safetensors", {name: value.astype("float16") for name, value in tensors.items()}
+    )
     nets = (model.network, model.average.network, model.text_encoder)
     before = [kernels(network) for network in nets]
     matched = load_lora(model, tmp_path / "style.safetensors", scale=0.7, merge=merge)
@@ -157,11 +170,15 @@ def test_exactly(unet, tmp_path):
 
 
 def test_queries_keys_and_values_in_one_kernel(tmp_path):
-    network = draw(networks.UNet2D((4, 4, 1), widths=(8,), down_types=("AttnDownBlock2D",), num_res_blocks=1, norm_groups=4))
+    network = draw(
+        networks.UNet2D((4, 4, 1), widths=(8,), down_types=("AttnDownBlock2D",), num_res_blocks=1, norm_groups=4)
+    )
     before, prefix, tensors, changes = kernels(network), "mid_block.attentions.0", {}, {}
     for i, name in enumerate(["to_q", "to_v", "to_out.0"]):
         down, up = pair(network, f"{prefix}.{name}", 1 + i, i)
-        tensors |= peft("unet.", f"{prefix}.{name}", down, up) | {f"unet.{prefix}.{name}.alpha": np.array(2.0, "float32")}
+        tensors |= peft("unet.", f"{prefix}.{name}", down, up) | {
+            f"unet.{prefix}.{name}.alpha": np.array(2.0, "float32")
+        }
         changes[f"{prefix}.{name}"] = 2 / (1 + i) * product(down, up)
     write_safetensors(tmp_path / "a.safetensors", tensors)
     load_lora(network, tmp_path / "a.safetensors")
@@ -177,7 +194,9 @@ def test_queries_keys_and_values_in_one_kernel(tmp_path):
 def test_convolutions_are_merged_or_refused(unet, tmp_path):
     before, (down, up) = kernels(unet), pair(unet, CONV, 2)
     write_safetensors(tmp_path / "a.safetensors", kohya("unet.", CONV, down, up))
-    with pytest.raises(CheckpointError, match="this one is for a convolution: lora_unet_down_blocks_0_resnets_0_conv1. Pass merge=True"):
+    with pytest.raises(
+        CheckpointError, match="this one is for a convolution: lora_unet_down_blocks_0_resnets_0_conv1. Pass merge=True"
+    ):
         load_lora(unet, tmp_path / "a.safetensors")
     expect(unet, before, {})
     assert load_lora(unet, tmp_path / "a.safetensors", merge=True) == {
@@ -199,7 +218,9 @@ def test_own_files(model, tmp_path):
     model.text_encoder.enable_lora(2, target="dense")
     for network in (model.network, model.text_encoder):
         learn(network)
-    with pytest.raises(ValueError, match=r"Whole models are written without adapters.*Call merge_lora\(\) first, or .* save_lora"):
+    with pytest.raises(
+        ValueError, match=r"Whole models are written without adapters.*Call merge_lora\(\) first, or .* save_lora"
+    ):
         export(model, tmp_path / "folder")
     path = save_lora(model, tmp_path / "new" / "style.safetensors", weights="raw")
     assert [p.name for p in path.parent.iterdir()] == ["style.safetensors"]
@@ -216,7 +237,9 @@ def test_own_files(model, tmp_path):
     for variable in adapter_variables(model.network):
         variable.assign(np.ones(variable.shape))
     load_lora(model, path)  # into the network's adapters, and the text encoder's, which are new
-    for network, wanted in zip((model.network, model.average.network, model.text_encoder), (adapted[0], *adapted), strict=True):
+    for network, wanted in zip(
+        (model.network, model.average.network, model.text_encoder), (adapted[0], *adapted), strict=True
+    ):
         expect(network, wanted, {})
     assert set(model.network.adapters.values()) == {(3, 7)}
     for variable, value in zip(adapter_variables(model.network), first, strict=True):
@@ -225,7 +248,9 @@ def test_own_files(model, tmp_path):
     unet = make_unet()
     assert len(load_lora(unet, path)) == 32  # a network alone takes its own
     expect(unet, adapted[0], {})
-    with pytest.raises(CheckpointError, match="parts that this model does not have: text_encoder. Received a model of: unet"):
+    with pytest.raises(
+        CheckpointError, match="parts that this model does not have: text_encoder. Received a model of: unet"
+    ):
         load_lora(DiffusionModel(make_unet(), ema=None), path)
 
 
@@ -256,17 +281,29 @@ def test_what_does_not_fit_changes_nothing(unet, tmp_path):
     good, name = peft("unet.", KEY, *pair(unet, KEY, 2)), f"unet.{QUERY}"
     cases = [
         ({f"{name}.lora_A.weight": down}, "An adapter is a pair of matrices. Received one alone for: unet.down_blocks"),
-        ({f"{name}.dora_scale": up} | peft("", name, down, up), "Received 1 other tensors: unet.*dora_scale. Other kinds of adapters"),
+        (
+            {f"{name}.dora_scale": up} | peft("", name, down, up),
+            "Received 1 other tensors: unet.*dora_scale. Other kinds of adapters",
+        ),
         (peft("", name, down, up[:, :1]), r"a pair \(r, in\) and \(out, r\). Received: \(2, 8\) and \(8, 1\) for unet"),
-        (peft("", name, down[:, :6], up), r"are \(r, 8\) and \(8, r\) for .*to_q/kernel. Received: \(2, 6\) and \(8, 2\)"),
+        (
+            peft("", name, down[:, :6], up),
+            r"are \(r, 8\) and \(8, r\) for .*to_q/kernel. Received: \(2, 6\) and \(8, 2\)",
+        ),
         (peft("", name, down[:, :2].reshape(2, 2, 1, 1).repeat(2, 2).repeat(2, 3), up), r"made for another network"),
         (
             peft("unet.", "down_blocks.7.to_q", down, up),
             "adapters for 1 modules \\(of 2\\) that this model does not have: unet.down_blocks.7",
         ),
-        (kohya("unet.", "input_blocks.1", down, up), "does not have: lora_unet_input_blocks_1. It was made for another network"),
+        (
+            kohya("unet.", "input_blocks.1", down, up),
+            "does not have: lora_unet_input_blocks_1. It was made for another network",
+        ),
         (peft("", name, down, up) | kohya("unet.", QUERY, down, up), "A layer takes one adapter. Received two for"),
-        (peft("", name, down, up) | {f"{name}.alpha": np.array(0.0, "float32")}, "alpha of an adapter is a number > 0. Received: 0.0"),
+        (
+            peft("", name, down, up) | {f"{name}.alpha": np.array(0.0, "float32")},
+            "alpha of an adapter is a number > 0. Received: 0.0",
+        ),
         (peft("", name, np.full_like(down, np.nan), up), "must be finite"),
         (peft("vae.", QUERY, down, up), None),
     ]
@@ -285,10 +322,16 @@ def test_what_does_not_fit_changes_nothing(unet, tmp_path):
     with pytest.raises(ValueError, match="`scale` is .* finite number. Received: scale=nan"):
         load_lora(unet, path, scale=float("nan"))
     unet.enable_lora(2)
-    with pytest.raises(ValueError, match=r"a model with 32 adapters, and a file with 1, of other layers or ranks. Call merge_lora"):
+    with pytest.raises(
+        ValueError, match=r"a model with 32 adapters, and a file with 1, of other layers or ranks. Call merge_lora"
+    ):
         load_lora(unet, path)
     unet.remove_lora()
-    with pytest.raises(CheckpointError, match="parts that this model does not have: unet. Received a model of: network"):
+    with pytest.raises(
+        CheckpointError, match="parts that this model does not have: unet. Received a model of: network"
+    ):
         load_lora(networks.MLP((2,), width=4, depth=1), path)
-    with pytest.raises(ValueError, match="Adapters are for networks of this library, and models with one. Received: a Dense"):
+    with pytest.raises(
+        ValueError, match="Adapters are for networks of this library, and models with one. Received: a Dense"
+    ):
         load_lora(keras.layers.Dense(2), path)

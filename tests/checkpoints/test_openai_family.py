@@ -1,4 +1,6 @@
-"""State dicts as guided-diffusion and improved-diffusion name them, against the arithmetic written out in PyTorch below."""
+"""State dicts as guided-diffusion and improved-diffusion name them, against the arithmetic written out in PyTorch
+below.
+"""
 
 import math
 
@@ -16,7 +18,10 @@ torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 # (what the file has, what its shapes do not tell)
-ADM = ({"channels": 64, "mult": (0.5, 1), "updown": True, "scale_shift": True, "classes": 3, "out": 6}, {"num_head_channels": 32})
+ADM = (
+    {"channels": 64, "mult": (0.5, 1), "updown": True, "scale_shift": True, "classes": 3, "out": 6},
+    {"num_head_channels": 32},
+)
 OLD = (
     {"channels": 32, "mult": (1, 2), "attention": (True, False), "blocks": 2},
     {"num_heads": 4, "diffusion_steps": 4000, "noise_schedule": "cosine", "rescale_timesteps": True, "image_size": 8},
@@ -24,7 +29,9 @@ OLD = (
 CASES = {"adm": ADM, "improved": OLD}
 
 
-def make_state(channels, mult, attention=(False, True), blocks=1, updown=False, scale_shift=False, classes=0, inputs=3, out=3):
+def make_state(
+    channels, mult, attention=(False, True), blocks=1, updown=False, scale_shift=False, classes=0, inputs=3, out=3
+):
     """Random weights under the names of guided-diffusion."""
     rng, state = np.random.default_rng(0), {}
 
@@ -110,7 +117,9 @@ def reference(state, x, steps, labels=None, heads=None, head_dim=None, new_order
             scale, shift = time.chunk(2, 1)
             inner = norm(f"{name}.out_layers.0", inner) * (1 + scale) + shift
         inner = apply(F.conv2d, f"{name}.out_layers.3", F.silu(inner), padding=1)
-        return inner + (apply(F.conv2d, f"{name}.skip_connection", h) if f"{name}.skip_connection.weight" in state else h)
+        return inner + (
+            apply(F.conv2d, f"{name}.skip_connection", h) if f"{name}.skip_connection.weight" in state else h
+        )
 
     def attend(name, h):
         batch, width, *size = h.shape
@@ -127,7 +136,9 @@ def reference(state, x, steps, labels=None, heads=None, head_dim=None, new_order
         return h.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
     def run(place, h, change):
-        """The layers of a block; `change` is what a second residual block, or the only one of its kind, does to the size."""
+        """The layers of a block; `change` is what a second residual block, or the only one of its kind, does to the
+        size.
+        """
         for j in range(3):
             name = f"{place}.{j}"
             if f"{name}.op.weight" in state:
@@ -149,7 +160,9 @@ def reference(state, x, steps, labels=None, heads=None, head_dim=None, new_order
     widths = [state[n].shape[0] for n in state if n.startswith("input_blocks") and n.endswith("out_layers.3.weight")]
     h = apply(F.conv2d, "input_blocks.0.0", x, padding=1)
     skips = [h]
-    ups = sum(f"output_blocks.{k}.{j}.{n}.weight" in state for k in range(20) for j in (1, 2) for n in ("conv", "in_layers.2"))
+    ups = sum(
+        f"output_blocks.{k}.{j}.{n}.weight" in state for k in range(20) for j in (1, 2) for n in ("conv", "in_layers.2")
+    )
     count = sum(f"output_blocks.{k}.0.in_layers.0.weight" in state for k in range(20))
     per_level = count // (ups + 1)
     for k in range(1, count):
@@ -178,7 +191,9 @@ def case(request, folder):
     has, told = CASES[request.param]
     state = make_state(**has)
     path = folder / f"ema_0.9999_{request.param}.pt"
-    torch.save(state, path, _use_new_zipfile_serialization=request.param != "improved")  # files of 2021 are of the old kind
+    torch.save(
+        state, path, _use_new_zipfile_serialization=request.param != "improved"
+    )  # files of 2021 are of the old kind
     return path, has, told, state
 
 
@@ -187,7 +202,9 @@ def expected_of(case, inputs, new_order=False):
     steps = inputs["noise_level"] * (1000.0 / told["diffusion_steps"] if told.get("rescale_timesteps") else 1.0)
     labels = torch.tensor(inputs["labels"]) if has.get("classes") else None
     x = torch.tensor(np.moveaxis(inputs["x"], -1, 1).copy())
-    out = reference(state, x, torch.tensor(steps), labels, told.get("num_heads"), told.get("num_head_channels"), new_order)
+    out = reference(
+        state, x, torch.tensor(steps), labels, told.get("num_heads"), told.get("num_head_channels"), new_order
+    )
     return np.moveaxis(out.numpy(), 1, -1)
 
 
@@ -208,13 +225,20 @@ def test_conventions(folder, case):
     found = checkpoints.inspect(path, config=told)
     assert found.family == "openai_unet" and found.weights == ("ema",) and found.problem is None
     assert found.config["num_classes"] == (has.get("classes") or None) and found.config["learn_sigma"] == ("out" in has)
-    assert found.config["channel_mult"] == list(has["mult"]) and found.config["resblock_updown"] == has.get("updown", False)
+    assert found.config["channel_mult"] == list(has["mult"]) and found.config["resblock_updown"] == has.get(
+        "updown", False
+    )
     loaded = checkpoints.load(path, config=told, weights="raw", verbose=0)
     assert any("does not say whether it is an average" in note for note in loaded.report.notes)
     assert any("variance" in note for note in loaded.report.notes) == ("out" in has)
     steps = told.get("diffusion_steps", 1000)
-    assert loaded.noise_schedule.timesteps == loaded.predictor.timesteps == steps and loaded.predictor.condition == "timestep"
-    assert type(loaded.noise_schedule).__name__ == ("CosineBetaNoiseSchedule" if steps == 4000 else "LinearNoiseSchedule")
+    assert (
+        loaded.noise_schedule.timesteps == loaded.predictor.timesteps == steps
+        and loaded.predictor.condition == "timestep"
+    )
+    assert type(loaded.noise_schedule).__name__ == (
+        "CosineBetaNoiseSchedule" if steps == 4000 else "LinearNoiseSchedule"
+    )
     assert type(loaded.predictor).__name__ == "EpsilonPredictor"
     assert loaded.options == ({"condition_dropout": 0.0} if has.get("classes") else {})
     # 250 steps as the scripts' respacing takes them.
@@ -232,9 +256,13 @@ def test_both_orders_of_queries_keys_and_values(case, tmp_path):
         heads = told.get("num_heads") or len(rows) // 3 // told["num_head_channels"]
         other[name] = rows.reshape(heads, 3, -1).transpose(0, 1).reshape(rows.shape).contiguous()
     inputs = inputs_of(has)
-    np.testing.assert_allclose(expected_of((path, has, told, other), inputs, True), expected_of(case, inputs), atol=1e-5)
+    np.testing.assert_allclose(
+        expected_of((path, has, told, other), inputs, True), expected_of(case, inputs), atol=1e-5
+    )
     torch.save(other, tmp_path / "model.pt")
-    new = checkpoints.load(tmp_path / "model.pt", config={**told, "use_new_attention_order": True, "predict_xstart": True}, verbose=0)
+    new = checkpoints.load(
+        tmp_path / "model.pt", config={**told, "use_new_attention_order": True, "predict_xstart": True}, verbose=0
+    )
     old = checkpoints.load(path, config=told, verbose=0)
     assert type(new.predictor).__name__ == "X0Predictor" and new.report.weights == "raw"
     for a, b in zip(new.network.get_weights(), old.network.get_weights(), strict=True):
@@ -278,7 +306,11 @@ def test_converts(case, tmp_path):
         (ADM[0], {"num_channels": 32}, "follows from the shapes .* num_channels=32, the file has 64"),
         (ADM[0], {"channel_mult": "1,2"}, r"channel_mult=\[1, 2\], the file has \[0.5, 1\]"),
         (ADM[0], {"class_cond": False}, "class_cond=False, the file has True"),
-        (ADM[0], {"attention_resolutions": "8", "image_size": 8}, r"attention_resolutions='8', image_size=8, and the file has it at \[4\]"),
+        (
+            ADM[0],
+            {"attention_resolutions": "8", "image_size": 8},
+            r"attention_resolutions='8', image_size=8, and the file has it at \[4\]",
+        ),
         (ADM[0], {"attention_resolutions": "4"}, "pass `image_size` as well"),
         (ADM[0], {"noise_schedule": "sqrt"}, "one of 'linear', 'cosine'. Received: noise_schedule='sqrt'"),
         (ADM[0], {"large_size": 64}, "Unknown flag of a U-Net of OpenAI: large_size"),
@@ -296,7 +328,10 @@ def test_other_layouts_are_refused(tmp_path):
     state = make_state(**OLD[0])
     classifier = {name: value for name, value in state.items() if not name.startswith(("output_blocks", "out.2"))}
     gap = {name: value for name, value in state.items() if ".op." not in name and ".conv." not in name}
-    for name, value, text in (("classifier", classifier, "classifiers of guided-diffusion"), ("gap", gap, "conv_resample=False")):
+    for name, value, text in (
+        ("classifier", classifier, "classifiers of guided-diffusion"),
+        ("gap", gap, "conv_resample=False"),
+    ):
         torch.save(value, tmp_path / f"{name}.pt")
         with pytest.raises(CheckpointError, match=text):
             checkpoints.load(tmp_path / f"{name}.pt", verbose=0)

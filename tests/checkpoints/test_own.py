@@ -14,7 +14,9 @@ import keras_diffusion as kd
 def model():
     keras.utils.set_random_seed(0)
     network = kd.networks.MLP((2,), width=8, depth=1, num_classes=3)
-    model = kd.DiffusionModel(network, noise_schedule="linear", predictor="epsilon", loss_weighting="min_snr", ema=0.5, seed=0)
+    model = kd.DiffusionModel(
+        network, noise_schedule="linear", predictor="epsilon", loss_weighting="min_snr", ema=0.5, seed=0
+    )
     model.compile("adam")
     rng = np.random.default_rng(0)
     model.fit({"images": rng.normal(size=(32, 2)).astype("float32"), "labels": rng.integers(0, 3, 32)}, verbose=0)
@@ -44,7 +46,10 @@ def test_a_network_with_shared_parts_comes_back(tmp_path):
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 def test_load_gives_the_set_of_weights_that_is_asked_for(model, path, weights, capsys):
     loaded = kd.checkpoints.load(path, weights=weights)
-    assert f"{'averaged weights (EMA)' if weights == 'ema' else 'raw weights'} of a keras_diffusion" in capsys.readouterr().out
+    assert (
+        f"{'averaged weights (EMA)' if weights == 'ema' else 'raw weights'} of a keras_diffusion"
+        in capsys.readouterr().out
+    )
     again = loaded.diffusion_model()
     assert type(again.loss_weighting) is type(model.loss_weighting) and again.ema == 0.5
     options = {"conditions": {"labels": [0, 1, 2]}, "num_steps": 3, "seed": 0}

@@ -18,7 +18,9 @@ class Tensors:
 
     def __init__(self, arrays):
         self.arrays, self.reads = arrays, []
-        self.tensors = {name: SimpleNamespace(shape=array.shape, dtype=str(array.dtype)) for name, array in arrays.items()}
+        self.tensors = {
+            name: SimpleNamespace(shape=array.shape, dtype=str(array.dtype)) for name, array in arrays.items()
+        }
 
     def read(self, name):
         self.reads.append(name)

@@ -28,15 +28,21 @@ def test_unknown_option_is_a_usage_error():
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["train", "nothing.toml"]])
 def test_quick_answers_do_not_wait_for_keras(arguments):
     code = (
-        f"import sys; sys.argv = ['keras-diffusion', *{arguments}]\ntry:\n    from keras_diffusion.cli import main; main()\nfinally:\n    "
+        f"import sys; sys.argv = ['keras-diffusion', *{arguments}]\ntry:\n    from keras_diffusion.cli import "
+        f"main; main()\nfinally:\n    "
     )
-    result = subprocess.run([sys.executable, "-c", code + "print('keras' in sys.modules)"], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code + "print('keras' in sys.modules)"], capture_output=True, text=True, timeout=120
+    )
     assert result.stdout.splitlines()[-1] == "False", result.stderr
 
 
 def test_the_command_finds_all_names_of_the_package():
     code = "import sys; sys.argv = ['keras-diffusion']; import keras_diffusion as kd\n"
-    code += "assert 'keras' not in sys.modules\nprint(all(hasattr(kd, name) for name in kd.__all__), kd.DiffusionModel.__name__)"
+    code += (
+        "assert 'keras' not in sys.modules\nprint(all(hasattr(kd, name) for name in kd.__all__), "
+        "kd.DiffusionModel.__name__)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert result.stdout.split() == ["True", "DiffusionModel"], result.stderr
 
@@ -44,19 +50,32 @@ def test_the_command_finds_all_names_of_the_package():
 def test_info_without_argument():
     result = run("info")
     assert result.exit_code == 0, result.output
-    for word in (keras.__version__, keras.backend.backend(), "dpmpp_2m", "unet", "velocity", "variance_exploding", "adamw", "cosine_decay"):
+    for word in (
+        keras.__version__,
+        keras.backend.backend(),
+        "dpmpp_2m",
+        "unet",
+        "velocity",
+        "variance_exploding",
+        "adamw",
+        "cosine_decay",
+    ):
         assert word in result.output
 
 
 def test_unknown_backend():
     result = run("info", "--backend", "theano")
-    assert result.exit_code == 2 and "--backend is one of jax, tensorflow, torch. Received: --backend theano" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "--backend is one of jax, tensorflow, torch. Received: --backend theano" in result.stderr
+    )
 
 
 def test_backend_after_keras_is_imported():
     result = run("info", "--backend", OTHER)
     assert (
-        result.exit_code == 2 and f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {OTHER}" in result.stderr
+        result.exit_code == 2
+        and f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {OTHER}" in result.stderr
     )
 
 
@@ -64,7 +83,8 @@ def test_errors_are_one_message_and_debug_shows_the_traceback():
     result = run("info", "nothing-here")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert result.stderr.startswith(
-        "Error: A model is a run folder, a preset folder, a .keras file or a checkpoint of an older system. Received: 'nothing-here', which"
+        "Error: A model is a run folder, a preset folder, a .keras file or a checkpoint of an older system. Received: "
+        "'nothing-here', which"
     )
     assert "Traceback" in run("info", "nothing-here", "--debug").stderr
 

@@ -24,7 +24,9 @@ def test_sizes_come_from_the_data(images):
     resolved, train, validation = resolve(config(images))
     assert resolved["network"]["name"] == "unet" and resolved["network"]["input_shape"] == [8, 8, 1]
     assert resolved["network"]["num_classes"] == 4 and validation is None and len(train) == 5
-    assert resolved["model"]["noise_schedule"] == "cosine" and resolved["network"]["dropout"] == 0.0, "defaults are written out"
+    assert resolved["model"]["noise_schedule"] == "cosine" and resolved["network"]["dropout"] == 0.0, (
+        "defaults are written out"
+    )
 
 
 def test_known_channels_come_from_the_data(tmp_path):
@@ -36,7 +38,9 @@ def test_known_channels_come_from_the_data(tmp_path):
 
 
 def test_resolving_again_changes_nothing(images):
-    resolved, _, _ = resolve(config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}}))
+    resolved, _, _ = resolve(
+        config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}})
+    )
     assert resolved == json.loads(json.dumps(resolved))
     assert resolve(resolved)[0] == resolved
 
@@ -57,7 +61,9 @@ def test_digits_hold_out_a_part_without_being_asked():
     pytest.importorskip("sklearn")
     resolved, train, validation = resolve({"data": {"source": "digits"}})
     assert resolved["data"]["validation"] == {"split": "validation"} and resolved["network"]["widths"] == [32, 64]
-    assert len(train.source) + len(validation.source) == 1797 and not validation.shuffle and not validation.drop_remainder
+    assert (
+        len(train.source) + len(validation.source) == 1797 and not validation.shuffle and not validation.drop_remainder
+    )
 
 
 def test_validation_by_fraction_and_by_table(images):
@@ -95,7 +101,9 @@ def test_first_weights_follow_the_seed(images):
 
 def test_optimizer_with_schedule_to_the_end_of_training(images):
     rate = {"name": "cosine_decay", "initial_learning_rate": 0.0, "warmup_target": 1e-3, "warmup_steps": 4}
-    resolved = resolve(config(images, optimizer={"name": "sgd", "learning_rate": rate, "momentum": 0.9}, train={"epochs": 6}))[0]
+    resolved = resolve(
+        config(images, optimizer={"name": "sgd", "learning_rate": rate, "momentum": 0.9}, train={"epochs": 6})
+    )[0]
     assert resolved["optimizer"]["learning_rate"]["decay_steps"] == 6 * 5 - 4
     optimizer = build_optimizer(resolved["optimizer"])
     assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum == 0.9
@@ -104,7 +112,12 @@ def test_optimizer_with_schedule_to_the_end_of_training(images):
 
 def test_gradient_accumulation_and_precision_reach_the_model(images):
     resolved = resolve(
-        config(images, dtype="mixed_bfloat16", optimizer={"gradient_accumulation_steps": 2}, train={"steps_per_execution": 2})
+        config(
+            images,
+            dtype="mixed_bfloat16",
+            optimizer={"gradient_accumulation_steps": 2},
+            train={"steps_per_execution": 2},
+        )
     )[0]
     model = build_model(resolved)
     assert model.network.dtype_policy.name == "mixed_bfloat16" and model.optimizer.gradient_accumulation_steps == 2
@@ -161,7 +174,9 @@ def test_class_names_come_from_the_folders(tmp_path):
     assert build_model(resolved, compile=False).class_names == ["china", "flower"]
     assert resolve({**base, "network": {"widths": [8], "num_classes": 0}})[0]["model"]["class_names"] is None
     other = folders_of(tmp_path / "other", ["china", "tower"])
-    with pytest.raises(ConfigError, match="the same classes, in one order. Received: 0 china, 1 flower for training, 0 china, 1 tower"):
+    with pytest.raises(
+        ConfigError, match="the same classes, in one order. Received: 0 china, 1 flower for training, 0 china, 1 tower"
+    ):
         resolve({**base, "data": {**base["data"], "validation": {"source": other}}})
 
 
@@ -176,15 +191,24 @@ def test_known_keys_are_those_that_are_taken():
         ({"data": {"source": "?", "batchsize": 8}}, r"Unknown key 'batchsize' in \[data\]. Did you mean 'batch_size'"),
         ({"data": {"source": "?", "batch_size": 0}}, r"\[data\] batch_size must be an integer ≥ 1"),
         ({"data": {"source": "?", "batch_size": 8, "validation": True}}, "needs something held out"),
-        ({"data": {"source": "?", "batch_size": 8, "validation": 3}}, "`data.validation` is a split, a table of arguments, or false"),
+        (
+            {"data": {"source": "?", "batch_size": 8, "validation": 3}},
+            "`data.validation` is a split, a table of arguments, or false",
+        ),
         ({"network": {"name": "unnet"}}, "Unknown network 'unnet' .* Did you mean 'unet'"),
         ({"network": {"widht": [8]}}, r"Unknown key 'widht' in \[network\] \(unet\). Did you mean 'widths'"),
         ({"network": {"input_shape": [16, 16, 1]}}, r"must take the samples of the data, of shape \[8, 8, 1\]"),
-        ({"model": {"noise_scedule": "cosine"}}, r"Unknown key 'noise_scedule' in \[model\]. Did you mean 'noise_schedule'"),
+        (
+            {"model": {"noise_scedule": "cosine"}},
+            r"Unknown key 'noise_scedule' in \[model\]. Did you mean 'noise_schedule'",
+        ),
         ({"optimizer": {"name": "adamx"}}, "Unknown optimizer: 'adamx'. Did you mean 'adam.*'"),
         ({"optimizer": {"lr": 1}}, r"Unknown key 'lr' in \[optimizer\] \(adamw\)"),
         ({"optimizer": {"learning_rate": {"name": "cosine"}}}, "Unknown learning-rate schedule: 'cosine'"),
-        ({"optimizer": {"learning_rate": {"name": "cosine_decay", "steps": 3}}}, r"Unknown key 'steps' in \[optimizer.learning_rate\]"),
+        (
+            {"optimizer": {"learning_rate": {"name": "cosine_decay", "steps": 3}}},
+            r"Unknown key 'steps' in \[optimizer.learning_rate\]",
+        ),
     ],
 )
 def test_mistakes_are_named(images, sections, message):

@@ -24,7 +24,9 @@ def test_inspect_as_json():
     value = json.loads(run("inspect", DDIM, "--json", "--config", '{"size": 8}').stdout)
     assert value["family"] == "keras_ddim" and value["config"]["input_shape"] == [8, 8, 1]
     expected = kd.checkpoints.inspect(DDIM).tensors
-    assert {name: tuple(info["shape"]) for name, info in value["tensors"].items()} == {name: info.shape for name, info in expected.items()}
+    assert {name: tuple(info["shape"]) for name, info in value["tensors"].items()} == {
+        name: info.shape for name, info in expected.items()
+    }
 
 
 def test_convert_writes_a_preset_that_samples(tmp_path):
@@ -65,7 +67,11 @@ def test_export_writes_back_what_was_converted(tmp_path):
         (("inspect", DDIM, "--config", "{"), 2, "--config is JSON"),
         (("inspect", DDIM, "--config", "no.json"), 2, "which does not exist"),
         (("export", DDIM, "unused", "--config", '{"size": 8}'), 1, "diffusers has no network like this"),
-        (("convert", DDIM, "unused", "--weights", "best"), 1, "`--weights` must be one of 'ema', 'raw'. Received: --weights best"),
+        (
+            ("convert", DDIM, "unused", "--weights", "best"),
+            1,
+            "`--weights` must be one of 'ema', 'raw'. Received: --weights best",
+        ),
         (("convert", DDIM, "unused", "--config", '{"widths": [1, 2]}'), 1, "follows from the shapes of the weights"),
     ],
 )

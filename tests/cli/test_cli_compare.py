@@ -32,4 +32,6 @@ def test_settings_and_folders_are_checked_before_any_process_starts(make_model, 
 
 def test_help_says_what_it_does():
     result = run("compare", "--help")
-    assert result.exit_code == 0 and "--reference" in result.output and "Example: keras-diffusion compare" in result.output
+    assert (
+        result.exit_code == 0 and "--reference" in result.output and "Example: keras-diffusion compare" in result.output
+    )

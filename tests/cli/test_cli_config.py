@@ -19,7 +19,9 @@ TOML = '[data]\nsource = "digits"\n[optimizer]\nlearning_rate = 3e-4\n[train]\ne
 YAML = "data: {source: digits}\noptimizer:\n  learning_rate: 3e-4\ntrain:\n  epochs: 3\n"
 
 
-@pytest.mark.parametrize("name, text", [("c.toml", TOML), ("c.json", json.dumps(CONFIG)), ("c.yaml", YAML), ("c.yml", YAML)])
+@pytest.mark.parametrize(
+    "name, text", [("c.toml", TOML), ("c.json", json.dumps(CONFIG)), ("c.yaml", YAML), ("c.yml", YAML)]
+)
 def test_three_kinds_of_files_say_the_same(tmp_path, name, text):
     if "y" in name.split(".")[1]:
         pytest.importorskip("yaml")
@@ -52,10 +54,20 @@ def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_set_parses_json_and_keeps_the_rest_as_text():
-    sets = ["train.epochs=5", "network.widths=[8, 16]", "model.predictor=epsilon", "data.download=true", "model.ema=null", "seed=7"]
+    sets = [
+        "train.epochs=5",
+        "network.widths=[8, 16]",
+        "model.predictor=epsilon",
+        "data.download=true",
+        "model.ema=null",
+        "seed=7",
+    ]
     config = apply_sets(CONFIG, sets)
     assert config["train"]["epochs"] == 5 and config["network"]["widths"] == [8, 16] and config["seed"] == 7
-    assert config["model"] == {"predictor": "epsilon", "ema": None} and config["data"] == {"source": "digits", "download": True}
+    assert config["model"] == {"predictor": "epsilon", "ema": None} and config["data"] == {
+        "source": "digits",
+        "download": True,
+    }
     assert CONFIG["train"]["epochs"] == 3, "the configuration given must stay as it is"
 
 
@@ -85,9 +97,18 @@ def test_one_source_is_a_whole_configuration():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"optimiser": {}}, "Unknown section 'optimiser' in the configuration. Did you mean 'optimizer'. Known: data, network"),
-        ({"train": {"jit_compile": "maybe"}}, r"`train.jit_compile` is true, false or .auto.. Received: train.jit_compile='maybe'"),
-        ({"train": {"epoch": 3}}, r"Unknown key 'epoch' in \[train\]. Did you mean 'epochs'. Known: epochs, steps_per_execution"),
+        (
+            {"optimiser": {}},
+            "Unknown section 'optimiser' in the configuration. Did you mean 'optimizer'. Known: data, network",
+        ),
+        (
+            {"train": {"jit_compile": "maybe"}},
+            r"`train.jit_compile` is true, false or .auto.. Received: train.jit_compile='maybe'",
+        ),
+        (
+            {"train": {"epoch": 3}},
+            r"Unknown key 'epoch' in \[train\]. Did you mean 'epochs'. Known: epochs, steps_per_execution",
+        ),
         ({"train": {"samples": {"step": 3}}}, r"Unknown key 'step' in \[train.samples\]"),
         ({"train": {"samples": 3}}, r"\[train.samples\] is a table"),
         ({"model": 3}, r"\[model\] is a table of options"),
@@ -105,8 +126,14 @@ def test_mistakes_are_named(change, message):
 
 def test_another_name_replaces_the_whole_table():
     under = {"optimizer": {"name": "adamw", "weight_decay": 1e-4}}
-    assert merge(under, {"optimizer": {"name": "sgd", "momentum": 0.9}}) == {"optimizer": {"name": "sgd", "momentum": 0.9}}
-    assert merge(under, {"optimizer": {"clipnorm": 1.0}})["optimizer"] == {"name": "adamw", "weight_decay": 1e-4, "clipnorm": 1.0}
+    assert merge(under, {"optimizer": {"name": "sgd", "momentum": 0.9}}) == {
+        "optimizer": {"name": "sgd", "momentum": 0.9}
+    }
+    assert merge(under, {"optimizer": {"clipnorm": 1.0}})["optimizer"] == {
+        "name": "adamw",
+        "weight_decay": 1e-4,
+        "clipnorm": 1.0,
+    }
 
 
 def test_differences_name_the_key():
@@ -118,7 +145,9 @@ def test_did_you_mean_is_silent_where_nothing_is_near():
     assert did_you_mean("zzz", ["epochs", "seed"]) == ""
 
 
-@pytest.mark.parametrize("given, ids", [("0,1,2", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7, 1-2", [7, 1, 2]), ([4, 4], [4, 4]), (5, [5])])
+@pytest.mark.parametrize(
+    "given, ids", [("0,1,2", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7, 1-2", [7, 1, 2]), ([4, 4], [4, 4]), (5, [5])]
+)
 def test_labels(given, ids):
     assert parse_labels(given) == ids
 

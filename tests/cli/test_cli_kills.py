@@ -28,7 +28,9 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def one_model(monkeypatch):
-    """Runs of this process share a model, and what was compiled for it; each begins with the weights that it would have."""
+    """Runs of this process share a model, and what was compiled for it; each begins with the weights that it would
+    have.
+    """
     build, kept = building.build_model, {}
 
     def build_once(config, **options):
@@ -100,7 +102,9 @@ def test_a_resumption_killed_at_any_change_ends_equal(config, tmp_path, whole):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments", [["--overwrite"], ["--resume", "--set", f"train.epochs={kills.EPOCHS + 1}"]], ids=["overwrite", "longer"]
+    "arguments",
+    [["--overwrite"], ["--resume", "--set", f"train.epochs={kills.EPOCHS + 1}"]],
+    ids=["overwrite", "longer"],
 )
 def test_a_finished_run_that_is_replaced_or_continued_and_killed(config, tmp_path, whole, arguments):
     given = [config] if arguments == ["--overwrite"] else []
@@ -142,7 +146,10 @@ def test_a_folder_belongs_to_one_process(config, tmp_path):
         holder.kill()
         holder.communicate()
     assert (folder / ".lock").exists()
-    with FolderLock(folder), FolderLock(folder):  # what a killed process leaves locks nothing; one process may hold it twice
+    with (
+        FolderLock(folder),
+        FolderLock(folder),
+    ):  # what a killed process leaves locks nothing; one process may hold it twice
         pass
     assert not (folder / ".lock").exists()
 
@@ -189,9 +196,15 @@ def test_a_full_disk_ends_with_a_message(config, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    arguments = command("train", config, "--out", tmp_path / "run", "--set", "network.width=64", "--set", "network.depth=3")
+    arguments = command(
+        "train", config, "--out", tmp_path / "run", "--set", "network.width=64", "--set", "network.depth=3"
+    )
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit, env=environment)
     assert done.returncode == 1, done
-    assert "Could not write" in done.stderr and "the disk or a quota is full" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "Could not write" in done.stderr
+        and "the disk or a quota is full" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert "keras-diffusion train --resume" in done.stderr and not kills.leftovers(tmp_path / "run")

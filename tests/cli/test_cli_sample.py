@@ -14,7 +14,9 @@ def trained(tmp_path_factory):
     """A finished run on 8×8 images of 4 classes."""
     folder = tmp_path_factory.mktemp("sample")
     rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4)
+    np.savez(
+        folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4
+    )
     config = {
         "data": {"source": str(folder / "images.npz"), "batch_size": 16},
         "network": {"widths": [8], "num_res_blocks": 1, "num_middle_res_blocks": 0, "attention": False},
@@ -34,7 +36,9 @@ def arrays(path):
 
 def test_the_same_seed_gives_the_same_samples(trained, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        result = run("sample", trained, "--seed", seed, "--steps", 3, "--labels", "0-3", "--out", tmp_path / f"{name}.npz")
+        result = run(
+            "sample", trained, "--seed", seed, "--steps", 3, "--labels", "0-3", "--out", tmp_path / f"{name}.npz"
+        )
         assert result.exit_code == 0, result.output
     a, b, c = (arrays(tmp_path / f"{name}.npz") for name in "abc")
     assert a["images"].shape == (4, 8, 8, 1) and a["labels"].tolist() == [0, 1, 2, 3]
@@ -43,12 +47,28 @@ def test_the_same_seed_gives_the_same_samples(trained, tmp_path):
 
 
 def test_options_reach_generate(trained, tmp_path):
-    options = ["--steps", 3, "--seed", 5, "--sampler", '{"name": "ddim", "eta": 0.5}', "--guidance-scale", 2.0, "--weights", "raw"]
+    options = [
+        "--steps",
+        3,
+        "--seed",
+        5,
+        "--sampler",
+        '{"name": "ddim", "eta": 0.5}',
+        "--guidance-scale",
+        2.0,
+        "--weights",
+        "raw",
+    ]
     result = run("sample", trained, *options, "--labels", "1,2", "--batch-size", 1, "--out", tmp_path / "a.npz")
     assert result.exit_code == 0, result.output
     model = kd.DiffusionModel.from_preset(trained / "model")
     expected = model.generate(
-        conditions={"labels": [1, 2]}, num_steps=3, seed=5, sampler={"name": "ddim", "eta": 0.5}, guidance_scale=2.0, weights="raw"
+        conditions={"labels": [1, 2]},
+        num_steps=3,
+        seed=5,
+        sampler={"name": "ddim", "eta": 0.5},
+        guidance_scale=2.0,
+        weights="raw",
     )
     np.testing.assert_allclose(arrays(tmp_path / "a.npz")["images"], expected, atol=1e-5)
 
@@ -62,7 +82,12 @@ def test_guidance_as_json(trained, tmp_path):
     model = kd.DiffusionModel.from_preset(trained / "model")
     expected = model.generate(conditions={"labels": [1, 2]}, num_steps=2, seed=5, guidance_scale=1000.0, guidance=kind)
     np.testing.assert_allclose(arrays(tmp_path / "a.npz")["images"], expected, atol=1e-5)
-    assert np.abs(model.generate(conditions={"labels": [1, 2]}, num_steps=2, seed=5, guidance_scale=1000.0) - expected).max() > 1e-4
+    assert (
+        np.abs(
+            model.generate(conditions={"labels": [1, 2]}, num_steps=2, seed=5, guidance_scale=1000.0) - expected
+        ).max()
+        > 1e-4
+    )
 
 
 def test_a_picture_with_one_row_per_label(trained, tmp_path):
@@ -134,24 +159,34 @@ def test_vectors_are_written_as_arrays(tmp_path):
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
     """A preset with class names."""
-    network = kd.networks.UNet((8, 8, 3), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=False, num_classes=3)
+    network = kd.networks.UNet(
+        (8, 8, 3), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=False, num_classes=3
+    )
     folder = tmp_path_factory.mktemp("named") / "preset"
     kd.DiffusionModel(network, class_names=["china", "flower", "tower, red"]).save_to_preset(folder)
     return folder
 
 
 def test_classes_by_name(named, tmp_path):
-    result = run("sample", named, "--labels", "flower,china,2", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.npz")
+    result = run(
+        "sample", named, "--labels", "flower,china,2", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.npz"
+    )
     assert result.exit_code == 0, result.output
     assert arrays(tmp_path / "a.npz")["labels"].tolist() == [1, 1, 0, 0, 2, 2]
     assert "Sampling 6 of flower, china, tower, red from" in result.output
     # Titles stand on the left of the rows.
-    assert run("sample", named, "--labels", "flower", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.png").exit_code == 0
+    assert (
+        run(
+            "sample", named, "--labels", "flower", "--per-label", 2, "--steps", 2, "--out", tmp_path / "a.png"
+        ).exit_code
+        == 0
+    )
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 2 * 65 + 1 + 20 and image.height == 66
     result = run("sample", named, "--labels", "flowr", "--out", tmp_path / "b.png")
     assert (
-        result.exit_code == 2 and "Unknown class name. Received: 'flowr'. Did you mean 'flower'? Known: 0 china, 1 flower" in result.stderr
+        result.exit_code == 2
+        and "Unknown class name. Received: 'flowr'. Did you mean 'flower'? Known: 0 china, 1 flower" in result.stderr
     )
 
 
@@ -161,7 +196,12 @@ def test_info_tells_the_class_names(named):
 
 def test_info_of_a_preset(trained):
     result = run("info", trained / "model")
-    assert result.exit_code == 0 and "a preset" in result.output and "VPredictor" in result.output and "decay 0.9" in result.output
+    assert (
+        result.exit_code == 0
+        and "a preset" in result.output
+        and "VPredictor" in result.output
+        and "decay 0.9" in result.output
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +216,10 @@ def test_info_of_a_preset(trained):
         (["--steps", 0], "`--steps` must be an integer ≥ 1. Received: --steps 0"),
         (["--num-steps", 10**9], "`--steps` must be an integer ≥ 1 and ≤ 100,000. Received: --steps 1000000000"),
         (["--guidance-scale", "2", "--labels", "none"], "Received: --guidance-scale 2.0"),
-        (["--sampler", "[" * 3 + "{" * 100_000], "Where this is meant: the environment variable KERAS_DIFFUSION_LIMITS"),
+        (
+            ["--sampler", "[" * 3 + "{" * 100_000],
+            "Where this is meant: the environment variable KERAS_DIFFUSION_LIMITS",
+        ),
         (["--sampler", '{"name": ' + "[" * 100_000], "Options are given as JSON"),
         (["--sampler", "eulr"], "Unknown sampler: 'eulr'. Known names:"),
         (["--sampler", "{ddim}"], "Options are given as JSON"),

@@ -23,7 +23,9 @@ def config(tmp_path_factory):
     """Path of a configuration on 32 tiny images."""
     folder = tmp_path_factory.mktemp("config")
     rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4)
+    np.savez(
+        folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4
+    )
     data = {"source": str(folder / "images.npz"), "batch_size": 16, "validation_fraction": 0.25}
     (folder / "tiny.json").write_text(json.dumps({"data": data, **SLIM}))
     return folder / "tiny.json"
@@ -33,7 +35,14 @@ def config(tmp_path_factory):
 def trained(config):
     """A finished run of two epochs; tests must not change it."""
     folder = config.parent / "trained"
-    pictures = ["--set", "train.samples.every=1", "--set", "train.samples.num_steps=2", "--set", "train.samples.per_label=2"]
+    pictures = [
+        "--set",
+        "train.samples.every=1",
+        "--set",
+        "train.samples.num_steps=2",
+        "--set",
+        "train.samples.per_label=2",
+    ]
     result = run("train", config, "--out", folder, *pictures)
     assert result.exit_code == 0, result.output
     return folder, result.output
@@ -62,13 +71,22 @@ def test_run_folder_holds_everything(trained):
     assert names == {"config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png"}
     assert sorted(p.name for p in (folder / "samples").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
     resolved = json.loads((folder / "config.json").read_text())
-    assert resolved["network"]["input_shape"] == [8, 8, 1] and resolved["network"]["num_classes"] == 4 and resolved["seed"] == 0
+    assert (
+        resolved["network"]["input_shape"] == [8, 8, 1]
+        and resolved["network"]["num_classes"] == 4
+        and resolved["seed"] == 0
+    )
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["backend"] == keras.backend.backend() and environment["versions"]["keras"] == keras.__version__
     assert environment["devices"] and environment["command"].startswith("keras-diffusion")
     assert [line["epoch"] for line in lines(folder)] == [1, 2] and all("val_loss" in line for line in lines(folder))
     assert RunFolder(folder).finished and RunFolder(folder).epochs_done == 2
-    for word in ("parameters", "24 samples of 8×8×1 in 4 classes, 8 held out", "2 epochs of 1 batches of 16", keras.backend.backend()):
+    for word in (
+        "parameters",
+        "24 samples of 8×8×1 in 4 classes, 8 held out",
+        "2 epochs of 1 batches of 16",
+        keras.backend.backend(),
+    ):
         assert word in output
     assert f"keras-diffusion sample {folder}" in output
 
@@ -76,14 +94,25 @@ def test_run_folder_holds_everything(trained):
 def test_info_tells_of_a_run(trained):
     result = run("info", trained[0])
     assert result.exit_code == 0
-    for word in ("finished, 2 epochs", "UNet", "(8, 8, 1)", "4 classes", "CosineNoiseSchedule", "images.npz", "val_loss"):
+    for word in (
+        "finished, 2 epochs",
+        "UNet",
+        "(8, 8, 1)",
+        "4 classes",
+        "CosineNoiseSchedule",
+        "images.npz",
+        "val_loss",
+    ):
         assert word in result.output
 
 
 def test_an_existing_folder_is_refused(trained, config, tmp_path):
     before = (trained[0] / "metrics.jsonl").read_bytes()
     result = run("train", config, "--out", trained[0])
-    assert result.exit_code == 2 and "which is not empty; --resume continues it, --overwrite deletes it first" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "which is not empty; --resume continues it, --overwrite deletes it first" in result.stderr
+    )
     assert (trained[0] / "metrics.jsonl").read_bytes() == before
 
 
@@ -117,9 +146,13 @@ def test_overwrite_and_repeat_from_config_json(trained, tmp_path):
     repeat = run("train", trained[0] / "config.json", "--out", tmp_path / "again", "--set", "train.samples.every=0")
     assert repeat.exit_code == 0, repeat.output
     first = weights(trained[0])
-    assert all(np.array_equal(value, first[name]) for name, value in weights(tmp_path / "again").items()), "the same numbers, again"
+    assert all(np.array_equal(value, first[name]) for name, value in weights(tmp_path / "again").items()), (
+        "the same numbers, again"
+    )
     (tmp_path / "again" / "generated").mkdir()
-    over = run("train", trained[0] / "config.json", "--out", tmp_path / "again", "--overwrite", "--set", "train.epochs=1")
+    over = run(
+        "train", trained[0] / "config.json", "--out", tmp_path / "again", "--overwrite", "--set", "train.epochs=1"
+    )
     assert over.exit_code == 0, over.output
     assert len(lines(tmp_path / "again")) == 1 and not (tmp_path / "again" / "generated").exists()
 
@@ -129,7 +162,11 @@ def test_resume_of_a_finished_run(trained, config, tmp_path):
     folder = tmp_path / "run"
     assert run("train", config, "--out", folder, "--set", "train.epochs=1").exit_code == 0
     nothing = run("train", "--resume", "--out", folder)
-    assert nothing.exit_code == 0 and "Finished after 1 epochs" in nothing.output and "--set train.epochs=2" in nothing.output
+    assert (
+        nothing.exit_code == 0
+        and "Finished after 1 epochs" in nothing.output
+        and "--set train.epochs=2" in nothing.output
+    )
     more = run("train", folder, "--resume", "--set", "train.epochs=2")
     assert more.exit_code == 0, more.output
     assert [line["epoch"] for line in lines(folder)] == [1, 2] and RunFolder(folder).config["train"]["epochs"] == 2
@@ -146,7 +183,8 @@ def test_resume_refuses_another_configuration(trained, config):
     own = run("train", "--resume", "--out", trained[0], "--set", "optimizer.learning_rate=0.1")
     for result in (given, own):
         assert (
-            result.exit_code == 2 and "only train.epochs may change. Received: optimizer.learning_rate: 0.0005 in the run" in result.stderr
+            result.exit_code == 2
+            and "only train.epochs may change. Received: optimizer.learning_rate: 0.0005 in the run" in result.stderr
         )
     assert "train.samples.every: 1 in the run, 0 now" in given.stderr and "train.samples" not in own.stderr
 
@@ -201,7 +239,11 @@ def test_a_loss_that_is_no_number_saves_nothing(config, tmp_path):
     folder = tmp_path / "run"
     sets = ["--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e30", "--set", "train.epochs=9"]
     result = run("train", config, "--out", folder, *sets)
-    assert result.exit_code == 1 and "Training stopped in" in result.stderr and "Nothing was saved since it broke." in result.stderr
+    assert (
+        result.exit_code == 1
+        and "Training stopped in" in result.stderr
+        and "Nothing was saved since it broke." in result.stderr
+    )
     state = folder / "state" / "state.json"
     done = json.loads(state.read_text())["epoch"] if state.exists() else 0
     assert f"The state after epoch {done}" in result.stderr if done else "No epoch was finished" in result.stderr
@@ -223,7 +265,9 @@ def test_example_of_digits(tmp_path):
     example = Path(__file__).parents[2] / "examples" / "digits.toml"
     sets = ["data.batches_per_epoch=2", "network.widths=[8,16]", "network.attention=false"]
     sets += ["train.epochs=1", "train.samples.num_steps=2", "train.samples.per_label=1"]
-    result = run("train", example, "--out", tmp_path / "run", *(word for assignment in sets for word in ("--set", assignment)))
+    result = run(
+        "train", example, "--out", tmp_path / "run", *(word for assignment in sets for word in ("--set", assignment))
+    )
     assert result.exit_code == 0, result.output
     assert (tmp_path / "run" / "samples" / "epoch-0001.png").exists() and lines(tmp_path / "run")[0]["step"] == 2
 
@@ -267,7 +311,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path, optimize
 
 @pytest.mark.slow
 def test_sigterm_leaves_a_run_to_resume(config, tmp_path):
-    stopped_run(config, tmp_path / "stopped", signal.SIGTERM, ["--set", "train.epochs=16", "--set", "data.batches_per_epoch=10"])
+    stopped_run(
+        config, tmp_path / "stopped", signal.SIGTERM, ["--set", "train.epochs=16", "--set", "data.batches_per_epoch=10"]
+    )
 
 
 def test_resume_stays_on_the_backend_of_the_run(trained):
@@ -284,7 +330,9 @@ def test_known_channels_are_trained_on_and_drawn_with(tmp_path):
     np.savez(tmp_path / "pairs.npz", images=images, concat=images)
     data = {"source": str(tmp_path / "pairs.npz"), "batch_size": 16}
     samples = {"every": 1, "num_steps": 2, "num_samples": 2}
-    (tmp_path / "pairs.json").write_text(json.dumps({"data": data, "network": SMALL, "train": {"epochs": 1, "samples": samples}}))
+    (tmp_path / "pairs.json").write_text(
+        json.dumps({"data": data, "network": SMALL, "train": {"epochs": 1, "samples": samples}})
+    )
     result = run("train", tmp_path / "pairs.json", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert list((tmp_path / "run" / "samples").iterdir())

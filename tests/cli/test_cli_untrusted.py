@@ -1,4 +1,6 @@
-"""Every command on untrusted files: nothing of them is imported, called or opened, and the error is the library's own."""
+"""Every command on untrusted files: nothing of them is imported, called or opened, and the error is
+the library's own.
+"""
 
 import json
 import sys
@@ -24,7 +26,9 @@ def canary(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "work")
     floatx = keras.config.floatx()
     yield
-    assert CANARY not in sys.modules and not (tmp_path / "imported").exists() and not (tmp_path / "written.png").exists()
+    assert (
+        CANARY not in sys.modules and not (tmp_path / "imported").exists() and not (tmp_path / "written.png").exists()
+    )
     assert keras.config.floatx() == floatx
 
 
@@ -45,7 +49,10 @@ def of(name, module, /, **config):
 def calls(name, module):
     """A functional model that calls a function of Keras while it is made."""
     function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
-    tensor = {"class_name": "__keras_tensor__", "config": {"shape": [None, 2], "dtype": "float32", "keras_history": ["x", 0, 0]}}
+    tensor = {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [None, 2], "dtype": "float32", "keras_history": ["x", 0, 0]},
+    }
     first = {**of("InputLayer", "keras.layers", batch_shape=[None, 2], name="x"), "name": "x", "inbound_nodes": []}
     layer = of("Lambda", "keras.layers", function=function, arguments={"path": "../written.png"}, name="l")
     layer = {**layer, "name": "l", "inbound_nodes": [{"args": [tensor], "kwargs": {}}]}
@@ -85,7 +92,13 @@ def write_archive(path, preset, config):
 
 def write_run(folder, config, state=None):
     folder.mkdir(parents=True)
-    environment = {"kind": "keras_diffusion run", "backend": keras.backend.backend(), "devices": ["cpu"], "time": "now", "resumed": []}
+    environment = {
+        "kind": "keras_diffusion run",
+        "backend": keras.backend.backend(),
+        "devices": ["cpu"],
+        "time": "now",
+        "resumed": [],
+    }
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "config.json").write_text(json.dumps(config))
     if state is not None:
@@ -143,12 +156,17 @@ def test_finished_runs(preset, tmp_path):
 @pytest.mark.parametrize("section", ["network", "model", "optimizer", "data"])
 def test_configurations_of_runs(section, tmp_path):
     """Also an unfinished one, and a bare configuration."""
-    wrong = {"network": "activation", "model": "noise_schedule", "optimizer": "learning_rate", "data": "value_range"}[section]
+    wrong = {"network": "activation", "model": "noise_schedule", "optimizer": "learning_rate", "data": "value_range"}[
+        section
+    ]
     config = {**CONFIG, section: {**CONFIG.get(section, {}), wrong: of("X", CANARY)}}
     folder = write_run(tmp_path / "run", config, {"epoch": 1, "data_epoch": 1, "weights": "state-000001.weights.h5"})
     words = ("no code of others", "Not a checkpoint of a known kind")
     check_refused(folder, tmp_path / "out", words)
-    for command in (("train", "--resume", "--out", folder), ("train", folder / "config.json", "--out", tmp_path / "new")):
+    for command in (
+        ("train", "--resume", "--out", folder),
+        ("train", folder / "config.json", "--out", tmp_path / "new"),
+    ):
         result = run(*command)
         assert result.exit_code in (1, 2) and "no code of others" in result.output, result.output
     assert sorted(file.name for file in folder.iterdir()) == ["config.json", "environment.json", "state"]
@@ -175,7 +193,9 @@ def test_damaged_runs(tmp_path):
 
 
 def test_shards_lie_beside_their_index(tmp_path):
-    for i, name in enumerate(("../x.safetensors", "/etc/passwd", "..", "", ".", "a" * 5000, "model.safetensors.index.json", "x\0y")):
+    for i, name in enumerate(
+        ("../x.safetensors", "/etc/passwd", "..", "", ".", "a" * 5000, "model.safetensors.index.json", "x\0y")
+    ):
         (tmp_path / str(i)).mkdir()
         index = tmp_path / str(i) / "model.safetensors.index.json"
         index.write_text(json.dumps({"weight_map": {"w": name}}))

@@ -9,7 +9,10 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": -1e-3}, r"\[optimizer\] `learning_rate` must be a finite number > 0. Received: learning_rate=-0.001"),
+        (
+            {"learning_rate": -1e-3},
+            r"\[optimizer\] `learning_rate` must be a finite number > 0. Received: learning_rate=-0.001",
+        ),
         ({"learning_rate": "fast"}, r"Received: learning_rate='fast'"),
         ({"learning_rate": NAN}, r"Received: learning_rate=nan"),
         ({"learning_rate": True}, r"Received: learning_rate=True"),
@@ -21,7 +24,10 @@ NAN = float("nan")
         ({"gradient_accumulation_steps": 0}, r"`gradient_accumulation_steps` must be an integer ≥ 1"),
         ({"gradient_accumulation_steps": 1.5}, r"Received: gradient_accumulation_steps=1.5"),
         ({"amsgrad": "yes"}, r"`amsgrad` must be True or False"),
-        ({"learning_rate": {"name": "cosine_decay", "initial_learning_rate": NAN}}, r"\[optimizer.learning_rate\] `initial_learning_rate`"),
+        (
+            {"learning_rate": {"name": "cosine_decay", "initial_learning_rate": NAN}},
+            r"\[optimizer.learning_rate\] `initial_learning_rate`",
+        ),
         (
             {"learning_rate": {"name": "cosine_decay", "decay_steps": 0}},
             r"\[optimizer.learning_rate\] `decay_steps` must be an integer ≥ 1",
@@ -35,6 +41,13 @@ def test_numbers_that_nothing_trains_with(options, message):
 
 
 def test_usual_numbers():
-    rate = {"name": "cosine_decay", "initial_learning_rate": 0, "decay_steps": 100, "warmup_target": 1e-3, "warmup_steps": 10, "alpha": 0}
+    rate = {
+        "name": "cosine_decay",
+        "initial_learning_rate": 0,
+        "decay_steps": 100,
+        "warmup_target": 1e-3,
+        "warmup_steps": 10,
+        "alpha": 0,
+    }
     check_optimizer_numbers({"name": "adamw", "learning_rate": rate, "weight_decay": 0, "beta_1": 0.9})
     check_optimizer_numbers({"name": "sgd", "learning_rate": 1, "momentum": 0.9, "nesterov": True, "clipnorm": None})

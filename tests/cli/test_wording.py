@@ -2,7 +2,13 @@ import pytest
 
 from keras_diffusion.cli.wording import in_command_words
 
-OPTIONS = {"num_steps": "--steps", "guidance_scale": "--guidance-scale", "out": "--out", "overwrite": "--overwrite", "seed": "--seed"}
+OPTIONS = {
+    "num_steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "out": "--out",
+    "overwrite": "--overwrite",
+    "seed": "--seed",
+}
 KEYS = {
     "image_size": ["data"],
     "drop_remainder": ["data"],

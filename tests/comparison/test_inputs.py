@@ -11,7 +11,10 @@ SETTINGS = Settings(steps=3, batch_size=8, num_samples=5, num_steps=4, seed=1)
 
 
 def test_batches_are_cut_to_rows_and_repeated():
-    batches = [{"images": np.arange(3), "labels": np.arange(3) + 10}, {"images": np.arange(3, 5), "labels": np.arange(3, 5) + 10}]
+    batches = [
+        {"images": np.arange(3), "labels": np.arange(3) + 10},
+        {"images": np.arange(3, 5), "labels": np.arange(3, 5) + 10},
+    ]
     rows = first_rows(batches, 7)
     np.testing.assert_array_equal(rows["images"], [0, 1, 2, 3, 4, 0, 1])
     np.testing.assert_array_equal(rows["labels"], rows["images"] + 10)
@@ -28,7 +31,9 @@ def test_everything_random_is_in_the_arrays(make_model, blobs):
     np.testing.assert_array_equal(arrays["train/x0"], blobs["images"][:24])
     t = arrays["train/t"].reshape(3, 8)
     assert np.all((t > 0) & (t < 1))
-    np.testing.assert_allclose(np.diff(np.sort(t, axis=1), axis=1), 1 / 8, atol=1e-6)  # each batch sees all noise levels evenly
+    np.testing.assert_allclose(
+        np.diff(np.sort(t, axis=1), axis=1), 1 / 8, atol=1e-6
+    )  # each batch sees all noise levels evenly
     dropped = arrays["train/labels"] != blobs["labels"][:24]
     assert 0 < dropped.sum() < 24 and set(arrays["train/labels"][dropped]) == {model.network.null_labels}
     np.testing.assert_array_equal(arrays["sample/labels"], [0, 1, 2, 0, 1])
@@ -37,7 +42,9 @@ def test_everything_random_is_in_the_arrays(make_model, blobs):
     assert spec["sample_shape"] == [2] and not spec["random_data"]
     again = make_inputs(model, blobs, SETTINGS)[1]
     assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
-    assert not np.array_equal(make_inputs(model, blobs, Settings(steps=3, batch_size=8, seed=2))[1]["train/eps"], arrays["train/eps"])
+    assert not np.array_equal(
+        make_inputs(model, blobs, Settings(steps=3, batch_size=8, seed=2))[1]["train/eps"], arrays["train/eps"]
+    )
 
 
 def test_the_folder_holds_model_optimizer_and_arrays(make_model, blobs, tmp_path, difference):

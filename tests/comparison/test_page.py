@@ -14,7 +14,9 @@ from keras_diffusion.comparison.page import COLOURS, render, write_page
 from keras_diffusion.comparison.pictures import amplification
 from keras_diffusion.comparison.report import summarize
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
+)
 VOID = {"meta", "img", "br", "hr"}
 
 
@@ -62,7 +64,11 @@ def made_up(samples, missing="torch"):
     }
     other = {**measured, "samples": samples + 1e-4, "layers": {**layers, "block/conv1": np.full(4, 2.1)}}
     other["training"] = {"seconds": [1.0, 0.4, 0.4, 0.4], "losses": [1.0, 0.9, 0.81, 0.7]}
-    results = {"jax": measured, "tensorflow": other, missing: {"status": "missing", "reason": "No module named '<torch>'"}}
+    results = {
+        "jax": measured,
+        "tensorflow": other,
+        missing: {"status": "missing", "reason": "No module named '<torch>'"},
+    }
     settings = {
         "steps": 4,
         "batch_size": 8,
@@ -85,10 +91,12 @@ def test_numbers_of_the_summary():
     summary, _ = made_up(images())
     rows = summary["backends"]
     assert rows["torch"] == {"status": "missing", "reason": "No module named '<torch>'"}
-    assert rows["jax"]["training"]["compile_s"] == pytest.approx(4.8) and rows["jax"]["training"]["quartiles_s"] == pytest.approx(
-        [0.15, 0.25]
-    )
-    assert rows["jax"]["training"]["images_per_s"] == pytest.approx(8 / 0.2) and rows["jax"]["sampling"]["compile_s"] == pytest.approx(1.4)
+    assert rows["jax"]["training"]["compile_s"] == pytest.approx(4.8) and rows["jax"]["training"][
+        "quartiles_s"
+    ] == pytest.approx([0.15, 0.25])
+    assert rows["jax"]["training"]["images_per_s"] == pytest.approx(8 / 0.2) and rows["jax"]["sampling"][
+        "compile_s"
+    ] == pytest.approx(1.4)
     assert rows["jax"]["difference"] is None
     difference = rows["tensorflow"]["difference"]
     assert difference["loss"] == pytest.approx(0.0125) and difference["samples"] == pytest.approx(1e-4, rel=1e-2)
@@ -109,19 +117,28 @@ def test_the_page_is_whole_and_alone():
 
 def test_pictures_hold_the_samples_and_their_difference():
     page = Reader(render(*made_up(images())))
-    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))) for image in page.all("img")]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))))
+        for image in page.all("img")
+    ]
     assert len(pictures) == 3  # two grids, one difference
-    assert all(picture.shape == (131, 131, 3) for picture in pictures)  # 2 × 2 images of 64 pixels, one pixel between them
+    assert all(
+        picture.shape == (131, 131, 3) for picture in pictures
+    )  # 2 × 2 images of 64 pixels, one pixel between them
     np.testing.assert_array_equal(pictures[0][10, 10], [10, 200, 30])
     assert any("× 10,000" in words for words in page.words)
     np.testing.assert_allclose(pictures[2][10, 10].astype(int), 127, atol=2)  # 1e-4 × 10⁴ is half of the range of 2
 
 
 def test_amplification_is_a_power_of_ten():
-    assert [amplification(np.array([0.0, value])) for value in (2.0, 0.3, 1e-4, 3e-7, 0.0)] == pytest.approx([1.0, 1.0, 1e4, 1e6, 1.0])
+    assert [amplification(np.array([0.0, value])) for value in (2.0, 0.3, 1e-4, 3e-7, 0.0)] == pytest.approx(
+        [1.0, 1.0, 1e4, 1e6, 1.0]
+    )
 
 
-@pytest.mark.parametrize("shape, plots", [((6, 2), 6), ((6, 1), 5), ((4, 16, 2), 8), ((2, 4, 8, 8, 3), 5), ((4, 8, 8, 2), 5)])
+@pytest.mark.parametrize(
+    "shape, plots", [((6, 2), 6), ((6, 1), 5), ((4, 16, 2), 8), ((2, 4, 8, 8, 3), 5), ((4, 8, 8, 2), 5)]
+)
 def test_samples_that_are_no_images(shape, plots):
     """Vectors are points, sequences curves; a vector of one number, videos and images of two channels are not shown."""
     page = Reader(render(*made_up(np.random.default_rng(0).standard_normal(shape))))
@@ -144,9 +161,18 @@ def test_nothing_to_compare_with():
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
 def test_a_browser_shows_tables_plots_and_pictures(tmp_path):
     write_page(tmp_path / "compare.html", *made_up(images()))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1200,3000"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+        "--window-size=1200,3000",
+    ]
     command = [BROWSER, *options, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}"]
-    result = subprocess.run([*command, (tmp_path / "compare.html").as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [*command, (tmp_path / "compare.html").as_uri()], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (tmp_path / "page.png").is_file(), result.stderr[-2000:]
     seen = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).reshape(-1, 3)
     seen = {tuple(map(int, colour)): count for colour, count in zip(*np.unique(seen, axis=0, return_counts=True))}

@@ -31,10 +31,15 @@ every = 0
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """(folder, what was printed) of a comparison by the command line. Over 20 seconds: it starts a process for each of three backends."""
+    """(folder, what was printed) of a comparison by the command line.
+
+    Over 20 seconds: it starts a process for each of three backends.
+    """
     folder = tmp_path_factory.mktemp("compare")
     rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4)
+    np.savez(
+        folder / "images.npz", images=rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), labels=np.arange(32) % 4
+    )
     (folder / "tiny.toml").write_text(CONFIG.format(data=folder / "images.npz"))
     options = ["--steps", 6, "--num-steps", 4, "--num-samples", 4, "--sampler", "ddpm", "--out", folder / "out"]
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +52,11 @@ def compared(tmp_path_factory):
 def results_of(folder, backend):
     with np.load(folder / backend / "arrays.npz") as arrays:
         layers = {name.partition("/")[2]: arrays[name] for name in arrays.files if name.startswith("layer/")}
-        return {**json.loads((folder / backend / "result.json").read_text()), "samples": arrays["samples"], "layers": layers}
+        return {
+            **json.loads((folder / backend / "result.json").read_text()),
+            "samples": arrays["samples"],
+            "layers": layers,
+        }
 
 
 @pytest.mark.slow
@@ -116,7 +125,9 @@ def test_backends_that_are_not_installed_are_rows(make_model, tmp_path, monkeypa
     reason = {name: {"status": "missing", "reason": f"The package {name!r} is not installed"} for name in BACKENDS}
     assert summary["backends"] == reason
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("compare-") and json.loads((folder / "compare.json").read_text())["backends"] == reason
+    assert (
+        folder.name.startswith("compare-") and json.loads((folder / "compare.json").read_text())["backends"] == reason
+    )
     assert "is not installed" in (folder / "compare.html").read_text()
 
 

@@ -32,14 +32,25 @@ def test_a_process_samples_trains_and_keeps_activations(inputs, tmp_path, capsys
         samples, names = arrays["samples"], [name for name in arrays.files if name.startswith("layer/")]
         last = arrays["layer/dense_out"]
     given = read_arrays(folder, "sample")
-    expected = model.generate(3, {"labels": given["labels"]}, num_steps=3, sampler="ddim", latents=given["latents"], verbose=0)
+    expected = model.generate(
+        3, {"labels": given["labels"]}, num_steps=3, sampler="ddim", latents=given["latents"], verbose=0
+    )
     np.testing.assert_allclose(samples, expected, atol=1e-5)
-    assert len(result["training"]["seconds"]) == len(result["training"]["losses"]) == 4 and min(result["training"]["seconds"]) > 0
-    np.testing.assert_allclose(result["training"]["losses"][0], first_loss(model, read_arrays(folder, "train")), rtol=1e-5)
+    assert (
+        len(result["training"]["seconds"]) == len(result["training"]["losses"]) == 4
+        and min(result["training"]["seconds"]) > 0
+    )
+    np.testing.assert_allclose(
+        result["training"]["losses"][0], first_loss(model, read_arrays(folder, "train")), rtol=1e-5
+    )
     assert result["memory"]["bytes"] >= result["memory"]["before"] > 0 and result["devices"]
     assert len(names) > 8
     np.testing.assert_allclose(last, call(model.network, read_arrays(folder, "forward")).reshape(-1), atol=1e-6)
-    said = [json.loads(line.removeprefix(PROGRESS)) for line in capsys.readouterr().out.splitlines() if line.startswith(PROGRESS)]
+    said = [
+        json.loads(line.removeprefix(PROGRESS))
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(PROGRESS)
+    ]
     assert [line["done"] for line in said if line["phase"] == "training"] == [1, 2, 3, 4]
 
 
@@ -69,7 +80,9 @@ def test_an_autoencoder_encodes_before_all_processes_and_decodes_in_each(make_mo
     np.testing.assert_allclose(samples, expected, atol=1e-5)
     np.testing.assert_allclose(samples[:, 2:] - samples[:, :2], 0.25, atol=1e-5)  # decoded
     losses = json.loads((tmp_path / "out" / "result.json").read_text())["training"]["losses"]
-    np.testing.assert_allclose(losses[0], first_loss(model, read_arrays(tmp_path / "inputs", "train")), rtol=1e-5)  # of the latents
+    np.testing.assert_allclose(
+        losses[0], first_loss(model, read_arrays(tmp_path / "inputs", "train")), rtol=1e-5
+    )  # of the latents
 
 
 def first_loss(model, train):
@@ -95,14 +108,18 @@ def test_training_is_a_function_of_the_arrays(inputs):
 @pytest.mark.parametrize(
     "network",
     [
-        lambda: kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.5, num_middle_res_blocks=0),
+        lambda: kd.networks.UNet(
+            (4, 4, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.5, num_middle_res_blocks=0
+        ),
         lambda: kd.networks.SimpleDiT((4, 4, 1), patch_size=2, emb_features=8, num_layers=1, num_heads=1, dropout=0.5),
     ],
     ids=["unet", "dit"],
 )
 def test_dropout_is_off(network, tmp_path):
     network, rng = network(), np.random.default_rng(0)
-    network.set_weights([rng.standard_normal(w.shape).astype("float32") for w in network.get_weights()])  # some start at 0
+    network.set_weights(
+        [rng.standard_normal(w.shape).astype("float32") for w in network.get_weights()]
+    )  # some start at 0
     kd.DiffusionModel(network, ema=None).save_to_preset(tmp_path / "model")
     inputs = {"x": np.ones((2, 4, 4, 1), "float32"), "noise_level": np.zeros(2, "float32")}
     first, second = (ops.convert_to_numpy(network(inputs, training=True)) for _ in range(2))

@@ -44,7 +44,9 @@ def test_what_is_no_whole_number(value):
         check_whole("steps", value, least=1, most=10)
 
 
-@pytest.mark.parametrize("value", [True, "0.5", None, [0.5], float("nan"), float("inf"), -0.1, 1.0, np.ones(2), 10**400, 1j, object])
+@pytest.mark.parametrize(
+    "value", [True, "0.5", None, [0.5], float("nan"), float("inf"), -0.1, 1.0, np.ones(2), 10**400, 1j, object]
+)
 def test_what_is_no_number(value):
     with pytest.raises(ValueError, match=r"^`share` must be a finite number ≥ 0 and < 1\. Received: share="):
         check_number("share", value, least=0, below=1)

@@ -1,4 +1,6 @@
-"""Configs from files make plain classes and no others; what is refused is refused before anything is imported or made."""
+"""Configs from files make plain classes and no others; what is refused is refused before anything is
+imported or made.
+"""
 
 import json
 import sys
@@ -87,7 +89,13 @@ ATTACKS = {
     "saved_model": of("TFSMLayer", filepath="/tmp"),
     "jax_code": of("JaxLayer", call_fn=function("plot_image_gallery", "keras.visualization")),
     "torch_pickle": of("TorchModuleWrapper", module={"class_name": "__bytes__", "config": {"value": "gASVAAAA"}}),
-    "typespec": {"class_name": "__typespec__", "spec_name": "X", "config": [], "module": "keras_hub", "registered_name": None},
+    "typespec": {
+        "class_name": "__typespec__",
+        "spec_name": "X",
+        "config": [],
+        "module": "keras_hub",
+        "registered_name": None,
+    },
     "scan": of("Scan", "keras.src.ops.core"),
     "metric": of("Mean", "keras.metrics"),
     "huge_text_type": dense(x={"class_name": "__numpy__", "config": {"value": ["a"] * 9, "dtype": "S1000000000"}}),
@@ -186,7 +194,7 @@ def test_dangerous_classes_are_on_no_list():
 
 
 def test_what_others_register_under_our_name_is_not_ours():
-    @kd.core.registry.serializable
+    @kd.configs.registry.serializable
     class Stowaway(keras.layers.Layer):
         pass
 
@@ -199,7 +207,9 @@ def functional():
     y = keras.layers.Dense(4, activation="gelu", kernel_initializer="he_normal", dtype="float32", name="dense")(x)
     y = keras.layers.Dense(4, activation=kd.layers.activations.quick_gelu, kernel_regularizer="l2", name="quick")(y)
     y = ops.concatenate([y + np.float32(1.0), ops.silu(y) * x[:, :4]], axis=-1)
-    y = keras.layers.Add(name="sum_of_both")([keras.layers.TimeDistributed(keras.layers.Dense(1), name="each")(y[..., None])[..., 0], y])
+    y = keras.layers.Add(name="sum_of_both")(
+        [keras.layers.TimeDistributed(keras.layers.Dense(1), name="each")(y[..., None])[..., 0], y]
+    )
     return keras.Model(x, y, name="graph")
 
 
@@ -216,13 +226,19 @@ def test_a_functional_model_comes_back():
 def test_a_functional_model_computes_nothing_while_it_is_made():
     config = saved(functional())
     layer = next(layer for layer in config["config"]["layers"] if layer["inbound_nodes"])
-    layer["inbound_nodes"][0]["args"] = [{"class_name": "__tensor__", "config": {"value": [[1.0] * 4], "dtype": "float32"}}]
+    layer["inbound_nodes"][0]["args"] = [
+        {"class_name": "__tensor__", "config": {"value": [[1.0] * 4], "dtype": "float32"}}
+    ]
     with pytest.raises(ValueError, match="inputs from other layers"):
         build_from_file(config)
 
 
 def test_every_network_of_the_library_comes_back():
-    config = saved(kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, num_middle_res_blocks=0, activation="mish"))
+    config = saved(
+        kd.networks.UNet(
+            (8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, num_middle_res_blocks=0, activation="mish"
+        )
+    )
     again = build_from_file(config)
     assert type(again) is kd.networks.UNet and saved(again)["config"] == config["config"]
 
@@ -268,7 +284,15 @@ def test_paths_lie_in_the_folder(tmp_path):
     (folder / "loop").symlink_to(folder / "loop")
     found = inside(folder, "sub/merges.txt", "path")
     assert isinstance(found, FilePath) and found == str((folder / "sub" / "merges.txt").resolve())
-    wrong = ["../outside.txt", str(tmp_path / "outside.txt"), str(folder / "sub" / "merges.txt"), "link.txt", "zero", "loop", "sub"]
+    wrong = [
+        "../outside.txt",
+        str(tmp_path / "outside.txt"),
+        str(folder / "sub" / "merges.txt"),
+        "link.txt",
+        "zero",
+        "loop",
+        "sub",
+    ]
     for name in [*wrong, "", "/dev/zero", "none", "a" * 5000, "a\0b", 3, ["sub"]]:
         with pytest.raises(ValueError, match="Received: path="):
             inside(folder, name, "path")

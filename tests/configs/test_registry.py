@@ -76,7 +76,8 @@ def test_keras_configs_are_deserialized():
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match="Unknown pet: 'bird'. Known names: old_cat, test_cat, test_dog. Pass one of them, or a pet object"
+        ValueError,
+        match="Unknown pet: 'bird'. Known names: old_cat, test_cat, test_dog. Pass one of them, or a pet object",
     ):
         PETS.get("bird")
 

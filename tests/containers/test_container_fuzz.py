@@ -14,7 +14,7 @@ import pytest
 from keras_diffusion.containers import open_container
 from keras_diffusion.containers.errors import CheckpointError
 
-TINY = Path(__file__).parents[2] / "golden" / "tiny_checkpoints"
+TINY = Path(__file__).parents[1] / "golden" / "tiny_checkpoints"
 CASES = int(os.environ.get("KERAS_DIFFUSION_FUZZ", "300"))
 
 
@@ -22,7 +22,9 @@ def content(path):
     """Everything that becomes weights: tensors, and which layer each belongs to."""
     with open_container(path) as container:
         tensors = {name: container.read(name).tobytes() for name in container.tensors}
-        return tensors, [(root, layer.name, layer.weights) for root in container.roots for layer in container.layers(root)]
+        return tensors, [
+            (root, layer.name, layer.weights) for root in container.roots for layer in container.layers(root)
+        ]
 
 
 def damaged(folder, seed):
@@ -41,7 +43,9 @@ def damaged(folder, seed):
 
 
 def outcomes(folder, opened, cases):
-    """What became of damaged files: a list of (what was done, whether it was a cut) for those that gave other weights."""
+    """What became of damaged files: a list of (what was done, whether it was a cut) for those that gave
+    other weights.
+    """
     expected, others, refused = content(opened), [], 0
     for seed in range(cases):
         done, cut, undo = damaged(folder, seed)

@@ -12,9 +12,13 @@ import pytest
 from keras_diffusion.containers import open_container
 from keras_diffusion.containers.errors import CheckpointError
 
-TINY = Path(__file__).parents[2] / "golden" / "tiny_checkpoints"
+TINY = Path(__file__).parents[1] / "golden" / "tiny_checkpoints"
 # Path, format, and for every root the golden file with the same weights in Keras 2's order.
-DDPM, NETWORK, EMA = "ddpm_unet/weights.h5", "ddim_residual_unet/network_weights.h5", "ddim_residual_unet/ema_weights.h5"
+DDPM, NETWORK, EMA = (
+    "ddpm_unet/weights.h5",
+    "ddim_residual_unet/network_weights.h5",
+    "ddim_residual_unet/ema_weights.h5",
+)
 GOLDEN = [
     ("ddpm_unet/model.h5", "Keras 2 H5 model", {"": DDPM}),
     ("ddpm_unet/model.keras", "Keras 2 .keras", {"": DDPM}),
@@ -70,7 +74,9 @@ def test_weights_in_the_order_of_the_file(keras2, path):
         assert [list(info.shape) for info in infos] == [weight["shape"] for weight in listed]
         names = [f"{layer.name}/{leaf}:0" for layer in container.layers() for leaf in layer.weights]
         assert names == [weight["name"] for weight in listed]
-        assert list(container.tensors)[: len(infos)] == [name for layer in container.layers() for name in layer.weights.values()]
+        assert list(container.tensors)[: len(infos)] == [
+            name for layer in container.layers() for name in layer.weights.values()
+        ]
 
 
 LEAVES = {
@@ -136,7 +142,9 @@ def test_a_folder_of_the_checkpoint_manager_opens_the_newest(tmp_path):
             shutil.copy(file, tmp_path / file.name.replace("ckpt-1", f"ckpt-{number}"))
     with pytest.raises(CheckpointError, match="Which of the checkpoints.*ckpt-1, ckpt-2"):
         open_container(tmp_path)
-    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/run/ckpt-2"\nall_model_checkpoint_paths: "ckpt-1"\n')
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "/elsewhere/run/ckpt-2"\nall_model_checkpoint_paths: "ckpt-1"\n'
+    )
     with open_container(tmp_path) as container:
         assert container.roots == ("net",) and container.read("step") == 7
 
@@ -145,7 +153,9 @@ def test_what_is_there_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at.*'nothing.index'"):
         open_container(tmp_path / "nothing")
     (tmp_path / "x.h5").write_bytes(b"PNG-like")
-    with pytest.raises(CheckpointError, match="Known: .*Keras 2 H5, .*TensorFlow SavedModel.*Found: 8 bytes that begin with 50 4e 47"):
+    with pytest.raises(
+        CheckpointError, match="Known: .*Keras 2 H5, .*TensorFlow SavedModel.*Found: 8 bytes that begin with 50 4e 47"
+    ):
         open_container(tmp_path / "x.h5")
     with pytest.raises(CheckpointError, match="a folder with x.h5 in it"):
         open_container(tmp_path)
@@ -222,7 +232,10 @@ def test_archives_with_other_content(tmp_path, change, message):
 
 
 def test_compressed_archives_are_refused(tmp_path):
-    with zipfile.ZipFile(TINY / "model.keras") as archive, zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(TINY / "model.keras") as archive,
+        zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for name in archive.namelist():
             packed.writestr(name, archive.read(name))
     with pytest.raises(CheckpointError, match="compressed.*zip -0"):

@@ -1,4 +1,6 @@
-"""Flax's msgpack files and Orbax's folders, written by Flax and Orbax (tests/golden/tiny_weights), and by hand where they are damaged."""
+"""Flax's msgpack files and Orbax's folders, written by Flax and Orbax (tests/golden/tiny_weights), and by hand where
+they are damaged.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,7 @@ from keras_diffusion.containers.byte_cursor import ByteCursor
 from keras_diffusion.containers.msgpack import Blob, Extension, read_msgpack
 from keras_diffusion.containers.source_file import SourceFile
 
-TINY = Path(__file__).parents[2] / "golden" / "tiny_weights"
+TINY = Path(__file__).parents[1] / "golden" / "tiny_weights"
 WEIGHTS = np.load(TINY / "weights.npz")
 OUTSIDE = Path(os.environ.get("KERAS_DIFFUSION_GOLDEN", "/nowhere")) / "flaxdiff"
 
@@ -99,10 +101,17 @@ def test_runs_steps_and_items(era):
     pytest.importorskip("tensorstore")
     newest = "10" if era == "aggregated" else "5"
     file = "checkpoint" if era == "aggregated" else "manifest.ocdbt"
-    for path in (TINY / era, TINY / era / newest, TINY / era / newest / "default", TINY / era / newest / "default" / file):
+    for path in (
+        TINY / era,
+        TINY / era / newest,
+        TINY / era / newest / "default",
+        TINY / era / newest / "default" / file,
+    ):
         with open_container(path) as container:
             assert container.metadata["step"] == int(newest)
-            assert container.metadata.get("other_steps") == ([5] if path == TINY / era and era == "aggregated" else None)
+            assert container.metadata.get("other_steps") == (
+                [5] if path == TINY / era and era == "aggregated" else None
+            )
             np.testing.assert_array_equal(container.read("state/params/params/conv/kernel"), WEIGHTS["kernel"])
             np.testing.assert_array_equal(container.read("best_state/params/params/norm/scale"), 2 * WEIGHTS["gain"])
             assert container.read("state/step").item() == 7
@@ -136,9 +145,15 @@ def test_arrays_of_zeros_may_be_left_out_and_others_may_not(tmp_path):
     arrays = {"a": np.zeros((4, 6), "float32"), "b": np.arange(24, dtype="float32").reshape(4, 6)}
     arrays["c"] = np.array([1.0, 0.5, -3.0], "float32")
     for key, value in arrays.items():
-        layout = {"shape": [3], "chunks": [3], "dtype": "bfloat16"} if key == "c" else {"shape": [4, 6], "chunks": [2, 6], "dtype": "<f4"}
+        layout = (
+            {"shape": [3], "chunks": [3], "dtype": "bfloat16"}
+            if key == "c"
+            else {"shape": [4, 6], "chunks": [2, 6], "dtype": "<f4"}
+        )
         metadata = {**layout, "fill_value": 0.0, "compressor": {"id": "zstd", "level": 1}}
-        store = ts.open({"driver": "zarr", "kvstore": {**base, "path": key + "/"}, "metadata": metadata}, create=True).result()
+        store = ts.open(
+            {"driver": "zarr", "kvstore": {**base, "path": key + "/"}, "metadata": metadata}, create=True
+        ).result()
         store.write(value.astype(store.dtype.numpy_dtype)).result()
     part = {"key_metadata": [], "value_metadata": {"value_type": "jax.Array"}}
     tree = {"tree_metadata": {key: {**part, "key_metadata": [{"key": key}]} for key in arrays}}
@@ -160,7 +175,9 @@ def test_arrays_of_zeros_may_be_left_out_and_others_may_not(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [path.parent for path in sorted(OUTSIDE.glob("*/params.json"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "case", [path.parent for path in sorted(OUTSIDE.glob("*/params.json"))], ids=lambda path: path.name
+)
 def test_every_leaf_of_the_golden_checkpoints(case):
     with open_container(case / "checkpoint") as container:
         for name, shape, dtype, digest in json.loads((case / "params.json").read_text()):

@@ -12,7 +12,8 @@ def opened(path):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
+    "dtype",
+    ["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"],
 )
 def test_dtypes_and_shapes(tmp_path, dtype):
     arrays = {
@@ -77,7 +78,10 @@ def external_data(file):
         (external_link, "links in object headers"),
         (soft_link, "is a link"),
         (external_data, "data in other files"),
-        (lambda file: file.create_dataset("b", data=np.zeros(100), compression="gzip"), "compressed or in pieces.*h5repack"),
+        (
+            lambda file: file.create_dataset("b", data=np.zeros(100), compression="gzip"),
+            "compressed or in pieces.*h5repack",
+        ),
         (lambda file: file.create_dataset("b", data=np.zeros(4, ">f4")), "a type that Keras does not write"),
         (lambda file: file.create_dataset("b", data="text"), "a type that Keras does not write"),
         (lambda file: file.__setitem__("b", file["a"]), "overlap"),

@@ -35,7 +35,13 @@ class Persistent:
 
     def __reduce__(self):
         state = self.__dict__
-        meta = {"type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": type(self).__name__, "state": state}
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": "raise SystemExit",
+            "class_name": type(self).__name__,
+            "state": state,
+        }
         return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,), None
 
 
@@ -77,10 +83,23 @@ class EDMLoss(Persistent):
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_networks_are_read_without_their_code(tmp_path, protocol):
-    config = {"img_resolution": 64, "channel_mult": [1, 2], "model_type": "SongUNet", "label_dim": 0, "use_fp16": False, "dropout": 0.1}
+    config = {
+        "img_resolution": 64,
+        "channel_mult": [1, 2],
+        "model_type": "SongUNet",
+        "label_dim": 0,
+        "use_fp16": False,
+        "dropout": 0.1,
+    }
     net = EDMPrecond(**config)
     half = EDMPrecond(**config).half()
-    value = {"ema": net, "half": half, "encoder": StabilityVAEEncoder(), "loss_fn": EDMLoss(), "dataset_kwargs": EasyDict(path="a.zip")}
+    value = {
+        "ema": net,
+        "half": half,
+        "encoder": StabilityVAEEncoder(),
+        "loss_fn": EDMLoss(),
+        "dataset_kwargs": EasyDict(path="a.zip"),
+    }
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(value, protocol))
     with open_container(tmp_path / "net.pkl") as container:
         assert container.roots == ("ema", "half", "encoder")
@@ -89,12 +108,18 @@ def test_networks_are_read_without_their_code(tmp_path, protocol):
         assert "ema/model.enc.64x64_conv.weight" in container.tensors
         for root, module in (("ema", net), ("half", half)):
             for name, tensor in module.state_dict().items():
-                assert container.tensors[f"{root}/{name}"] == (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+                assert container.tensors[f"{root}/{name}"] == (
+                    tuple(tensor.shape),
+                    str(tensor.dtype).removeprefix("torch."),
+                )
                 np.testing.assert_array_equal(container.read(f"{root}/{name}"), tensor.float().numpy())
         np.testing.assert_array_equal(container.read("encoder/scale"), [0.5, 0.25])
         np.testing.assert_array_equal(container.read("encoder/shift"), np.arange(6.0).reshape(2, 3))
         assert container.config_of("ema") == {"_class_name": "EDMPrecond", **config}
-        assert container.metadata == {"loss_fn": {"_class_name": "EDMLoss", "P_mean": -1.2}, "dataset_kwargs": {"path": "a.zip"}}
+        assert container.metadata == {
+            "loss_fn": {"_class_name": "EDMLoss", "P_mean": -1.2},
+            "dataset_kwargs": {"path": "a.zip"},
+        }
         assert {saved.name: saved.class_name for saved in container.layers("ema")} == {
             "model.map_layer0": "Linear",
             "model.enc.64x64_conv": "Linear",

@@ -40,6 +40,11 @@ def test_damage(data, message):
 
 def test_fields_of_another_kind():
     message = Message(b"\x08\x01\x12\x01\xff", "x.index")
-    for read in (lambda: message.bytes(1), lambda: message.messages(1), lambda: message.integer(2), lambda: message.text(2)):
+    for read in (
+        lambda: message.bytes(1),
+        lambda: message.messages(1),
+        lambda: message.integer(2),
+        lambda: message.text(2),
+    ):
         with pytest.raises(CheckpointError, match="damaged"):
             read()

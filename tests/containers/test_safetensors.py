@@ -10,7 +10,7 @@ import pytest
 from keras_diffusion.checkpoints import CheckpointError
 from keras_diffusion.containers import open_container
 
-TINY = Path(__file__).parents[2] / "golden" / "tiny_weights"
+TINY = Path(__file__).parents[1] / "golden" / "tiny_weights"
 WEIGHTS = np.load(TINY / "weights.npz")
 KERNEL = WEIGHTS["kernel"].transpose(3, 2, 0, 1)
 
@@ -89,13 +89,23 @@ def test_pipelines():
         assert container.roots == ("vae", "unet_ema", "unet")
         assert container.config_of("vae") == {"_class_name": "AutoencoderKL", "in_channels": 2}
         assert container.metadata["scheduler"]["prediction_type"] == "v_prediction"
-        assert container.metadata["components"] == {"vae": "AutoencoderKL", "unet": "UNet2DModel", "scheduler": "DDPMScheduler"}
+        assert container.metadata["components"] == {
+            "vae": "AutoencoderKL",
+            "unet": "UNet2DModel",
+            "scheduler": "DDPMScheduler",
+        }
         assert container.metadata["files"]["unet"] == "diffusion_pytorch_model.safetensors"
-        assert container.metadata["not_taken"] == ["unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors"]
+        assert container.metadata["not_taken"] == [
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+        ]
         for root in ("vae", "unet"):
             np.testing.assert_array_equal(container.read(f"{root}/conv.weight"), KERNEL)
         np.testing.assert_allclose(container.read("unet_ema/conv.weight"), 2 * KERNEL, rtol=2.0**-8)
-        assert {layer.name: set(layer.weights) for layer in container.layers("unet")} == {"conv": {"weight", "bias"}, "norm": {"weight"}}
+        assert {layer.name: set(layer.weights) for layer in container.layers("unet")} == {
+            "conv": {"weight", "bias"},
+            "norm": {"weight"},
+        }
 
 
 @pytest.mark.parametrize(

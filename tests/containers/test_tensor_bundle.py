@@ -10,7 +10,7 @@ from keras_diffusion.containers.leveldb_table import read_table
 from keras_diffusion.containers.source_file import SourceFile
 from keras_diffusion.containers.tensor_bundle import TensorBundle
 
-TINY = Path(__file__).parents[2] / "golden" / "tiny_checkpoints"
+TINY = Path(__file__).parents[1] / "golden" / "tiny_checkpoints"
 
 
 def test_every_dtype_over_two_shards():
@@ -26,7 +26,8 @@ def test_every_dtype_over_two_shards():
         "empty": np.zeros((0, 3), "float32"),
     }
     assert bundle.tensors == {
-        name: TensorInfo(array.shape, "bfloat16" if name == "bfloat16" else array.dtype.name) for name, array in sorted(expected.items())
+        name: TensorInfo(array.shape, "bfloat16" if name == "bfloat16" else array.dtype.name)
+        for name, array in sorted(expected.items())
     }
     for name, array in expected.items():
         read = bundle.read(name)
@@ -73,7 +74,12 @@ def table(blocks, compression=0):
         return bytes([0, len(key), len(value)]) + key + value
 
     def block(entries):
-        body = b"".join(entry(*pair) for pair in entries) + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes([compression])
+        body = (
+            b"".join(entry(*pair) for pair in entries)
+            + (0).to_bytes(4, "little")
+            + (1).to_bytes(4, "little")
+            + bytes([compression])
+        )
         return body + masked(crc32c(body)).to_bytes(4, "little")
 
     content, handles = b"", []

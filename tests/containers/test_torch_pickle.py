@@ -12,7 +12,21 @@ from keras_diffusion.containers import open_container
 
 torch = pytest.importorskip("torch")
 
-DTYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "bool", "complex64"]
+DTYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "uint16",
+    "uint32",
+    "bool",
+    "complex64",
+]
 
 
 def expected(tensor):
@@ -51,7 +65,10 @@ def test_state_dicts_of_both_formats_are_read(weights, tmp_path, new):
 
 def test_nested_dicts_become_roots_and_numbers_metadata(tmp_path):
     layer = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.GroupNorm(1, 3))
-    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}]}
+    optimizer = {
+        "state": {0: {"exp_avg": torch.ones(3)}},
+        "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}],
+    }
     states = {
         "model": layer.state_dict(),
         "ema": layer.state_dict(),
@@ -175,7 +192,9 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
 
 
 def test_names_of_callbacks_are_keys_and_nothing_else(tmp_path):
-    """PyTorch Lightning once kept the state of its callbacks under their classes, as Stable Diffusion's files still show."""
+    """PyTorch Lightning once kept the state of its callbacks under their classes, as Stable Diffusion's files still
+    show.
+    """
     named = b"cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n"
     kept = b"X\x09\x00\x00\x00callbacks}" + named + b"}X\x01\x00\x00\x00aK\x07ss"
     archive(tmp_path / "model.ckpt", b"\x80\x02}(" + kept + b"X\x01\x00\x00\x00nK\x01u.")

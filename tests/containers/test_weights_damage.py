@@ -1,5 +1,5 @@
-"""Damaged files of Flax, diffusers, PyTorch and EDM: cut at random places, or with one bit flipped. They load as before, raise
-`CheckpointError`, or, where the format has no checksums, differ in numbers or names only.
+"""Damaged files of Flax, diffusers, PyTorch and EDM: cut at random places, or with one bit flipped. They load as
+before, raise `CheckpointError`, or, where the format has no checksums, differ in numbers or names only.
 
 KERAS_DIFFUSION_FUZZ=2000 tries as many cases per container; the default is a part of these.
 """
@@ -17,8 +17,8 @@ import pytest
 from keras_diffusion.checkpoints import CheckpointError
 from keras_diffusion.containers import open_container
 
-ROOT = Path(__file__).parents[3]
-TINY = Path(__file__).parents[2] / "golden" / "tiny_weights"
+ROOT = Path(__file__).parents[2]
+TINY = Path(__file__).parents[1] / "golden" / "tiny_weights"
 CASES = int(os.environ.get("KERAS_DIFFUSION_FUZZ", "200"))
 NAMES = ["aggregated", "flax_model.msgpack", "chunked.msgpack", "pipeline", "model.pt", "legacy.pt", "edm.pkl"]
 
@@ -93,7 +93,9 @@ def test_a_checksum_beside_the_file_finds_everything(name, tmp_path):
 
 def test_checksums_beside_the_files_of_a_store_and_of_a_pipeline(tmp_path):
     pytest.importorskip("tensorstore")
-    for number, (name, damaged) in enumerate((("ocdbt", "d/*"), ("pipeline", "vae/*.safetensors"), ("pipeline", "unet/config.json"))):
+    for number, (name, damaged) in enumerate(
+        (("ocdbt", "d/*"), ("pipeline", "vae/*.safetensors"), ("pipeline", "unet/config.json"))
+    ):
         opened = copied(name, tmp_path / str(number))
         for file in [path for path in opened.rglob("*") if path.is_file()]:
             file.with_name(file.name + ".sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 
@@ -40,13 +40,24 @@ def test_every_golden_file_without_tensorflow(keras2):
     paths = [f"ddpm_unet/{name}" for name in DDPM] + [f"ddim_residual_unet/{name}" for name in DDIM]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(keras2), *paths], env=environment, capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", PROGRAM, str(keras2), *paths],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     digests = {tuple(line.split()[:2]): line.split()[2] for line in result.stdout.splitlines()}
     ddpm = {digest for (path, _), digest in digests.items() if path.startswith("ddpm")}
-    ema = {digest for (path, root), digest in digests.items() if path.startswith("ddim") and ("ema" in path or root == "ema_network")}
-    raw = {digest for (path, root), digest in digests.items() if path.endswith("network_weights.h5") or root == "network"}
+    ema = {
+        digest
+        for (path, root), digest in digests.items()
+        if path.startswith("ddim") and ("ema" in path or root == "ema_network")
+    }
+    raw = {
+        digest for (path, root), digest in digests.items() if path.endswith("network_weights.h5") or root == "network"
+    }
     assert len(digests) == len(paths) + 2
     assert [len(ddpm), len(ema), len(raw)] == [1, 1, 1]
     assert len(ddpm | ema | raw) == 3

@@ -14,7 +14,9 @@ SHAPE = (3, 5000)
 def increments(edges, seed=0, shape=SHAPE):
     """W(τ_b) − W(τ_a) between neighbouring edges of u = log τ, from the normals that a sampler would receive."""
     table = to_tensors(brownian_table(np.stack([edges[:-1], edges[1:]], axis=1)[:, None]))
-    normals = [brownian_normal(seed_words(seed), {k: v[i, 0] for k, v in table.items()}, shape) for i in range(len(edges) - 1)]
+    normals = [
+        brownian_normal(seed_words(seed), {k: v[i, 0] for k, v in table.items()}, shape) for i in range(len(edges) - 1)
+    ]
     return [array(z) * np.sqrt(np.exp(b) - np.exp(a)) for z, a, b in zip(normals, edges[:-1], edges[1:], strict=True)]
 
 
@@ -28,7 +30,12 @@ def test_a_step_that_is_split_receives_the_same_noise():
 def test_increments_are_independent_standard_normals():
     edges = np.array([-np.inf, -9.0, -1.0, 0.0, 0.01, 4.0, 12.0])
     table = to_tensors(brownian_table(np.stack([edges[:-1], edges[1:]], axis=1)[:, None]))
-    z = np.stack([array(brownian_normal(seed_words(3), {k: v[i, 0] for k, v in table.items()}, SHAPE)).reshape(-1) for i in range(6)])
+    z = np.stack(
+        [
+            array(brownian_normal(seed_words(3), {k: v[i, 0] for k, v in table.items()}, SHAPE)).reshape(-1)
+            for i in range(6)
+        ]
+    )
     n = z.shape[1]
     assert np.all(np.abs(z.mean(1)) < 3.5 / n**0.5)
     standard_errors = (1 + np.eye(6)) ** 0.5 / n**0.5
@@ -62,8 +69,13 @@ def test_spans_shorter_than_a_cell_are_drawn_by_themselves():
 
 
 def test_coupling_of_a_part_with_its_whole():
-    """A span and its first part: correlation √(τ₁/τ), as between W(τ₁) and W(τ) from the same start. Spans apart have none."""
-    spans = np.array([[[0.0, np.log(2.0)], [0.0, np.log(5.0)]], [[0.0, 1.0], [2.0, 3.0]], [[-np.inf, 1.0], [-np.inf, np.inf]]])
+    """A span and its first part: correlation √(τ₁/τ), as between W(τ₁) and W(τ) from the same start.
+
+    Spans apart have none.
+    """
+    spans = np.array(
+        [[[0.0, np.log(2.0)], [0.0, np.log(5.0)]], [[0.0, 1.0], [2.0, 3.0]], [[-np.inf, 1.0], [-np.inf, np.inf]]]
+    )
     factors = coupling_table(spans)
     correlation = factors @ np.moveaxis(factors, 1, 2)
     np.testing.assert_allclose(correlation[0], [[1, 0.5], [0.5, 1]], atol=1e-12)

@@ -15,11 +15,15 @@ def over_images(value):
 
 def test_mix_with_a_level_per_sample():
     mixed = mix(tensor(X0), tensor(EPS), tensor(ALPHA), tensor(SIGMA))
-    np.testing.assert_allclose(array(mixed), over_images(ALPHA) * X0 + over_images(SIGMA) * EPS, atol=tolerance(1e-6, 1e-14))
+    np.testing.assert_allclose(
+        array(mixed), over_images(ALPHA) * X0 + over_images(SIGMA) * EPS, atol=tolerance(1e-6, 1e-14)
+    )
 
 
 def test_mix_with_one_level_for_all():
-    np.testing.assert_allclose(array(mix(tensor(X0), tensor(EPS), 0.6, 0.8)), 0.6 * X0 + 0.8 * EPS, atol=tolerance(1e-6, 1e-14))
+    np.testing.assert_allclose(
+        array(mix(tensor(X0), tensor(EPS), 0.6, 0.8)), 0.6 * X0 + 0.8 * EPS, atol=tolerance(1e-6, 1e-14)
+    )
 
 
 @pytest.mark.parametrize("row", ["epsilon", "x0", "v", "velocity", "odd"])

@@ -12,7 +12,9 @@ A, B = np.random.default_rng(0).standard_normal((2, 3, 4))
 def test_the_formula():
     theta = np.arccos(np.sum(A * B) / np.linalg.norm(A) / np.linalg.norm(B))
     unit = slerp(A / np.linalg.norm(A), B / np.linalg.norm(B), 0.3)
-    expected = (np.sin(0.7 * theta) * A / np.linalg.norm(A) + np.sin(0.3 * theta) * B / np.linalg.norm(B)) / np.sin(theta)
+    expected = (np.sin(0.7 * theta) * A / np.linalg.norm(A) + np.sin(0.3 * theta) * B / np.linalg.norm(B)) / np.sin(
+        theta
+    )
     np.testing.assert_allclose(unit, expected, atol=1e-12)
 
 
@@ -60,5 +62,8 @@ def test_arrays_without_a_great_circle(arguments, message):
 
 
 def test_fewer_than_two_noises():
-    with pytest.raises(ValueError, match="`num` counts noises, both ends included, and must be an integer of at least 2. Received: num=1"):
+    with pytest.raises(
+        ValueError,
+        match="`num` counts noises, both ends included, and must be an integer of at least 2. Received: num=1",
+    ):
         interpolate_noise(0, 1, 1, (2,))

@@ -3,9 +3,17 @@ import pytest
 
 from keras_diffusion.core.jax_random import jax_normal
 
-# jax.random.normal(jax.random.PRNGKey(42), (6,)) and (8,)) of JAX 0.4.30 ("original") and 0.10.2 ("partitionable"), times 16.
+# jax.random.normal(jax.random.PRNGKey(42), (6,)) and (8,)) of JAX 0.4.30 ("original") and 0.10.2 ("partitionable"),
+# times 16.
 TABLES = {
-    ("original", 6): [9.796243667602539, 17.96141242980957, 18.197307586669922, -13.0037202835083, -14.246479988098145, 2.0197031497955322],
+    ("original", 6): [
+        9.796243667602539,
+        17.96141242980957,
+        18.197307586669922,
+        -13.0037202835083,
+        -14.246479988098145,
+        2.0197031497955322,
+    ],
     ("original", 8): [
         7.833999156951904,
         4.036120891571045,

@@ -30,7 +30,12 @@ def test_map_applies_to_every_field():
 
 
 def test_solver_type_is_never_half_precision(monkeypatch):
-    for floatx, expected in (("float32", "float32"), ("float64", "float64"), ("bfloat16", "float32"), ("float16", "float32")):
+    for floatx, expected in (
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("bfloat16", "float32"),
+        ("float16", "float32"),
+    ):
         monkeypatch.setattr("keras.config.floatx", lambda floatx=floatx: floatx)
         assert solver_dtype() == expected
 

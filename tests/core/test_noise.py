@@ -58,7 +58,9 @@ def reference_normals(seed, step, draw, shape, first_index=0):
     rows = []
     for sample in range(first_index, first_index + shape[0]):
         bits = [threefry(key, (sample, element)) for element in range(pairs)]
-        polar = [(math.sqrt(-2 * math.log(((a >> 8) + 0.5) * 2**-24)), 2 * math.pi * (b >> 8) * 2**-24) for a, b in bits]
+        polar = [
+            (math.sqrt(-2 * math.log(((a >> 8) + 0.5) * 2**-24)), 2 * math.pi * (b >> 8) * 2**-24) for a, b in bits
+        ]
         rows.append(([r * math.cos(angle) for r, angle in polar] + [r * math.sin(angle) for r, angle in polar])[:size])
     return np.array(rows).reshape(shape)
 
@@ -69,7 +71,9 @@ PROGRAMS = {}
 def draw(seed, step, number, shape, first_index=0):
     """`counter_normal`, compiled: one by one its integer operations take their time."""
     if (number, shape) not in PROGRAMS:
-        PROGRAMS[number, shape] = Compiled(lambda words, step, first: noise.counter_normal(words, step, number, shape, first))
+        PROGRAMS[number, shape] = Compiled(
+            lambda words, step, first: noise.counter_normal(words, step, number, shape, first)
+        )
     step, first = (ops.convert_to_tensor(np.int32(v)) for v in (step, first_index))
     return array(PROGRAMS[number, shape](noise.seed_words(seed), step, first))
 
@@ -77,7 +81,9 @@ def draw(seed, step, number, shape, first_index=0):
 @pytest.mark.parametrize("shape", [(3, 5), (2, 2, 3, 1), (4,)])
 def test_counter_normal_is_what_its_definition_says_on_every_backend(shape):
     seed = 2**40 + 5
-    np.testing.assert_allclose(draw(seed, 3, 1, shape, first_index=7), reference_normals(seed, 3, 1, shape, 7), atol=5e-6)
+    np.testing.assert_allclose(
+        draw(seed, 3, 1, shape, first_index=7), reference_normals(seed, 3, 1, shape, 7), atol=5e-6
+    )
 
 
 def test_counter_normal_statistics():
@@ -168,7 +174,9 @@ def test_numpys_integers_are_seeds():
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 10**30, True, 1.0, "1", np.float64(2.0), [1], np.zeros(2)])
 def test_what_is_no_seed(seed):
-    with pytest.raises(ValueError, match="A seed must be an integer from 0 to 2\\^64 − 1, or None for a new one. Received: seed="):
+    with pytest.raises(
+        ValueError, match="A seed must be an integer from 0 to 2\\^64 − 1, or None for a new one. Received: seed="
+    ):
         noise.check_seed(seed)
 
 

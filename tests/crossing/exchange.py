@@ -27,19 +27,30 @@ NOISE = RNG.standard_normal((16, 3, 6, 2)).astype("float32")
 
 
 def parts():
-    """name → (object, function of the object to a list of arrays): everything whose config is enough to make it again."""
+    """name → (object, function of the object to a list of arrays): everything whose config is enough to
+    make it again.
+    """
     cosine = kd.schedulers.get("cosine")
     alpha, sigma = cosine.levels(T)[1:]
     made = {}
     for name in SCHEDULES.names():
         schedule = kd.schedulers.get(name, **({"betas": [0.1, 0.2, 0.3, 0.5]} if name == "discrete" else {}))
-        made[f"schedule {name}"] = (schedule, lambda s: [*s(T), s.time(ops.convert_to_tensor(np.linspace(-5, 5, 9, dtype="float32")))])
+        made[f"schedule {name}"] = (
+            schedule,
+            lambda s: [*s(T), s.time(ops.convert_to_tensor(np.linspace(-5, 5, 9, dtype="float32")))],
+        )
     for name in PREDICTORS.names():
-        made[f"predictor {name}"] = (kd.predictors.get(name), lambda p: [*p.split(Y, X, alpha, sigma), p.target(X, Y, alpha, sigma)])
+        made[f"predictor {name}"] = (
+            kd.predictors.get(name),
+            lambda p: [*p.split(Y, X, alpha, sigma), p.target(X, Y, alpha, sigma)],
+        )
     for name in SPACINGS.names():
         made[f"spacing {name}"] = (kd.schedulers.get_spacing(name), lambda s: [s(cosine, 10)])
     for name in TIME_DISTRIBUTIONS.names():
-        made[f"times {name}"] = (kd.training.get_time_distribution(name), lambda d: [d.quantile(ops.convert_to_tensor(T), cosine)])
+        made[f"times {name}"] = (
+            kd.training.get_time_distribution(name),
+            lambda d: [d.quantile(ops.convert_to_tensor(T), cosine)],
+        )
     for name in set(LOSS_WEIGHTINGS.names()) - {"none"}:
         log_snr = ops.convert_to_tensor(np.linspace(-8, 8, 9, dtype="float32"))
         made[f"weighting {name}"] = (kd.training.get_loss_weighting(name), lambda w, log_snr=log_snr: [w(log_snr)])
@@ -47,7 +58,9 @@ def parts():
     for name in kd.samplers.SAMPLERS.names():
         made[f"sampler {name}"] = (
             kd.samplers.get(name),
-            lambda s: list(s.sample(levels.sigma[0] * POINTS, MIXTURE, levels, noise_for(s, levels), cosine, trajectory=True)),
+            lambda s: list(
+                s.sample(levels.sigma[0] * POINTS, MIXTURE, levels, noise_for(s, levels), cosine, trajectory=True)
+            ),
         )
     made["denoiser mixture"] = (MIXTURE, lambda d: list(d(POINTS, cosine.levels(0.5))))
     return made
@@ -64,7 +77,9 @@ def networks():
     return {
         "mlp": kd.networks.MLP((2,), width=16, depth=2, num_classes=3),
         "unet": kd.networks.UNet((8, 12, 3), num_classes=3, context_dim=5, attention=True, num_heads=2, **small),
-        "unet-1d": kd.networks.UNet((16, 2), norm="rms", time_embedding="sinusoidal", time_injection="scale_shift", **small),
+        "unet-1d": kd.networks.UNet(
+            (16, 2), norm="rms", time_embedding="sinusoidal", time_injection="scale_shift", **small
+        ),
     }
 
 
@@ -85,7 +100,10 @@ def arrays(values):
 def model_samples(model):
     """Stochastic samples: noise inside the loop is the same on every backend, too."""
     return arrays(
-        [model.generate(conditions={"labels": [0, 1, 2]}, num_steps=5, sampler=s, seed=3, guidance_scale=2.0) for s in ("ddpm", "heun")]
+        [
+            model.generate(conditions={"labels": [0, 1, 2]}, num_steps=5, sampler=s, seed=3, guidance_scale=2.0)
+            for s in ("ddpm", "heun")
+        ]
     )
 
 
@@ -144,7 +162,9 @@ def read_parts(folder, worst):
     configs = json.loads((folder / "configs.json").read_text())
     for name, (_, compute) in parts().items():
         # An adaptive sampler's step lengths amplify rounding: its first errors are little else.
-        compare(name, compute(keras.saving.deserialize_keras_object(configs[name])), 1e-3 if "adaptive" in name else 1e-5)
+        compare(
+            name, compute(keras.saving.deserialize_keras_object(configs[name])), 1e-3 if "adaptive" in name else 1e-5
+        )
 
 
 def read_models(folder, worst):

@@ -14,12 +14,15 @@ def run(backend, mode, folder, *what):
     # Programs that run once: JAX optimizes them little, a quarter less to do.
     few = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment = {**os.environ, **few, "KERAS_BACKEND": backend}
-    result = subprocess.run([sys.executable, SCRIPT, mode, str(folder), *what], env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, SCRIPT, mode, str(folder), *what], env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
 
-# Configs are JSON and know no backend, so that those JAX wrote stand for all; weights and optimizers are written by each.
+# Configs are JSON and know no backend, so that those JAX wrote stand for all; weights and optimizers are written by
+# each.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("writer", "readers", "what"),

@@ -52,7 +52,9 @@ class EpochNumbers(keras.callbacks.Callback):
 
 def test_batch_content():
     images = np.array([0, 255, 51, 204], "uint8").reshape(4, 1, 1, 1)
-    batches = Batches({"images": images, "labels": np.arange(4), "context": np.arange(8.0).reshape(4, 2)}, 2, shuffle=False)
+    batches = Batches(
+        {"images": images, "labels": np.arange(4), "context": np.arange(8.0).reshape(4, 2)}, 2, shuffle=False
+    )
     batch = batches[1]
     np.testing.assert_allclose(batch["images"].ravel(), [-0.6, 0.6], atol=1e-6)
     assert batch["images"].dtype == np.float32 and batch["labels"].dtype == np.int32
@@ -82,7 +84,10 @@ def test_content_is_a_function_of_seed_epoch_and_index():
 
 def test_frozen_order():
     # NumPy promises that Philox streams do not change; a run can be resumed with a later version of the library.
-    assert numbers(Batches(numbered(8), 8, seed=5)[0]) == np.random.Generator(np.random.Philox(key=[5, 0])).permutation(8).tolist()
+    assert (
+        numbers(Batches(numbered(8), 8, seed=5)[0])
+        == np.random.Generator(np.random.Philox(key=[5, 0])).permutation(8).tolist()
+    )
 
 
 def test_remainder():
@@ -249,7 +254,9 @@ def test_all_64_bit_seeds_have_orders_and_flips_of_their_own():
     images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype="uint8")
     seeds = [2**63 - 1, 2**63, 2**63 + 1, 2**63 + 500, 2**64 - 1]
     orders = {Batches(images, 12, seed=seed)[0]["images"].tobytes() for seed in seeds}
-    flips = {Batches(images, 12, seed=seed, shuffle=False, horizontal_flip=True)[0]["images"].tobytes() for seed in seeds}
+    flips = {
+        Batches(images, 12, seed=seed, shuffle=False, horizontal_flip=True)[0]["images"].tobytes() for seed in seeds
+    }
     assert len(orders) == len(flips) == len(seeds)
 
 

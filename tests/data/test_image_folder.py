@@ -20,7 +20,11 @@ def test_classes_are_the_sorted_sub_folders(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     source = ImageFolder(tmp_path)
     assert source.class_names == ["daisy", "rose", "tulip"] and source.num_classes == 3
-    assert [(int(s["labels"]), int(s["images"][0, 0, 0])) for s in (source[i] for i in range(len(source)))] == [(0, 10), (1, 30), (1, 40)]
+    assert [(int(s["labels"]), int(s["images"][0, 0, 0])) for s in (source[i] for i in range(len(source)))] == [
+        (0, 10),
+        (1, 30),
+        (1, 40),
+    ]
     assert source[0]["images"].shape == (4, 6, 3) and source[0]["images"].dtype == np.uint8
 
 
@@ -133,7 +137,14 @@ def test_what_is_no_colour(tmp_path, background):
 
 
 def test_hidden_folders_and_files_are_no_samples(tmp_path):
-    for name in ("a/1.png", "a/.ipynb_checkpoints/1-checkpoint.png", "a/__MACOSX/._1.png", "a/deeper/2.png", "a/._1.png", "b/3.png"):
+    for name in (
+        "a/1.png",
+        "a/.ipynb_checkpoints/1-checkpoint.png",
+        "a/__MACOSX/._1.png",
+        "a/deeper/2.png",
+        "a/._1.png",
+        "b/3.png",
+    ):
         write(tmp_path / name)
     write(tmp_path / "__MACOSX" / "a" / "1.png")
     write(tmp_path / ".ipynb_checkpoints" / "1.png")
@@ -160,7 +171,8 @@ def test_floats(tmp_path, scale):
         assert read_image(tmp_path / "a.tiff", channels=1).ravel().tolist() == [0, 128, 255]
     else:
         with pytest.raises(
-            ValueError, match=r"Cannot read the image '.*a\.tiff': pictures of floats are read with values from 0 to 1.*to 255"
+            ValueError,
+            match=r"Cannot read the image '.*a\.tiff': pictures of floats are read with values from 0 to 1.*to 255",
         ):
             read_image(tmp_path / "a.tiff")
 
@@ -168,7 +180,9 @@ def test_floats(tmp_path, scale):
 @pytest.mark.parametrize("values", [[[-1, 0]], [[0, 70000]]])
 def test_integers_beyond_16_bits(tmp_path, values):
     Image.fromarray(np.array(values, "int32")).save(tmp_path / "a.tiff")
-    with pytest.raises(ValueError, match=r"a\.tiff': pictures of integers are read with values from 0 to 65535, and these go from"):
+    with pytest.raises(
+        ValueError, match=r"a\.tiff': pictures of integers are read with values from 0 to 65535, and these go from"
+    ):
         read_image(tmp_path / "a.tiff")
 
 
@@ -179,7 +193,9 @@ def test_sixteen_bits_in_tiff_are_scaled(tmp_path):
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L", "1"])
 def test_other_kinds_of_colours(tmp_path, mode):
-    path = tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif")  # older Pillow writes TIFFs of YCbCr that it cannot read
+    path = tmp_path / (
+        "a.jpg" if mode == "YCbCr" else "a.tif"
+    )  # older Pillow writes TIFFs of YCbCr that it cannot read
     Image.new("RGB", (4, 2), (255, 255, 255)).convert(mode).save(path)
     assert (read_image(path) >= 254).all()
 
@@ -190,7 +206,9 @@ def test_the_first_frame_of_an_animation(tmp_path):
     assert (read_image(tmp_path / "a.gif") == 0).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0\xff\xff", b"BM\0\0", b"RIFF0000WEBP", b"text"])
+@pytest.mark.parametrize(
+    "content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0\xff\xff", b"BM\0\0", b"RIFF0000WEBP", b"text"]
+)
 def test_every_damaged_file_is_named(tmp_path, content):
     for ending in ("png", "tif", "gif"):
         path = tmp_path / f"broken.{ending}"
@@ -203,12 +221,16 @@ def test_every_damaged_file_is_named(tmp_path, content):
 def test_captions_are_not_ignored_silently(tmp_path, name):
     write(tmp_path / "a.png")
     (tmp_path / name).write_text("a.png,a house")
-    with pytest.warns(UserWarning, match=f"captions and tables beside them are not read. Received: 1 such files in .*'{name}'"):
+    with pytest.warns(
+        UserWarning, match=f"captions and tables beside them are not read. Received: 1 such files in .*'{name}'"
+    ):
         assert len(ImageFolder(tmp_path)) == 1
 
 
 def test_pictures_of_other_kinds_are_not_ignored_silently(tmp_path):
     write(tmp_path / "x" / "a.png")
     (tmp_path / "x" / "b.HEIC").write_bytes(b"")
-    with pytest.warns(UserWarning, match="These pictures are left out, for their kind is not read.*Received: 1 files .*'b.HEIC'"):
+    with pytest.warns(
+        UserWarning, match="These pictures are left out, for their kind is not read.*Received: 1 files .*'b.HEIC'"
+    ):
         assert len(ImageFolder(tmp_path)) == 1

@@ -73,7 +73,9 @@ def test_image_folder(folder):
     batches = data.load(str(folder / "train"), image_size=(4, 8), batch_size=3, channels=1)
     assert batches.image_shape == (4, 8, 1) and batches.num_classes == 2 and batches.class_names == ["a", "b"]
     assert batches[0]["images"].dtype == np.float32 and batches[0]["images"].shape == (3, 4, 8, 1)
-    assert len(data.load(folder / "train", image_size=4, batch_size=1, split="test", validation_fraction=0.34).source) == 2
+    assert (
+        len(data.load(folder / "train", image_size=4, batch_size=1, split="test", validation_fraction=0.34).source) == 2
+    )
 
 
 def test_image_folder_with_splits(folder):
@@ -99,7 +101,11 @@ def test_images_of_different_size_need_image_size(folder):
         (np.zeros((4, 2, 2, 1), "uint8"), {"image_size": (0, 3)}, r"image_size must be a positive int"),
         (np.zeros((4, 2, 2, 1), "uint8"), {"channels": 1}, r"channels= is for image folders"),
         (np.full((4, 2, 2, 1), np.nan), {}, r"NaN or infinity in sample 0"),
-        ({"images": np.zeros((2, 2, 2, 1), "uint8"), "labels": [0, 7]}, {"num_classes": 5}, r"\[0, 5\). Received: label 7 of sample 1"),
+        (
+            {"images": np.zeros((2, 2, 2, 1), "uint8"), "labels": [0, 7]},
+            {"num_classes": 5},
+            r"\[0, 5\). Received: label 7 of sample 1",
+        ),
     ],
 )
 def test_bad_arguments(source, options, message):
@@ -141,7 +147,11 @@ def test_import_adds_no_optional_package_to_those_that_keras_imports_itself():
         "before = [n for n in names if n in sys.modules];"
         "import keras_diffusion.data; print([n for n in names if n in sys.modules] == before)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip().endswith("True")
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        .stdout.strip()
+        .endswith("True")
+    )
 
 
 def test_options_of_data_sets_of_keras():

@@ -27,7 +27,9 @@ def test_forms_of_a_sample(sample, keys):
 
 
 def test_subset():
-    source = Subset(ArraySource({"images": np.arange(5, dtype="uint8")[:, None, None, None], "labels": np.arange(5)}), [4, 1, 3])
+    source = Subset(
+        ArraySource({"images": np.arange(5, dtype="uint8")[:, None, None, None], "labels": np.arange(5)}), [4, 1, 3]
+    )
     assert source[0]["labels"] == 4
     assert source.batch(np.array([1, 2]))["images"].ravel().tolist() == [1, 3]
     assert source.labels.tolist() == [4, 1, 3] and source.num_classes == 5
@@ -74,7 +76,10 @@ def test_bad_fraction(fraction, message):
     ("arrays", "message"),
     [
         ({"pictures": np.zeros((2, 2))}, r"needs the key 'images'. Received keys: \['pictures'\]"),
-        ({"images": np.zeros((2, 2, 2, 1), "uint8"), "labels": [0]}, r"same number of samples.*'images': 2, 'labels': 1"),
+        (
+            {"images": np.zeros((2, 2, 2, 1), "uint8"), "labels": [0]},
+            r"same number of samples.*'images': 2, 'labels': 1",
+        ),
         (np.zeros(3), r"at least one sample. Received: shape=\(3,\)"),
         (np.zeros((0, 2, 2, 1)), r"at least one sample"),
     ],

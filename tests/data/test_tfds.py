@@ -20,7 +20,10 @@ class TinyFlowers(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=["daisy", "rose"])}
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=["daisy", "rose"]),
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
@@ -52,7 +55,9 @@ def test_by_name(data_dir):
 
 def test_splits(data_dir):
     assert len(data.load("tiny_flowers", split="test", data_dir=data_dir, image_size=4).source) == 4
-    assert len(data.load("tiny_flowers", split="train[:50%]", data_dir=data_dir, image_size=4, batch_size=2).source) == 5
+    assert (
+        len(data.load("tiny_flowers", split="train[:50%]", data_dir=data_dir, image_size=4, batch_size=2).source) == 5
+    )
 
 
 def test_by_folder_without_importing_tensorflow(data_dir):
@@ -67,7 +72,9 @@ def test_by_folder_without_importing_tensorflow(data_dir):
 
 
 def test_label_key_none_drops_the_labels(data_dir):
-    assert set(data.load("tiny_flowers", data_dir=data_dir, image_size=4, batch_size=2, label_key=None)[0]) == {"images"}
+    assert set(data.load("tiny_flowers", data_dir=data_dir, image_size=4, batch_size=2, label_key=None)[0]) == {
+        "images"
+    }
 
 
 def test_unknown_feature(data_dir):
@@ -87,7 +94,9 @@ def test_validation_fraction_is_refused(data_dir):
 
 def test_not_prepared_tells_the_call(tmp_path):
     with pytest.raises(
-        ValueError, match=r"not prepared under .*download=True.*tfds.builder\('tiny_flowers', data_dir='.*', file_format=\"array_record\"\)"
+        ValueError,
+        match=r"not prepared under .*download=True.*tfds.builder\('tiny_flowers', data_dir='.*', "
+        r"file_format=\"array_record\"\)",
     ):
         data.load("tiny_flowers", data_dir=tmp_path)
 
@@ -99,12 +108,15 @@ def test_download_prepares(tmp_path):
 def test_wrong_file_format_tells_the_call(tmp_path):
     TinyFlowers(data_dir=tmp_path, file_format="tfrecord").download_and_prepare()
     with pytest.raises(
-        ValueError, match=r"prepared as tfrecord.*data_dir='another/folder', file_format=\"array_record\"\).download_and_prepare"
+        ValueError,
+        match=r"prepared as tfrecord.*data_dir='another/folder', file_format=\"array_record\"\).download_and_prepare",
     ):
         data.load("tiny_flowers", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tiny_flowerz", "no such name"])
 def test_unknown_name_lists_what_is_known(name, tmp_path):
-    with pytest.raises(ValueError, match=rf"Unknown data source: '{name}' .* Known: 'digits', arrays .* 'oxford_flowers102'"):
+    with pytest.raises(
+        ValueError, match=rf"Unknown data source: '{name}' .* Known: 'digits', arrays .* 'oxford_flowers102'"
+    ):
         data.load(name, data_dir=tmp_path)

@@ -14,7 +14,10 @@ FEATURES = {
     "pythonClassName": f"{OWN}features_dict.FeaturesDict",
     "featuresDict": {
         "features": {
-            "image": {"pythonClassName": f"{OWN}image_feature.Image", "image": {"shape": {"dimensions": ["8", "8", "3"]}}},
+            "image": {
+                "pythonClassName": f"{OWN}image_feature.Image",
+                "image": {"shape": {"dimensions": ["8", "8", "3"]}},
+            },
             "label": {"pythonClassName": f"{OWN}class_label_feature.ClassLabel", "classLabel": {"numClasses": "2"}},
         }
     },
@@ -25,7 +28,12 @@ INFO = {
     "fileFormat": "array_record",
     "citation": "https://example.org/x",
     "splits": [
-        {"name": "train", "numBytes": "9", "shardLengths": ["1"], "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}
+        {
+            "name": "train",
+            "numBytes": "9",
+            "shardLengths": ["1"],
+            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        }
     ],
 }
 
@@ -60,7 +68,10 @@ ATTACKS = {
     "inner": within({"pythonClassName": NAMED}),
     "spelling": within({"python_class_name": NAMED}),
     "legacy": {"type": NAMED, "content": {}},
-    "legacy_inner": {"type": f"{OWN}features_dict.FeaturesDict", "content": {"image": {"type": NAMED, "content": "{}"}}},
+    "legacy_inner": {
+        "type": f"{OWN}features_dict.FeaturesDict",
+        "content": {"image": {"type": NAMED, "content": "{}"}},
+    },
     "text": within(
         {
             "pythonClassName": f"{OWN}sequence_feature.Sequence",
@@ -96,7 +107,9 @@ def test_names_lead_to_no_other_folder(key, tmp_path):
 
 
 def test_files_of_splits_lie_in_the_folder(tmp_path):
-    for i, split in enumerate(({"name": "/etc/x"}, {"filepathTemplate": "/etc/{SPLIT}"}, {"filepath_template": "..\\x"})):
+    for i, split in enumerate(
+        ({"name": "/etc/x"}, {"filepathTemplate": "/etc/{SPLIT}"}, {"filepath_template": "..\\x"})
+    ):
         (tmp_path / str(i)).mkdir()
         path = folder(tmp_path / str(i), info={**INFO, "splits": [{**INFO["splits"][0], **split}]})
         with pytest.raises(ValueError, match="lead to no other folder"):
@@ -112,7 +125,9 @@ def test_names_of_features_are_no_paths(tmp_path):
 def test_sound_and_damaged_folders(tmp_path):
     check_folder(folder(tmp_path))
     pytest.importorskip("tensorflow_datasets")
-    for i, (features, info) in enumerate((("{", INFO), ("[]", INFO), (FEATURES, "{"), ({"pythonClassName": 3}, INFO), ("[" * 99999, INFO))):
+    for i, (features, info) in enumerate(
+        (("{", INFO), ("[]", INFO), (FEATURES, "{"), ({"pythonClassName": 3}, INFO), ("[" * 99999, INFO))
+    ):
         (tmp_path / str(i)).mkdir()
         with pytest.raises(ValueError):
             data.load(folder(tmp_path / str(i), features, info), image_size=4)

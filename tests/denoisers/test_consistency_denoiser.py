@@ -58,9 +58,12 @@ def test_what_it_wraps_is_among_its_parts():
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="must be positive. Received: sigma_data=0.5, timestep_scaling=0.0, timesteps=1000"):
+    with pytest.raises(
+        ValueError, match="must be positive. Received: sigma_data=0.5, timestep_scaling=0.0, timesteps=1000"
+    ):
         ConsistencyDenoiser(mixture("gmm2"), timestep_scaling=0.0)
     with pytest.raises(
-        ValueError, match="must not be negative and `sigma_data` must be positive. Received: sigma_min=-0.1, sigma_data=0.5"
+        ValueError,
+        match="must not be negative and `sigma_data` must be positive. Received: sigma_min=-0.1, sigma_data=0.5",
     ):
         EDMConsistencyDenoiser(mixture("gmm2"), sigma_min=-0.1)

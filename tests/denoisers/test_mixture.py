@@ -93,16 +93,21 @@ def test_config_round_trip():
 
 
 @pytest.mark.parametrize(
-    ("weights", "means", "stds"), [([1.0], [[0.0], [1.0]], [1.0, 1.0]), ([], np.zeros((0, 1)), []), ([[1.0]], [[0.0]], [1.0])]
+    ("weights", "means", "stds"),
+    [([1.0], [[0.0], [1.0]], [1.0, 1.0]), ([], np.zeros((0, 1)), []), ([[1.0]], [[0.0]], [1.0])],
 )
 def test_one_of_everything_per_component(weights, means, stds):
-    with pytest.raises(ValueError, match="one weight, one mean and one standard deviation per component. Received shapes: weights"):
+    with pytest.raises(
+        ValueError, match="one weight, one mean and one standard deviation per component. Received shapes: weights"
+    ):
         MixtureDenoiser(weights, means, stds)
 
 
 @pytest.mark.parametrize(("weight", "std"), [(0.0, 1.0), (-1.0, 1.0), (1.0, -0.1)])
 def test_weights_and_stds_in_range(weight, std):
-    with pytest.raises(ValueError, match="Weights must be positive and standard deviations not negative. Received: weights="):
+    with pytest.raises(
+        ValueError, match="Weights must be positive and standard deviations not negative. Received: weights="
+    ):
         MixtureDenoiser([1.0, weight], [[0.0], [1.0]], [1.0, std])
 
 

@@ -36,7 +36,10 @@ def test_is_the_predictors_split_of_the_networks_output(name):
     network, predictor = Linear(), predictors.get(name)
     found = NetworkDenoiser(network, predictor)(X, LEVEL)
     alpha, sigma = tensor(0.6), tensor(0.8)
-    scale, condition = array(predictor.input_scale(alpha, sigma)), array(predictor.noise_condition(Levels(tensor(0.5), alpha, sigma)))
+    scale, condition = (
+        array(predictor.input_scale(alpha, sigma)),
+        array(predictor.noise_condition(Levels(tensor(0.5), alpha, sigma))),
+    )
     output = scale * X @ array(network.kernel) + 0.1 * condition
     expected = predictor.split(output, X, 0.6, 0.8)
     np.testing.assert_allclose(array(found.x0), array(expected.x0), atol=1e-5)

@@ -24,9 +24,19 @@ rng = np.random.default_rng(0)
 IMAGES = {"images": rng.uniform(-1, 1, (48, 4, 4, 2)).astype("float32"), "labels": (np.arange(48) % 3).astype("int32")}
 NETWORKS = {
     "dit": lambda: kd.networks.networks.get(
-        {"name": "dit", "input_shape": (4, 4, 2), "patch_size": 2, "emb_features": 16, "num_layers": 1, "num_heads": 2, "num_classes": 3}
+        {
+            "name": "dit",
+            "input_shape": (4, 4, 2),
+            "patch_size": 2,
+            "emb_features": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "num_classes": 3,
+        }
     ),
-    "unet": lambda: kd.networks.UNet((4, 4, 2), widths=(8,), attention=(True,), num_classes=3, num_res_blocks=1, num_heads=2),
+    "unet": lambda: kd.networks.UNet(
+        (4, 4, 2), widths=(8,), attention=(True,), num_classes=3, num_res_blocks=1, num_heads=2
+    ),
 }
 found = {}
 
@@ -82,7 +92,13 @@ def sample(one, many):
     cases = {
         "eight, guided, stochastic": {"num_samples": 8, "num_steps": 3, "sampler": "ddpm", "guidance_scale": 2.0},
         "five, in all steps": {"num_samples": 5, "num_steps": 3, "trajectory": True},
-        "five, inpainting": {"num_samples": 5, "num_steps": 2, "init": init, "mask": np.eye(4)[..., None], "strength": 0.8},
+        "five, inpainting": {
+            "num_samples": 5,
+            "num_steps": 2,
+            "init": init,
+            "mask": np.eye(4)[..., None],
+            "strength": 0.8,
+        },
         "five, adaptive": {"num_samples": 5, "sampler": "dpm_adaptive"},
     }
     seen = []
@@ -94,9 +110,13 @@ def sample(one, many):
     draw(many, num_samples=5, num_steps=2, on_step=lambda step: seen.append(step.x.shape))
     found["hook"] = seen
     keras.distribution.set_distribution(None)
-    alone = one.log_likelihood(init, {"labels": [0, 1, 2, 0, 1]}, num_steps=2, method="euler", divergence="hutchinson", seed=0)
+    alone = one.log_likelihood(
+        init, {"labels": [0, 1, 2, 0, 1]}, num_steps=2, method="euler", divergence="hutchinson", seed=0
+    )
     keras.distribution.set_distribution(distribution)
-    together = many.log_likelihood(init, {"labels": [0, 1, 2, 0, 1]}, num_steps=2, method="euler", divergence="hutchinson", seed=0)
+    together = many.log_likelihood(
+        init, {"labels": [0, 1, 2, 0, 1]}, num_steps=2, method="euler", divergence="hutchinson", seed=0
+    )
     found["log-likelihood"] = gap(alone, together)
 
 
@@ -105,7 +125,9 @@ def watch_placement(model):
     from keras_diffusion.runtime.devices import BatchPlacement
 
     shardings, original = [], BatchPlacement.to_host
-    BatchPlacement.to_host = lambda self, tensor, axis=0: shardings.append(tensor.sharding) or original(self, tensor, axis)
+    BatchPlacement.to_host = lambda self, tensor, axis=0: (
+        shardings.append(tensor.sharding) or original(self, tensor, axis)
+    )
     draw(model, num_samples=16, num_steps=3, trajectory=True)
     BatchPlacement.to_host = original
     found["x"], found["trajectory"] = ([str(s.spec), len(s.device_set)] for s in shardings)
@@ -123,14 +145,19 @@ def errors(model):
     few = {key: value[:20] for key, value in IMAGES.items()}
     found["error, arrays"] = message(model.evaluate, few, batch_size=16, verbose=0)
     found["error, batches"] = message(model.fit, kd.data.Batches(few, 16, drop_remainder=False), verbose=0)
-    found["error, stream"] = message(model.evaluate, (({k: v[:9] for k, v in few.items()},) for _ in range(1)), verbose=0, steps=1)
+    found["error, stream"] = message(
+        model.evaluate, (({k: v[:9] for k, v in few.items()},) for _ in range(1)), verbose=0, steps=1
+    )
     found["error, count"] = message(kd.distribution.make, "data=16")
 
 
 def axes_of(model):
     """The spec of each weight that is split, in network, average and optimizer."""
     groups = (model.network.weights, model.average.network.weights, model.optimizer.variables)
-    return [{v.path: [str(a) for a in v.value.sharding.spec] for v in group if any(v.value.sharding.spec)} for group in groups]
+    return [
+        {v.path: [str(a) for a in v.value.sharding.spec] for v in group if any(v.value.sharding.spec)}
+        for group in groups
+    ]
 
 
 def resume(folder, one):
@@ -160,7 +187,9 @@ def main(out):
     found["average like network"] = network == average
     found["split in the optimizer"] = len(optimizer)
     split.set_weights(one[0].get_weights())
-    found["sampled from split weights"] = gap(draw(split, num_samples=6, num_steps=2), draw(one[0], num_samples=6, num_steps=2))
+    found["sampled from split weights"] = gap(
+        draw(split, num_samples=6, num_steps=2), draw(one[0], num_samples=6, num_steps=2)
+    )
     resume(os.path.join(os.path.dirname(out), "state"), one)
     compare("unet", train("unet", None, epochs=1), "data=4,model=2", epochs=1)
     with open(out, "w") as file:

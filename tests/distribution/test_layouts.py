@@ -19,7 +19,13 @@ FAMILIES = {
     "dit_transformer_2d": {"input_shape": (4, 4, 4), "depth": 1, "num_heads": 2, "head_dim": 8, "num_classes": 3},
     "unet": {"input_shape": (8, 8, 3), **LEVELS, "context_dim": 8, "feed_forward": True},
     "flax_unet": {"input_shape": (8, 8, 3), **LEVELS, "context_dim": 8, "embedding_dim": 16},
-    "unet_2d_condition": {"input_shape": (8, 8, 4), "widths": (32, 64), "num_res_blocks": 1, "context_dim": 8, "num_heads": 2},
+    "unet_2d_condition": {
+        "input_shape": (8, 8, 4),
+        "widths": (32, 64),
+        "num_res_blocks": 1,
+        "context_dim": 8,
+        "num_heads": 2,
+    },
 }
 CONVOLUTIONAL = ("unet", "flax_unet", "unet_2d_condition")
 
@@ -40,7 +46,9 @@ def test_every_rule_matches_real_layers(network):
     matched = {rule: {layer for layer in layers if pattern.fullmatch(layer)} for rule, pattern in RULES.items()}
     assert matched["columns"] and matched["rows"]
     assert bool(matched["convolutions"]) == (name in CONVOLUTIONAL)
-    assert not matched["columns"] & matched["rows"] and not matched["convolutions"] & (matched["columns"] | matched["rows"])
+    assert not matched["columns"] & matched["rows"] and not matched["convolutions"] & (
+        matched["columns"] | matched["rows"]
+    )
     assert len(matched["rows"]) <= len(matched["columns"]), "a split by rows takes what a split by columns made"
 
 
@@ -94,13 +102,22 @@ def test_a_mesh_needs_the_axis():
 
 @pytest.mark.parametrize(
     "specification, expected",
-    [("data=8", (8, 1)), ("data", (8, 1)), ("data=4,model=2", (4, 2)), ("data, model=2", (4, 2)), ("model=8", (1, 8)), ("data=2", (2, 1))],
+    [
+        ("data=8", (8, 1)),
+        ("data", (8, 1)),
+        ("data=4,model=2", (4, 2)),
+        ("data, model=2", (4, 2)),
+        ("model=8", (1, 8)),
+        ("data=2", (2, 1)),
+    ],
 )
 def test_specifications(specification, expected):
     assert parse(specification, 8) == expected
 
 
-@pytest.mark.parametrize("specification", ["", "data=0", "data=x", "gpus=8", "data=4,data=2", "data,model", "data=8,model=2", "model=3"])
+@pytest.mark.parametrize(
+    "specification", ["", "data=0", "data=x", "gpus=8", "data=4,data=2", "data,model", "data=8,model=2", "model=3"]
+)
 def test_specifications_that_are_not_understood(specification):
     with pytest.raises(ValueError, match="Received: "):
         parse(specification, 8)
@@ -116,7 +133,9 @@ def test_processes_read_the_parts_of_one_batch(augmented):
     """Flips and augmentations are drawn for the batch, whoever reads it."""
     rng = np.random.default_rng(0)
     data = {"images": rng.uniform(-1, 1, (12, 4, 4, 1)).astype("float32"), "labels": np.arange(12)}
-    augment = (lambda images, rng: np.clip(images + 0.1 * rng.standard_normal(images.shape), -1, 1)) if augmented else None
+    augment = (
+        (lambda images, rng: np.clip(images + 0.1 * rng.standard_normal(images.shape), -1, 1)) if augmented else None
+    )
     whole, first, second = (Batches(data, 6, seed=1, horizontal_flip=True, augment=augment) for _ in range(3))
     first.rows, second.rows = np.array([0, 1, 2]), np.array([3, 4, 5])
     for index in range(2):

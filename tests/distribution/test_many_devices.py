@@ -1,4 +1,7 @@
-"""Eight virtual devices against one: training, sampling, resuming. All numbers come from one run of eight_devices.py."""
+"""Eight virtual devices against one: training, sampling, resuming.
+
+All numbers come from one run of eight_devices.py.
+"""
 
 import json
 import os
@@ -11,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 1e-5  # of losses
-# Adam divides gradients by their size: where they are nothing but rounding, weights may move apart by a share of the learning rate, 1e-2.
+# Adam divides gradients by their size: where they are nothing but rounding, weights may move apart by a share of the
+# learning rate, 1e-2.
 OF_WEIGHTS = 2e-4
 SAME = 1e-6  # of samples in [-1, 1]
 
@@ -20,18 +24,25 @@ SAME = 1e-6  # of samples in [-1, 1]
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("devices") / "found.json"
     script = Path(__file__).parent / "eight_devices.py"
-    result = subprocess.run([sys.executable, script, out], env=os.environ, capture_output=True, text=True, timeout=600, check=False)
+    result = subprocess.run(
+        [sys.executable, script, out], env=os.environ, capture_output=True, text=True, timeout=600, check=False
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(out.read_text())
 
 
 @pytest.mark.parametrize("run", ["dit data=8", "dit data=4,model=2", "unet data=4,model=2"])
 def test_training_equals_one_device(found, run):
-    """Those of "dit" accumulate gradients over two steps. Noise is drawn for the whole batch, so that it does not depend on devices."""
+    """Those of "dit" accumulate gradients over two steps.
+
+    Noise is drawn for the whole batch, so that it does not depend on devices.
+    """
     assert found[run]["loss"] < TOLERANCE and found[run]["weights"] < OF_WEIGHTS
 
 
-@pytest.mark.parametrize("case", ["eight, guided, stochastic", "five, in all steps", "five, inpainting", "sampled from split weights"])
+@pytest.mark.parametrize(
+    "case", ["eight, guided, stochastic", "five, in all steps", "five, inpainting", "sampled from split weights"]
+)
 def test_samples_are_those_of_one_device(found, case):
     """Also five of them, which eight devices do not divide."""
     assert found[case] < SAME

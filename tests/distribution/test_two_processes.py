@@ -34,14 +34,30 @@ def free_port():
 
 def start(folder, *arguments):
     """Two processes with a device each, which find each other on a free port."""
-    common = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--out", folder / "run"]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": "", "COLUMNS": "400", "JAX_HEARTBEAT_TIMEOUT_SECONDS": "60"}
+    common = [
+        "--distributed",
+        "--coordinator",
+        f"127.0.0.1:{free_port()}",
+        "--num-processes",
+        "2",
+        "--out",
+        folder / "run",
+    ]
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "XLA_FLAGS": "",
+        "COLUMNS": "400",
+        "JAX_HEARTBEAT_TIMEOUT_SECONDS": "60",
+    }
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     processes = []
     for number in range(2):
         command = [sys.executable, "-m", "keras_diffusion", "train", *arguments, *common, "--process-id", number]
         with open(folder / f"out-{number}.txt", "w") as file:
-            processes.append(subprocess.Popen(list(map(str, command)), env=environment, stdout=file, stderr=subprocess.STDOUT))
+            processes.append(
+                subprocess.Popen(list(map(str, command)), env=environment, stdout=file, stderr=subprocess.STDOUT)
+            )
     return processes
 
 
@@ -59,10 +75,14 @@ def metrics(run):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two runs of one configuration: "alone", in one process; and "run", in two, of which one was killed, and then in two again."""
+    """Two runs of one configuration: "alone", in one process; and "run", in two, of which one was killed, and then in
+    two again.
+    """
     folder = tmp_path_factory.mktemp("processes")
     rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.uniform(-1, 1, (32, 4, 4, 1)).astype("float32"), labels=np.arange(32) % 2)
+    np.savez(
+        folder / "images.npz", images=rng.uniform(-1, 1, (32, 4, 4, 1)).astype("float32"), labels=np.arange(32) % 2
+    )
     config = {**CONFIG, "data": {"source": str(folder / "images.npz"), **CONFIG["data"]}}
     (folder / "config.json").write_text(json.dumps(config))
 
@@ -80,7 +100,9 @@ def folder(tmp_path_factory):
     record["second text"] = [(folder / f"out-{number}.txt").read_text() for number in range(2)]
     (folder / "record.json").write_text(json.dumps(record))
 
-    alone = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["train", str(folder / "config.json"), "--out", str(folder / "alone")])
+    alone = CliRunner(env={"COLUMNS": "400"}).invoke(
+        app, ["train", str(folder / "config.json"), "--out", str(folder / "alone")]
+    )
     assert alone.exit_code == 0, alone.output
     return folder
 
@@ -113,7 +135,9 @@ def test_losses_are_those_of_one_process(folder):
 
 
 def test_one_process_writes_and_speaks(folder, record):
-    assert "Epoch" in record["second text"][0] and not any(word in record["second text"][1] for word in ("Epoch", "loss", "Finished"))
+    assert "Epoch" in record["second text"][0] and not any(
+        word in record["second text"][1] for word in ("Epoch", "loss", "Finished")
+    )
     assert "SplitWeights: batch 1, model 2, 2 processes" in record["second text"][0]
     run = RunFolder(folder / "run")
     assert len(list(run.samples.glob("*.png"))) == EPOCHS and (run.model / "model.weights.h5").is_file()
@@ -124,5 +148,7 @@ def test_pictures_are_those_of_one_process(folder):
     """The last ones: of nearly the same weights, the pixels differ by a rounding at most."""
     from PIL import Image
 
-    ours, alone = (np.asarray(Image.open(RunFolder(folder / name).samples / "epoch-0006.png"), int) for name in ("run", "alone"))
+    ours, alone = (
+        np.asarray(Image.open(RunFolder(folder / name).samples / "epoch-0006.png"), int) for name in ("run", "alone")
+    )
     assert np.abs(ours - alone).max() <= 1

@@ -23,7 +23,9 @@ def test_combination_agrees_with_diffusers(case, scale):
     conditional, unconditional = Constant(case["pred_cond"]), Constant(case["pred_uncond"], -case["pred_uncond"])
     guided = ClassifierFreeGuidance(conditional, unconditional, scale)(case["pred_cond"], LEVEL)
     np.testing.assert_allclose(array(guided.x0), case[key], atol=tolerance(1e-5, 1e-12))
-    swapped = ClassifierFreeGuidance(conditional, Constant(0 * case["pred_cond"], case["pred_uncond"]), scale)(case["pred_cond"], LEVEL)
+    swapped = ClassifierFreeGuidance(conditional, Constant(0 * case["pred_cond"], case["pred_uncond"]), scale)(
+        case["pred_cond"], LEVEL
+    )
     np.testing.assert_allclose(array(swapped.eps), case[key], atol=tolerance(1e-5, 1e-12))
 
 
@@ -58,7 +60,9 @@ def test_interval_at_pure_noise():
     np.testing.assert_allclose(array(guidance(one, Levels(*(tensor(v) for v in (1.0, 0.0, 1.0)))).x0), 1.0)
 
 
-@pytest.mark.parametrize("name", [name for name, case in GOLDEN.items() if case.config.get("mode") in ("cfg", "interval")])
+@pytest.mark.parametrize(
+    "name", [name for name, case in GOLDEN.items() if case.config.get("mode") in ("cfg", "interval")]
+)
 def test_guided_trajectories(name):
     case = GOLDEN[name]
     config, params = case.config, case.config["params"]
@@ -75,5 +79,7 @@ def test_guided_trajectories(name):
 
 @pytest.mark.parametrize("interval", [(2.0, 1.0), (1.0, 1.0), (-1.0, 1.0)])
 def test_empty_interval(interval):
-    with pytest.raises(ValueError, match=r"A guidance interval is a range of σ/α with 0 <= low < high. Received: interval="):
+    with pytest.raises(
+        ValueError, match=r"A guidance interval is a range of σ/α with 0 <= low < high. Received: interval="
+    ):
         ClassifierFreeGuidance(Constant(np.ones(1)), Constant(np.ones(1)), 2.0, interval=interval)

@@ -21,7 +21,9 @@ def log_posterior(component, problem="gmm2"):
     dims = math.prod(means.shape[1:])
 
     def log_prob(x, level):
-        alpha, sigma = (ops.reshape(ops.convert_to_tensor(v, dtype=x.dtype), (-1, 1)) for v in (level.alpha, level.sigma))
+        alpha, sigma = (
+            ops.reshape(ops.convert_to_tensor(v, dtype=x.dtype), (-1, 1)) for v in (level.alpha, level.sigma)
+        )
         variance = alpha**2 * tensor(stds**2) + sigma**2
         offset = ops.reshape(x, (-1, 1, dims)) - alpha[..., None] * tensor(means.reshape(1, -1, dims))
         logits = tensor(np.log(weights)) - 0.5 * dims * ops.log(variance) - 0.5 * ops.sum(offset**2, axis=-1) / variance
@@ -49,7 +51,9 @@ def test_a_level_and_a_shape_per_sample():
 def test_scale_multiplies_the_gradient_and_predictions_stay_consistent():
     level, plain = Levels(0.5, 0.6, 0.8), mixture("gmm2")(X, Levels(0.5, 0.6, 0.8))
     once, thrice = (ClassifierGuidance(mixture("gmm2"), log_posterior(1), scale)(X, level) for scale in (1.0, 3.0))
-    np.testing.assert_allclose(array(thrice.eps - plain.eps), 3 * array(once.eps - plain.eps), atol=tolerance(1e-5, 1e-12))
+    np.testing.assert_allclose(
+        array(thrice.eps - plain.eps), 3 * array(once.eps - plain.eps), atol=tolerance(1e-5, 1e-12)
+    )
     np.testing.assert_allclose(0.6 * array(thrice.x0) + 0.8 * array(thrice.eps), X, atol=tolerance(1e-5, 1e-12))
 
 
@@ -63,10 +67,17 @@ def test_pure_noise_tells_no_class():
 @pytest.mark.parametrize("sampler", ["heun", "ddim"])
 def test_samples_are_those_of_the_component(sampler):
     """Inside the compiled loop."""
-    levels = exploding_levels(schedulers.get("ve").levels(schedulers.get_spacing("karras")(schedulers.get("ve"), 12)).sigma)
+    levels = exploding_levels(
+        schedulers.get("ve").levels(schedulers.get_spacing("karras")(schedulers.get("ve"), 12)).sigma
+    )
     x, sampler = levels.sigma[0] * X, samplers.get(sampler)
     guided = compiled_sampling.sample(
-        sampler, x, "classifier", ClassifierGuidance(mixture("gmm2"), log_posterior(1)), levels, schedule=schedulers.get("ve")
+        sampler,
+        x,
+        "classifier",
+        ClassifierGuidance(mixture("gmm2"), log_posterior(1)),
+        levels,
+        schedule=schedulers.get("ve"),
     )
     alone = compiled_sampling.sample(sampler, x, "component", mixture("gmm2", 1), levels, schedule=schedulers.get("ve"))
     np.testing.assert_allclose(guided[-1], alone[-1], atol=tolerance(1e-3, 1e-9))

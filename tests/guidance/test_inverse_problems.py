@@ -44,7 +44,7 @@ def close(value, expected, atol=2e-5):
     np.testing.assert_allclose(array(value), expected, atol=tolerance(atol, 1e-9) * max(1.0, np.abs(expected).max()))
 
 
-# Operators -----------------------------------------------------------------------------------------------------------------------------
+# Operators ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -60,9 +60,14 @@ def test_operators_against_their_matrix(name):
         per_sample = np.broadcast_to(ridge, (3,))
         solved = operator.transpose(operator.solve(tensor(back), tensor(ridge)))
         flat = back.reshape(3, -1)
-        expected = [matrix.T @ np.linalg.solve(gram + r * np.eye(len(gram)), v) for r, v in zip(per_sample, flat, strict=True)]
+        expected = [
+            matrix.T @ np.linalg.solve(gram + r * np.eye(len(gram)), v) for r, v in zip(per_sample, flat, strict=True)
+        ]
         close(array(solved).reshape(3, -1), np.array(expected))
-    close(array(operator.pseudo_inverse(tensor(back))).reshape(3, -1), back.reshape(3, -1) @ np.linalg.pinv(matrix, rcond=1e-5).T)
+    close(
+        array(operator.pseudo_inverse(tensor(back))).reshape(3, -1),
+        back.reshape(3, -1) @ np.linalg.pinv(matrix, rcond=1e-5).T,
+    )
 
 
 def test_pooling_of_sequences():
@@ -71,7 +76,7 @@ def test_pooling_of_sequences():
     assert AveragePoolOperator(3).transpose(tensor(np.ones((1, 2, 2)))).shape == (1, 6, 2)
 
 
-# A Gaussian ----------------------------------------------------------------------------------------------------------------------------
+# A Gaussian -----------------------------------------------------------------------------------------------------------
 
 MEAN, STD, NOISE = RNG.standard_normal(IMAGE), 0.6, 0.3
 GAUSSIAN = MixtureDenoiser([1.0], [MEAN], [STD])
@@ -152,7 +157,9 @@ def test_dps_is_the_gradient_of_its_likelihood(noise_std):
     gradient = np.stack([(loss(x + h * e) - loss(x - h * e)) / (2 * h) for e in np.eye(2)], axis=1)
     guided = DPS(denoise, y, ops.square, noise_std, scale)(x, level)
     np.testing.assert_allclose(
-        array(guided.eps) - array(denoise(x, level).eps), 0.8 * scale * gradient, atol=tolerance(2e-2, 1e-6) * np.abs(gradient).max()
+        array(guided.eps) - array(denoise(x, level).eps),
+        0.8 * scale * gradient,
+        atol=tolerance(2e-2, 1e-6) * np.abs(gradient).max(),
     )
     close(0.6 * array(guided.x0) + 0.8 * array(guided.eps), x)
 
@@ -171,7 +178,7 @@ def test_scale_of_x_and_pure_noise(method):
         close(eps, x)
 
 
-# Samples of the posterior --------------------------------------------------------------------------------------------------------------
+# Samples of the posterior ---------------------------------------------------------------------------------------------
 
 MATRIX = np.array([[1.0, 0.5, 0.0, 0.0], [0.0, 1.0, -1.0, 0.5]])
 MEASURED = np.array([1.2, -0.5])
@@ -189,9 +196,10 @@ def samples(name, guided, n=2000):
 
 
 def test_posterior_samples():
-    """ΠGDM has the posterior's mean and covariance within 3 standard errors. The two approximations are biased: DiffPIR, which
-    takes x0 for uncertain by σ/α, by less than 0.25 posterior standard deviations here; DPS, which takes it for certain, by more than that
-    but not more than 1.5, with too little spread along the measurement. Without guidance it is 2.2."""
+    """ΠGDM has the posterior's mean and covariance within 3 standard errors. The two approximations are biased:
+    DiffPIR, which takes x0 for uncertain by σ/α, by less than 0.25 posterior standard deviations here; DPS, which takes
+    it for certain, by more than that but not more than 1.5, with too little spread along the measurement. Without
+    guidance it is 2.2."""
     prior = MixtureDenoiser([1.0], [PRIOR_MEAN], [STD])
     operator, std = MatrixOperator(MATRIX), np.sqrt(np.diag(COVARIANCE))
     bias, spread = {}, {}
@@ -240,22 +248,49 @@ def test_memory_passes_through_derivatives():
     assert np.abs(array(plain) - array(walk)).max() > 1e-3
 
 
-# Errors --------------------------------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MaskOperator([0.5, 1.0]), r"A mask is 1 where the sample is measured .* Received: mask with values \[0.5, 1.0\]"),
-        (lambda: AveragePoolOperator(0), "`size` counts positions and must be an integer of at least 1. Received: size=0"),
-        (lambda: AveragePoolOperator(3)(tensor(np.ones((1, 4, 4, 1)))), r"must fill every axis. Received: x of shape \(1, 4, 4, 1\)"),
+        (
+            lambda: MaskOperator([0.5, 1.0]),
+            r"A mask is 1 where the sample is measured .* Received: mask with values \[0.5, 1.0\]",
+        ),
+        (
+            lambda: AveragePoolOperator(0),
+            "`size` counts positions and must be an integer of at least 1. Received: size=0",
+        ),
+        (
+            lambda: AveragePoolOperator(3)(tensor(np.ones((1, 4, 4, 1)))),
+            r"must fill every axis. Received: x of shape \(1, 4, 4, 1\)",
+        ),
         (lambda: MatrixOperator(np.ones(3)), r"A matrix has two axes.* Received: matrix of shape \(3,\)"),
-        (lambda: MatrixOperator(np.ones((2, 3)), (2, 2)), r"a column for every number of a sample. Received: sample_shape=\(2, 2\)"),
-        (lambda: DPS(GAUSSIAN, 0.0, ops.square, noise_std=0.0), "`noise_std` must be positive, or None .* Received: noise_std=0.0"),
-        (lambda: PiGDM(GAUSSIAN, 0.0, ops.square), "must be a `LinearOperator`. Received: operator=.* or DPS for any function"),
-        (lambda: DiffPIR(GAUSSIAN, 0.0, OPERATORS["mask"], noise_std=-1.0), "must not be negative. Received: noise_std=-1.0"),
-        (lambda: PiGDM(GAUSSIAN, 0.0, OPERATORS["mask"], data_std=0.0), "`data_std` .* must be positive. Received: data_std=0.0"),
-        (lambda: DiffPIR(GAUSSIAN, 0.0, OPERATORS["mask"], prior_weight=0.0), "must be positive. Received: prior_weight=0.0"),
+        (
+            lambda: MatrixOperator(np.ones((2, 3)), (2, 2)),
+            r"a column for every number of a sample. Received: sample_shape=\(2, 2\)",
+        ),
+        (
+            lambda: DPS(GAUSSIAN, 0.0, ops.square, noise_std=0.0),
+            "`noise_std` must be positive, or None .* Received: noise_std=0.0",
+        ),
+        (
+            lambda: PiGDM(GAUSSIAN, 0.0, ops.square),
+            "must be a `LinearOperator`. Received: operator=.* or DPS for any function",
+        ),
+        (
+            lambda: DiffPIR(GAUSSIAN, 0.0, OPERATORS["mask"], noise_std=-1.0),
+            "must not be negative. Received: noise_std=-1.0",
+        ),
+        (
+            lambda: PiGDM(GAUSSIAN, 0.0, OPERATORS["mask"], data_std=0.0),
+            "`data_std` .* must be positive. Received: data_std=0.0",
+        ),
+        (
+            lambda: DiffPIR(GAUSSIAN, 0.0, OPERATORS["mask"], prior_weight=0.0),
+            "must be positive. Received: prior_weight=0.0",
+        ),
     ],
 )
 def test_errors(make, message):

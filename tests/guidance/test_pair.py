@@ -9,7 +9,13 @@ from golden_data import array, error, exploding_levels, load, mixture, tensor, t
 from keras_diffusion import guidance, samplers
 from keras_diffusion.core.denoiser_memory import memory_scope
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.guidance import GUIDANCES, AdaptiveProjectedGuidance, Autoguidance, CFGZeroStarGuidance, RescaledGuidance
+from keras_diffusion.guidance import (
+    GUIDANCES,
+    AdaptiveProjectedGuidance,
+    Autoguidance,
+    CFGZeroStarGuidance,
+    RescaledGuidance,
+)
 
 GOLDEN = load("guidance")
 LEVEL = Levels(0.5, 0.6, 0.8)
@@ -34,10 +40,12 @@ def close(value, expected):
     np.testing.assert_allclose(array(value), expected, atol=tolerance(2e-5, 1e-12) * np.abs(expected).max())
 
 
-# Reference numbers ---------------------------------------------------------------------------------------------------------------------
+# Reference numbers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [key for key in GOLDEN["elementwise-img"].arrays.files if "_s" in key and key.startswith("elementwise")])
+@pytest.mark.parametrize(
+    "key", [key for key in GOLDEN["elementwise-img"].arrays.files if "_s" in key and key.startswith("elementwise")]
+)
 def test_elementwise(key):
     name, key = key.split("/")
     case, variant = GOLDEN[name], key.split("_")
@@ -65,7 +73,9 @@ def test_full_rescaling_gives_the_conditional_standard_deviation():
 @pytest.mark.parametrize("key", GOLDEN["apg-img"].config["configs"])
 def test_adaptive_projected_steps(key):
     case = GOLDEN["apg-img"]
-    config = {name.removeprefix("adaptive_projected_guidance_"): value for name, value in case.config["configs"][key].items()}
+    config = {
+        name.removeprefix("adaptive_projected_guidance_"): value for name, value in case.config["configs"][key].items()
+    }
     original = config.get("use_original_formulation", False)
     options = {
         "scale": config["guidance_scale"] + original,
@@ -84,11 +94,16 @@ def test_adaptive_projected_steps(key):
             memory = None if memory is None else array(memories()[0])
 
 
-@pytest.mark.parametrize("name", [name for name, case in GOLDEN.items() if case.config.get("mode") in ("cfg_rescale", "apg")])
+@pytest.mark.parametrize(
+    "name", [name for name, case in GOLDEN.items() if case.config.get("mode") in ("cfg_rescale", "apg")]
+)
 def test_guided_trajectories(name):
     case = GOLDEN[name]
     config, params = case.config, case.config["params"]
-    options = {"conditional": mixture(config["problem"], config["component"]), "unconditional": mixture(config["problem"])}
+    options = {
+        "conditional": mixture(config["problem"], config["component"]),
+        "unconditional": mixture(config["problem"]),
+    }
     if config["mode"] == "apg":
         extra = {"norm_threshold": params["threshold"], "eta": params["eta"], "momentum": params["momentum"]}
         guided = AdaptiveProjectedGuidance(scale=params["scale"], **extra, **options)
@@ -100,7 +115,9 @@ def test_guided_trajectories(name):
     assert error(steps[-1], case["x"][-1]) < tolerance(2e-5, 1e-9)
 
 
-@pytest.mark.parametrize("key", [key.split("/")[1] for key in GOLDEN["interval-flags-a"].arrays.files if "/start" in key])
+@pytest.mark.parametrize(
+    "key", [key.split("/")[1] for key in GOLDEN["interval-flags-a"].arrays.files if "/start" in key]
+)
 def test_interval_of_steps(key):
     """Guidance from step int(start·n) to before step int(stop·n) is an interval of noise levels of the grid."""
     flags = GOLDEN["interval-flags-a"][key]
@@ -123,7 +140,7 @@ def test_which_calls_are_guided(name):
     np.testing.assert_array_equal(array(on)[:, 0], case["guidance_on"])
 
 
-# What all of them have to do -----------------------------------------------------------------------------------------------------------
+# What all of them have to do ------------------------------------------------------------------------------------------
 
 
 def test_registry():
@@ -134,7 +151,9 @@ def test_registry():
         assert all(getattr(guided, key) == value for key, value in options.items()) and guided.scale == 3.0
     assert type(pair("apg")) is AdaptiveProjectedGuidance and type(pair("cfg_zero_star")) is CFGZeroStarGuidance
     with pytest.raises(
-        ValueError, match="Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, zero_star"
+        ValueError,
+        match="Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, "
+        "zero_star",
     ):
         pair("pag")
 
@@ -173,7 +192,7 @@ def test_a_level_per_sample(name):
     np.testing.assert_allclose(together, alone, atol=tolerance(1e-5, 1e-12))
 
 
-# One by one ----------------------------------------------------------------------------------------------------------------------------
+# One by one -----------------------------------------------------------------------------------------------------------
 
 
 def test_adaptive_projected_with_eta_one_is_classifier_free():
@@ -232,15 +251,27 @@ def test_autoguidance_extrapolates_from_the_weak_one():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rescale", {"rescale": 1.5}, r"`rescale` is a share and must lie in \[0, 1\], or be None for none. Received: rescale=1.5"),
+        (
+            "rescale",
+            {"rescale": 1.5},
+            r"`rescale` is a share and must lie in \[0, 1\], or be None for none. Received: rescale=1.5",
+        ),
         (
             "apg",
             {"norm_threshold": 0.0},
             "the largest norm .* must be positive, or None for any. Received: norm_threshold=0.0",
         ),
-        ("apg", {"momentum": -1.0}, r"`momentum` must lie in \(−1, 1\), or the sum grows without bound. Received: momentum=-1.0"),
+        (
+            "apg",
+            {"momentum": -1.0},
+            r"`momentum` must lie in \(−1, 1\), or the sum grows without bound. Received: momentum=-1.0",
+        ),
         ("apg", {"base": "both"}, "`base` is what is guided: 'conditional' or 'unconditional'. Received: base='both'"),
-        ("zero_star", {"zero_init": -0.1}, r"`zero_init` is a share of the way and must lie in \[0, 1\]. Received: zero_init=-0.1"),
+        (
+            "zero_star",
+            {"zero_init": -0.1},
+            r"`zero_init` is a share of the way and must lie in \[0, 1\]. Received: zero_init=-0.1",
+        ),
         ("zero_star", {"interval": (2.0, 1.0)}, "A guidance interval is a range of σ/α"),
     ],
 )

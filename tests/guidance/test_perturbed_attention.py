@@ -109,7 +109,8 @@ def test_compiled_equals_walking_by_hand(model):
 
 def test_unknown_blocks(model):
     message = (
-        r"`blocks` names attention blocks of the network. Received: blocks=\['mid'\]. The network's: down_1_attention, middle_attention"
+        r"`blocks` names attention blocks of the network. Received: blocks=\['mid'\]. The network's: "
+        r"down_1_attention, middle_attention"
     )
     with pytest.raises(ValueError, match=message):
         PerturbedAttention(model.denoiser(), 1.0, ["mid"])

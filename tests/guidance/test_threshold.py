@@ -30,7 +30,9 @@ def test_static_threshold(limit):
     check_consistent(prediction)
 
 
-@pytest.mark.parametrize(("quantile", "limit", "ceiling"), [(0.995, 1.0, None), (0.9, 1.0, None), (0.9, 0.5, 2.0), (1.0, 1.0, None)])
+@pytest.mark.parametrize(
+    ("quantile", "limit", "ceiling"), [(0.995, 1.0, None), (0.9, 1.0, None), (0.9, 0.5, 2.0), (1.0, 1.0, None)]
+)
 def test_dynamic_threshold_by_formula(quantile, limit, ceiling):
     prediction = DynamicThreshold(Given(), quantile, limit, ceiling)(tensor(X), LEVEL)
     s = np.quantile(np.abs(X0).reshape(4, -1), quantile, axis=1)
@@ -73,11 +75,16 @@ def test_wrappers_compose():
 
 @pytest.mark.parametrize("limit", [0.0, -1.0])
 def test_static_limit_must_be_positive(limit):
-    with pytest.raises(ValueError, match="`limit` is the largest magnitude of a sample and must be positive. Received: limit="):
+    with pytest.raises(
+        ValueError, match="`limit` is the largest magnitude of a sample and must be positive. Received: limit="
+    ):
         StaticThreshold(Given(), limit)
 
 
 @pytest.mark.parametrize("options", [{"quantile": 0.0}, {"quantile": 1.1}, {"limit": 0.0}, {"ceiling": 0.5}])
 def test_dynamic_options(options):
-    with pytest.raises(ValueError, match=r"needs a quantile in \(0, 1\], a positive limit and a ceiling not below it. Received: quantile="):
+    with pytest.raises(
+        ValueError,
+        match=r"needs a quantile in \(0, 1\], a positive limit and a ceiling not below it. Received: quantile=",
+    ):
         DynamicThreshold(Given(), **options)

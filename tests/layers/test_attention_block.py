@@ -83,7 +83,10 @@ def test_config_round_trip():
         (lambda: AttentionBlock(head_dim=5)(array(1, 4, 8)), "`head_dim` must divide 8. Received: head_dim=5"),
         (lambda: AttentionBlock(norm="batch"), "Unknown norm: 'batch'"),
         (lambda: AttentionBlock(cross_attention=True)(array(1, 4, 8)), "needs a context .* Received: context=None"),
-        (lambda: AttentionBlock()(array(1, 4, 8), context=array(1, 2, 3)), "Received a context, and cross_attention=False"),
+        (
+            lambda: AttentionBlock()(array(1, 4, 8), context=array(1, 2, 3)),
+            "Received a context, and cross_attention=False",
+        ),
     ],
 )
 def test_errors(make, text):

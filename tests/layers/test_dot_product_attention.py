@@ -27,7 +27,8 @@ def test_is_its_formula(causal):
     np.testing.assert_allclose(ops.convert_to_numpy(attended), exact(query, key, value, causal), atol=1e-6)
 
 
-# 2·23·9 weights a head: all at once, three heads, one head, a third of its queries (7.67, so that the last part is filled up), one query.
+# 2·23·9 weights a head: all at once, three heads, one head, a third of its queries (7.67, so that the last part is
+# filled up), one query.
 @pytest.mark.slow  # only JAX goes this way
 @pytest.mark.parametrize("block", [10_000, 1300, 420, 138, 1])
 def test_blocks_do_not_change_the_result_nor_the_gradient(block):
@@ -83,7 +84,9 @@ def test_float16_runs_everywhere(causal):
 def test_flash_attention_is_off_on_tpus(monkeypatch):
     monkeypatch.setattr(module, "jax_platform", lambda: "tpu")
     seen = []
-    monkeypatch.setattr(module.ops, "dot_product_attention", lambda q, k, v, **options: seen.append(options["flash_attention"]) or q)
+    monkeypatch.setattr(
+        module.ops, "dot_product_attention", lambda q, k, v, **options: seen.append(options["flash_attention"]) or q
+    )
     tensor = ops.ones((1, 2, 1, 4))
     dot_product_attention(tensor, tensor, tensor)
     assert seen == [False]

@@ -32,7 +32,11 @@ def reach(block, context=None):
 
 @pytest.mark.parametrize(
     "over, expected",
-    [("all", np.ones((3, 4), bool)), ("rows", np.arange(3)[:, None] == [1] * 4), ("columns", np.arange(4)[None] == [[2]] * 3)],
+    [
+        ("all", np.ones((3, 4), bool)),
+        ("rows", np.arange(3)[:, None] == [1] * 4),
+        ("columns", np.arange(4)[None] == [[2]] * 3),
+    ],
 )
 def test_attention_over(over, expected):
     np.testing.assert_array_equal(reach(block_of(attention_over=over, only_pure_attention=True)), expected)
@@ -108,7 +112,11 @@ def test_rematerialization_changes_no_gradient(kind):
     import jax
 
     def gradients(remat):
-        layer = block_of(remat=remat) if kind == "attention" else ResidualBlock(6, norm_groups=2, zero_init=False, remat=remat)
+        layer = (
+            block_of(remat=remat)
+            if kind == "attention"
+            else ResidualBlock(6, norm_groups=2, zero_init=False, remat=remat)
+        )
         inputs = (X,) if kind == "attention" else (X, TEXT[:, 0])
         layer.build(*(x.shape for x in inputs))
         rng = np.random.RandomState(2)

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_diffusion.layers.initializers import GlorotUniform, Ones, RandomNormal, RandomUniform, Zeros, first_kernel, zero_kernels
+from keras_diffusion.layers.initializers import (
+    GlorotUniform,
+    Ones,
+    RandomNormal,
+    RandomUniform,
+    Zeros,
+    first_kernel,
+    zero_kernels,
+)
 
 
 def draw(initializer, shape, dtype="float32"):
@@ -18,12 +26,16 @@ def draw(initializer, shape, dtype="float32"):
 def test_glorot_is_uniform_with_the_limit_of_keras(shape):
     ours, keras_own = draw(GlorotUniform(seed=1), shape), draw(keras.initializers.GlorotUniform(seed=1), shape)
     assert np.abs(ours).max() == pytest.approx(np.abs(keras_own).max(), rel=2e-3)
-    assert ours.std() == pytest.approx(np.abs(ours).max() / np.sqrt(3), rel=2e-2) and abs(ours.mean()) < 0.02 * ours.std()
+    assert (
+        ours.std() == pytest.approx(np.abs(ours).max() / np.sqrt(3), rel=2e-2) and abs(ours.mean()) < 0.02 * ours.std()
+    )
 
 
 def test_normal_and_uniform():
     normal, uniform = draw(RandomNormal(0.3, seed=2), (200, 500)), draw(RandomUniform(-1.0, 3.0, seed=2), (200, 500))
-    assert normal.std() == pytest.approx(0.3, rel=1e-2) and (np.abs(normal) < 0.3).mean() == pytest.approx(0.6827, abs=5e-3)
+    assert normal.std() == pytest.approx(0.3, rel=1e-2) and (np.abs(normal) < 0.3).mean() == pytest.approx(
+        0.6827, abs=5e-3
+    )
     assert uniform.min() >= -1.0 and uniform.max() <= 3.0 and uniform.mean() == pytest.approx(1.0, abs=1e-2)
 
 
@@ -48,7 +60,9 @@ def test_zeros_and_ones():
     for initializer, value in ((Zeros(), 0.0), (Ones(), 1.0)):
         for dtype in ("float32", "bfloat16"):
             np.testing.assert_array_equal(draw(initializer, (2, 3), dtype), np.full((2, 3), value))
-        assert type(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(initializer))) is type(initializer)
+        assert type(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(initializer))) is type(
+            initializer
+        )
 
 
 def test_other_dtypes():

@@ -13,7 +13,9 @@ def test_repeated_labels_take_adams_step():
     model = keras.Model(inputs, layer(inputs))
     start = ops.convert_to_numpy(layer.table.embeddings)[:, 0]
     rate, b1, b2 = 0.1, 0.9, 0.999
-    model.compile(keras.optimizers.Adam(rate, b1, b2, epsilon=1e-7), loss=lambda y, p: ops.sum(p[:, 0]) + 0.0 * ops.sum(y))
+    model.compile(
+        keras.optimizers.Adam(rate, b1, b2, epsilon=1e-7), loss=lambda y, p: ops.sum(p[:, 0]) + 0.0 * ops.sum(y)
+    )
     batches = [[0, 0, 0, 1], [0, 1, 1, 2], [2, 2, 2, 2]]
     model.fit(np.array(batches).reshape(-1), np.zeros(12, "float32"), batch_size=4, shuffle=False, verbose=0)
     # d loss / d row = how often the class occurs

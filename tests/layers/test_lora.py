@@ -16,14 +16,26 @@ RNG = np.random.RandomState(0)
 TOKENS = {"patch_size": 2, "emb_features": 8, "num_layers": 2, "num_heads": 2, "context_dim": 4}
 # Arguments, and how many dense layers are projections of attention.
 NETWORKS = {
-    networks.UNet: ({"widths": (8,), "num_res_blocks": 1, "attention": (True,), "norm_groups": 4, "context_dim": 4}, 3 * 5),
-    networks.DDPMUNet: ({"widths": (8,), "has_attention": (True,), "num_res_blocks": 1, "first_conv_channels": 8}, 4 * 2),
-    networks.UNet2D: ({"widths": (8,), "down_types": ("AttnDownBlock2D",), "num_res_blocks": 1, "norm_groups": 4}, 4 * 2),
+    networks.UNet: (
+        {"widths": (8,), "num_res_blocks": 1, "attention": (True,), "norm_groups": 4, "context_dim": 4},
+        3 * 5,
+    ),
+    networks.DDPMUNet: (
+        {"widths": (8,), "has_attention": (True,), "num_res_blocks": 1, "first_conv_channels": 8},
+        4 * 2,
+    ),
+    networks.UNet2D: (
+        {"widths": (8,), "down_types": ("AttnDownBlock2D",), "num_res_blocks": 1, "norm_groups": 4},
+        4 * 2,
+    ),
     networks.UNet2DCondition: (
         {"widths": (8,), "attention": (True,), "num_res_blocks": 1, "num_heads": 2, "context_dim": 4, "norm_groups": 4},
         4 * 8,
     ),
-    networks.FlaxUNet: ({"widths": (8,), "attention": [{"num_heads": 2}], "num_res_blocks": 1, "norm_groups": 4, "context_dim": 4}, 3 * 8),
+    networks.FlaxUNet: (
+        {"widths": (8,), "attention": [{"num_heads": 2}], "num_res_blocks": 1, "norm_groups": 4, "context_dim": 4},
+        3 * 8,
+    ),
     networks.SimpleDiT: (TOKENS, 2 * 4),
     networks.SimpleMMDiT: (TOKENS, 2 * 4),
     networks.SimpleUDiT: (TOKENS, 3 * 4),
@@ -129,7 +141,9 @@ def test_text_encoder_and_autoencoder():
     np.testing.assert_allclose(encoder.predict_on_batch(tokens), adapted, atol=1e-5)
     autoencoder = networks.AutoencoderKL(widths=(8,), num_res_blocks=1, norm_groups=4)
     autoencoder.enable_lora(2)
-    assert sorted(autoencoder.adapters) == [f"{half}/middle_attention/{name}" for half in ("decoder", "encoder") for name in ("out", "qkv")]
+    assert sorted(autoencoder.adapters) == [
+        f"{half}/middle_attention/{name}" for half in ("decoder", "encoder") for name in ("out", "qkv")
+    ]
     assert networks.AutoencoderKL.from_config(autoencoder.get_config()).adapters == autoencoder.adapters
 
 
@@ -167,7 +181,9 @@ def test_targets():
     assert len(values) == 4 * 3 and all(path.endswith(("/to_q", "attention2/to_v")) for path in values)
     with pytest.raises(ValueError, match=r"No dense layer of the name q\. Names in this network: .*to_q"):
         network.enable_lora(2, target=["q"])
-    with pytest.raises(ValueError, match=r"`target` is one of 'attention', 'dense', or a list .*Received: target='to_q'"):
+    with pytest.raises(
+        ValueError, match=r"`target` is one of 'attention', 'dense', or a list .*Received: target='to_q'"
+    ):
         network.enable_lora(2, target="to_q")
     with pytest.raises(ValueError, match="no layers to adapt. Received: target='attention'.*target='dense'"):
         networks.MLP((2,), width=4, depth=1).enable_lora(2)
@@ -182,7 +198,9 @@ def test_targets():
         network.merge_lora()
     assert not network.adapters and all(w.trainable for w in network.weights)  # nothing of what failed was half done
     network.enable_lora(2)
-    with pytest.raises(ValueError, match=r"takes adapters once. Received one that has 32. Call merge_lora\(\) .* or remove_lora\(\)"):
+    with pytest.raises(
+        ValueError, match=r"takes adapters once. Received one that has 32. Call merge_lora\(\) .* or remove_lora\(\)"
+    ):
         network.enable_lora(2)
 
 
@@ -205,7 +223,15 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("lora") / "model.keras"
     model.save(path)
     made = model.generate(2, num_steps=2, seed=0)
-    return {"model": model, "data": data, "path": path, "losses": losses, "made": made, "after": network.get_weights(), **found}
+    return {
+        "model": model,
+        "data": data,
+        "path": path,
+        "losses": losses,
+        "made": made,
+        "after": network.get_weights(),
+        **found,
+    }
 
 
 def test_training_moves_adapters_alone(trained):
@@ -213,7 +239,11 @@ def test_training_moves_adapters_alone(trained):
     np.testing.assert_array_equal(trained["made_at_first"], trained["made_before"])
     assert np.abs(trained["made"] - trained["made_before"]).max() > 1e-3
     assert np.mean(trained["losses"][-3:]) < 0.9 * np.mean(trained["losses"][:3])
-    moved = {w.path for w, a, b in zip(network.weights, trained["before"], trained["after"], strict=True) if not np.array_equal(a, b)}
+    moved = {
+        w.path
+        for w, a, b in zip(network.weights, trained["before"], trained["after"], strict=True)
+        if not np.array_equal(a, b)
+    }
     assert moved == {w.path for w in adapter_variables(network)}
     assert len(trained["model"].optimizer.variables) < 3 * len(moved)
 

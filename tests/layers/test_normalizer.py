@@ -17,14 +17,18 @@ def test_encode_is_the_affine_map_of_the_units_in_which_it_was_measured():
     z = ops.convert_to_numpy(Normalizer(MEAN, VARIANCE).encode(x))
     unit = (x + 1) / 2
     np.testing.assert_allclose(z[..., 0], (unit[..., 0] - 0.5) / np.sqrt(0.08), atol=1e-5)
-    np.testing.assert_allclose(z[..., 1], (unit[..., 1] - 0.4) / 1e-7, rtol=1e-4)  # a constant channel: Keras's smallest deviation
+    np.testing.assert_allclose(
+        z[..., 1], (unit[..., 1] - 0.4) / 1e-7, rtol=1e-4
+    )  # a constant channel: Keras's smallest deviation
     z = ops.convert_to_numpy(Normalizer(100.0, 400.0, value_range=(0, 255))(x))
     np.testing.assert_allclose(z, (unit * 255 - 100) / 20, atol=1e-4)
 
 
 def test_decode_is_the_inverse():
     normalizer = Normalizer(MEAN, VARIANCE)
-    np.testing.assert_allclose(ops.convert_to_numpy(normalizer.decode(normalizer.encode(images()))), images(), atol=1e-5)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(normalizer.decode(normalizer.encode(images()))), images(), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 1, 1, 3)])

@@ -42,5 +42,7 @@ def test_the_two_hilbert_orders_agree_on_squares_of_powers_of_two_only():
 
 
 def test_unknown_order():
-    with pytest.raises(ValueError, match=r"Unknown patch order: 'spiral'. Known orders: raster, zigzag, hilbert, hilbert_cropped."):
+    with pytest.raises(
+        ValueError, match=r"Unknown patch order: 'spiral'. Known orders: raster, zigzag, hilbert, hilbert_cropped."
+    ):
         patch_order("spiral", 2, 2)

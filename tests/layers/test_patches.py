@@ -76,7 +76,10 @@ def test_merging_and_expanding_keep_neighbours_together(order):
     "call, text",
     [
         (lambda: PatchEmbedding(4, 8)(image()), r"each axis must be a multiple of 4. Received: size=\(6, 8\)"),
-        (lambda: PatchMerging(8, 2)(np.zeros((1, 12, 4)), image()), r"each axis must be a multiple of 4. Received: size=\(6, 8\)"),
+        (
+            lambda: PatchMerging(8, 2)(np.zeros((1, 12, 4)), image()),
+            r"each axis must be a multiple of 4. Received: size=\(6, 8\)",
+        ),
         (lambda: PatchEmbedding(2, 6, sincos_position=True)(image()), "multiple of 4 channels. Received: 6"),
         (lambda: LearnedPosition(3)(np.zeros((1, 4, 2))), "The table of positions has 3 rows, .* Received: 4 tokens"),
     ],

@@ -116,7 +116,9 @@ def test_jax_on_cpus_convolves_large_images_in_phases(size, kernel_size, dtype, 
     used = []
     for name in ("convolve_in_phases", "convolve_repeated"):
         original = getattr(resampling, name)
-        monkeypatch.setattr(resampling, name, lambda x, kernel, name=name, original=original: used.append(name) or original(x, kernel))
+        monkeypatch.setattr(
+            resampling, name, lambda x, kernel, name=name, original=original: used.append(name) or original(x, kernel)
+        )
     Upsample(5, kernel_size, dtype=dtype)(array(2, *size, 3))
     assert used == ["convolve_in_phases" if in_phases and jax_platform() == "cpu" else "convolve_repeated"]
 
@@ -139,7 +141,10 @@ def test_config_round_trip(layer):
     "make, text",
     [
         (lambda: ResidualBlock(8, norm="batch"), "Unknown norm: 'batch'. Known norms: group, rms."),
-        (lambda: ResidualBlock(8, time_injection="film"), "Unknown time injection: 'film'. Known ones: add, scale_shift."),
+        (
+            lambda: ResidualBlock(8, time_injection="film"),
+            "Unknown time injection: 'film'. Known ones: add, scale_shift.",
+        ),
         (lambda: ResidualBlock(8, dropout=1.0), r"in \[0, 1\). Received: dropout=1.0"),
         (lambda: ResidualBlock(8, activation="swoosh"), "Unknown activation: 'swoosh'"),
         (lambda: Downsample(8)(np.zeros((1, 4, 4, 4, 4, 2))), "Received: 4 spatial axes"),

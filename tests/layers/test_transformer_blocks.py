@@ -31,9 +31,17 @@ def blocks(**options):
     """One block of each kind, with its inputs."""
     return [
         (randomized(DiTBlock(2, **options), TOKENS, [CONDITION]), (TOKENS, [CONDITION])),
-        (randomized(UViTBlock(2, double_attention=True, use_projection=True, norm_inputs=True, **options), TOKENS), (TOKENS,)),
         (
-            randomized(SSMDiTBlock(3, spatial_fusion=True, order="hilbert", patch_size=2, **options), TOKENS, [CONDITION], IMAGE),
+            randomized(UViTBlock(2, double_attention=True, use_projection=True, norm_inputs=True, **options), TOKENS),
+            (TOKENS,),
+        ),
+        (
+            randomized(
+                SSMDiTBlock(3, spatial_fusion=True, order="hilbert", patch_size=2, **options),
+                TOKENS,
+                [CONDITION],
+                IMAGE,
+            ),
             (TOKENS, [CONDITION], IMAGE),
         ),
     ]

@@ -34,7 +34,9 @@ def call(layer, *inputs):
     if keras.backend.backend() == "jax":
         import jax
 
-        return array(jax.jit(lambda *values: layer(*values))(*inputs))  # faster than compiling every operation by itself
+        return array(
+            jax.jit(lambda *values: layer(*values))(*inputs)
+        )  # faster than compiling every operation by itself
     return array(layer(*inputs))
 
 
@@ -126,7 +128,10 @@ def test_dropout_along_time_drops_in_training_alone():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="in the place of cross-attention. Received: cross_attention=True and double_self_attention=True"):
+    with pytest.raises(
+        ValueError,
+        match="in the place of cross-attention. Received: cross_attention=True and double_self_attention=True",
+    ):
         TransformerBlock(2, 4, double_self_attention=True)
     with pytest.raises(ValueError, match=r"in \[0, 1\). Received: dropout=1"):
         TemporalConvolution(dropout=1)

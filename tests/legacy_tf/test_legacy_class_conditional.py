@@ -78,9 +78,13 @@ def test_guidance_goes_from_the_null_label_through_the_label(trained, noise):
 
 
 def test_the_null_label_is_trained(noise):
-    model = class_conditional.ClassConditionalDiffusionModel(tiny(), tiny(), ddpm.GaussianDiffusion(), 2, label_dropout=1.0)
+    model = class_conditional.ClassConditionalDiffusionModel(
+        tiny(), tiny(), ddpm.GaussianDiffusion(), 2, label_dropout=1.0
+    )
     model.compile(optimizer=tf_keras.optimizers.SGD(0.1), loss=tf_keras.losses.MeanSquaredError(), run_eagerly=True)
-    model.network.set_weights([np.random.default_rng(i).normal(0, 0.3, w.shape) for i, w in enumerate(model.network.get_weights())])
+    model.network.set_weights(
+        [np.random.default_rng(i).normal(0, 0.3, w.shape) for i, w in enumerate(model.network.get_weights())]
+    )
     table = next(w for w in model.network.weights if "embeddings" in w.name)
     before = table.numpy()
     model.fit(noise, np.array([0, 1, 0, 1]), verbose=0)

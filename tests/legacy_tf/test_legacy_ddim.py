@@ -30,7 +30,11 @@ def trained():
     model = ddim.DiffusionModel(ddim.get_network(8, (8, 16), 1, image_channels=1, embedding_dims=8), ema=0.9)
     images = np.repeat(np.linspace(0, 1, 64, dtype="float32").reshape(1, 8, 8, 1), 64, axis=0)
     model.normalizer.adapt(images)
-    model.compile(optimizer=tf_keras.optimizers.Adam(1e-2), loss=tf_keras.losses.MeanAbsoluteError(), kid_encoder=ddim.random_encoder(8, 1))
+    model.compile(
+        optimizer=tf_keras.optimizers.Adam(1e-2),
+        loss=tf_keras.losses.MeanAbsoluteError(),
+        kid_encoder=ddim.random_encoder(8, 1),
+    )
     before = model.evaluate(images, batch_size=32, verbose=0, return_dict=True)
     model.fit(images, batch_size=32, epochs=15, verbose=0)
     return model, before, model.evaluate(images, batch_size=32, verbose=0, return_dict=True)

@@ -24,7 +24,9 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model trained for an instant on one image, and the loss at fixed times and noise: before, after, and the average's."""
+    """A model trained for an instant on one image, and the loss at fixed times and noise: before, after, and the
+    average's.
+    """
     tf_keras.utils.set_random_seed(0)
     model = ddpm.DiffusionModel(tiny(), tiny(), ddpm.GaussianDiffusion(timesteps=20), ema=0.9)
     model.compile(optimizer=tf_keras.optimizers.Adam(1e-2), loss=tf_keras.losses.MeanSquaredError(), run_eagerly=True)
@@ -45,7 +47,9 @@ def test_names_and_order_are_the_examples(keras2):
     assert [{"name": v.name, "shape": list(v.shape)} for v in network.weights] == expected
 
 
-@pytest.mark.parametrize("file", ["weights.h5", "tf_checkpoint/model", "train_checkpoint/ckpt", "model.h5", "model.keras"])
+@pytest.mark.parametrize(
+    "file", ["weights.h5", "tf_checkpoint/model", "train_checkpoint/ckpt", "model.h5", "model.keras"]
+)
 def test_files_of_the_example_give_their_stored_output(keras2, file):
     folder = keras2 / "ddpm_unet"
     if file.startswith("model."):
@@ -63,7 +67,10 @@ def test_files_of_the_example_give_their_stored_output(keras2, file):
 
 def test_a_step_to_clean_images_ends_at_x0():
     diffusion = ddpm.GaussianDiffusion()
-    x0, noise = tf.random.stateless_uniform((2, 4, 4, 1), (0, 1), -1, 1), tf.random.stateless_normal((2, 4, 4, 1), (0, 2))
+    x0, noise = (
+        tf.random.stateless_uniform((2, 4, 4, 1), (0, 1), -1, 1),
+        tf.random.stateless_normal((2, 4, 4, 1), (0, 2)),
+    )
     t = tf.constant([0, 0], tf.int64)
     # At t = 0 the posterior is a point: the predicted x0.
     np.testing.assert_allclose(diffusion.p_sample(noise, diffusion.q_sample(x0, t, noise), t), x0, atol=1e-5)
@@ -75,10 +82,15 @@ def test_a_step_to_clean_images_ends_at_x0():
 
 def test_ddim_with_the_true_noise_returns_x0():
     diffusion = ddpm.GaussianDiffusion()
-    x0, noise = tf.random.stateless_uniform((2, 4, 4, 1), (0, 1), -1, 1), tf.random.stateless_normal((2, 4, 4, 1), (0, 2))
+    x0, noise = (
+        tf.random.stateless_uniform((2, 4, 4, 1), (0, 1), -1, 1),
+        tf.random.stateless_normal((2, 4, 4, 1), (0, 2)),
+    )
     x = diffusion.q_sample(x0, tf.constant([999, 999]), noise)
     for clip in (False, True):
-        np.testing.assert_allclose(diffusion.ddim_sample_loop(lambda x, t: noise, x, 5, clip_denoised=clip), x0, atol=1e-3)
+        np.testing.assert_allclose(
+            diffusion.ddim_sample_loop(lambda x, t: noise, x, 5, clip_denoised=clip), x0, atol=1e-3
+        )
 
 
 def test_training_lowers_the_loss_and_the_average_follows(trained):

@@ -41,7 +41,9 @@ def loaded(name, folder):
     """The average's weights from each file, by format."""
     yield "tf_checkpoint", whole(name, folder).ema_network.get_weights()
     for file in ("ema_model.h5", "ema_model.keras"):
-        net = tf_keras.models.load_model(folder / file, custom_objects=ddpm.CUSTOM_OBJECTS, compile=False, safe_mode=False)
+        net = tf_keras.models.load_model(
+            folder / file, custom_objects=ddpm.CUSTOM_OBJECTS, compile=False, safe_mode=False
+        )
         yield file, net.get_weights()
     net = network(name)
     zeros = [np.zeros_like(w) for w in net.get_weights()]
@@ -49,7 +51,10 @@ def loaded(name, folder):
         net.set_weights(zeros)
         net.load_weights(folder / file)
         yield file, net.get_weights()
-    for prefix, key in (("train_checkpoint/ckpt", "model"), ("saved_model/variables/variables", "ema_network" if name == "ddim" else None)):
+    for prefix, key in (
+        ("train_checkpoint/ckpt", "model"),
+        ("saved_model/variables/variables", "ema_network" if name == "ddim" else None),
+    ):
         net.set_weights(zeros)
         # A SavedModel of the network alone has the network itself at its root.
         checkpoint = tf.train.Checkpoint(**{key: net}) if key else tf.train.Checkpoint(net)
@@ -76,7 +81,11 @@ def test_every_format_holds_the_same_weights(name):
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "class_conditional"])
 def test_stored_checkpoints_make_their_stored_samples(name):
     model, samples = whole(name, CHECKPOINTS / name), np.load(CHECKPOINTS / name / "samples.npz")
-    labels = {"labels": samples["labels"], "guidance_scale": float(samples["guidance_scale"])} if name == "class_conditional" else {}
+    labels = (
+        {"labels": samples["labels"], "guidance_scale": float(samples["guidance_scale"])}
+        if name == "class_conditional"
+        else {}
+    )
     for key, net in (("ema", model.ema_network), ("raw", model.network)):
         images = model.ddim_images(samples["noise"], network=net, **labels)
         np.testing.assert_allclose(images, samples[key], atol=1e-3)

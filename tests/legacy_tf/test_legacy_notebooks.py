@@ -1,4 +1,6 @@
-"""The originals' notebooks run from top to bottom, cut short, and are stored executed; nothing in keras_diffusion imports the originals."""
+"""The originals' notebooks run from top to bottom, cut short, and are stored executed; nothing in keras_diffusion
+imports the originals.
+"""
 
 import ast
 import os
@@ -33,16 +35,22 @@ def test_stored_executed_small_and_without_errors(path):
 
 
 def test_runs_cut_short(monkeypatch, tmp_path):
-    """The quickest of them; the two others differ in cells whose functions the other tests call, and take a minute to compile."""
+    """The quickest of them; the two others differ in cells whose functions the other tests call, and take a minute to
+    compile.
+    """
     path = ROOT / "legacy_tf" / "notebooks" / "ddim.ipynb"
-    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install keras-diffusion[notebooks]")
+    nbclient = pytest.importorskip(
+        "nbclient", reason="nbclient is not installed: pip install keras-diffusion[notebooks]"
+    )
     pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install keras-diffusion[notebooks]")
     pytest.importorskip("tf_keras", reason="tf_keras is not installed: pip install keras-diffusion[legacy-tf]")
     monkeypatch.setenv("LEGACY_TF_EPOCHS", "1")
     monkeypatch.setenv("LEGACY_TF_OUT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()  # raises at the first cell that fails
     names = {written.name for written in (tmp_path / path.stem).iterdir()}
     assert names == {written.name for written in (ROOT / "legacy_tf" / "checkpoints" / path.stem).iterdir()}
@@ -51,6 +59,8 @@ def test_runs_cut_short(monkeypatch, tmp_path):
 def test_keras_diffusion_does_not_import_the_originals():
     for path in (ROOT / "keras_diffusion").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            names = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            )
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert not [name for name in names if name.split(".")[0] in ("legacy_tf", "tf_keras")], path

@@ -18,7 +18,10 @@ def test_accuracy_is_the_share_of_hits():
 
 
 def test_the_judge_of_the_demo_knows_real_digits_it_has_not_seen():
-    train, test = (data.load("digits", split=split, batch_size=2000, drop_remainder=False, shuffle=False)[0] for split in ("train", "test"))
+    train, test = (
+        data.load("digits", split=split, batch_size=2000, drop_remainder=False, shuffle=False)[0]
+        for split in ("train", "test")
+    )
     judge = train_classifier(train["images"], train["labels"])
     assert classifier_accuracy(judge, test["images"], test["labels"]) >= 0.98
     assert classifier_accuracy(judge, test["images"], (test["labels"] + 1) % 10) < 0.02

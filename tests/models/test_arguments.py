@@ -31,9 +31,13 @@ def test_shapes_of_masks(given, result):
     assert mask.shape == result and mask.dtype == "float32"
 
 
-@pytest.mark.parametrize("given", [(6, 4), (3, 4, 6), (4, 6, 2), (5, 4, 6, 2), (4, 4, 6, 1), (6,), (1, 5, 4, 6, 1), (0, 4, 6)])
+@pytest.mark.parametrize(
+    "given", [(6, 4), (3, 4, 6), (4, 6, 2), (5, 4, 6, 2), (4, 4, 6, 1), (6,), (1, 5, 4, 6, 1), (0, 4, 6)]
+)
 def test_masks_of_other_shapes(given):
-    with pytest.raises(ValueError, match=r"The mask of 5 samples of shape \(4, 6, 3\) has one of the shapes .* Received: mask of shape"):
+    with pytest.raises(
+        ValueError, match=r"The mask of 5 samples of shape \(4, 6, 3\) has one of the shapes .* Received: mask of shape"
+    ):
         mask_of(np.ones(given), 5, SHAPE)
 
 
@@ -42,7 +46,9 @@ def test_masks_of_vectors(given, result):
     assert mask_of(np.ones(given, bool), 5, (2,)).shape == result
 
 
-@pytest.mark.parametrize("mask", [np.full((4, 6), 2.0), np.full((4, 6), -0.1), np.full((4, 6), np.nan), "mask", [[1], [1, 0]], object()])
+@pytest.mark.parametrize(
+    "mask", [np.full((4, 6), 2.0), np.full((4, 6), -0.1), np.full((4, 6), np.nan), "mask", [[1], [1, 0]], object()]
+)
 def test_masks_of_other_values(mask):
     with pytest.raises(ValueError, match="[Mm]ask.*Received: "):
         mask_of(mask, 5, SHAPE)
@@ -60,7 +66,9 @@ def test_a_mask_of_one_picture_serves_all_also_in_small_batches():
     np.testing.assert_allclose(model.generate(4, mask=mask[..., 0], batch_size=2, **options), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [None, "unet", {}, 3, keras.layers.Dense(3), keras.Sequential([keras.layers.Dense(3)]), object, []])
+@pytest.mark.parametrize(
+    "network", [None, "unet", {}, 3, keras.layers.Dense(3), keras.Sequential([keras.layers.Dense(3)]), object, []]
+)
 def test_what_is_no_network(network):
     with pytest.raises(ValueError, match="`network` is a built Keras model on a dict .* Received: network="):
         kd.DiffusionModel(network)
@@ -71,8 +79,14 @@ BAD = [
     ({"autoencoder": "vae"}, "Received: autoencoder='vae'"),
     ({"noise_bands": 0}, "`noise_bands` must be an integer ≥ 1 and ≤ 100. Received: noise_bands=0"),
     ({"noise_bands": 2.5}, "Received: noise_bands=2.5"),
-    ({"null_context": np.zeros(3)}, "`null_context` stands in for a context, and this network has none.*Received: null_context of shape"),
-    ({"condition_dropout": float("nan")}, r"`condition_dropout` is a share of samples and must lie in \[0, 1\]. Received: .*=nan"),
+    (
+        {"null_context": np.zeros(3)},
+        "`null_context` stands in for a context, and this network has none.*Received: null_context of shape",
+    ),
+    (
+        {"condition_dropout": float("nan")},
+        r"`condition_dropout` is a share of samples and must lie in \[0, 1\]. Received: .*=nan",
+    ),
     ({"condition_dropout": "0.1"}, "Received: condition_dropout='0.1'"),
     ({"ema": float("nan")}, "Received: ema=nan"),
     ({"ema": True}, "Received: ema=True"),
@@ -90,5 +104,8 @@ def test_bad_arguments_of_a_model(options, message):
 def test_null_context_has_the_contexts_size():
     network = kd.networks.MLP((2,), width=8, depth=1, context_dim=3)
     assert kd.DiffusionModel(network, null_context=[[1, 2, 3]]).null_context.shape == (1, 3)
-    with pytest.raises(ValueError, match=r"`null_context` has the shape \(3,\) or \(length, 3\). Received: null_context of shape \(2,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"`null_context` has the shape \(3,\) or \(length, 3\). Received: null_context of shape \(2,\)",
+    ):
         kd.DiffusionModel(network, null_context=np.zeros(2))

@@ -9,7 +9,9 @@ import keras_diffusion as kd
 
 @pytest.fixture(scope="module")
 def image_model():
-    model = kd.DiffusionModel(kd.networks.UNet((8, 8, 3), widths=(8,), num_res_blocks=1, attention=False, num_classes=4), seed=0)
+    model = kd.DiffusionModel(
+        kd.networks.UNet((8, 8, 3), widths=(8,), num_res_blocks=1, attention=False, num_classes=4), seed=0
+    )
     model.compile("adam")
     return model
 
@@ -32,7 +34,9 @@ def batch(**changes):
         (batch(labels=np.array([0, 1, 2, 4], "int32")), "from 0 to 3. Received: labels from 0 to 4"),
         (batch(labels=np.zeros((4, 1), "int32")), r"shape \(B,\)"),
         (
-            batch(images=np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, np.zeros((4, 8, 8, 3))).astype("float32")),
+            batch(
+                images=np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, np.zeros((4, 8, 8, 3))).astype("float32")
+            ),
             "first in sample 2",
         ),
     ],

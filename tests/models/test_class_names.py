@@ -5,15 +5,21 @@ import keras_diffusion as kd
 
 
 def small(**options):
-    network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=False, num_classes=2)
+    network = kd.networks.UNet(
+        (8, 8, 1), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=False, num_classes=2
+    )
     return kd.DiffusionModel(network, seed=0, **options)
 
 
 def test_labels_by_name_are_the_labels():
     model = small(class_names=["china", "flower"])
-    samples = [model.generate(conditions={"labels": labels}, num_steps=1, seed=0) for labels in (["flower", "china"], [1, 0])]
+    samples = [
+        model.generate(conditions={"labels": labels}, num_steps=1, seed=0) for labels in (["flower", "china"], [1, 0])
+    ]
     np.testing.assert_array_equal(*samples)
-    with pytest.raises(ValueError, match=r"Unknown class name. Received: 'flour'. Did you mean 'flower'\? Known: 0 china, 1 flower"):
+    with pytest.raises(
+        ValueError, match=r"Unknown class name. Received: 'flour'. Did you mean 'flower'\? Known: 0 china, 1 flower"
+    ):
         model.generate(conditions={"labels": "flour"})
 
 

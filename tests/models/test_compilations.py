@@ -1,4 +1,6 @@
-"""What a start costs on JAX: every operation outside of a compiled function is a program of its own for each shape, made in 10 to 50 ms."""
+"""What a start costs on JAX: every operation outside of a compiled function is a program of its own for each shape,
+made in 10 to 50 ms.
+"""
 
 import keras
 import numpy as np

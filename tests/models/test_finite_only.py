@@ -41,9 +41,14 @@ def test_files_that_are_there_stay(make_model, tmp_path, where):
         function()
     before = {name: contents(path) for name, path in paths.items()}
     broken = {"weights": model.network, "average": model.average, "optimizer": model.optimizer}[where].variables
-    poison(next(v for v in broken if keras.backend.is_float_dtype(v.dtype) and v.shape), np.inf if where == "average" else np.nan)
+    poison(
+        next(v for v in broken if keras.backend.is_float_dtype(v.dtype) and v.shape),
+        np.inf if where == "average" else np.nan,
+    )
     for name, function in save.items():
-        with pytest.raises(FloatingPointError, match="is not written, and what was written before stays: 1 of .* hold NaN or infinity"):
+        with pytest.raises(
+            FloatingPointError, match="is not written, and what was written before stays: 1 of .* hold NaN or infinity"
+        ):
             function()
         assert contents(paths[name]) == before[name]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.keras", "m.weights.h5", "preset"]
@@ -95,7 +100,9 @@ def test_what_is_measured_is_a_number(make_model):
     model = make_model(num_classes=None)
     poison(model.network.trainable_variables[0])
     x = np.zeros((2, *model.sample_shape), "float32")
-    with pytest.raises(FloatingPointError, match="Latents must be finite. Received: NaN or infinity in 2 of 2.* 1 of .* weights hold"):
+    with pytest.raises(
+        FloatingPointError, match="Latents must be finite. Received: NaN or infinity in 2 of 2.* 1 of .* weights hold"
+    ):
         model.invert(x, num_steps=2, weights="raw")
     with pytest.raises(FloatingPointError, match="Log-likelihoods must be finite. Received: NaN or infinity in 2 of 2"):
         model.log_likelihood(x, num_steps=2, weights="raw", verbose=0)

@@ -24,7 +24,9 @@ def model(make_model, blobs):
 @pytest.fixture
 def image_model():
     keras.utils.set_random_seed(0)
-    return kd.DiffusionModel(kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, zero_init=False), seed=0)
+    return kd.DiffusionModel(
+        kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, zero_init=False), seed=0
+    )
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddpm"])
@@ -53,9 +55,14 @@ def test_compiled_equals_walking_by_hand(model, sampler):
     levels = sampling_levels(model.noise_schedule, kd.schedulers.get_spacing("linspace"), 6)
     x = levels.sigma[0] * initial_noise(5, range(3), (2,))
     words = seed_words(5)
-    draws = [[ops.convert_to_numpy(counter_normal(words, i, k, (3, 2))) for k in range(walker.noises_per_step)] for i in range(6)]
+    draws = [
+        [ops.convert_to_numpy(counter_normal(words, i, k, (3, 2))) for k in range(walker.noises_per_step)]
+        for i in range(6)
+    ]
     noise = np.array(draws) if walker.noises_per_step else None
-    by_hand, xs = walker.sample(x, model.denoiser({"labels": labels}), levels, noise=noise, schedule=model.noise_schedule, trajectory=True)
+    by_hand, xs = walker.sample(
+        x, model.denoiser({"labels": labels}), levels, noise=noise, schedule=model.noise_schedule, trajectory=True
+    )
     np.testing.assert_allclose(samples, ops.convert_to_numpy(by_hand), atol=1e-5)
     np.testing.assert_allclose(steps, ops.convert_to_numpy(xs), atol=1e-5)
     np.testing.assert_allclose(steps[-1], samples, atol=1e-6)
@@ -64,7 +71,15 @@ def test_compiled_equals_walking_by_hand(model, sampler):
 @pytest.mark.skipif(BACKEND == "torch", reason="torch runs eagerly: nothing is traced")
 def test_nothing_is_traced_again_for_other_numbers(model):
     def generate(**options):
-        model.generate(**{"conditions": {"labels": [0, 1]}, "num_steps": 4, "sampler": {"name": "ddim", "eta": 0.0}, "seed": 0, **options})
+        model.generate(
+            **{
+                "conditions": {"labels": [0, 1]},
+                "num_steps": 4,
+                "sampler": {"name": "ddim", "eta": 0.0},
+                "seed": 0,
+                **options,
+            }
+        )
         return model._generator.traces
 
     first = generate()
@@ -108,11 +123,21 @@ def test_one_condition_serves_all_samples(model):
 def test_context_is_a_condition_with_a_null():
     keras.utils.set_random_seed(0)
     network = kd.networks.UNet(
-        (8, 8, 1), widths=(8,), num_res_blocks=1, num_middle_res_blocks=0, attention=True, context_dim=4, num_heads=2, zero_init=False
+        (8, 8, 1),
+        widths=(8,),
+        num_res_blocks=1,
+        num_middle_res_blocks=0,
+        attention=True,
+        context_dim=4,
+        num_heads=2,
+        zero_init=False,
     )
     model = kd.DiffusionModel(network, seed=0, condition_dropout=0.5)
     rng = np.random.default_rng(0)
-    data = {"images": rng.uniform(-1, 1, (16, 8, 8, 1)).astype("float32"), "context": rng.standard_normal((16, 5, 4)).astype("float32")}
+    data = {
+        "images": rng.uniform(-1, 1, (16, 8, 8, 1)).astype("float32"),
+        "context": rng.standard_normal((16, 5, 4)).astype("float32"),
+    }
     model.compile(keras.optimizers.Adam(1e-2))
     assert np.isfinite(model.fit(data, batch_size=8, epochs=3, verbose=0).history["loss"]).all()
     context = data["context"][:2]
@@ -121,14 +146,20 @@ def test_context_is_a_condition_with_a_null():
     b = model.generate(conditions={"context": context[::-1]}, **guided)
     assert a.shape == (2, 8, 8, 1) and np.abs(a - b).max() > 1e-4
     np.testing.assert_array_equal(
-        model.generate(1, num_steps=2, seed=0), model.generate(conditions={"context": np.zeros((1, 4))}, num_steps=2, seed=0)
+        model.generate(1, num_steps=2, seed=0),
+        model.generate(conditions={"context": np.zeros((1, 4))}, num_steps=2, seed=0),
     )
 
 
 def test_image_to_image(image_model):
     image = np.linspace(-1, 1, 64, dtype="float32").reshape(1, 8, 8, 1)
-    np.testing.assert_allclose(image_model.generate(2, init=image, strength=0.0, num_steps=5), np.repeat(image, 2, axis=0))
-    distances = [np.abs(image_model.generate(4, init=image, strength=s, num_steps=10, seed=0) - image).mean() for s in (0.05, 0.3, 1.0)]
+    np.testing.assert_allclose(
+        image_model.generate(2, init=image, strength=0.0, num_steps=5), np.repeat(image, 2, axis=0)
+    )
+    distances = [
+        np.abs(image_model.generate(4, init=image, strength=s, num_steps=10, seed=0) - image).mean()
+        for s in (0.05, 0.3, 1.0)
+    ]
     assert distances[0] < distances[1] < distances[2]
     pixels = np.round((image + 1) * 127.5).astype("uint8")
     np.testing.assert_allclose(
@@ -227,7 +258,11 @@ def test_networks_of_any_size_are_told_the_size():
     model = kd.DiffusionModel(kd.networks.UNet((None, None, 1), widths=(8,), num_res_blocks=1, attention=False), seed=0)
     assert model.generate(2, num_steps=2, seed=0, size=(4, 6)).shape == (2, 4, 6, 1)
     assert model.generate(1, num_steps=2, seed=0, size=4).shape == (1, 4, 4, 1)
-    for options, message in (({}, "pass `size`"), ({"size": (4, 4, 1)}, "an int, or 2 of them"), ({"size": 0}, "an int, or 2 of them")):
+    for options, message in (
+        ({}, "pass `size`"),
+        ({"size": (4, 4, 1)}, "an int, or 2 of them"),
+        ({"size": 0}, "an int, or 2 of them"),
+    ):
         with pytest.raises(ValueError, match=message):
             model.generate(1, num_steps=2, **options)
     fixed = kd.DiffusionModel(kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False), ema=None)

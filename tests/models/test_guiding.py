@@ -25,14 +25,19 @@ def model(make_model, blobs):
 
 
 def generate(model, guidance, guidance_scale=3.0, **options):
-    return model.generate(conditions=LABELS, num_steps=4, seed=0, guidance_scale=guidance_scale, guidance=guidance, **options)
+    return model.generate(
+        conditions=LABELS, num_steps=4, seed=0, guidance_scale=guidance_scale, guidance=guidance, **options
+    )
 
 
 @pytest.mark.parametrize(
     ("guidance", "sampler"),
     [
         ({"name": "zero_star", "zero_init": 0.1}, "dpmpp_2m"),
-        ([APG, functools.partial(DynamicThreshold, quantile=0.9), functools.partial(StaticThreshold, limit=0.7)], "heun"),
+        (
+            [APG, functools.partial(DynamicThreshold, quantile=0.9), functools.partial(StaticThreshold, limit=0.7)],
+            "heun",
+        ),
     ],
     ids=["zero_star", "list"],
 )
@@ -43,7 +48,9 @@ def test_compiled_equals_walking_by_hand(model, guidance, sampler):
     denoise = model.denoiser(LABELS, guidance_scale=3.0, guidance=guidance)
     by_hand = kd.samplers.get(sampler).sample(x, denoise, levels, schedule=model.noise_schedule)
     np.testing.assert_allclose(compiled, ops.convert_to_numpy(by_hand), atol=1e-4)
-    np.testing.assert_array_equal(generate(model, guidance, sampler=sampler), compiled)  # nothing is remembered from walk to walk
+    np.testing.assert_array_equal(
+        generate(model, guidance, sampler=sampler), compiled
+    )  # nothing is remembered from walk to walk
 
 
 def test_the_default_is_classifier_free(model):
@@ -66,19 +73,38 @@ def test_other_numbers_are_not_traced_again(model):
     assert generator.traces == traces and np.abs(second - first).max() > 1e-3
     fresh = kd.DiffusionModel.from_config(model.get_config())
     fresh.set_weights(model.get_weights())
-    np.testing.assert_allclose(generate(fresh, {**APG, "eta": 0.9, "momentum": 0.3}, guidance_scale=5.0), second, atol=1e-5)
+    np.testing.assert_allclose(
+        generate(fresh, {**APG, "eta": 0.9, "momentum": 0.3}, guidance_scale=5.0), second, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("guidance", "scale", "message"),
     [
-        ("pag", 3.0, "Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, zero_star"),
+        (
+            "pag",
+            3.0,
+            "Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, zero_star",
+        ),
         ({"name": "apg", "beta": 1.0}, 3.0, "has no option 'beta'"),
         ({"name": "rescale", "rescale": 2.0}, 3.0, "`rescale` is a share"),
-        ({"name": "rescale", "scale": 2.0}, 3.0, "The model itself gives the two predictions and `guidance_scale`. Received: .* scale"),
-        (7, 3.0, r"Guidance is a name, a dict with options, a function .* or a list of these. Received: guidance=7. Known names: adapt"),
+        (
+            {"name": "rescale", "scale": 2.0},
+            3.0,
+            "The model itself gives the two predictions and `guidance_scale`. Received: .* scale",
+        ),
+        (
+            7,
+            3.0,
+            r"Guidance is a name, a dict with options, a function .* or a list of these. Received: guidance=7. Known "
+            r"names: adapt",
+        ),
         (["rescale", "apg"], 3.0, "once, and before anything is wrapped around the result. Received: .* Put it first"),
-        ([StaticThreshold, "apg"], 3.0, "once, and before anything is wrapped around the result. Received: .* Put it first"),
+        (
+            [StaticThreshold, "apg"],
+            3.0,
+            "once, and before anything is wrapped around the result. Received: .* Put it first",
+        ),
         ("apg", 1.0, "At scale 1 .* is not guided. Received: guidance='apg', guidance_scale=1. Give a guidance_scale"),
     ],
 )
@@ -90,7 +116,10 @@ def test_bad_guidance(make_model, guidance, scale, message):
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs eagerly: nothing is traced")
 def test_functions_made_in_the_call_are_compiled_once(make_model):
     model = make_model(ema=None)
-    makers = (lambda limit: functools.partial(StaticThreshold, limit=limit), lambda limit: lambda d: StaticThreshold(d, limit))
+    makers = (
+        lambda limit: functools.partial(StaticThreshold, limit=limit),
+        lambda limit: lambda d: StaticThreshold(d, limit),
+    )
     for make in makers:
         first = generate(model, make(0.5), 1.0)
         programs = len(model._guided_generators)

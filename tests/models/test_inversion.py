@@ -19,7 +19,9 @@ def model(make_model, blobs):
 
 def reconstruction_error(model, samples, labels, num_steps, sampler="ddim_inversion", **options):
     latents = model.invert(samples, {"labels": labels}, num_steps=num_steps, sampler=sampler, **options)
-    back = model.generate(conditions={"labels": labels}, latents=latents, num_steps=num_steps, sampler="ddim", **options)
+    back = model.generate(
+        conditions={"labels": labels}, latents=latents, num_steps=num_steps, sampler="ddim", **options
+    )
     return np.abs(back - samples).max()
 
 
@@ -44,7 +46,9 @@ def test_batches_and_guidance(model, blobs):
     whole = model.invert(samples, labels, num_steps=10)
     assert whole.shape == (5, 2) and whole.dtype == np.float32
     np.testing.assert_allclose(model.invert(samples, labels, num_steps=10, batch_size=2), whole, atol=1e-5)
-    np.testing.assert_allclose(model.invert(samples[0], {"labels": labels["labels"][0]}, num_steps=10), whole[:1], atol=1e-5)
+    np.testing.assert_allclose(
+        model.invert(samples[0], {"labels": labels["labels"][0]}, num_steps=10), whole[:1], atol=1e-5
+    )
     assert np.abs(model.invert(samples, labels, num_steps=10, guidance_scale=2.0) - whole).max() > 1e-3
     assert np.abs(model.invert(samples, num_steps=10) - whole).max() > 1e-3
 
@@ -59,7 +63,8 @@ def test_latents_take_the_place_of_the_seeds_noise(model):
     np.testing.assert_allclose(one[0], drawn[0], atol=1e-5)
     image = np.full((1, 2), 0.3, "float32")
     np.testing.assert_array_equal(
-        model.generate(latents=latents, init=image, strength=0.5, **options), model.generate(seed=7, init=image, strength=0.5, **options)
+        model.generate(latents=latents, init=image, strength=0.5, **options),
+        model.generate(seed=7, init=image, strength=0.5, **options),
     )
     assert len(model.generate(latents=latents, num_steps=2)) == 2  # as many samples as latents
 
@@ -85,10 +90,14 @@ def test_repaint_knows_init_and_mask(model):
 
 def test_restart_in_generate(model):
     sampler = {"name": "restart", "restarts": [[0.1, 1.0, 2, 2]]}
-    samples, steps = model.generate(conditions={"labels": [0, 1]}, num_steps=8, seed=0, sampler=sampler, trajectory=True)
+    samples, steps = model.generate(
+        conditions={"labels": [0, 1]}, num_steps=8, seed=0, sampler=sampler, trajectory=True
+    )
     assert steps.shape == (8, 2, 2)
     np.testing.assert_allclose(steps[-1], samples, atol=1e-6)
-    chunked = model.generate(conditions={"labels": [0, 1]}, num_steps=8, seed=0, sampler=sampler, on_step=lambda info: None)
+    chunked = model.generate(
+        conditions={"labels": [0, 1]}, num_steps=8, seed=0, sampler=sampler, on_step=lambda info: None
+    )
     np.testing.assert_allclose(chunked, samples, atol=1e-5)
 
 

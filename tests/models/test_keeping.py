@@ -50,7 +50,9 @@ def test_callbacks_may_generate_evaluate_and_call(model, blobs):
     seen = []
 
     class Look(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):  # by a reference of one's own: Keras's `self.model` would put the weights back
+        def on_train_batch_end(
+            self, batch, logs=None
+        ):  # by a reference of one's own: Keras's `self.model` would put the weights back
             if batch == 1:
                 seen.append(model.generate(2, num_steps=2, seed=0, verbose=0))
                 seen.append(ops.convert_to_numpy(model(GOOD)["output"]))

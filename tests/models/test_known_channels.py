@@ -1,4 +1,6 @@
-"""Known channels beside the sample, the condition "concat": training on them, sampling with them, guidance, and what is refused."""
+"""Known channels beside the sample, the condition "concat": training on them, sampling with them, guidance, and what is
+refused.
+"""
 
 import keras
 import numpy as np
@@ -11,7 +13,9 @@ from keras_diffusion.models import inpainting_condition, pix2pix_condition
 
 
 def unet(channels=1, known=1, **options):
-    return kd.networks.UNet((4, 4, channels), widths=(8,), num_res_blocks=1, attention=False, concat_channels=known, **options)
+    return kd.networks.UNet(
+        (4, 4, channels), widths=(8,), num_res_blocks=1, attention=False, concat_channels=known, **options
+    )
 
 
 def drawn(network, seed=0):
@@ -32,7 +36,10 @@ def model():
 
 @pytest.fixture(scope="module")
 def conditions():
-    return {"concat": np.random.default_rng(1).uniform(-1, 1, (3, 4, 4, 2)).astype("float32"), "labels": np.array([0, 1, 2])}
+    return {
+        "concat": np.random.default_rng(1).uniform(-1, 1, (3, 4, 4, 2)).astype("float32"),
+        "labels": np.array([0, 1, 2]),
+    }
 
 
 NETWORKS = {
@@ -46,15 +53,27 @@ NETWORKS = {
     "udit": lambda n: n.SimpleUDiT((4, 4, 3), 2, 16, 2, 2, concat_channels=2),
     "uvit": lambda n: n.UViT((4, 4, 3), 2, 16, 2, 2, add_residualblock_output=True, concat_channels=2),
     "mmdit": lambda n: n.SimpleMMDiT((4, 4, 3), 2, 16, 1, 2, context_dim=4, concat_channels=2),
-    "hierarchical_mmdit": lambda n: n.HierarchicalMMDiT((4, 4, 3), 2, (16,), (1,), (2,), context_dim=4, concat_channels=2),
+    "hierarchical_mmdit": lambda n: n.HierarchicalMMDiT(
+        (4, 4, 3), 2, (16,), (1,), (2,), context_dim=4, concat_channels=2
+    ),
     "ssm_dit": lambda n: n.HybridSSMAttentionDiT((4, 4, 3), 2, 16, 1, 2, concat_channels=2),
 }
 
 
-_SLOW = ("flax_unet", "unet_3d", "udit", "uvit", "mmdit", "hierarchical_mmdit", "ssm_dit")  # what all backends see in the others
+_SLOW = (
+    "flax_unet",
+    "unet_3d",
+    "udit",
+    "uvit",
+    "mmdit",
+    "hierarchical_mmdit",
+    "ssm_dit",
+)  # what all backends see in the others
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in NETWORKS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in NETWORKS]
+)
 def test_networks_see_them_and_give_the_samples_channels(name):
     network = drawn(NETWORKS[name](kd.networks))
     network = type(network).from_config(network.get_config())
@@ -76,7 +95,9 @@ def test_x_is_scaled_and_noised_but_known_channels_are_not():
     x0, known, eps = signs(2), signs(2, seed=1), np.ones((2, 4, 4, 1), "float32")
     t = ops.convert_to_tensor(np.array([0.7, 0.9], "float32"))
     alpha, sigma = model.noise_schedule(t)
-    inputs = model.inputs_at(ops.convert_to_tensor(x0), Levels(t, alpha, sigma), ops.convert_to_tensor(eps), {"concat": known})
+    inputs = model.inputs_at(
+        ops.convert_to_tensor(x0), Levels(t, alpha, sigma), ops.convert_to_tensor(eps), {"concat": known}
+    )
     np.testing.assert_array_equal(inputs["concat"], known)
     scale = ops.convert_to_numpy(model.predictor.input_scale(alpha, sigma)).reshape(2, 1, 1, 1)
     assert scale.max() < 0.9  # else the next line would say nothing
@@ -101,7 +122,9 @@ def test_uint8_is_scaled_as_samples_are():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 1)).astype("uint8")
     model = kd.DiffusionModel(drawn(unet()), seed=0, ema=None)
     of_pixels = model.generate(conditions={"concat": pixels}, num_steps=2, seed=0)
-    np.testing.assert_allclose(of_pixels, model.generate(conditions={"concat": pixels / 127.5 - 1}, num_steps=2, seed=0), atol=1e-5)
+    np.testing.assert_allclose(
+        of_pixels, model.generate(conditions={"concat": pixels / 127.5 - 1}, num_steps=2, seed=0), atol=1e-5
+    )
     losses = []
     for known in (pixels, (pixels / 127.5 - 1).astype("float32")):
         model = kd.DiffusionModel(drawn(unet()), seed=0, ema=None)
@@ -115,7 +138,12 @@ def test_samples_do_not_depend_on_batches_and_compile_once(model, conditions):
     whole, steps = model.generate(**options, trajectory=True)
     assert steps.shape == (3, 3, 4, 4, 1)
     np.testing.assert_allclose(model.generate(**options, batch_size=2), whole, atol=1e-5)
-    assert np.abs(model.generate(**{**options, "conditions": {**conditions, "concat": -conditions["concat"]}}) - whole).max() > 1e-3
+    assert (
+        np.abs(
+            model.generate(**{**options, "conditions": {**conditions, "concat": -conditions["concat"]}}) - whole
+        ).max()
+        > 1e-3
+    )
     traces = model._generator.traces
     model.generate(**{**options, "conditions": {**conditions, "concat": conditions["concat"][0]}, "num_samples": 3})
     if keras.backend.backend() != "torch":  # which compiles nothing, and counts calls
@@ -164,7 +192,9 @@ def test_two_scales(model, conditions):
 def test_two_scales_are_arguments_of_one_program_and_keep_negative_conditions(model, conditions):
     def generate(concat_scale, **options):
         guidance = {"name": "pix2pix", "concat_scale": concat_scale}
-        return model.generate(conditions=conditions, num_steps=2, seed=0, guidance_scale=2.0, guidance=guidance, **options)
+        return model.generate(
+            conditions=conditions, num_steps=2, seed=0, guidance_scale=2.0, guidance=guidance, **options
+        )
 
     plain = model.generate(conditions=conditions, num_steps=2, seed=0, guidance_scale=2.0)
     np.testing.assert_allclose(generate(1.0), plain, atol=1e-5)
@@ -184,7 +214,9 @@ def test_each_kind_of_condition_is_dropped_by_itself():
     assert model.dropout_shares({"labels": 0, "concat": 0}) == {"drop": 0.2}
     assert kd.DiffusionModel(unet(), condition_dropout=0.2).dropout_shares({"concat": 0}) == {"drop_concat": 0.2}
     given = {"labels": ops.convert_to_tensor(np.array([0, 1], "int32")), "concat": ops.ones((2, 4, 4, 1))}
-    dropped = model.drop_conditions(given, drop=ops.convert_to_tensor([True, False]), drop_concat=ops.convert_to_tensor([False, True]))
+    dropped = model.drop_conditions(
+        given, drop=ops.convert_to_tensor([True, False]), drop_concat=ops.convert_to_tensor([False, True])
+    )
     assert ops.convert_to_numpy(dropped["labels"]).tolist() == [3, 1]
     np.testing.assert_array_equal(ops.convert_to_numpy(dropped["concat"])[:, 0, 0, 0], [1, 0])
     config = model.get_config()
@@ -201,7 +233,10 @@ def test_each_kind_of_condition_is_dropped_by_itself():
             r"5 channels in and 1 out.*, concat_channels=4",
         ),
         (lambda: kd.networks.UNet((4, 4, 9), widths=(8,), out_channels=4), "9 channels in and 4 out"),
-        (lambda: kd.networks.UNet((4, 4, 3), widths=(8,), out_channels=5), "3 channels in and 5 out.*6 for a learned variance"),
+        (
+            lambda: kd.networks.UNet((4, 4, 3), widths=(8,), out_channels=5),
+            "3 channels in and 5 out.*6 for a learned variance",
+        ),
         (lambda: kd.networks.MLP((2,), width=8, depth=1, out_channels=3), "2 channels in and 3 out"),
     ],
 )
@@ -232,7 +267,10 @@ def batch(**changes):
         (batch(concat=np.zeros((4, 4, 2, 2), "float32")), r"concat.shape=\((4|None), 4, 2, 2\)"),
         (batch(concat=np.zeros((4, 4, 4, 3), "float32")), r"concat.shape=\((4|None), 4, 4, 3\)"),
         (batch(concat=np.zeros((4, 4, 4, 2), "int32")), "concat of dtype int32"),
-        (batch(concat=np.full((4, 4, 4, 2), np.nan, "float32")), "concat with NaN or infinite values, first in sample 0"),
+        (
+            batch(concat=np.full((4, 4, 4, 2), np.nan, "float32")),
+            "concat with NaN or infinite values, first in sample 0",
+        ),
         ({key: value for key, value in batch().items() if key != "concat"}, "missing: concat"),
     ],
 )
@@ -265,7 +303,7 @@ def test_networks_without_them_say_so():
         kd.networks.MLP((2,), concat_channels=-1)
 
 
-# Stable Diffusion's conditions ------------------------------------------------------------------------------------------------------
+# Stable Diffusion's conditions ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +321,9 @@ def test_inpainting_condition_is_a_mask_and_latents_of_the_rest(autoencoder):
     filled[:2, :3] = 0
     np.testing.assert_array_equal(concat[..., 0], np.stack([filled, filled]))
     grey = np.where(mask[..., None] > 0, images / 127.5 - 1, 0.0).astype("float32")
-    np.testing.assert_allclose(concat[..., 1:], ops.convert_to_numpy(autoencoder.encode(ops.convert_to_tensor(grey))), atol=1e-5)
+    np.testing.assert_allclose(
+        concat[..., 1:], ops.convert_to_numpy(autoencoder.encode(ops.convert_to_tensor(grey))), atol=1e-5
+    )
     for same in (mask[..., None], np.stack([mask, mask]), np.stack([mask, mask])[..., None]):
         np.testing.assert_array_equal(inpainting_condition(images, same, autoencoder), concat)
     with pytest.raises(ValueError, match=r"2 samples of shape \(8, 12, 1\).*mask of shape \(4, 6\)"):
@@ -301,9 +341,13 @@ def test_pix2pix_condition_is_the_unscaled_mode(autoencoder):
 
 @pytest.mark.slow
 def test_text_to_image_takes_them(autoencoder):
-    network = kd.networks.UNet2DCondition(widths=(8, 8), num_res_blocks=1, num_heads=2, context_dim=8, concat_channels=5)
+    network = kd.networks.UNet2DCondition(
+        widths=(8, 8), num_res_blocks=1, num_heads=2, context_dim=8, concat_channels=5
+    )
     encoder = kd.text.CLIPTextEncoder(vocabulary_size=16, max_length=4, width=8, depth=1, num_heads=2)
-    model = kd.models.TextToImage(drawn(network), encoder, lambda texts: np.full((len(np.atleast_1d(texts)), 4), 3), autoencoder)
+    model = kd.models.TextToImage(
+        drawn(network), encoder, lambda texts: np.full((len(np.atleast_1d(texts)), 4), 3), autoencoder
+    )
     image = np.random.default_rng(0).uniform(-1, 1, (8, 12, 3)).astype("float32")
     mask = np.zeros((8, 12), "float32")
     options = {"num_steps": 2, "seed": 0, "num_samples": 2}

@@ -40,7 +40,9 @@ def gaussian_model(shape=(2,), schedule="vp"):
 
 
 def exact(data, std):
-    return np.sum(-0.5 * ((data - 0.2) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi), axis=tuple(range(1, data.ndim)))
+    return np.sum(
+        -0.5 * ((data - 0.2) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi), axis=tuple(range(1, data.ndim))
+    )
 
 
 @pytest.mark.parametrize("schedule", ["vp", "cosine"])
@@ -62,7 +64,10 @@ def test_a_progress_bar_changes_nothing_and_traces_nothing_again(capsys):
     shown = model.log_likelihood(data, num_steps=45, batch_size=3, verbose=1)
     np.testing.assert_allclose(shown, quiet, atol=1e-5)
     assert "90/90" in capsys.readouterr().out
-    assert sum(program.traces for program in model._likelihood_programs.values()) == traces or keras.backend.backend() == "torch"
+    assert (
+        sum(program.traces for program in model._likelihood_programs.values()) == traces
+        or keras.backend.backend() == "torch"
+    )
 
 
 def test_compiled_equals_the_function(make_model, blobs):
@@ -82,7 +87,9 @@ def test_compiled_equals_the_function(make_model, blobs):
     if keras.backend.backend() != "torch":  # which runs eagerly
         (program,) = model._likelihood_programs.values()
         traces = program.traces
-        model.log_likelihood(data, {"labels": [0, 1, 2]}, num_steps=9, weights="raw", sigma_min=0.01, data_std=1.0, **options)
+        model.log_likelihood(
+            data, {"labels": [0, 1, 2]}, num_steps=9, weights="raw", sigma_min=0.01, data_std=1.0, **options
+        )
         assert program.traces == traces
 
 
@@ -92,7 +99,8 @@ def test_bits_per_dim():
     options = {"num_steps": 50, "data_mean": 0.2, "sigma_min": 0.002, "seed": 0}
     bits = model.bits_per_dim(floats, **options)
     np.testing.assert_allclose(bits, -exact(floats, 0.5) / (16 * np.log(2)) + np.log2(127.5), atol=1e-4)
-    # Pixels: a level has the probability density/127.5, and the noise of dequantization changes a smooth density little.
+    # Pixels: a level has the probability density/127.5, and the noise of dequantization changes a smooth density
+    # little.
     pixels = np.clip(np.round((floats + 1) * 127.5), 0, 255).astype("uint8")
     bits = model.bits_per_dim(pixels, **options)
     np.testing.assert_allclose(bits, -exact(pixels / 127.5 - 1, 0.5) / (16 * np.log(2)) + np.log2(127.5), atol=5e-3)
@@ -114,7 +122,10 @@ def test_levels_of_a_likelihood(schedule):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sigma_min": 0.0}, "`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: sigma_min=0.0"),
+        (
+            {"sigma_min": 0.0},
+            "`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: sigma_min=0.0",
+        ),
         ({"sigma_min": 1e9}, "below the noisiest. Received: sigma_min=1000000000.0"),
         ({"num_steps": 0}, "at least one step"),
         ({"data": np.zeros((2, 3), "float32")}, "Received: data of shape"),
@@ -146,7 +157,9 @@ def test_the_standard_error_is_that_of_the_probes():
 
 def _uneven(call):
     """A denoiser whose Jacobian is not diagonal: of a diagonal one, every probe of ±1 gives the trace itself."""
-    return lambda inputs, training=False: call({**inputs, "x": inputs["x"] + 0.5 * keras.ops.roll(inputs["x"], 1, axis=1)})
+    return lambda inputs, training=False: call(
+        {**inputs, "x": inputs["x"] + 0.5 * keras.ops.roll(inputs["x"], 1, axis=1)}
+    )
 
 
 def test_lines_where_no_terminal_watches(capsys):
@@ -154,4 +167,6 @@ def test_lines_where_no_terminal_watches(capsys):
     tell = progress_lines(100, "Likelihood", clock=lambda: next(seconds))
     for done in (10, 25, 30, 50, 100):
         tell(done)
-    assert capsys.readouterr().err == ("Likelihood: step 25 of 100, about 93 s left\nLikelihood: step 50 of 100, about 62 s left\n")
+    assert capsys.readouterr().err == (
+        "Likelihood: step 25 of 100, about 93 s left\nLikelihood: step 50 of 100, about 62 s left\n"
+    )

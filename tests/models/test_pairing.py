@@ -1,4 +1,6 @@
-"""Predictors that say nothing where a schedule has no signal are refused; samples that are not finite are never pictures."""
+"""Predictors that say nothing where a schedule has no signal are refused; samples that are not finite are never
+pictures.
+"""
 
 import numpy as np
 import pytest

@@ -60,7 +60,11 @@ def test_only_the_newest_state_is_kept_and_nothing_temporary(make_model, batches
     data = batches()
     make_model().fit(data, epochs=3, verbose=0, callbacks=[kd.callbacks.Resume(tmp_path, data=data)])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state-000003.weights.h5", "state.json"]
-    assert json.loads((tmp_path / "state.json").read_text()) == {"epoch": 3, "data_epoch": 3, "weights": "state-000003.weights.h5"}
+    assert json.loads((tmp_path / "state.json").read_text()) == {
+        "epoch": 3,
+        "data_epoch": 3,
+        "weights": "state-000003.weights.h5",
+    }
 
 
 def test_a_state_of_another_network_is_refused(make_model, blobs, tmp_path):

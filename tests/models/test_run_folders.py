@@ -40,7 +40,9 @@ def unfinished(finished, tmp_path):
 def test_training_tells_what_it_takes(finished):
     for words in ("unet, ", " parameters (1 MB)", "in 2 classes: 0 china, 1 flower"):
         assert words in finished[1]
-    assert ("Compiling the training step, about" in finished[1]) == (kd.models.diffusion_model.keras.backend.backend() != "torch")
+    assert ("Compiling the training step, about" in finished[1]) == (
+        kd.models.diffusion_model.keras.backend.backend() != "torch"
+    )
 
 
 def test_runs_load_from_python_as_from_the_command_line(finished, unfinished):
@@ -81,7 +83,10 @@ def test_a_run_without_a_state(unfinished):
     [
         ("config.json", "{"),
         ("config.json", '{"network": 3, "model": {}, "dtype": "float32", "seed": 0}'),
-        ("config.json", '{"network": {"name": "unet", "input_shape": [8, 8, 3], "widths": [8, 8, 8, 8, 8]}, "model": {}}'),
+        (
+            "config.json",
+            '{"network": {"name": "unet", "input_shape": [8, 8, 3], "widths": [8, 8, 8, 8, 8]}, "model": {}}',
+        ),
         ("state/state.json", '{"epoch": 1, "weights": "../../x.h5"}'),
         ("state/state.json", "[" * 100_000),
     ],

@@ -14,7 +14,10 @@ def weights():
 
 
 def cut(data, weights):
-    return [{**{key: value[i : i + 32] for key, value in data.items()}, "sample_weight": weights[i : i + 32]} for i in (0, 32, 64)]
+    return [
+        {**{key: value[i : i + 32] for key, value in data.items()}, "sample_weight": weights[i : i + 32]}
+        for i in (0, 32, 64)
+    ]
 
 
 def test_weights_count_in_fit(make_model, blobs, weights, difference):
@@ -32,7 +35,9 @@ def test_weights_count_in_fit(make_model, blobs, weights, difference):
 
 
 def test_samples_of_weight_0_are_not_there(make_model, blobs, difference):
-    """The gradient of a batch of which half does not count is half that of the rest alone, noise and times being theirs."""
+    """The gradient of a batch of which half does not count is half that of the rest alone, noise and times being
+    theirs.
+    """
     first, second = make_model(optimizer="sgd"), make_model(optimizer="sgd")
     half = np.repeat(np.array([1.0, 0.0], "float32"), 48)
     other = {key: value.copy() for key, value in blobs.items()}
@@ -80,20 +85,41 @@ def test_errors(make_model, blobs, weights):
     made = cut(blobs, weights)
     short = [{**batch, "sample_weight": batch["sample_weight"][:5]} for batch in made]
     for run, message in [
-        (lambda: model.fit(blobs, sample_weight=weights[:50], verbose=0), r"of shape \(96,\). Received: sample_weight of shape \(50,\)"),
-        (lambda: model.fit(blobs, sample_weight=np.ones((96, 1)), verbose=0), r"Received: sample_weight of shape \(96, 1\)"),
-        (lambda: model.evaluate(blobs, sample_weight=weights[:50], verbose=0), r"Received: sample_weight of shape \(50,\)"),
+        (
+            lambda: model.fit(blobs, sample_weight=weights[:50], verbose=0),
+            r"of shape \(96,\). Received: sample_weight of shape \(50,\)",
+        ),
+        (
+            lambda: model.fit(blobs, sample_weight=np.ones((96, 1)), verbose=0),
+            r"Received: sample_weight of shape \(96, 1\)",
+        ),
+        (
+            lambda: model.evaluate(blobs, sample_weight=weights[:50], verbose=0),
+            r"Received: sample_weight of shape \(50,\)",
+        ),
         (lambda: model.fit(blobs, sample_weight=-weights, verbose=0), "numbers ≥ 0. Received: -"),
         (lambda: model.evaluate(as_tuples(short), verbose=0), "sample_weight"),
-        (lambda: model.fit({**blobs, "sample_weight": weights}, sample_weight=weights, verbose=0), "Weights are given once"),
+        (
+            lambda: model.fit({**blobs, "sample_weight": weights}, sample_weight=weights, verbose=0),
+            "Weights are given once",
+        ),
         (lambda: model.fit(as_generator(made), class_weight={0: 1.0}, verbose=0), "under the key 'sample_weight'"),
         (lambda: model.fit(blobs, class_weight={3: 1.0}, verbose=0), r"Received: \{3: 1.0\}"),
         (lambda: model.fit(blobs, class_weight={0: "a"}, verbose=0), r"Received: \{0: 'a'\}"),
-        (lambda: model.fit(blobs, class_weight=[2.0, 1.0, 1.0], verbose=0), r"a dict from labels, 0 to 2.* Received: class_weight=\["),
+        (
+            lambda: model.fit(blobs, class_weight=[2.0, 1.0, 1.0], verbose=0),
+            r"a dict from labels, 0 to 2.* Received: class_weight=\[",
+        ),
         (lambda: model.fit(blobs, class_weight="balanced", verbose=0), "Received: class_weight='balanced'"),
         (lambda: model.fit(blobs, sample_weight=["a"] * 96, verbose=0), "`sample_weight` must be an array of numbers"),
-        (lambda: model.fit(as_generator(made), sample_weight=weights, verbose=0), "arrays in memory. Received: sample_weight with a gen"),
-        (lambda: model.evaluate(as_py_dataset(made), sample_weight=weights, verbose=0), "arrays in memory. Received: sample_weight with"),
+        (
+            lambda: model.fit(as_generator(made), sample_weight=weights, verbose=0),
+            "arrays in memory. Received: sample_weight with a gen",
+        ),
+        (
+            lambda: model.evaluate(as_py_dataset(made), sample_weight=weights, verbose=0),
+            "arrays in memory. Received: sample_weight with",
+        ),
         (lambda: make_model(num_classes=None).fit(blobs["images"], class_weight={0: 1.0}, verbose=0), "without labels"),
         (lambda: model.fit(as_generator([(b["images"], b["sample_weight"]) for b in made]), verbose=0), "key"),
     ]:

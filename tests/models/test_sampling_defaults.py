@@ -29,7 +29,11 @@ def models(make_model):
 
 def test_they_are_what_is_not_told(models):
     plain, own = models
-    told = {"sampler": OWN["sampler"], "spacing": "quadratic", "guidance": functools.partial(StaticThreshold, limit=0.3)}
+    told = {
+        "sampler": OWN["sampler"],
+        "spacing": "quadratic",
+        "guidance": functools.partial(StaticThreshold, limit=0.3),
+    }
     expected = generate(plain, **told)
     assert np.abs(expected).max() <= 0.3 < np.abs(generate(plain)).max()
     np.testing.assert_array_equal(generate(own), expected)
@@ -49,17 +53,23 @@ def test_thresholds_compose_with_guidance(models):
     expected = generate(plain, guidance=["rescale", THRESHOLD], guidance_scale=3.0, sampler="ddim", spacing="linspace")
     told = {"guidance_scale": 3.0, "sampler": "ddim", "spacing": "linspace"}
     np.testing.assert_array_equal(generate(own, guidance="rescale", **told), expected)
-    np.testing.assert_array_equal(generate(own, guidance=["rescale", functools.partial(StaticThreshold, limit=0.3)], **told), expected)
+    np.testing.assert_array_equal(
+        generate(own, guidance=["rescale", functools.partial(StaticThreshold, limit=0.3)], **told), expected
+    )
     free = generate(own, guidance=["rescale", "none"], **told)
     assert np.abs(free).max() > 0.3 >= np.abs(expected).max()
     np.testing.assert_array_equal(free, generate(plain, guidance="rescale", **told))
     dynamic = generate(own, guidance={"name": "dynamic_threshold", "quantile": 0.9}, **told)
-    np.testing.assert_array_equal(dynamic, generate(plain, guidance=functools.partial(DynamicThreshold, quantile=0.9), **told))
+    np.testing.assert_array_equal(
+        dynamic, generate(plain, guidance=functools.partial(DynamicThreshold, quantile=0.9), **told)
+    )
 
 
 def test_a_combination_of_its_own_acts_where_there_is_a_scale(make_model):
     model = make_model(optimizer=None, sampling_defaults={"guidance": ["rescale", "static_threshold"]})
-    np.testing.assert_array_equal(generate(model, guidance_scale=2.0), generate(model, guidance_scale=2.0, guidance="rescale"))
+    np.testing.assert_array_equal(
+        generate(model, guidance_scale=2.0), generate(model, guidance_scale=2.0, guidance="rescale")
+    )
     assert generate(model).shape == (3, 2)
 
 

@@ -15,13 +15,17 @@ def losses(model, blobs, **options):
 
 
 def test_keras_file_round_trip_continues_training_exactly(make_model, blobs, difference, tmp_path):
-    model = make_model(ema=0.9, noise_schedule={"name": "linear", "timesteps": 40}, predictor="epsilon", loss_weighting="min_snr")
+    model = make_model(
+        ema=0.9, noise_schedule={"name": "linear", "timesteps": 40}, predictor="epsilon", loss_weighting="min_snr"
+    )
     losses(model, blobs)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert difference(model, loaded) == 0
     assert loaded.get_config() == model.get_config()
-    assert isinstance(loaded.noise_schedule, kd.schedulers.LinearNoiseSchedule) and loaded.noise_schedule.timesteps == 40
+    assert (
+        isinstance(loaded.noise_schedule, kd.schedulers.LinearNoiseSchedule) and loaded.noise_schedule.timesteps == 40
+    )
     np.testing.assert_array_equal(losses(model, blobs), losses(loaded, blobs))  # the noise goes on where it was
     assert difference(model, loaded) == 0
 
@@ -29,7 +33,9 @@ def test_keras_file_round_trip_continues_training_exactly(make_model, blobs, dif
 def test_random_state_of_dropout_is_saved(tmp_path):
     def make():
         keras.utils.set_random_seed(0)
-        model = kd.DiffusionModel(kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.3), seed=0)
+        model = kd.DiffusionModel(
+            kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.3), seed=0
+        )
         model.compile("adam")
         return model
 
@@ -86,7 +92,10 @@ def test_model_checkpoint_and_backup_callbacks_of_keras_work(make_model, blobs, 
             if epoch == 2:
                 raise KeyboardInterrupt
 
-    callbacks = [keras.callbacks.BackupAndRestore(tmp_path / "backup"), keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")]
+    callbacks = [
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras"),
+    ]
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(blobs, batch_size=32, epochs=4, shuffle=False, verbose=0, callbacks=[*callbacks, Stop()])
     continued = make_model()

@@ -40,7 +40,9 @@ def test_without_orbax_the_error_names_the_extra(monkeypatch, tmp_path):
 def test_training_goes_on_from_an_orbax_checkpoint(make_model, blobs, difference, tmp_path):
     pytest.importorskip("orbax.checkpoint")
     first, batches = make_model(), kd.data.Batches(blobs, 32, value_range=None)
-    first.fit(batches, epochs=2, verbose=0, callbacks=[kd.callbacks.orbax_checkpoint(tmp_path / "orbax", max_to_keep=1)])
+    first.fit(
+        batches, epochs=2, verbose=0, callbacks=[kd.callbacks.orbax_checkpoint(tmp_path / "orbax", max_to_keep=1)]
+    )
     second, again = make_model(), kd.data.Batches(blobs, 32, value_range=None)
     second.optimizer.build(second.trainable_variables)
     second.load_weights(tmp_path / "orbax")

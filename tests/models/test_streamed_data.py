@@ -1,4 +1,6 @@
-"""Data that comes in batches is looked at like arrays: bad values are an error that names the batch, whatever brings them."""
+"""Data that comes in batches is looked at like arrays: bad values are an error that names the batch, whatever brings
+them.
+"""
 
 import warnings
 
@@ -16,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*", "ignore:Your 
 def model():
     """A model of vectors with three classes and a context."""
     keras.utils.set_random_seed(0)
-    network = kd.networks.SimpleDiT((2, 2, 1), patch_size=1, emb_features=8, num_layers=1, num_heads=1, num_classes=3, context_dim=2)
+    network = kd.networks.SimpleDiT(
+        (2, 2, 1), patch_size=1, emb_features=8, num_layers=1, num_heads=1, num_classes=3, context_dim=2
+    )
     model = kd.DiffusionModel(network, seed=0)
     model.compile(keras.optimizers.SGD(1e-3))
     return model
@@ -167,7 +171,12 @@ def test_whatever_is_in_memory_is_looked_at_before(model, form):
         ("sample_weight", -2.0, "Received: -2 for sample 1"),
     ]:
         bad = {key: form(array) for key, array in batches(fault, value)[1].items()}
-        for method, options in (("fit", {"verbose": 0}), ("evaluate", {"verbose": 0}), ("train_on_batch", {}), ("test_on_batch", {})):
+        for method, options in (
+            ("fit", {"verbose": 0}),
+            ("evaluate", {"verbose": 0}),
+            ("train_on_batch", {}),
+            ("test_on_batch", {}),
+        ):
             with pytest.raises(ValueError, match=message):
                 getattr(model, method)(bad, **options)
 
@@ -222,7 +231,9 @@ def test_notes_are_no_part_of_files(model, tmp_path):
 def test_pictures_from_0_to_255_among_others_in_memory(model):
     x = np.concatenate([made["images"] for made in batches()]).astype("float32")
     x[5] = 127.5 * (x[5] + 1.0)
-    with pytest.raises(ValueError, match=r"Received: images with 1 pictures from 0 up to .*, the first of them sample 5\. Pass uint8"):
+    with pytest.raises(
+        ValueError, match=r"Received: images with 1 pictures from 0 up to .*, the first of them sample 5\. Pass uint8"
+    ):
         model.fit({"images": x, "labels": np.zeros(len(x), "int32")}, verbose=0)
 
 

@@ -45,7 +45,9 @@ def test_prompt_and_negative_prompt_count(model, images):
 
 def test_a_negative_prompt_like_the_prompt_is_no_guidance(model):
     guided = model.text_to_image("cat", negative_prompts="cat", guidance_scale=5.0, num_samples=2, **OPTIONS)
-    np.testing.assert_allclose(guided, model.text_to_image("cat", guidance_scale=1.0, num_samples=2, **OPTIONS), atol=1e-4)
+    np.testing.assert_allclose(
+        guided, model.text_to_image("cat", guidance_scale=1.0, num_samples=2, **OPTIONS), atol=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -64,5 +66,7 @@ def test_errors(model):
     with pytest.raises(ValueError, match="at most 7 tokens"):
         model.text_to_image("cat cat cat cat cat cat cat")
     context = np.zeros((1, 7, 16))
-    with pytest.raises(ValueError, match=r"Received: context of shape \(1, 7, 16\), negative context of shape \(1, 5, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"Received: context of shape \(1, 7, 16\), negative context of shape \(1, 5, 16\)"
+    ):
         model.generate(1, {"context": context}, guidance_scale=2.0, negative_conditions={"context": context[:, :5]})

@@ -191,7 +191,9 @@ def test_sample_weights_scale_the_loss(make_model, blobs):
 @pytest.mark.parametrize("predictor", ["epsilon", "x0", "v", "velocity", "edm"])
 def test_a_weighting_is_the_same_loss_for_every_predictor(make_model, predictor, weighting):
     """|x0 error| of a network that makes a given x0 error is weighted alike, whatever it predicts."""
-    model = make_model(predictor=predictor, loss_weighting=weighting, noise_schedule={"name": "cosine", "log_snr_min": -15.0})
+    model = make_model(
+        predictor=predictor, loss_weighting=weighting, noise_schedule={"name": "cosine", "log_snr_min": -15.0}
+    )
     t = ops.convert_to_tensor(np.linspace(0.1, 0.9, 7).astype("float32"))
     alpha, sigma = model.noise_schedule(t)
     rng = np.random.default_rng(0)
@@ -235,11 +237,16 @@ def test_uint8_images_are_scaled():
 
 
 def test_mixed_precision_trains_in_bfloat16_with_float32_levels():
-    network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, num_classes=3, num_heads=2, dtype="mixed_bfloat16")
+    network = kd.networks.UNet(
+        (8, 8, 1), widths=(8,), num_res_blocks=1, num_classes=3, num_heads=2, dtype="mixed_bfloat16"
+    )
     model = kd.DiffusionModel(network, seed=0)
     model.compile("adam")
     rng = np.random.default_rng(0)
-    data = {"images": rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"), "labels": rng.integers(0, 3, 32).astype("int32")}
+    data = {
+        "images": rng.uniform(-1, 1, (32, 8, 8, 1)).astype("float32"),
+        "labels": rng.integers(0, 3, 32).astype("int32"),
+    }
     assert np.isfinite(model.fit(data, epochs=2, verbose=0).history["loss"]).all()
     result = call(model, data, training=False)
     assert {keras.backend.standardize_dtype(v.dtype) for v in result.values()} == {"float32"}
@@ -269,7 +276,9 @@ def test_an_autoencoder_puts_the_diffusion_on_its_latents():
         def decode(self, latents):
             return ops.repeat(ops.repeat(latents, 2, axis=1), 2, axis=2)
 
-    model = kd.DiffusionModel(kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False), autoencoder=Halve(), seed=0)
+    model = kd.DiffusionModel(
+        kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False), autoencoder=Halve(), seed=0
+    )
     model.compile("adam")
     images = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 1)).astype("float32")
     assert call(model, images)["output"].shape == (16, 4, 4, 1)

@@ -40,7 +40,19 @@ def places(config):
 def mutated_configs(config, count, seed):
     """Configs in which one value is another, or a text is cut."""
     rng = np.random.default_rng(seed)
-    values = (None, [], {}, -1, 0, 1e300, "x", [1, "a"], {"class_name": "X", "module": "keras_hub"}, {"class_name": []}, True)
+    values = (
+        None,
+        [],
+        {},
+        -1,
+        0,
+        1e300,
+        "x",
+        [1, "a"],
+        {"class_name": "X", "module": "keras_hub"},
+        {"class_name": []},
+        True,
+    )
     for i in range(count):
         text = json.dumps(config)
         if i % 3 == 2:
@@ -140,7 +152,10 @@ def test_a_network_of_ones_own_is_handed_over_by_the_caller(tmp_path):
     model.save_to_preset(tmp_path / "p")
     model.save(tmp_path / "m.keras")
     custom = {"my_package>Small": Small}
-    for load in (kd.DiffusionModel.from_preset, lambda path, **options: kd.checkpoints.load(path, verbose=0, **options)):
+    for load in (
+        kd.DiffusionModel.from_preset,
+        lambda path, **options: kd.checkpoints.load(path, verbose=0, **options),
+    ):
         with pytest.raises(CheckpointError, match=r"custom_objects=\{'my_package>Small': Small\}"):
             load(tmp_path / "p")
         loaded = load(tmp_path / "p", custom_objects=custom)

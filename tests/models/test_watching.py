@@ -1,4 +1,6 @@
-"""Looking on while `generate` walks: trajectories of x and of x0, hooks after every step, kinds of noise, grids that stop early."""
+"""Looking on while `generate` walks: trajectories of x and of x0, hooks after every step, kinds of noise, grids that
+stop early.
+"""
 
 import keras
 import numpy as np
@@ -34,11 +36,15 @@ def test_trajectory_of_x0_is_what_the_network_took_the_samples_for(model, sample
     only, same = model.generate(trajectory="x0", **options)
     np.testing.assert_allclose(same, x0s, atol=1e-6)
     np.testing.assert_allclose(only, samples, atol=1e-6)
-    np.testing.assert_array_equal(model.generate(trajectory="x", **options)[1], model.generate(trajectory=True, **options)[1])
+    np.testing.assert_array_equal(
+        model.generate(trajectory="x", **options)[1], model.generate(trajectory=True, **options)[1]
+    )
 
 
 def test_unknown_trajectory(model):
-    with pytest.raises(ValueError, match="`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory='eps'"):
+    with pytest.raises(
+        ValueError, match="`trajectory` must be False, True or 'x', 'x0', or 'both'. Received: trajectory='eps'"
+    ):
         model.generate(2, trajectory="eps")
 
 
@@ -64,21 +70,29 @@ def test_a_hook_changes_x_and_another_one_traces_nothing_again(model):
     pushed = model.generate(on_step=lambda info: info.x + 0.1 if info.step == 1 else None, **options)
     assert model._generator.traces == traces or keras.backend.backend() == "torch"
     assert np.abs(pushed - plain).max() > 1e-3
-    replaced = model.generate(on_step=lambda info: np.zeros_like(info.x) if info.step == 3 else None, clip=False, **options)
+    replaced = model.generate(
+        on_step=lambda info: np.zeros_like(info.x) if info.step == 3 else None, clip=False, **options
+    )
     np.testing.assert_array_equal(replaced, 0)
-    with pytest.raises(ValueError, match=r"A hook returns None, or an array that replaces x, of shape \(3, 2\). Received: shape \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"A hook returns None, or an array that replaces x, of shape \(3, 2\). Received: shape \(1,\)"
+    ):
         model.generate(on_step=lambda info: np.zeros(1), **options)
 
 
 def test_hooks_are_told_which_samples_they_see(model):
     seen = []
-    model.generate(5, num_steps=2, batch_size=2, seed=0, on_step=lambda info: seen.append((info.first_sample, len(info.x))))
+    model.generate(
+        5, num_steps=2, batch_size=2, seed=0, on_step=lambda info: seen.append((info.first_sample, len(info.x)))
+    )
     assert seen == [(0, 2), (0, 2), (2, 2), (2, 2), (4, 1), (4, 1)]
 
 
 def test_brownian_noise_changes_little_with_the_number_of_steps(model):
     def generate(steps, noise):
-        return model.generate(conditions={"labels": [0, 1, 2] * 20}, num_steps=steps, seed=4, sampler="dpmpp_2m_sde", noise=noise)
+        return model.generate(
+            conditions={"labels": [0, 1, 2] * 20}, num_steps=steps, seed=4, sampler="dpmpp_2m_sde", noise=noise
+        )
 
     near, far = (np.abs(generate(24, noise) - generate(48, noise)).mean() for noise in ("brownian", "independent"))
     assert near < 0.5 * far
@@ -86,7 +100,9 @@ def test_brownian_noise_changes_little_with_the_number_of_steps(model):
 
 
 def test_the_last_evaluation_is_at_the_spacings_least_noise():
-    """On a curve that ends at σ = 0.002, a spacing that stops at 0.02 is not followed by one long step from there to 0.002."""
+    """On a curve that ends at σ = 0.002, a spacing that stops at 0.02 is not followed by one long step from there to
+    0.002.
+    """
     schedule = kd.schedulers.get("ve")
     for options, last in (({}, 0.002), ({"sigma_min": 0.02}, 0.02), ({"sigma_min": 0.001}, 0.002)):
         levels = sampling_levels(schedule, kd.schedulers.get_spacing("karras", **options), 10)

@@ -7,7 +7,13 @@ from keras import ops
 from keras_diffusion import DiffusionModel, networks
 from keras_diffusion.networks import DDPMUNet
 
-SMALL = {"widths": (8, 12), "has_attention": (False, True), "num_res_blocks": 1, "first_conv_channels": 8, "norm_groups": 4}
+SMALL = {
+    "widths": (8, 12),
+    "has_attention": (False, True),
+    "num_res_blocks": 1,
+    "first_conv_channels": 8,
+    "norm_groups": 4,
+}
 
 
 def batch(network, size=2, shape=(4, 6), seed=0):
@@ -67,10 +73,15 @@ def test_mixed_precision_is_within_rounding_of_float32(network):
 def test_fit_reduces_the_loss():
     keras.utils.set_random_seed(0)
     small = DDPMUNet((4, 4, 1), **{**SMALL, "widths": (8,), "has_attention": (True,)}, num_classes=2)
-    model = DiffusionModel(small, noise_schedule="linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0)
+    model = DiffusionModel(
+        small, noise_schedule="linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0
+    )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     labels = np.arange(64) % 2
-    data = {"images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"), "labels": labels}
+    data = {
+        "images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"),
+        "labels": labels,
+    }
     losses = model.fit(data, batch_size=32, epochs=6, verbose=0).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
 

@@ -75,7 +75,11 @@ def test_mixed_precision_is_within_rounding_of_float32():
 
 
 def test_dropout_drops_in_training_alone():
-    layer, x, e = EDMBlock(8, dropout=0.5, zero_init=False, seed=0), np.ones((2, 4, 6, 8), "float32"), np.ones((2, 5), "float32")
+    layer, x, e = (
+        EDMBlock(8, dropout=0.5, zero_init=False, seed=0),
+        np.ones((2, 4, 6, 8), "float32"),
+        np.ones((2, 5), "float32"),
+    )
     still = call(layer, x, e)
     np.testing.assert_array_equal(call(layer, x, e, training=False), still)
     assert np.abs(call(layer, x, e, training=True) - still).max() > 0.01
@@ -88,7 +92,10 @@ def test_fit_reduces_the_loss():
     model = DiffusionModel(network, "variance_exploding", predictor="edm", time_distribution="log_normal_sigma", seed=0)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     labels = np.arange(64) % 2
-    data = {"images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"), "labels": labels}
+    data = {
+        "images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"),
+        "labels": labels,
+    }
     losses = model.fit(data, batch_size=32, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -106,7 +113,9 @@ def test_filters_are_sums_over_taps(taps):
     x = np.random.RandomState(0).normal(size=10)
     padded = np.pad(x, len(taps))
     down = [sum(f[k] * padded[len(taps) + 2 * i + k - side] for k in range(len(taps))) for i in range(5)]
-    up = [sum(2 * f[j + side - 2 * i] * x[i] for i in range(10) if 0 <= j + side - 2 * i < len(taps)) for j in range(20)]
+    up = [
+        sum(2 * f[j + side - 2 * i] * x[i] for i in range(10) if 0 <= j + side - 2 * i < len(taps)) for j in range(20)
+    ]
     image = ops.convert_to_tensor(np.tile(x[None, :, None, None], (1, 1, 40, 1)).astype("float32"))
     np.testing.assert_allclose(ops.convert_to_numpy(filter_down(image, taps))[0, :, 10, 0], down, atol=1e-5)
     middle = ops.convert_to_numpy(filter_up(image, taps))[0, :, 40:42, 0]

@@ -54,7 +54,9 @@ def test_every_input_changes_the_output(conditional, key):
 
 def test_samples_do_not_see_their_neighbours(conditional):
     inputs = batch(conditional)
-    alone = np.concatenate([call(conditional, {key: value[i : i + 1] for key, value in inputs.items()}) for i in range(3)])
+    alone = np.concatenate(
+        [call(conditional, {key: value[i : i + 1] for key, value in inputs.items()}) for i in range(3)]
+    )
     np.testing.assert_allclose(call(conditional, inputs), alone, atol=2e-5)
 
 
@@ -100,7 +102,9 @@ def test_training_reduces_the_loss(remat):
     """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""
     keras.utils.set_random_seed(0)
     network = FlaxUNet((4, 4, 1), context_dim=6, attention=(None, HEADS), dropout=0.1, seed=0, remat=remat, **SMALL)
-    model = kd.DiffusionModel(randomize(network), predictor="edm", noise_schedule="variance_exploding", seed=0, ema=None)
+    model = kd.DiffusionModel(
+        randomize(network), predictor="edm", noise_schedule="variance_exploding", seed=0, ema=None
+    )
     model.compile(keras.optimizers.Adam(3e-3), run_eagerly=False)
     before = [ops.convert_to_numpy(w).copy() for w in network.trainable_weights]
     rng = np.random.RandomState(0)
@@ -108,14 +112,18 @@ def test_training_reduces_the_loss(remat):
     data["context"] = rng.normal(size=(64, 5, 6)).astype("float32")
     losses = model.fit(data, batch_size=16, epochs=4, verbose=0).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
-    assert not [w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)]
+    assert not [
+        w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)
+    ]
 
 
 def test_widths():
     """The way down keeps what comes in, the way up leads to the next level's width, or to FlaxDiff's."""
 
     def widths(**options):
-        network = FlaxUNet((8, 8, 3), widths=(4, 8, 12), num_res_blocks=1, embedding_dim=16, norm_groups=4, attention=None, **options)
+        network = FlaxUNet(
+            (8, 8, 3), widths=(4, 8, 12), num_res_blocks=1, embedding_dim=16, norm_groups=4, attention=None, **options
+        )
         names = ("down_0_residual_0", "down_1_residual_0", "down_2_residual_0", "up_0_upsample", "up_1_upsample")
         return [network.get_layer(name).output.shape[-1] for name in names]
 
@@ -126,9 +134,25 @@ def test_widths():
 @pytest.mark.parametrize(
     "options",
     [
-        {"time_embedding": "sinusoidal", "time_injection": "scale_shift", "conv_in_kernel": 7, "downsample_kernel": 4, "middle_conv": True},
-        {"separable": True, "up_conv": False, "num_res_blocks": 2, "attention": ({**OLD, "attention_over": "rows"}, None)},
-        {"norm_groups": 0, "attention": ({**OLD, "attention_over": "columns"}, None), "middle_attention": None, "num_middle_res_blocks": 0},
+        {
+            "time_embedding": "sinusoidal",
+            "time_injection": "scale_shift",
+            "conv_in_kernel": 7,
+            "downsample_kernel": 4,
+            "middle_conv": True,
+        },
+        {
+            "separable": True,
+            "up_conv": False,
+            "num_res_blocks": 2,
+            "attention": ({**OLD, "attention_over": "rows"}, None),
+        },
+        {
+            "norm_groups": 0,
+            "attention": ({**OLD, "attention_over": "columns"}, None),
+            "middle_attention": None,
+            "num_middle_res_blocks": 0,
+        },
     ],
 )
 def test_older_forms(options):
@@ -152,7 +176,10 @@ def test_one_level():
         ({"time_embedding": "learned"}, "Unknown time embedding: 'learned'"),
         ({"upsample_widths": "old"}, "must be one of next, flaxdiff. Received: upsample_widths='old'"),
         ({"fourier_stream": "new"}, "Received: stream='new'"),
-        ({"context_dim": 4, "attention": None}, "this network has none for it. Received: context_dim=4, attention=None"),
+        (
+            {"context_dim": 4, "attention": None},
+            "this network has none for it. Received: context_dim=4, attention=None",
+        ),
         ({"embedding_dim": 15}, "must be an even integer ≥ 2. Received: dim=15"),
     ],
 )

@@ -62,13 +62,18 @@ def test_one_step_changes_every_trainable_weight(conditional):
     before = [ops.convert_to_numpy(w).copy() for w in network.trainable_weights]
     network.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
     network.fit(batch(8), np.random.RandomState(1).normal(size=(8, 3)), batch_size=8, epochs=1, verbose=0)
-    assert [w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)] == []
+    assert [
+        w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)
+    ] == []
 
 
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"input_shape": (8, 8, 1)}, r"`input_shape` must be \(features,\). Received: input_shape=\(8, 8, 1\). Use UNet"),
+        (
+            {"input_shape": (8, 8, 1)},
+            r"`input_shape` must be \(features,\). Received: input_shape=\(8, 8, 1\). Use UNet",
+        ),
         ({"width": 0}, "`width` must be an integer ≥ 1. Received: width=0"),
         ({"num_classes": 0}, "`num_classes` must be an integer ≥ 1, .* Received: num_classes=0"),
         ({"activation": "swoosh"}, "Unknown activation: 'swoosh'"),

@@ -23,7 +23,9 @@ def network():
     network = networks.get("residual_unet", input_shape=(None, None, 5), out_channels=2, **SMALL)
     rng = np.random.RandomState(0)
     for weight in network.weights:
-        weight.assign(rng.uniform(0.5, 2.0, weight.shape) if "variance" in weight.name else rng.normal(size=weight.shape) * 0.2)
+        weight.assign(
+            rng.uniform(0.5, 2.0, weight.shape) if "variance" in weight.name else rng.normal(size=weight.shape) * 0.2
+        )
     return network
 
 
@@ -35,7 +37,9 @@ def test_shapes_and_attributes(network):
         network(batch(network, shape=(4, 5)))
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles an initializer for every shape: half a minute")
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX compiles an initializer for every shape: half a minute"
+)
 def test_the_examples_size():
     network = ResidualUNet((64, 64, 3))
     trainable = sum(int(np.prod(w.shape)) for w in network.trainable_weights)
@@ -79,7 +83,9 @@ def test_mixed_precision_is_within_rounding_of_float32(network):
 
 def test_fit_reduces_the_loss_and_averages_the_statistics_too():
     keras.utils.set_random_seed(0)
-    images = np.sign(np.random.RandomState(0).normal(size=(64, 1, 1, 1))).astype("float32") * np.full((64, 4, 4, 1), 0.7, "float32")
+    images = np.sign(np.random.RandomState(0).normal(size=(64, 1, 1, 1))).astype("float32") * np.full(
+        (64, 4, 4, 1), 0.7, "float32"
+    )
     model = DiffusionModel(
         ResidualUNet((4, 4, 1), **SMALL),
         noise_schedule={"name": "cosine", "log_snr_min": -7.8, "log_snr_max": 2.2, "spacing": "trailing"},

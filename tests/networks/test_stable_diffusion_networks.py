@@ -29,12 +29,18 @@ def drawn(network):
 def inputs(size=(4, 6)):
     rng = np.random.RandomState(1)
     x, context = rng.standard_normal((2, *size, 4)), rng.standard_normal((2, 3, 6))
-    return {"x": x.astype("float32"), "noise_level": np.array([0.0, 999.0], "float32"), "context": context.astype("float32")}
+    return {
+        "x": x.astype("float32"),
+        "noise_level": np.array([0.0, 999.0], "float32"),
+        "context": context.astype("float32"),
+    }
 
 
 @pytest.mark.slow
 def test_config_and_file_round_trip(tmp_path):
-    network = unet(head_dim=4, transformer_depth=2, attention=(False, True), out_channels=3, feed_forward_activation="gelu_tanh")
+    network = unet(
+        head_dim=4, transformer_depth=2, attention=(False, True), out_channels=3, feed_forward_activation="gelu_tanh"
+    )
     network.save(tmp_path / "unet.keras")
     again = keras.saving.load_model(tmp_path / "unet.keras")
     assert again.get_config() == network.get_config()

@@ -1,4 +1,6 @@
-"""What all transformers must do; each in a small size that has everything: not square, five channels, labels, context, dropout."""
+"""What all transformers must do; each in a small size that has everything: not square, five channels, labels, context,
+dropout.
+"""
 
 import keras
 import numpy as np
@@ -25,7 +27,9 @@ KINDS = {
 
 
 def build(kind, **options):
-    return networks.get(kind, input_shape=(4, 6, 5), **{"num_classes": 4, "context_dim": 6, **KINDS[kind][1], **options})
+    return networks.get(
+        kind, input_shape=(4, 6, 5), **{"num_classes": 4, "context_dim": 6, **KINDS[kind][1], **options}
+    )
 
 
 def randomize(network, seed=0):
@@ -85,7 +89,9 @@ def test_config_file_and_mixed_precision(network, tmp_path):
 EVERYWHERE = ("uvit", "mmdit", "ssm_dit")
 
 
-@pytest.mark.parametrize("kind", [kind if kind in EVERYWHERE else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [kind if kind in EVERYWHERE else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_starts_at_zero_and_learns(kind):
     keras.utils.set_random_seed(0)
     network = build(kind, remat=True, dropout=0.1, seed=0)
@@ -96,7 +102,11 @@ def test_starts_at_zero_and_learns(kind):
     losses = network.fit(inputs, inputs["x"], batch_size=8, epochs=6, verbose=0).history["loss"]
     np.testing.assert_allclose(losses[0], np.mean(inputs["x"] ** 2), rtol=1e-5)  # of an output that is 0
     assert losses[-1] < 0.98 * losses[0]
-    still = [w.path for w, old in zip(network.trainable_weights, before, strict=True) if np.array_equal(ops.convert_to_numpy(w), old)]
+    still = [
+        w.path
+        for w, old in zip(network.trainable_weights, before, strict=True)
+        if np.array_equal(ops.convert_to_numpy(w), old)
+    ]
     assert still == []
 
 
@@ -118,7 +128,9 @@ def test_learned_variance():
 
 
 def test_heads_need_not_divide_the_width():
-    network = SimpleDiT((4, 4, 1), patch_size=2, emb_features=8, num_layers=1, num_heads=3)  # three heads of two channels
+    network = SimpleDiT(
+        (4, 4, 1), patch_size=2, emb_features=8, num_layers=1, num_heads=3
+    )  # three heads of two channels
     assert network.get_layer("dit_block_0").mixer.query.kernel.shape == (8, 6)
 
 
@@ -141,7 +153,11 @@ def test_block_kinds():
     [
         ("dit", {"input_shape": (8, 5)}, r"SimpleDiT takes images: .* Received: input_shape=\(8, 5\)"),
         ("dit", {"input_shape": (8, 7, 1)}, r"each axis must be a multiple of 2. Received: size=\(8, 7\)"),
-        ("hierarchical_mmdit", {"input_shape": (8, 7, 1)}, r"each axis must be a multiple of 2. Received: size=\(8, 7\)"),
+        (
+            "hierarchical_mmdit",
+            {"input_shape": (8, 7, 1)},
+            r"each axis must be a multiple of 2. Received: size=\(8, 7\)",
+        ),
         ("dit", {"patch_order": "spiral"}, "Unknown patch order: 'spiral'"),
         ("dit", {"time_embedding": "learned"}, "Unknown time embedding: 'learned'"),
         ("dit", {"dropout": 1.0}, r"in \[0, 1\). Received: dropout=1.0"),

@@ -43,7 +43,9 @@ def test_output_has_the_shape_of_the_input(shape):
 
 
 def test_out_channels_and_options():
-    network = UNet((8, 3), out_channels=6, norm="rms", time_embedding="sinusoidal", time_injection="add", head_dim=4, **SMALL)
+    network = UNet(
+        (8, 3), out_channels=6, norm="rms", time_embedding="sinusoidal", time_injection="add", head_dim=4, **SMALL
+    )
     values = call(randomize(network), batch(network))
     assert values.shape == (3, 8, 6) and np.isfinite(values).all()
 
@@ -107,7 +109,9 @@ def test_no_class_differs_from_every_class(conditional):
 def test_samples_do_not_see_their_neighbours(conditional):
     inputs = batch(conditional)
     together = call(conditional, inputs)
-    alone = np.concatenate([call(conditional, {key: value[i : i + 1] for key, value in inputs.items()}) for i in range(3)])
+    alone = np.concatenate(
+        [call(conditional, {key: value[i : i + 1] for key, value in inputs.items()}) for i in range(3)]
+    )
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -150,7 +154,9 @@ def test_one_step_changes_every_trainable_weight():
     frequencies = ops.convert_to_numpy(network.get_layer("time_embedding").frequencies).copy()
     network.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
     network.fit(inputs, np.random.RandomState(1).normal(size=(8, 4, 4, 2)), batch_size=8, epochs=1, verbose=0)
-    still = [w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)]
+    still = [
+        w.path for w, old in zip(network.trainable_weights, before) if np.array_equal(ops.convert_to_numpy(w), old)
+    ]
     assert still == []
     np.testing.assert_array_equal(ops.convert_to_numpy(network.get_layer("time_embedding").frequencies), frequencies)
 
@@ -158,10 +164,19 @@ def test_one_step_changes_every_trainable_weight():
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"input_shape": (8,)}, r"`input_shape` must be \(L, C\) or \(H, W, C\).* Received: input_shape=\(8,\). Use MLP"),
-        ({"input_shape": (32, 30, 3)}, r"multiple of 8 = .* Received: size=\(32, 30\). Sizes that work: \(32, 24\) or \(32, 32\)"),
+        (
+            {"input_shape": (8,)},
+            r"`input_shape` must be \(L, C\) or \(H, W, C\).* Received: input_shape=\(8,\). Use MLP",
+        ),
+        (
+            {"input_shape": (32, 30, 3)},
+            r"multiple of 8 = .* Received: size=\(32, 30\). Sizes that work: \(32, 24\) or \(32, 32\)",
+        ),
         ({"attention": (True, False)}, r"as many as `widths` \(4\).* Received: attention=\(True, False\)"),
-        ({"attention": (True, False, 4, False)}, "An entry of `attention` is True, False, None, or a dict .* Received: 4"),
+        (
+            {"attention": (True, False, 4, False)},
+            "An entry of `attention` is True, False, None, or a dict .* Received: 4",
+        ),
         ({"attention": ({"heads": 4}, None, None, None)}, "dict with some of num_heads, .* Received: {'heads': 4}"),
         ({"norm": "batch"}, "Unknown norm: 'batch'. Known norms: group, rms."),
         ({"activation": "swoosh"}, "Unknown activation: 'swoosh'"),

@@ -12,12 +12,25 @@ ADM = {"time_injection": "scale_shift", "downsample_type": "resnet", "upsample_t
 TIME = {"time_features": 16, "time_scale": 0.25}
 DIT = {"depth": 2, "num_heads": 2, "head_dim": 8}
 MADE = {
-    "ddpm": lambda: UNet2D((None, None, 5), **UNET, num_classes=3, out_channels=2, dropout=0.1, freq_shift=1, symmetric=False),
-    "adm": lambda: UNet2D(
-        (None, None, 5), **UNET, **ADM, **TIME, num_heads=2, down_types=("AttnDownBlock2D", "DownBlock2D"), num_classes=3, out_channels=2
+    "ddpm": lambda: UNet2D(
+        (None, None, 5), **UNET, num_classes=3, out_channels=2, dropout=0.1, freq_shift=1, symmetric=False
     ),
-    "resnet": lambda: UNet2D((4, 6, 5), **UNET, down_types=("ResnetDownsampleBlock2D", "DownBlock2D"), num_classes=3, out_channels=2),
-    "fourier": lambda: UNet2D((4, 6, 5), **UNET, time_embedding="fourier", middle="blocks", num_classes=3, out_channels=2),
+    "adm": lambda: UNet2D(
+        (None, None, 5),
+        **UNET,
+        **ADM,
+        **TIME,
+        num_heads=2,
+        down_types=("AttnDownBlock2D", "DownBlock2D"),
+        num_classes=3,
+        out_channels=2,
+    ),
+    "resnet": lambda: UNet2D(
+        (4, 6, 5), **UNET, down_types=("ResnetDownsampleBlock2D", "DownBlock2D"), num_classes=3, out_channels=2
+    ),
+    "fourier": lambda: UNet2D(
+        (4, 6, 5), **UNET, time_embedding="fourier", middle="blocks", num_classes=3, out_channels=2
+    ),
     "dit": lambda: DiTTransformer2D((4, 6, 5), **DIT, num_classes=3, out_channels=2, dropout=0.1),
 }
 
@@ -83,7 +96,10 @@ def test_fit_reduces_the_loss(network):
     model = DiffusionModel(network(), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0)
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     labels = np.arange(64) % 2
-    data = {"images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"), "labels": labels}
+    data = {
+        "images": np.where(labels, 0.7, -0.7)[:, None, None, None] * np.ones((64, 4, 4, 1), "float32"),
+        "labels": labels,
+    }
     losses = model.fit(data, batch_size=32, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -126,7 +142,11 @@ def test_rematerialization_changes_no_gradient():
         ("unet_2d", {"widths": (8,), "down_types": ("UpBlock2D",)}, "is one of 'DownBlock2D'"),
         ("unet_2d", {"widths": (8,), "middle": "transformer"}, "Received: middle='transformer'"),
         ("unet_2d", {"widths": (2,), "freq_shift": 1}, "Received: freq_shift=1"),
-        ("dit_transformer_2d", {"input_shape": (8, 7, 4)}, r"H and W multiples of 2. Received: input_shape=\(8, 7, 4\)"),
+        (
+            "dit_transformer_2d",
+            {"input_shape": (8, 7, 4)},
+            r"H and W multiples of 2. Received: input_shape=\(8, 7, 4\)",
+        ),
         ("dit_transformer_2d", {"num_heads": 1, "head_dim": 6}, "multiple of 4. Received: num_heads=1, head_dim=6"),
     ],
 )

@@ -6,7 +6,13 @@ from keras import ops
 
 import keras_diffusion as kd
 from keras_diffusion import networks
-from keras_diffusion.layers import Attention, ResidualBlock, SpatialTransformer, TemporalConvolution, TemporalTransformer
+from keras_diffusion.layers import (
+    Attention,
+    ResidualBlock,
+    SpatialTransformer,
+    TemporalConvolution,
+    TemporalTransformer,
+)
 from keras_diffusion.networks import UNet3D
 
 # Transformers in the middle alone: they are what takes long to compile.
@@ -109,7 +115,9 @@ def model_of_videos():
     keras.utils.set_random_seed(0)
     options = {**SMALL, "widths": (4,), "attention": [False]}
     network = UNet3D((None, None, None, 1), context_dim=6, dropout=0.1, seed=0, remat=True, **options)
-    model = kd.DiffusionModel(randomize(network), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0, ema=None)
+    model = kd.DiffusionModel(
+        randomize(network), "linear", predictor={"name": "epsilon", "condition": "timestep"}, seed=0, ema=None
+    )
     rng = np.random.RandomState(0)
     data = {"images": np.tile(np.sign(rng.normal(size=(1, 2, 2, 4, 1))), (64, 1, 1, 1, 1)).astype("float32")}
     data["context"] = rng.normal(size=(64, 5, 6)).astype("float32")
@@ -137,7 +145,13 @@ def test_a_network_of_any_size_takes_videos_of_any_size():
 @pytest.mark.slow  # what generation adds to this does not depend on the backend's networks
 def test_videos_of_any_size_come_out():
     model, data = model_of_videos()
-    told = {"conditions": {"context": data["context"][0]}, "num_steps": 2, "guidance_scale": 2.0, "seed": 0, "verbose": 0}
+    told = {
+        "conditions": {"context": data["context"][0]},
+        "num_steps": 2,
+        "guidance_scale": 2.0,
+        "seed": 0,
+        "verbose": 0,
+    }
     videos = model.generate(2, size=(3, 1, 2), **told)
     assert videos.shape == (2, 3, 1, 2, 1) and np.isfinite(videos).all() and np.abs(videos).max() <= 1
     with pytest.raises(ValueError, match="`size` is an int, or 3 of them"):

@@ -26,7 +26,9 @@ def pictures(notebook):
 
 
 def test_runs_top_to_bottom(path, monkeypatch, tmp_path):
-    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install keras-diffusion[notebooks]")
+    nbclient = pytest.importorskip(
+        "nbclient", reason="nbclient is not installed: pip install keras-diffusion[notebooks]"
+    )
     pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install keras-diffusion[notebooks]")
     monkeypatch.setenv("KERAS_DIFFUSION_QUICK", "1")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
@@ -36,7 +38,9 @@ def test_runs_top_to_bottom(path, monkeypatch, tmp_path):
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     # A folder of its own: a notebook must not need files beside it, nor leave any.
-    client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()  # raises at the first cell that fails
     assert all(cell.execution_count for cell in code_cells(notebook))
     assert pictures(notebook) == stored >= 5

@@ -33,7 +33,10 @@ def test_rows_by_formula():
 @pytest.mark.parametrize("problem", ["gmm2", "gmmimg"])
 @pytest.mark.parametrize(("name", "key"), [("epsilon", "eps"), ("x0", "denoised"), ("v", "v"), ("velocity", "flow")])
 def test_targets_and_splits_of_the_exact_posterior(problem, name, key):
-    """The reference's own ε-, x0-, v- and velocity predictions, and back. Levels with σ = 0 or α = 0 cannot be solved for."""
+    """The reference's own ε-, x0-, v- and velocity predictions, and back.
+
+    Levels with σ = 0 or α = 0 cannot be solved for.
+    """
     golden = {k: PROBLEM[f"{problem}/check_{k}"] for k in ("x", "alpha", "sigma", "denoised", "eps", key)}
     usable = (golden["alpha"] > 0.05) & (golden["sigma"] > 0.05)
     golden = {k: v[usable] for k, v in golden.items()}
@@ -96,10 +99,12 @@ def test_x0_error_scale_is_the_ratio_of_squared_errors(name):
     x, output, wrong = rng.standard_normal((3, 6, 4))
     right, other = (array(predictor.split(y, x, ALPHA, SIGMA).x0) for y in (output, wrong))
     ratio = ((right - other) ** 2).sum(-1) / ((output - wrong) ** 2).sum(-1)
-    np.testing.assert_allclose(array(predictor.x0_error_scale(tensor(ALPHA), tensor(SIGMA))), ratio, rtol=tolerance(1e-4, 1e-11))
+    np.testing.assert_allclose(
+        array(predictor.x0_error_scale(tensor(ALPHA), tensor(SIGMA))), ratio, rtol=tolerance(1e-4, 1e-11)
+    )
 
 
-# EDM preconditioning -------------------------------------------------------------------------------------------------------------------
+# EDM preconditioning --------------------------------------------------------------------------------------------------
 
 
 def edm_scalings(sigma, sigma_data):
@@ -115,9 +120,15 @@ def check_edm(sigma, expected, sigma_data):
     predictor = predictors.get("edm", sigma_data=sigma_data)
     one, zero = np.ones((len(sigma), 1)), np.zeros((len(sigma), 1))
     # D = c_skip·x + c_out·F: read off with (x, F) = (1, 0) and (0, 1).
-    assert relative_error(array(predictor.split(zero, one, 0 * sigma + 1, sigma).x0)[:, 0], expected["c_skip"]) < tolerance(2e-5, 1e-10)
-    assert relative_error(array(predictor.split(one, zero, 0 * sigma + 1, sigma).x0)[:, 0], expected["c_out"]) < tolerance(2e-5, 1e-10)
-    assert relative_error(predictor.input_scale(tensor(0 * sigma + 1), tensor(sigma)), expected["c_in"]) < tolerance(1e-5, 1e-10)
+    assert relative_error(
+        array(predictor.split(zero, one, 0 * sigma + 1, sigma).x0)[:, 0], expected["c_skip"]
+    ) < tolerance(2e-5, 1e-10)
+    assert relative_error(
+        array(predictor.split(one, zero, 0 * sigma + 1, sigma).x0)[:, 0], expected["c_out"]
+    ) < tolerance(2e-5, 1e-10)
+    assert relative_error(predictor.input_scale(tensor(0 * sigma + 1), tensor(sigma)), expected["c_in"]) < tolerance(
+        1e-5, 1e-10
+    )
     if "c_noise" in expected:
         condition = array(predictor.noise_condition(level(0 * sigma, 0 * sigma + 1, sigma)))
         np.testing.assert_allclose(condition, np.clip(expected["c_noise"], -2.5, 2.5), atol=tolerance(1e-6, 1e-12))
@@ -136,7 +147,9 @@ def test_edm_with_v_prediction_turns_the_sign_of_the_output():
     for ours, theirs in zip(turned.split(-output, x, alpha, sigma), plain.split(output, x, alpha, sigma), strict=True):
         np.testing.assert_allclose(array(ours), array(theirs), rtol=1e-5, atol=1e-6)
     assert round_trip(turned).prediction == "v"
-    with pytest.raises(ValueError, match=r"`prediction` gives the sign of the output: 'epsilon' or 'v'\. Received: prediction='x0'"):
+    with pytest.raises(
+        ValueError, match=r"`prediction` gives the sign of the output: 'epsilon' or 'v'\. Received: prediction='x0'"
+    ):
         predictors.get("edm", prediction="x0")
 
 
@@ -155,12 +168,17 @@ def test_edm_scalings_agree_with_edm(case, sigma_data):
 
 @pytest.mark.parametrize("case", ["discrete-linear", "discrete-scaled_linear"])
 def test_epsilon_and_v_scalings_agree_with_k_diffusion(case):
-    """k-diffusion's wrappers write them at α = 1: D = c_skip·x + c_out·F(c_in·x), where c_in brings x to the VP scale."""
+    """k-diffusion's wrappers write them at α = 1: D = c_skip·x + c_out·F(c_in·x), where c_in brings x to
+    the VP scale.
+    """
     golden = load("kdiff_schedules")[case]
     sigma = golden["query_sigma"]
     alpha = 1 / np.sqrt(1 + sigma**2)
     one, zero = np.ones((len(sigma), 1)), np.zeros((len(sigma), 1))
-    for name, c_skip, c_out in (("epsilon", 1.0 + 0 * sigma, golden["eps_c_out"]), ("v", golden["v_c_skip"], golden["v_c_out"])):
+    for name, c_skip, c_out in (
+        ("epsilon", 1.0 + 0 * sigma, golden["eps_c_out"]),
+        ("v", golden["v_c_skip"], golden["v_c_out"]),
+    ):
         predictor = predictors.get(name)
         of_x = array(predictor.split(zero, one, alpha, sigma * alpha).x0)[:, 0] * alpha
         of_output = array(predictor.split(one, zero, alpha, sigma * alpha).x0)[:, 0]
@@ -170,12 +188,14 @@ def test_epsilon_and_v_scalings_agree_with_k_diffusion(case):
 
 
 def test_edm_is_v_prediction_with_the_sign_turned_where_the_data_have_unit_variance():
-    v, edm = (predictors.get(n, **o).row(tensor(ALPHA), tensor(SIGMA)) for n, o in (("v", {}), ("edm", {"sigma_data": 1.0})))
+    v, edm = (
+        predictors.get(n, **o).row(tensor(ALPHA), tensor(SIGMA)) for n, o in (("v", {}), ("edm", {"sigma_data": 1.0}))
+    )
     for one, other in zip(v, edm, strict=True):
         np.testing.assert_allclose(array(one), -array(other), atol=1e-6)
 
 
-# Conditions, configs, errors -----------------------------------------------------------------------------------------------------------
+# Conditions, configs, errors ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,18 +231,24 @@ def test_config_round_trip(name):
     copy = round_trip(predictor)
     assert type(copy) is type(predictor) and copy.get_config() == predictor.get_config()
     x, output = np.random.default_rng(0).standard_normal((2, 6, 3))
-    np.testing.assert_array_equal(array(copy.split(output, x, ALPHA, SIGMA)), array(predictor.split(output, x, ALPHA, SIGMA)))
+    np.testing.assert_array_equal(
+        array(copy.split(output, x, ALPHA, SIGMA)), array(predictor.split(output, x, ALPHA, SIGMA))
+    )
     levels = level(np.linspace(0, 1, 6), ALPHA, SIGMA)
     np.testing.assert_array_equal(array(copy.noise_condition(levels)), array(predictor.noise_condition(levels)))
 
 
 def test_unknown_condition():
-    with pytest.raises(ValueError, match=r"`condition` names what .*: c_noise, .*, log_snr, time, .*Received: condition='beta'"):
+    with pytest.raises(
+        ValueError, match=r"`condition` names what .*: c_noise, .*, log_snr, time, .*Received: condition='beta'"
+    ):
         predictors.get("v", condition="beta")
 
 
 def test_sigma_data_must_be_positive():
-    with pytest.raises(ValueError, match="`sigma_data` is a standard deviation and must be positive. Received: sigma_data=0"):
+    with pytest.raises(
+        ValueError, match="`sigma_data` is a standard deviation and must be positive. Received: sigma_data=0"
+    ):
         predictors.get("edm", sigma_data=0)
 
 

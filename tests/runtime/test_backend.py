@@ -17,7 +17,9 @@ def taken(monkeypatch):
     def take(name):
         monkeypatch.delitem(sys.modules, "keras")
         if name is not None:
-            monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(backend=types.SimpleNamespace(backend=lambda: name)))
+            monkeypatch.setitem(
+                sys.modules, "keras", types.SimpleNamespace(backend=types.SimpleNamespace(backend=lambda: name))
+            )
 
     return take
 
@@ -39,7 +41,9 @@ def test_the_variable_stands_above_the_default(taken, monkeypatch, recwarn):
 def test_keras_imported_before_on_another_backend_is_said(taken, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     taken("tensorflow")
-    with pytest.warns(UserWarning, match="imported before keras_diffusion and runs on TensorFlow.*import keras_diffusion before keras"):
+    with pytest.warns(
+        UserWarning, match="imported before keras_diffusion and runs on TensorFlow.*import keras_diffusion before keras"
+    ):
         backend.choose()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"  # so that processes started by this one do the same
 
@@ -52,11 +56,15 @@ def test_a_backend_that_the_library_does_not_run_on(taken, monkeypatch, name):
         backend.check()
 
 
-@pytest.mark.parametrize(("name", "install"), [("jax", "jax"), ("tensorflow", r"keras-diffusion\[tensorflow\]"), ("torch", r".*\[torch\]")])
+@pytest.mark.parametrize(
+    ("name", "install"), [("jax", "jax"), ("tensorflow", r"keras-diffusion\[tensorflow\]"), ("torch", r".*\[torch\]")]
+)
 def test_a_backend_that_is_not_installed(taken, monkeypatch, name, install):
     monkeypatch.setenv("KERAS_BACKEND", name)
     taken(None)
     present = {"jax", "tensorflow", "torch"} - {name}
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: object() if package in present else None)
-    with pytest.raises(ImportError, match=f'package {name!r} is not installed.*pip install "{install}", or set KERAS_BACKEND='):
+    with pytest.raises(
+        ImportError, match=f'package {name!r} is not installed.*pip install "{install}", or set KERAS_BACKEND='
+    ):
         backend.check()

@@ -23,7 +23,10 @@ def test_limits_are_raised_for_a_block_and_by_the_environment(monkeypatch):
         with limits.raised(steps=8):
             assert (limits.current().steps, limits.current().text_depth) == (8, 3)
         assert limits.check(7, "steps", "The number") == 7
-        with pytest.raises(Refused, match=r"The number is above the limit steps=7. Received: 8.*raised\(steps=…\).*KERAS_DIFFUSION_LIMITS"):
+        with pytest.raises(
+            Refused,
+            match=r"The number is above the limit steps=7. Received: 8.*raised\(steps=…\).*KERAS_DIFFUSION_LIMITS",
+        ):
             limits.check(8, "steps", "The number", Refused)
     assert limits.current() == before
     monkeypatch.setenv(limits.ENVIRONMENT, "steps=12, samples=3")
@@ -48,7 +51,15 @@ def test_shown_is_short_for_everything():
     for _ in range(200):
         double = [double, double]
     own.append(own)
-    for value in (double, own, 10**5000, -(10**5000), "x" * 10**6, {str(i): [i] * 50 for i in range(1000)}, b"x" * 10**6):
+    for value in (
+        double,
+        own,
+        10**5000,
+        -(10**5000),
+        "x" * 10**6,
+        {str(i): [i] * 50 for i in range(1000)},
+        b"x" * 10**6,
+    ):
         assert len(shown(value)) <= 700
     assert clip("x" * 30) == "x" * 30
     assert len(clip("x" * 10**6)) <= 1000
@@ -77,7 +88,9 @@ def test_bad_json_is_refused_with_the_error_that_was_asked_for(case, tmp_path):
     assert "text of a test" in str(caught.value)
     assert len(str(caught.value)) < 1100
     file = tmp_path / "a.json"
-    file.write_bytes(BAD_JSON[case] if isinstance(BAD_JSON[case], bytes) else BAD_JSON[case].encode("utf-8", "surrogatepass"))
+    file.write_bytes(
+        BAD_JSON[case] if isinstance(BAD_JSON[case], bytes) else BAD_JSON[case].encode("utf-8", "surrogatepass")
+    )
     with pytest.raises(Refused, match=r"a\.json"):
         read_json(file, Refused)
 
@@ -108,7 +121,13 @@ def test_read_bytes_takes_files_within_the_limit(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["a = " + "[" * 20_000, "a" + ".a" * 100_000 + " = 1", "a = '''" + "x" * (1 << 18) + "'''", "a = 1\na = 2", "a = \"'" + "[" * 50_000],
+    [
+        "a = " + "[" * 20_000,
+        "a" + ".a" * 100_000 + " = 1",
+        "a = '''" + "x" * (1 << 18) + "'''",
+        "a = 1\na = 2",
+        "a = \"'" + "[" * 50_000,
+    ],
     ids=["lists", "keys", "length", "twice", "quotes"],
 )
 def test_bad_toml_is_refused(text):
@@ -141,7 +160,21 @@ def _laughs(levels=9, width=9, merge=False):
         "a: !!int " + "9" * 5000,
         "# " + "x" * (1 << 16),
     ],
-    ids=["laughs", "merges", "chain", "own", "lists", "items", "keys", "maps", "cut", "key", "python", "digits", "length"],
+    ids=[
+        "laughs",
+        "merges",
+        "chain",
+        "own",
+        "lists",
+        "items",
+        "keys",
+        "maps",
+        "cut",
+        "key",
+        "python",
+        "digits",
+        "length",
+    ],
 )
 def test_bad_yaml_is_refused(text):
     pytest.importorskip("yaml")
@@ -167,5 +200,11 @@ def test_a_block_of_raised_limits_is_its_threads_own():
 def test_the_documentation_lists_every_limit_with_its_default():
     text = (Path(__file__).parents[2] / "docs" / "legacy.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("| `")]
-    told = {name: int(value) for names, values in rows for name, value in zip(re.findall(r"`(\w+)`", names), re.findall(r"\d+", values))}
-    assert {name: told.get(name) for name in limits.NAMES} == {name: getattr(limits.Limits(), name) for name in limits.NAMES}
+    told = {
+        name: int(value)
+        for names, values in rows
+        for name, value in zip(re.findall(r"`(\w+)`", names), re.findall(r"\d+", values))
+    }
+    assert {name: told.get(name) for name in limits.NAMES} == {
+        name: getattr(limits.Limits(), name) for name in limits.NAMES
+    }

@@ -21,11 +21,22 @@ def test_a_sound_state_is_read(more, tmp_path):
     assert read_state(write(tmp_path, {**STATE, **more})) == {**STATE, **more}
 
 
-OUTSIDE = ["../state-000003.weights.h5", "/etc/passwd", "sub/state-000003.weights.h5", "state-000003.weights.h5/..", "..", "", None, 3, []]
+OUTSIDE = [
+    "../state-000003.weights.h5",
+    "/etc/passwd",
+    "sub/state-000003.weights.h5",
+    "state-000003.weights.h5/..",
+    "..",
+    "",
+    None,
+    3,
+    [],
+]
 
 
 @pytest.mark.parametrize(
-    "weights", [*OUTSIDE, "other.weights.h5", "state-1.weights.h5\n", "state-1\0.weights.h5", "hf://a/b/state-1.weights.h5"]
+    "weights",
+    [*OUTSIDE, "other.weights.h5", "state-1.weights.h5\n", "state-1\0.weights.h5", "hf://a/b/state-1.weights.h5"],
 )
 def test_weights_that_lie_elsewhere_are_refused(weights, tmp_path):
     with pytest.raises(ValueError, match="weights are a file beside it"):
@@ -48,7 +59,15 @@ def test_counts_are_counts(key, value, tmp_path):
 
 
 def test_other_damage(tmp_path):
-    for text in ("", "[]", '{"epoch"', '{"epoch": 1}', json.dumps({**STATE, "metrics": ["x"]}), '{"epoch": NaN}', "[" * 100000):
+    for text in (
+        "",
+        "[]",
+        '{"epoch"',
+        '{"epoch": 1}',
+        json.dumps({**STATE, "metrics": ["x"]}),
+        '{"epoch": NaN}',
+        "[" * 100000,
+    ):
         with pytest.raises(OSError, match="Received|JSON|limit"):
             read_state(write(tmp_path, text), error=OSError)
     with pytest.raises(FileNotFoundError):

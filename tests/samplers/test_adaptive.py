@@ -1,4 +1,6 @@
-"""Adaptive solvers: every trial against k-diffusion, the tolerance kept, the report, and what cannot be asked of them."""
+"""Adaptive solvers: every trial against k-diffusion, the tolerance kept, the report, and what cannot
+be asked of them.
+"""
 
 import warnings
 
@@ -33,7 +35,9 @@ def noise_of(case):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_trial_agrees_with_k_diffusion(name):
-    """In float32 the first errors, of 10⁻⁶ tolerances, are rounding, and the steps after them a little shorter or longer."""
+    """In float32 the first errors, of 10⁻⁶ tolerances, are rounding, and the steps after them a little shorter or
+    longer.
+    """
     case = CASES[name]
     x, log = sampler_of(case).solve(case["x"][0], mixture(case.config["problem"]), grid_of(case), noise_of(case))
     np.testing.assert_array_equal(log["accepted"], case["accepted"])
@@ -67,15 +71,22 @@ def test_other_scales_of_the_same_levels_take_the_same_steps(name, scale):
 
 
 def test_compiled_and_reported():
-    """As in generation: one program for other tolerances, schedules and numbers of levels; the state tells what happened."""
+    """As in generation: one program for other tolerances, schedules and numbers of levels; the state tells what
+    happened.
+    """
     compiled_sampling.PROGRAMS.clear()
     case = CASES["dpm_adaptive_order3_tight-gmm2"]
     tight = compiled_sampling.sample(sampler_of(case), case["x"][0], "gmm2", mixture("gmm2"), grid_of(case))
     assert np.max(np.abs(tight[-1] - case["x"][-1])) / np.abs(case["x"]).max() < tolerance(2e-5, 1e-9)
-    for name, options in (("cosine", {}), ("flow", {"rtol": 0.01, "pcoeff": 0.1, "icoeff": 0.8, "h_init": 0.2, "max_steps": 50})):
+    for name, options in (
+        ("cosine", {}),
+        ("flow", {"rtol": 0.01, "pcoeff": 0.1, "icoeff": 0.8, "h_init": 0.2, "max_steps": 50}),
+    ):
         schedule = schedulers.get(name)
         levels = schedule.levels(np.linspace(1, 0, 6))
-        compiled_sampling.sample(samplers.get("dpm_adaptive", **options), case["x"][0], "gmm2", mixture("gmm2"), levels, None, schedule)
+        compiled_sampling.sample(
+            samplers.get("dpm_adaptive", **options), case["x"][0], "gmm2", mixture("gmm2"), levels, None, schedule
+        )
     (loop, close), *more = compiled_sampling.PROGRAMS.values()
     assert not more
     if keras.backend.backend() != "torch":
@@ -102,7 +113,9 @@ def test_report_counts_evaluations_and_rejections():
 @pytest.mark.parametrize("order", [2, 3])
 def test_error_falls_with_the_tolerance(order):
     """Ten times the tolerance, less of the error and more of the evaluations."""
-    reference = array(samplers.get("rk4").sample(10 * X, mixture("gmm2"), exploding_levels(np.geomspace(10, 0.02, 120))))
+    reference = array(
+        samplers.get("rk4").sample(10 * X, mixture("gmm2"), exploding_levels(np.geomspace(10, 0.02, 120)))
+    )
     errors, evaluations = [], []
     for factor in (1.0, 0.1, 0.01):
         sampler = samplers.get("dpm_adaptive", order=order, rtol=0.05 * factor, atol=0.0078 * factor)
@@ -151,7 +164,9 @@ def test_statistics_with_ancestral_noise():
     levels = exploding_levels([20.0, 0.01, 0.0])
     denoise = kd.denoisers.MixtureDenoiser([1.0], [[mean]], [std])
     x = mean + np.hypot(std, 20.0) * np.random.default_rng(1).standard_normal((n, 1))
-    x = array(samplers.get("dpm_adaptive", eta=1.0, rtol=1e-2, atol=1e-3).sample(x, denoise, levels, seed=3)).reshape(-1)
+    x = array(samplers.get("dpm_adaptive", eta=1.0, rtol=1e-2, atol=1e-3).sample(x, denoise, levels, seed=3)).reshape(
+        -1
+    )
     assert abs(x.mean() - mean) < 3 * std / n**0.5
     assert abs(x.std() - std) < 3 * std / (2 * n) ** 0.5
 
@@ -166,7 +181,7 @@ def test_generation_reports_the_walk(make_model):
     np.testing.assert_allclose(model.generate(4, num_steps=3, sampler="dpm_adaptive", seed=1).shape, (4, 2))
 
 
-# A denoiser that remembers -------------------------------------------------------------------------------------------------------------
+# A denoiser that remembers --------------------------------------------------------------------------------------------
 
 
 class Counting(Denoiser):
@@ -193,12 +208,14 @@ def test_memories_are_those_of_the_steps_that_count():
     assert denoise.memory is None
 
 
-# What stops it, and what cannot be asked -----------------------------------------------------------------------------------------------
+# What stops it, and what cannot be asked ------------------------------------------------------------------------------
 
 
 def test_a_walk_that_does_not_arrive_warns():
     sampler = samplers.get("dpm_adaptive", max_steps=5)
-    with pytest.warns(UserWarning, match=r"stopped before its end, after 5 trials.*Take larger tolerances \(rtol, atol\) or max_steps"):
+    with pytest.warns(
+        UserWarning, match=r"stopped before its end, after 5 trials.*Take larger tolerances \(rtol, atol\) or max_steps"
+    ):
         sampler.sample(10 * X, mixture("gmm2"), exploding_levels([10.0, 0.02]))
     _, log = samplers.get("dpm_adaptive").solve(10 * X, mixture("gmm2"), exploding_levels([10.0, 0.02]), max_trials=3)
     assert len(log["x"]) == 3
@@ -234,16 +251,24 @@ def test_no_hook_after_every_step(make_model):
 
 def test_no_brownian_noise():
     with pytest.raises(ValueError, match=r"adaptive sampler chooses its steps on the way. Received: noise='brownian'"):
-        samplers.get("dpm_adaptive", eta=1.0).sample(X, mixture("gmm2"), exploding_levels([10.0, 0.02]), noise="brownian")
+        samplers.get("dpm_adaptive", eta=1.0).sample(
+            X, mixture("gmm2"), exploding_levels([10.0, 0.02]), noise="brownian"
+        )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"order": 4}, "`order` must be one of 2, 3. Received: order=4"),
-        ({"rtol": 0.0, "atol": 0.0}, "Tolerances must not be negative, and one must be positive. Received: rtol=0.0, atol=0.0"),
+        (
+            {"rtol": 0.0, "atol": 0.0},
+            "Tolerances must not be negative, and one must be positive. Received: rtol=0.0, atol=0.0",
+        ),
         ({"rtol": -0.1}, "Tolerances must not be negative"),
-        ({"h_init": 0.0}, "The first step and the number of steps must be positive. Received: h_init=0.0, max_steps=1000"),
+        (
+            {"h_init": 0.0},
+            "The first step and the number of steps must be positive. Received: h_init=0.0, max_steps=1000",
+        ),
         ({"max_steps": 0}, "The first step and the number of steps must be positive"),
         ({"eta": 2.0}, r"`eta` is the share of ancestral noise and must lie in \[0, 1\]. Received: eta=2.0"),
     ],
@@ -254,7 +279,9 @@ def test_bad_options(options, message):
 
 
 def test_base_class_names_what_is_missing():
-    with pytest.raises(NotImplementedError, match=r"AdaptiveSampler must implement attempt\(denoise, x, start, end, down, level\)"):
+    with pytest.raises(
+        NotImplementedError, match=r"AdaptiveSampler must implement attempt\(denoise, x, start, end, down, level\)"
+    ):
         AdaptiveSampler.attempt(AdaptiveSampler.__new__(AdaptiveSampler), *[None] * 6)
 
 

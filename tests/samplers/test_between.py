@@ -1,4 +1,6 @@
-"""Levels between the levels of a grid lie on the scale of the grid, whatever the schedule and wherever the grid ends."""
+"""Levels between the levels of a grid lie on the scale of the grid, whatever the schedule and
+wherever the grid ends.
+"""
 
 import numpy as np
 import pytest
@@ -64,7 +66,9 @@ def test_churn_goes_past_the_end_of_any_schedule(end):
 
 def test_a_grid_off_every_curve_names_the_remedy():
     levels = BentNoiseSchedule().levels(np.linspace(0.95, 0.0, 9))
-    with pytest.raises(ValueError, match=r"Pass the schedule that they were made with: sample\(\.\.\., schedule=schedule\)"):
+    with pytest.raises(
+        ValueError, match=r"Pass the schedule that they were made with: sample\(\.\.\., schedule=schedule\)"
+    ):
         samplers.get("dpm_2").table(levels, None)
     with pytest.raises(ValueError, match=r"do not lie on the schedule CosineNoiseSchedule either"):
         samplers.get("dpm_2").table(levels, schedulers.get("cosine"))

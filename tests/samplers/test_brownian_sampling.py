@@ -18,7 +18,8 @@ def walk(name, edges, noise, seed=4, **options):
     return array(samplers.get(name, **options).sample(x, POINT, levels, noise=noise, seed=seed, schedule=SCHEDULE))
 
 
-# Operation by operation, as here, sums of many normals take long in TensorFlow; two samplers stand for all of them there.
+# Operation by operation, as here, sums of many normals take long in TensorFlow; two samplers stand for all of them
+# there.
 EXACT = ["ddpm", "dpmpp_sde"]
 EXACT += [
     pytest.param(name, marks=pytest.mark.slow)
@@ -30,7 +31,10 @@ EXACT += [
 def test_a_step_that_is_split_arrives_at_the_same_place(name):
     one, four = walk(name, [0.9, 0.3], "brownian"), walk(name, [0.9, 0.8, 0.6, 0.45, 0.3], "brownian")
     np.testing.assert_allclose(four, one, atol=5e-3)
-    assert np.abs(walk(name, [0.9, 0.3], "independent") - walk(name, [0.9, 0.8, 0.6, 0.45, 0.3], "independent")).max() > 0.05
+    assert (
+        np.abs(walk(name, [0.9, 0.3], "independent") - walk(name, [0.9, 0.8, 0.6, 0.45, 0.3], "independent")).max()
+        > 0.05
+    )
     assert np.abs(walk(name, [0.9, 0.3], "brownian", seed=5) - one).max() > 0.05
 
 
@@ -50,7 +54,8 @@ def test_sde_solvers_are_brownian_by_themselves(name):
 
 def test_unknown_kind_of_noise():
     with pytest.raises(
-        ValueError, match="Noise is an array, 'independent', 'brownian', or None for the sampler's own way. Received: noise='pink'"
+        ValueError,
+        match="Noise is an array, 'independent', 'brownian', or None for the sampler's own way. Received: noise='pink'",
     ):
         walk("ddpm", [0.9, 0.3], "pink")
 

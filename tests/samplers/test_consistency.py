@@ -47,7 +47,10 @@ def test_lcm_agrees_with_diffusers(name):
 
 @pytest.mark.parametrize("name", TCD)
 def test_tcd_agrees_with_diffusers(name):
-    """The reference ends at timestep 0, the least noisy one. Its noise, or none at γ = 0, is that of all steps but the last."""
+    """The reference ends at timestep 0, the least noisy one.
+
+    Its noise, or none at γ = 0, is that of all steps but the last.
+    """
     case = CASES[name]
     problem, schedule = case.config["problem"], schedule_of(case)
     sampler = samplers.get("tcd", **case.config["step_kwargs"])
@@ -67,9 +70,12 @@ def test_tcd_at_other_scales_of_the_same_levels(scale):
     x, noise = rng.standard_normal((4, 2)), rng.standard_normal((7, 1, 4, 2))
     sampler = samplers.get("tcd")
     one, two = (
-        compiled_sampling.sample(sampler, levels.alpha[0] * x, "gmm2", mixture("gmm2"), levels, noise) for levels in (preserving, other)
+        compiled_sampling.sample(sampler, levels.alpha[0] * x, "gmm2", mixture("gmm2"), levels, noise)
+        for levels in (preserving, other)
     )
-    np.testing.assert_allclose(two / other.alpha[1:, None, None], one / preserving.alpha[1:, None, None], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        two / other.alpha[1:, None, None], one / preserving.alpha[1:, None, None], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_tcd_jumps_along_the_schedule():
@@ -79,7 +85,9 @@ def test_tcd_jumps_along_the_schedule():
     table = samplers.get("tcd", eta=0.5).table(levels, schedule)
     np.testing.assert_allclose(table["eps"], 0.4 * 0.3 / 0.7)
     np.testing.assert_allclose(table["eps"] ** 2 + table["noise"] ** 2, 0.6**2)
-    read_off = samplers.get("tcd", eta=0.5).table(schedule.levels(np.array([1.0, 0.6, 0.3])))  # the jump leads to a level of the grid
+    read_off = samplers.get("tcd", eta=0.5).table(
+        schedule.levels(np.array([1.0, 0.6, 0.3]))
+    )  # the jump leads to a level of the grid
     np.testing.assert_allclose(read_off["eps"][0], table["eps"][0])
 
 
@@ -94,7 +102,9 @@ def test_tcd_that_jumps_all_the_way_is_lcm():
 
 def test_tcd_rounds_down_to_whole_timesteps_where_the_grid_has_them():
     schedule = schedulers.get("linear", timesteps=100)
-    whole = samplers.get("tcd", eta=0.3).table(schedule.levels(np.array([1.0, 0.36])), schedule)  # timestep 35: s = 24.5
+    whole = samplers.get("tcd", eta=0.3).table(
+        schedule.levels(np.array([1.0, 0.36])), schedule
+    )  # timestep 35: s = 24.5
     ratio = np.divide(*schedule.levels(0.25)[:0:-1])  # σ/α at timestep 24
     np.testing.assert_allclose(whole["eps"] / whole["x0"], ratio)
     between = samplers.get("tcd", eta=0.3).table(schedule.levels(np.array([1.0, 0.365])), schedule)
@@ -118,9 +128,21 @@ def test_consistency_sampling_adds_noise_beyond_its_cleanest_level():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("tcd", {"eta": 1.1}, r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=1.1"),
-        ("tcd", {"eta": -0.1}, r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=-0.1"),
-        ("consistency", {"sigma_min": -1.0}, "`sigma_min` is the σ/α of clean samples and must not be negative. Received: sigma_min=-1.0"),
+        (
+            "tcd",
+            {"eta": 1.1},
+            r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=1.1",
+        ),
+        (
+            "tcd",
+            {"eta": -0.1},
+            r"`eta` is the share of a time that is jumped over and must lie in \[0, 1\]. Received: eta=-0.1",
+        ),
+        (
+            "consistency",
+            {"sigma_min": -1.0},
+            "`sigma_min` is the σ/α of clean samples and must not be negative. Received: sigma_min=-1.0",
+        ),
     ],
 )
 def test_bad_options(name, options, message):

@@ -1,4 +1,6 @@
-"""DDIM and its inversion against diffusers: η, zero-terminal-SNR, clipping, thresholding, and where the last step leads."""
+"""DDIM and its inversion against diffusers: η, zero-terminal-SNR, clipping, thresholding, and where the last step
+leads.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -49,8 +51,9 @@ def test_inversion_agrees_with_diffusers(name):
 
 @pytest.mark.parametrize("name", SKEWED)
 def test_single_steps_where_the_references_grid_has_gaps(name):
-    """diffusers' DDIM steps from t to t − 1000//n. With timesteps from linspace the next one is t − 111: each step leads to another level
-    than the next one starts from. Every step by itself agrees; over the whole grid, without gaps, the samples differ by 0.08 of max|x|.
+    """diffusers' DDIM steps from t to t − 1000//n. With timesteps from linspace the next one is t − 111: each step
+    leads to another level than the next one starts from. Every step by itself agrees; over the whole grid, without
+    gaps, the samples differ by 0.08 of max|x|.
     """
     case = SKEWED[name]
     alphas, steps, x = np.append(alphas_of(case), 1.0), case["timesteps"], case["x"]
@@ -60,8 +63,12 @@ def test_single_steps_where_the_references_grid_has_gaps(name):
         levels = levels_of(alphas[[t, max(t - gap, -1)]])
         result = compiled_sampling.sample(sampler, x[i], problem, mixture(problem), levels)[0]
         # At t = 999, α is 5e-5: x0 from ε costs float32 its digits, in the reference as well.
-        assert np.abs(result - x[i + 1]).max() / np.abs(x).max() < (tolerance(1e-3, 1e-8) if i == 0 else tolerance(1e-5, 1e-9))
-    whole = compiled_sampling.sample(sampler, x[0], problem, mixture(problem), levels_of(np.append(alphas[steps], 1.0)))[-1]
+        assert np.abs(result - x[i + 1]).max() / np.abs(x).max() < (
+            tolerance(1e-3, 1e-8) if i == 0 else tolerance(1e-5, 1e-9)
+        )
+    whole = compiled_sampling.sample(
+        sampler, x[0], problem, mixture(problem), levels_of(np.append(alphas[steps], 1.0))
+    )[-1]
     assert 0.01 < np.abs(whole - x[-1]).max() / np.abs(x).max() < 0.2
 
 
@@ -87,7 +94,9 @@ def test_more_iterations_bring_the_sample_back_more_exactly(iterations, largest,
 def test_inversion_converges_to_rounding():
     x = mixture("gmm2").sample(8, seed=3)
     levels = schedulers.get("vp").levels(np.linspace(0.8, 0.02, 41))
-    noise = compiled_sampling.sample(samplers.get("ddim_inversion", iterations=40), x, "gmm2", mixture("gmm2"), levels)[-1]
+    noise = compiled_sampling.sample(samplers.get("ddim_inversion", iterations=40), x, "gmm2", mixture("gmm2"), levels)[
+        -1
+    ]
     back = compiled_sampling.sample(samplers.get("ddim"), noise, "gmm2", mixture("gmm2"), levels)[-1]
     assert np.abs(back - x).max() < tolerance(1e-5, 1e-10)
 
@@ -126,7 +135,10 @@ def test_one_step_from_clean_to_pure_noise_is_finite():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"iterations": 0}, "`iterations` counts evaluations per step and must be an integer of at least 1. Received: iterations=0"),
+        (
+            {"iterations": 0},
+            "`iterations` counts evaluations per step and must be an integer of at least 1. Received: iterations=0",
+        ),
         ({"iterations": 1.5}, "must be an integer of at least 1. Received: iterations=1.5"),
         ({"prediction": "edm"}, "`prediction` must be one of epsilon, x0, v, velocity. Received: prediction='edm'"),
     ],
@@ -138,4 +150,6 @@ def test_bad_options_of_the_inversion(options, message):
 
 def test_levels_that_neither_fall_nor_rise():
     with pytest.raises(ValueError, match="must fall strictly from each level to the next"):
-        samplers.get("ddim_inversion").sample(np.ones((2, 2)), mixture("gmm2"), Levels([0, 1, 0.5], [1, 1, 1], [0.0, 3.0, 1.0]))
+        samplers.get("ddim_inversion").sample(
+            np.ones((2, 2)), mixture("gmm2"), Levels([0, 1, 0.5], [1, 1, 1], [0.0, 3.0, 1.0])
+        )

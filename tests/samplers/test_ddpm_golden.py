@@ -1,4 +1,6 @@
-"""DDPM against diffusers: both variances, zero-terminal-SNR, clipping and thresholding, which derive ε again from the changed x0."""
+"""DDPM against diffusers: both variances, zero-terminal-SNR, clipping and thresholding, which derive ε again from the
+changed x0.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -12,10 +14,12 @@ CASES = load("diffusers_ddpm")
 
 
 def run(case):
-    """x after every step; the standard deviation of the noise that diffusers adds to its last x and we do not; that noise.
+    """x after every step; the standard deviation of the noise that diffusers adds to its last x and we do not; that
+    noise.
 
-    diffusers leaves the noise away at timestep 0 only. With trailing timesteps the last step starts higher, and its noise is added to the
-    sample: 1e-10 with "fixed_small", whose variance 0 is clamped, but all of σ with "fixed_large".
+    diffusers leaves the noise away at timestep 0 only. With trailing timesteps the last step starts higher, and its
+    noise is added to the sample: 1e-10 with "fixed_small", whose variance 0 is clamped, but all of σ with
+    "fixed_large".
     """
     alphas = alphas_of(case)
     kind = case.config["scheduler_config"]["variance_type"]
@@ -35,7 +39,9 @@ def test_ddpm_agrees_with_diffusers(name):
     case = CASES[name]
     steps, std, z = run(case)
     steps[-1] += std * z
-    assert np.max(np.abs(steps - case["x"][1:])) / np.abs(case["x"]).max() < tolerance(2e-5, 1e-8 if "squaredcos" in name else 1e-9)
+    assert np.max(np.abs(steps - case["x"][1:])) / np.abs(case["x"]).max() < tolerance(
+        2e-5, 1e-8 if "squaredcos" in name else 1e-9
+    )
 
 
 def test_our_last_step_is_x0_where_the_reference_adds_noise_to_the_sample():

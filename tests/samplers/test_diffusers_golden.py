@@ -1,4 +1,6 @@
-"""Euler, Euler-ancestral, Heun, DPM-2 and flow matching against diffusers' trajectories, and the grids that diffusers walked on."""
+"""Euler, Euler-ancestral, Heun, DPM-2 and flow matching against diffusers' trajectories, and the grids that diffusers
+walked on.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -9,7 +11,11 @@ from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.guidance import StaticThreshold
 
-CASES = {**load("diffusers_euler_heun_kdpm2"), **load("diffusers_flow"), **{k: v for k, v in load("diffusers_edm").items() if "euler" in k}}
+CASES = {
+    **load("diffusers_euler_heun_kdpm2"),
+    **load("diffusers_flow"),
+    **{k: v for k, v in load("diffusers_edm").items() if "euler" in k},
+}
 SAMPLERS = {
     "EulerDiscreteScheduler": "euler",
     "EDMEulerScheduler": "euler",
@@ -60,8 +66,9 @@ def test_trajectory_agrees_with_diffusers(name):
 
 
 def test_churn_departs_from_diffusers_which_evaluates_before_it_adds_the_noise():
-    """EDM's algorithm 2 adds noise and then evaluates, as k-diffusion does. diffusers evaluates at the old x and σ: replayed here, its
-    step is x̂ + (σ_s − σ̂)·ε(x, σ), x̂ = x + noise. Ours differs from it by more than rounding, and arrives among the data as well."""
+    """EDM's algorithm 2 adds noise and then evaluates, as k-diffusion does. diffusers evaluates at the old x and σ:
+    replayed here, its step is x̂ + (σ_s − σ̂)·ε(x, σ), x̂ = x + noise. Ours differs from it by more than rounding, and
+    arrives among the data as well."""
     case = CASES["euler-churn-linear-n10-gmm2"]
     levels, x = walk_of(case)
     given, sigma, drawn = case.config["step_kwargs"], levels.sigma, 0
@@ -80,7 +87,8 @@ def test_churn_departs_from_diffusers_which_evaluates_before_it_adds_the_noise()
     assert 1e-2 < np.abs(ours - x[-1]).max() and np.abs(ours).max() < 3
 
 
-# Left out: where the reference shifts its last level twice, or stretches its grid to a last level. Their levels are walked above.
+# Left out: where the reference shifts its last level twice, or stretches its grid to a last level. Their levels are
+# walked above.
 FLOW_GRIDS = [
     name
     for name, case in CASES.items()
@@ -92,8 +100,8 @@ FLOW_GRIDS = [
 
 @pytest.mark.parametrize("name", FLOW_GRIDS)
 def test_flow_grids(name):
-    """The shifts, and the spacings in the σ of flow matching, as diffusers computes them. Its grid of n steps goes from σ = 1 down to
-    σ(1/T), T = 1000, and then to 0."""
+    """The shifts, and the spacings in the σ of flow matching, as diffusers computes them. Its grid of n steps goes from
+    σ = 1 down to σ(1/T), T = 1000, and then to 0."""
     case = CASES[name]
     config, given = case.config["scheduler_config"], case.config["set_timesteps_kwargs"]
     n, sigmas = case.config["num_inference_steps"], case["sigmas"]
@@ -110,13 +118,17 @@ def test_flow_grids(name):
     np.testing.assert_allclose(levels.alpha, 1 - sigmas, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["euler-beta-linear-n10-gmm2", "euler-exponential-linear-n10-gmm2", "euler-karras-scaled_linear-n10-gmm2"])
+@pytest.mark.parametrize(
+    "name", ["euler-beta-linear-n10-gmm2", "euler-exponential-linear-n10-gmm2", "euler-karras-scaled_linear-n10-gmm2"]
+)
 def test_grids_between_the_ends_of_a_table(name):
     case = CASES[name]
     schedule = schedulers.get("scaled_linear" if "scaled" in name else "linear")
     if "scaled" not in name:
         assert case.config["scheduler_config"]["beta_end"] == 0.02
     else:
-        schedule = schedulers.get("scaled_linear", **{k: case.config["scheduler_config"][k] for k in ("beta_start", "beta_end")})
+        schedule = schedulers.get(
+            "scaled_linear", **{k: case.config["scheduler_config"][k] for k in ("beta_start", "beta_end")}
+        )
     levels = schedule.levels(schedulers.get_spacing(name.split("-")[1])(schedule, 10))
     np.testing.assert_allclose(levels.sigma / levels.alpha, case["sigmas"][:11], rtol=1e-7, atol=1e-12)

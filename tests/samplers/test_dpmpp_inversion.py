@@ -24,7 +24,9 @@ def test_a_clean_sample_comes_back_better_with_more_steps():
         levels = SCHEDULE.levels(schedulers.get_spacing("karras")(SCHEDULE, n, end=0.0))
         noise = compiled_sampling.sample(samplers.get("dpmpp_2m_inversion"), x, "orders", DENOISE, levels)[-1]
         assert 0.2 < np.std(noise) < 3.0
-        errors.append(np.abs(compiled_sampling.sample(samplers.get("dpmpp_2m"), noise, "orders", DENOISE, levels)[-1] - x).max())
+        errors.append(
+            np.abs(compiled_sampling.sample(samplers.get("dpmpp_2m"), noise, "orders", DENOISE, levels)[-1] - x).max()
+        )
     assert errors[1] < 0.5 * errors[0] and errors[1] < 0.05
 
 

@@ -42,7 +42,9 @@ PROGRAMS = {}
 
 
 def carried(problem, x, levels, method="rk4"):
-    """A function of the prior's options: the log-densities by one exact walk, compiled once for all numbers of steps."""
+    """A function of the prior's options: the log-densities by one exact walk, compiled once for all
+    numbers of steps.
+    """
     flow, denoise = ProbabilityFlow(method), mixture(problem)
     levels = flow.check(levels)
     if (method, problem) not in PROGRAMS:
@@ -58,8 +60,8 @@ def carried(problem, x, levels, method="rk4"):
 
 @pytest.mark.parametrize("name", CASES)
 def test_exact_trace_and_right_prior_give_the_exact_density(name):
-    """Largest error in nats with the exact prior: below 1e-4. With N(0, σ²), as in the reference: 0.055, 0.008, 0.22; with the means and
-    standard deviations of the elements 0.003, 0.0001, 0.10, the rest being their correlations."""
+    """Largest error in nats with the exact prior: below 1e-4. With N(0, σ²), as in the reference: 0.055, 0.008, 0.22;
+    with the means and standard deviations of the elements 0.003, 0.0001, 0.10, the rest being their correlations."""
     case = CASES[name]
     log_density = carried(case.config["problem"], case["x"], grid(case.config))
     exact = log_density(prior=mixture(case.config["problem"]).log_prob)
@@ -158,16 +160,26 @@ class Remembering(Denoiser):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "ddim"}, "`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method='ddim'"),
+        (
+            {"method": "ddim"},
+            "`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: method='ddim'",
+        ),
         ({"method": "edm"}, "deterministic Runge–Kutta sampler, such as 'rk4'. Received: method='edm'"),
         ({"divergence": "none"}, "`divergence` must be 'auto', 'exact' or 'hutchinson'. Received: divergence='none'"),
         ({"num_probes": 0}, "`num_probes` counts probes and must be an integer of at least 1. Received: num_probes=0"),
-        ({"prior": "flat"}, r"`prior` must be 'gaussian' or a function \(x, level\) → log-densities. Received: prior='flat'"),
+        (
+            {"prior": "flat"},
+            r"`prior` must be 'gaussian' or a function \(x, level\) → log-densities. Received: prior='flat'",
+        ),
         (
             {"probes": np.ones((6, 2))},
-            r"`probes` hold ±1 for every probe: shape \(num_probes, \*x.shape\) = \(…, 6, 2\). Received: shape \(6, 2\)",
+            r"`probes` hold ±1 for every probe: shape \(num_probes, \*x.shape\) = \(…, 6, 2\). Received: shape \(6, "
+            r"2\)",
         ),
-        ({"levels": Levels([1.0, 0.0], [0.5, 1.0], [1.0, 0.0])}, "it must not be clean. Received: sigma=.* End at a small noise level"),
+        (
+            {"levels": Levels([1.0, 0.0], [0.5, 1.0], [1.0, 0.0])},
+            "it must not be clean. Received: sigma=.* End at a small noise level",
+        ),
         ({"denoise": Remembering()}, "a function of x and the level alone. Received: one that remembers"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The multistep solvers among themselves: twins, orders, other scales, steps from pure noise, Brownian noise, quadrature, errors."""
+"""The multistep solvers among themselves: twins, orders, other scales, steps from pure noise, Brownian noise,
+quadrature, errors.
+"""
 
 import compiled_sampling
 import keras
@@ -24,7 +26,7 @@ def even_grid(steps):
     return Levels(np.linspace(1, 0, steps + 1), alpha, alpha * ratio)
 
 
-# Twins ---------------------------------------------------------------------------------------------------------------------------------
+# Twins ----------------------------------------------------------------------------------------------------------------
 
 TWINS = [
     (("dpm_solver", {"order": 1}), ("ddim", {})),
@@ -32,19 +34,33 @@ TWINS = [
     (("dpm_2m", {}), ("dpm_2m_sde", {"eta": 0.0})),
     (("dpm_2m", {"solver_type": "heun"}), ("deis", {"order": 2, **FULL})),
     (("dpm_3m", {}), ("deis", {"order": 3, **FULL})),
-    (("dpm_3m", {}), ("sa_solver", {"predictor_order": 3, "corrector_order": 0, "tau": 0.0, "predict_x0": False, **FULL})),
+    (
+        ("dpm_3m", {}),
+        ("sa_solver", {"predictor_order": 3, "corrector_order": 0, "tau": 0.0, "predict_x0": False, **FULL}),
+    ),
     (("dpm_2m", {}), ("unipc", {"order": 2, "predict_x0": False, "disable_corrector": range(9), **FULL})),
     (("dpmpp_2m", {}), ("unipc", {"order": 2, "disable_corrector": range(9), **FULL})),
     (("dpmpp_2m", {"lower_order_final": True}), ("unipc", {"order": 2, "disable_corrector": range(9)})),
     (("ddim", {"eta": 1.0}), ("sa_solver", {"predictor_order": 1, "corrector_order": 0})),
-    (("dpmpp_2m_sde", {"order": 1, "eta": 0.25}), ("sa_solver", {"predictor_order": 1, "corrector_order": 0, "tau": 0.5})),
-    (("dpm_2m_sde", {"solver_type": "heun"}), ("sa_solver", {"predictor_order": 2, "corrector_order": 0, "predict_x0": False, **FULL})),
-    (("dpm_2m", {"solver_type": "heun"}), ("sa_solver", {"tau_start": 0.0, "corrector_order": 0, "predict_x0": False, **FULL})),
+    (
+        ("dpmpp_2m_sde", {"order": 1, "eta": 0.25}),
+        ("sa_solver", {"predictor_order": 1, "corrector_order": 0, "tau": 0.5}),
+    ),
+    (
+        ("dpm_2m_sde", {"solver_type": "heun"}),
+        ("sa_solver", {"predictor_order": 2, "corrector_order": 0, "predict_x0": False, **FULL}),
+    ),
+    (
+        ("dpm_2m", {"solver_type": "heun"}),
+        ("sa_solver", {"tau_start": 0.0, "corrector_order": 0, "predict_x0": False, **FULL}),
+    ),
     (("ipndm", {"order": 1}), ("ddim", {})),
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), TWINS, ids=lambda twin: f"{twin[0]}({', '.join(f'{k}={v}' for k, v in twin[1].items())})")
+@pytest.mark.parametrize(
+    ("one", "other"), TWINS, ids=lambda twin: f"{twin[0]}({', '.join(f'{k}={v}' for k, v in twin[1].items())})"
+)
 @pytest.mark.parametrize("schedule", ["vp", "ve"])
 def test_twins_are_equal(one, other, schedule):
     schedule = schedulers.get(schedule)
@@ -74,7 +90,9 @@ def test_lower_order_final_lowers_the_last_two_steps(name):
 
 @pytest.mark.parametrize("name", ["dpmpp_3m", "dpm_3m"])
 def test_solver_type_rules_the_start_of_third_order(name):
-    default, heun, midpoint = (samplers.get(name, solver_type=kind).table(grid(6))["bend"] for kind in (None, "heun", "midpoint"))
+    default, heun, midpoint = (
+        samplers.get(name, solver_type=kind).table(grid(6))["bend"] for kind in (None, "heun", "midpoint")
+    )
     np.testing.assert_array_equal(default, heun)
     assert midpoint[1, 0] != heun[1, 0]
     np.testing.assert_array_equal(np.delete(midpoint, 1, axis=0), np.delete(heun, 1, axis=0))
@@ -82,7 +100,9 @@ def test_solver_type_rules_the_start_of_third_order(name):
 
 def test_deis_lowers_the_order_of_short_grids_only():
     for steps, lowered in ((14, True), (15, False)):
-        tables = [samplers.get("deis", order=3, lower_order_final=lower).table(grid(steps))["bend"] for lower in (True, False)]
+        tables = [
+            samplers.get("deis", order=3, lower_order_final=lower).table(grid(steps))["bend"] for lower in (True, False)
+        ]
         assert (not np.array_equal(*tables)) == lowered
 
 
@@ -92,7 +112,7 @@ def test_unipc_corrects_where_it_may():
     assert np.all(table == full, axis=1).tolist() == [True, False, True, False, True]  # row i corrects step i − 1
 
 
-# Orders --------------------------------------------------------------------------------------------------------------------------------
+# Orders ---------------------------------------------------------------------------------------------------------------
 
 
 def error_from_exact_history(name, levels, **options):
@@ -163,7 +183,7 @@ def test_even_grids_are_those_that_the_averages_are_made_for(name):
     assert slope(counts, errors) > 3
 
 
-# Other scales, pure noise, Brownian noise ------------------------------------------------------------------------------------------------
+# Other scales, pure noise, Brownian noise -----------------------------------------------------------------------------
 
 ALL = [
     ("deis", {"order": 3}),
@@ -186,7 +206,9 @@ def test_only_the_ratio_of_noise_to_signal_matters(name, options):
     noise, reference = np.random.default_rng(5).standard_normal((len(ratio) - 1, 1, *X.shape)), None
     for alpha in (np.ones_like(ratio), 1 / np.hypot(1, ratio), 1 / (1 + ratio)):
         levels = Levels(np.linspace(1, 0, len(ratio)), alpha, alpha * ratio)
-        x = compiled_sampling.sample(samplers.get(name, **options), alpha[0] * 8 * X, "gmm2", mixture("gmm2"), levels, noise)
+        x = compiled_sampling.sample(
+            samplers.get(name, **options), alpha[0] * 8 * X, "gmm2", mixture("gmm2"), levels, noise
+        )
         reference = x if reference is None else reference
         np.testing.assert_allclose(x / alpha[1:, None, None], reference, atol=tolerance(2e-4, 1e-9))
 
@@ -201,12 +223,17 @@ def test_steps_from_pure_noise_are_of_first_order(name, options):
     x0, eps = (array(part) for part in mixture("gmm2")(X, levels.map(lambda v: v[0])))
     fresh = sampler.noises_per_step and options.get("tau_start", np.inf) == np.inf
     expected = sampler.eta if fresh else 0.0
-    np.testing.assert_allclose(first, levels.alpha[1] * x0 + levels.sigma[1] * (noise[0, 0] if expected else eps), atol=1e-5)
+    np.testing.assert_allclose(
+        first, levels.alpha[1] * x0 + levels.sigma[1] * (noise[0, 0] if expected else eps), atol=1e-5
+    )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="slow in eager loops; the table is the same on every backend")
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="slow in eager loops; the table is the same on every backend"
+)
 @pytest.mark.parametrize(
-    ("name", "options"), [("dpm_2m_sde", {}), ("sa_solver", {}), ("sa_solver", {"tau": 0.7}), ("sa_solver", {"predict_x0": False})]
+    ("name", "options"),
+    [("dpm_2m_sde", {}), ("sa_solver", {}), ("sa_solver", {"tau": 0.7}), ("sa_solver", {"predict_x0": False})],
 )
 def test_brownian_noise_is_that_of_any_number_of_steps(name, options):
     """Grids of 40 and 80 steps on one path come out alike; on two paths they do not."""
@@ -220,7 +247,7 @@ def test_brownian_noise_is_that_of_any_number_of_steps(name, options):
     assert same < 0.25 * other
 
 
-# Quadrature ----------------------------------------------------------------------------------------------------------------------------
+# Quadrature -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rising", [False, True])
@@ -241,25 +268,41 @@ def test_quadrature_weights_integrate_polynomials():
     np.testing.assert_allclose(weights @ (2 - nodes + 3 * nodes**2), np.array([2.0, -1.0, 3.0]) @ moments, rtol=1e-12)
 
 
-# Errors --------------------------------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("dpm_solver", {"order": 4}, "`order` must be 1, 2 or 3. Received: order=4"),
-        ("dpm_solver", {"solver_type": "bh1"}, "`solver_type` must be 'midpoint' or 'heun'. Received: solver_type='bh1'"),
+        (
+            "dpm_solver",
+            {"solver_type": "bh1"},
+            "`solver_type` must be 'midpoint' or 'heun'. Received: solver_type='bh1'",
+        ),
         ("dpm_2m_sde", {"eta": -1.0}, "`eta` is a share of fresh noise and must not be negative. Received: eta=-1.0"),
         ("deis", {"order": 0}, "`order` must be 1, 2 or 3. Received: order=0"),
         ("ipndm", {"order": 5}, "`order` must be 1, 2, 3 or 4. Received: order=5"),
         ("lms", {"order": 5}, "`order` must be 1, 2, 3 or 4. Received: order=5"),
         ("unipc", {"order": 4}, "`order` must be 1, 2 or 3. Received: order=4"),
         ("unipc", {"solver_type": "heun"}, "`solver_type` must be 'bh1' or 'bh2'. Received: solver_type='heun'"),
-        ("unipc", {"disable_corrector": [-1]}, "`disable_corrector` lists steps, counted from 0. Received: disable_corrector="),
+        (
+            "unipc",
+            {"disable_corrector": [-1]},
+            "`disable_corrector` lists steps, counted from 0. Received: disable_corrector=",
+        ),
         ("sa_solver", {"predictor_order": 5}, "`predictor_order` must be 1, 2, 3 or 4. Received: predictor_order=5"),
-        ("sa_solver", {"corrector_order": 5}, "`corrector_order` must be 1, 2, 3 or 4, or 0 for none. Received: corrector_order=5"),
+        (
+            "sa_solver",
+            {"corrector_order": 5},
+            "`corrector_order` must be 1, 2, 3 or 4, or 0 for none. Received: corrector_order=5",
+        ),
         ("sa_solver", {"tau": -1.0}, "SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: tau=-1.0"),
-        ("sa_solver", {"tau_start": 1.0, "tau_end": 2.0}, "0 <= tau_end <= tau_start. Received: tau=1.0, tau_start=1.0, tau_end=2.0"),
+        (
+            "sa_solver",
+            {"tau_start": 1.0, "tau_end": 2.0},
+            "0 <= tau_end <= tau_start. Received: tau=1.0, tau_start=1.0, tau_end=2.0",
+        ),
     ],
 )
 def test_bad_options(name, options, message):

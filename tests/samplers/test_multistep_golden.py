@@ -1,4 +1,7 @@
-"""Whole trajectories of the multistep solvers against diffusers. At its own levels, which are variance preserving, exploding, or a flow."""
+"""Whole trajectories of the multistep solvers against diffusers.
+
+At its own levels, which are variance preserving, exploding, or a flow.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +19,12 @@ SDE3 = "sde-dpmpp-o3-linear-n20-gmm2"
 
 def dpm_solver(case, **options):
     config, steps = case.config["scheduler_config"], case.config["num_inference_steps"]
-    family = {"dpmsolver++": "dpmpp_2m", "sde-dpmsolver++": "dpmpp_2m_sde", "dpmsolver": "dpm_solver", "sde-dpmsolver": "dpm_2m_sde"}
+    family = {
+        "dpmsolver++": "dpmpp_2m",
+        "sde-dpmsolver++": "dpmpp_2m_sde",
+        "dpmsolver": "dpm_solver",
+        "sde-dpmsolver": "dpm_2m_sde",
+    }
     lower = (config["lower_order_final"] and steps < 15) or config["euler_at_final"]
     given = {"order": config["solver_order"], "solver_type": config["solver_type"], "lower_order_final": lower}
     return samplers.get(family[config["algorithm_type"]], **{**given, "reference_compatible": True, **options})
@@ -40,7 +48,9 @@ class OtherSign(samplers.DPMppSDESampler):
 
 
 def test_third_order_on_the_sde_departs_from_diffusers():
-    """Its D₂ has the wrong sign; k-diffusion's, which `test_sampler_golden` holds the same sampler to, has the right one."""
+    """Its D₂ has the wrong sign; k-diffusion's, which `test_sampler_golden` holds the same sampler to, has the right
+    one.
+    """
     case = DPM[SDE3]
     options = {"order": 3, "solver_type": "midpoint", "reference_compatible": True}
     assert largest_error(trajectory(case, OtherSign(**options)), case) < tolerance(1e-5, 1e-9)
@@ -66,7 +76,9 @@ def test_unipc(name):
 @pytest.mark.parametrize("name", DEIS)
 def test_deis(name):
     case = DEIS[name]
-    sampler = samplers.get("deis", order=case.config["scheduler_config"]["solver_order"], lower_order_final=lower_order_final(case))
+    sampler = samplers.get(
+        "deis", order=case.config["scheduler_config"]["solver_order"], lower_order_final=lower_order_final(case)
+    )
     assert largest_error(trajectory(case, sampler), case) < tolerance(1e-5, 1e-9)
 
 

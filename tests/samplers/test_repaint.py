@@ -1,4 +1,6 @@
-"""RePaint: where it jumps, what it keeps, and that it comes nearer to the true conditional distribution than replacement does."""
+"""RePaint: where it jumps, what it keeps, and that it comes nearer to the true conditional distribution than
+replacement does.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -47,8 +49,8 @@ def filled_in(sampler, steps=50, n=2000):
 
 
 def test_nearer_to_the_conditional_mean_than_replacement():
-    """x₁ | x₀ = 1.5 of a Gaussian with correlation 0.9 is N(1.35, 0.436²). With 50 steps of DDPM, replacement gives mean 0.92 and standard
-    deviation 0.589, RePaint with 10 resamplings 1.30 and 0.387."""
+    """x₁ | x₀ = 1.5 of a Gaussian with correlation 0.9 is N(1.35, 0.436²). With 50 steps of DDPM, replacement gives
+    mean 0.92 and standard deviation 0.589, RePaint with 10 resamplings 1.30 and 0.387."""
     true = 0.9 * KNOWN
     plain = filled_in(samplers.get("ddpm"))
     repainted = filled_in(samplers.get("repaint", jump_length=5, resamplings=10))
@@ -58,7 +60,9 @@ def test_nearer_to_the_conditional_mean_than_replacement():
 
 
 def test_stops_and_jumps_are_the_papers():
-    """Its schedule (appendix B): t counts noisy levels from the clean end; at t = 0, j, 2j … < T − j it jumps j steps back, r − 1 times."""
+    """Its schedule (appendix B): t counts noisy levels from the clean end; at t = 0, j, 2j … < T − j it jumps j steps
+    back, r − 1 times.
+    """
     steps, length, resamplings = 12, 3, 4
     t, expected, left = steps, [], {k: resamplings - 1 for k in range(0, steps - length, length)}
     while t >= 1:
@@ -107,5 +111,8 @@ def test_what_is_known_is_found_inside_further_wrappers(trajectory):
 @pytest.mark.parametrize("name", ["jump_length", "resamplings"])
 @pytest.mark.parametrize("value", [0, 1.5, True])
 def test_bad_options(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` counts steps or walks and must be an integer of at least 1. Received: {name}={value}"):
+    with pytest.raises(
+        ValueError,
+        match=f"`{name}` counts steps or walks and must be an integer of at least 1. Received: {name}={value}",
+    ):
         samplers.get("repaint", **{name: value})

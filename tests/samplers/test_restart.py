@@ -68,11 +68,15 @@ def test_table_and_ends_of_steps():
     # Noise on the scale of x: the variance at the upper level is the lower one's, carried up, and the jump's.
     lower = levels.map(lambda v: v[np.argmin(np.abs(np.log(ratio[1:-1] / 0.1))) + 1])
     gain, added, upper = table["gain"][jumps[-1]], table["added"][jumps[-1]], table["level"].map(lambda v: v[jumps[-1]])
-    assert gain * lower.alpha == pytest.approx(upper.alpha) and np.hypot(gain * lower.sigma, added) == pytest.approx(upper.sigma)
+    assert gain * lower.alpha == pytest.approx(upper.alpha) and np.hypot(gain * lower.sigma, added) == pytest.approx(
+        upper.sigma
+    )
 
 
 def test_multistep_methods_start_every_piece_without_history():
-    table = samplers.get("restart", sampler="dpmpp_2m", restarts=[(0.1, 1.0, 2, 3)]).table(karras(12, sigma_min=0.02), SCHEDULE)
+    table = samplers.get("restart", sampler="dpmpp_2m", restarts=[(0.1, 1.0, 2, 3)]).table(
+        karras(12, sigma_min=0.02), SCHEDULE
+    )
     starts = np.flatnonzero(table["gain"] != 1)
     past = table["inner"]["bend"][:, 0]
     assert len(starts) == 2 and np.all(past[starts] == 0) and np.all(past[starts + 1] != 0)
@@ -80,13 +84,17 @@ def test_multistep_methods_start_every_piece_without_history():
 
 def test_draws_of_the_wrapped_sampler_keep_their_common_part_and_jumps_are_independent():
     levels = karras(12, sigma_min=0.02)
-    coupling = samplers.get("restart", sampler="dpmpp_sde", restarts=[(0.1, 1.0, 2, 3)]).table(levels, SCHEDULE, "independent")["coupling"]
+    coupling = samplers.get("restart", sampler="dpmpp_sde", restarts=[(0.1, 1.0, 2, 3)]).table(
+        levels, SCHEDULE, "independent"
+    )["coupling"]
     inner = samplers.get("dpmpp_sde").table(levels, SCHEDULE, "independent")["coupling"]
     np.testing.assert_allclose(coupling[0, :2, :2], inner[0], atol=1e-9)
     assert coupling.shape[1:] == (3, 3) and np.all(coupling[:, 2] == [0, 0, 1]) and np.all(coupling[:, :2, 2] == 0)
 
 
-@pytest.mark.parametrize("restarts", [(), [(0.0001, 0.001, 2, 2)], [(30.0, 40.0, 2, 2)]], ids=["none", "below the grid", "above it"])
+@pytest.mark.parametrize(
+    "restarts", [(), [(0.0001, 0.001, 2, 2)], [(30.0, 40.0, 2, 2)]], ids=["none", "below the grid", "above it"]
+)
 def test_without_room_for_restarts_it_is_the_wrapped_sampler(restarts):
     levels, x = karras(8, sigma_min=0.05, sigma_max=20.0), np.random.default_rng(0).standard_normal((4, 2))
     steps = [
@@ -98,7 +106,9 @@ def test_without_room_for_restarts_it_is_the_wrapped_sampler(restarts):
 
 @pytest.mark.parametrize("inner", ["heun", "dpmpp_2m", "ddpm"])
 def test_restarts_keep_a_gaussian(inner):
-    """200 steps and 3 restarts of 100 over σ/α from 0.1 to 2: mean and standard deviation of 4000 numbers within 3 standard errors."""
+    """200 steps and 3 restarts of 100 over σ/α from 0.1 to 2: mean and standard deviation of 4000 numbers within 3
+    standard errors.
+    """
     mean, std, n = 0.4, 0.6, 2000
     levels = schedulers.get("vp").levels(schedulers.get_spacing("exponential", sigma_min=0.01)(SCHEDULE, 200))
     sampler = samplers.get("restart", sampler=inner, restarts=[(0.1, 2.0, 3, 100)])
@@ -112,7 +122,10 @@ def test_restarts_keep_a_gaussian(inner):
 
 
 def test_restarts_cover_an_error_made_above_them():
-    """x is shifted by 2 at σ/α = 1. Below, the ODE carries the shift into the samples; restarts from 3 make most of it forgotten."""
+    """x is shifted by 2 at σ/α = 1.
+
+    Below, the ODE carries the shift into the samples; restarts from 3 make most of it forgotten.
+    """
     mean, std, n = 0.4, 0.6, 500
     levels = exploding_levels(np.append(np.geomspace(1.0, 0.02, 30), 0.0))
     denoise, rng = MixtureDenoiser([1.0], [[mean, mean]], [std]), np.random.default_rng(2)
@@ -135,7 +148,11 @@ def test_draws_of_the_wrapped_sampler_and_of_restarts_are_apart():
 
 
 def test_restarts_of_the_same_size_share_a_program():
-    structures = {samplers.get("restart", restarts=r, s_noise=s).structure() for r in ((), [(0.1, 0.5, 9, 9)]) for s in (1.0, 1.01)}
+    structures = {
+        samplers.get("restart", restarts=r, s_noise=s).structure()
+        for r in ((), [(0.1, 0.5, 9, 9)])
+        for s in (1.0, 1.01)
+    }
     assert len(structures) == 1
     assert samplers.get("restart", sampler="ddim").structure() not in structures
 
@@ -150,7 +167,10 @@ def test_restarts_of_the_same_size_share_a_program():
         ({"restarts": [(0.1, 0.3, 0, 1)]}, "two integers of at least 1"),
         ({"restarts": [(0.1, 0.3, 1, 1.5)]}, "two integers of at least 1"),
         ({"restarts": [(0.1, 0.3, 1)]}, r"A restart is \(low, high, repeats, steps\)"),
-        ({"sampler": "ddim_inversion"}, "`sampler` must be one that walks down by a table.*Received: sampler=DDIMInversionSampler"),
+        (
+            {"sampler": "ddim_inversion"},
+            "`sampler` must be one that walks down by a table.*Received: sampler=DDIMInversionSampler",
+        ),
         ({"sampler": "repaint"}, "not with jumps or steps of its own. Received: sampler=RePaintSampler"),
     ],
 )
@@ -160,5 +180,9 @@ def test_bad_options(options, message):
 
 
 def test_brownian_noise_would_repeat_itself():
-    with pytest.raises(ValueError, match="needs new noise at every visit of a level. Received: noise='brownian'. Take 'independent'"):
-        samplers.get("restart", sampler="dpmpp_2m_sde").sample(np.zeros((2, 2)), mixture("gmm2"), karras(4), noise="brownian")
+    with pytest.raises(
+        ValueError, match="needs new noise at every visit of a level. Received: noise='brownian'. Take 'independent'"
+    ):
+        samplers.get("restart", sampler="dpmpp_2m_sde").sample(
+            np.zeros((2, 2)), mixture("gmm2"), karras(4), noise="brownian"
+        )

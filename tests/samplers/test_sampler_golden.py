@@ -1,4 +1,6 @@
-"""Whole trajectories against k-diffusion and EDM, at the reference's own α = 1 and at other scales of the same levels."""
+"""Whole trajectories against k-diffusion and EDM, at the reference's own α = 1 and at other scales of
+the same levels.
+"""
 
 import compiled_sampling
 import keras
@@ -91,7 +93,9 @@ def test_plans_evaluate_the_network_at_the_references_levels(name):
     assert relative_error(sigmas, case["eval_sigmas"]) < 1e-10
 
 
-@pytest.mark.parametrize("name", [n for n in COVERED if sampler_name(COVERED[n])[:8] in ("dpmpp_2m", "dpmpp_3m") and n.endswith("gmm2")])
+@pytest.mark.parametrize(
+    "name", [n for n in COVERED if sampler_name(COVERED[n])[:8] in ("dpmpp_2m", "dpmpp_3m") and n.endswith("gmm2")]
+)
 def test_multistep_tables_replayed_in_float64(name):
     """With the reference's x, x0 and z of every step."""
     case = COVERED[name]
@@ -106,13 +110,17 @@ def test_multistep_tables_replayed_in_float64(name):
         assert np.max(np.abs(step - x[i + 1])) / np.abs(x[i]).max() < 1e-10
 
 
-@pytest.mark.parametrize("name", [n for n in COVERED if sampler_name(COVERED[n]) == "euler_ancestral" and n.endswith("gmm2")])
+@pytest.mark.parametrize(
+    "name", [n for n in COVERED if sampler_name(COVERED[n]) == "euler_ancestral" and n.endswith("gmm2")]
+)
 def test_ancestral_tables_replayed_in_float64(name):
     case = COVERED[name]
     table = sampler_of(case).table(exploding_levels(case["sigmas"]))
     x, x0, sigmas = case["x"], case["denoised"], case["sigmas"]
     for i in range(len(x) - 2):
-        step = table["x0"][i] * x0[i] + table["eps"][i] * (x[i] - x0[i]) / sigmas[i] + table["noise"][i] * case["noise"][i]
+        step = (
+            table["x0"][i] * x0[i] + table["eps"][i] * (x[i] - x0[i]) / sigmas[i] + table["noise"][i] * case["noise"][i]
+        )
         assert np.max(np.abs(step - x[i + 1])) / np.abs(x[i]).max() < 1e-10
 
 
@@ -150,10 +158,12 @@ class MidpointSampler(samplers.RungeKuttaSampler):
     a, b, c = ((), (0.5,)), (0.0, 1.0), (0.0, 0.5)
 
 
-# EDM's ablation where time is σ itself. Its other cases integrate over another time, or x with a scale, by the same tableaus: the paper's
-# point is that this is worse, and here is no such option.
+# EDM's ablation where time is σ itself. Its other cases integrate over another time, or x with a scale, by the same
+# tableaus: the paper's point is that this is worse, and here is no such option.
 GRIDS = ("vp", "ve", "iddpm", "edm")
-ABLATION = [f"abl-{solver}-disc_{grid}-sched_linear-scale_none-n18-gmm2" for solver in ("euler", "heun") for grid in GRIDS]
+ABLATION = [
+    f"abl-{solver}-disc_{grid}-sched_linear-scale_none-n18-gmm2" for solver in ("euler", "heun") for grid in GRIDS
+]
 ABLATION += [f"abl-heun-disc_{grid}-sched_linear-scale_none-n12-gmmimg" for grid in ("edm", "iddpm")]
 ABLATION += [f"abl-heun-disc_edm-sched_linear-scale_none-{kind}-n18-gmm2" for kind in ("alpha0.5", "churn")]
 

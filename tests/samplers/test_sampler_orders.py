@@ -1,7 +1,8 @@
 """Measured orders of convergence: the global error of a deterministic sampler against the exact solution of the ODE.
 
-The problem is a mixture of Gaussians on a variance-preserving schedule between two noisy levels, so that no step ends at σ = 0 (the last
-step there is first order for every method). The exact path is integrated here, in NumPy, with a fine fourth-order method of its own.
+The problem is a mixture of Gaussians on a variance-preserving schedule between two noisy levels, so that no step ends
+at σ = 0 (the last step there is first order for every method). The exact path is integrated here, in NumPy, with a fine
+fourth-order method of its own.
 """
 
 import itertools
@@ -21,11 +22,13 @@ SCHEDULE = schedulers.get("vp")
 DENOISE = MixtureDenoiser(WEIGHTS, MEANS, STDS)
 START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 
-# The order of every deterministic method; None: stochastic by default or adaptive, nothing to measure. A new sampler needs its line here.
+# The order of every deterministic method; None: stochastic by default or adaptive, nothing to measure. A new sampler
+# needs its line here.
 ORDERS = {
     "consistency": None,
     "ddim": 1,
-    "ddim_inversion": None,  # deterministic, but from the other end: test_ddim_golden.py measures how exactly DDIM brings a sample back
+    # deterministic, but from the other end: test_ddim_golden.py measures how exactly DDIM brings a sample back
+    "ddim_inversion": None,
     "ddpm": None,
     "deis": 2,
     "dpm_2": 2,
@@ -51,7 +54,8 @@ ORDERS = {
     "dpmpp_1": 1,
     "dpmpp_2m": 2,
     "dpmpp_2m_sde": None,
-    "dpmpp_3m": 2,  # its first steps, without a history, are of lower order: started exactly it is of order 3, see below
+    # its first steps, without a history, are of lower order: started exactly it is of order 3, see below
+    "dpmpp_3m": 2,
     "dpmpp_3m_sde": None,
     "dpmpp_2m_inversion": None,  # of order 2, from the other end: test_inversion_orders.py
     "edm": 2,  # without churn
@@ -134,7 +138,9 @@ def test_order(name):
 
 
 def test_third_order_when_started_exactly():
-    """DPM-Solver++ 3M with an exact history of x0 for its first three steps, and with the reference's coefficient for comparison."""
+    """DPM-Solver++ 3M with an exact history of x0 for its first three steps, and with the reference's coefficient for
+    comparison.
+    """
     counts = (24, 48, 96)
     slopes = {}
     for compatible in (False, True):
@@ -158,7 +164,9 @@ def test_both_second_order_forms(solver_type):
     errors = []
     for n in STEPS[2]:
         levels = grid(n)
-        errors.append(np.abs(run(samplers.get("dpmpp_2m", solver_type=solver_type), levels) - exact_path(levels)[-1]).max())
+        errors.append(
+            np.abs(run(samplers.get("dpmpp_2m", solver_type=solver_type), levels) - exact_path(levels)[-1]).max()
+        )
     assert slope(STEPS[2], errors) == pytest.approx(2, abs=0.35)
 
 
@@ -224,5 +232,7 @@ def test_the_corrector_of_unipc_adds_an_order():
     errors = []
     for n in STEPS[2]:
         levels = grid(n)
-        errors.append(np.abs(run(samplers.get("unipc", order=1, lower_order_final=False), levels) - exact_path(levels)[-1]).max())
+        errors.append(
+            np.abs(run(samplers.get("unipc", order=1, lower_order_final=False), levels) - exact_path(levels)[-1]).max()
+        )
     assert slope(STEPS[2], errors) == pytest.approx(2, abs=0.35)

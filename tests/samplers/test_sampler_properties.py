@@ -78,10 +78,12 @@ def noise_for(sampler, levels, shape=X.shape, seed=1):
 def with_other_options(name):
     sampler = samplers.get(name)
     config = sampler.get_config()
-    return type(sampler).from_config({**config, **{key: value for key, value in options_of(name).items() if key in config}})
+    return type(sampler).from_config(
+        {**config, **{key: value for key, value in options_of(name).items() if key in config}}
+    )
 
 
-# Shapes, ends, randomness --------------------------------------------------------------------------------------------------------------
+# Shapes, ends, randomness ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS.names() if name not in ADAPTIVE])
@@ -115,7 +117,9 @@ def test_starts_from_pure_noise(name, schedule):
     levels = schedule.levels(schedulers.get_spacing("linspace")(schedule, 20))
     assert levels.alpha[0] == 0
     x = np.random.default_rng(3).standard_normal((16, 2))
-    steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels, noise_for(sampler, levels, x.shape), schedule)
+    steps = compiled_sampling.sample(
+        sampler, x, "gmm2", mixture("gmm2"), levels, noise_for(sampler, levels, x.shape), schedule
+    )
     assert np.all(np.isfinite(steps))
     assert np.abs(steps[-1]).max() < 4.0 and 0.3 < steps[-1].std() < 1.6
 
@@ -156,7 +160,7 @@ def test_without_a_seed_every_call_draws_anew():
     assert not np.allclose(one, other)
 
 
-# Twins ---------------------------------------------------------------------------------------------------------------------------------
+# Twins ----------------------------------------------------------------------------------------------------------------
 
 TWINS = [
     (("ddim", {"eta": 1.0}), ("ddpm", {})),
@@ -183,14 +187,18 @@ TWINS = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), TWINS, ids=lambda twin: f"{twin[0]}({', '.join(f'{k}={v}' for k, v in twin[1].items())})")
+@pytest.mark.parametrize(
+    ("one", "other"), TWINS, ids=lambda twin: f"{twin[0]}({', '.join(f'{k}={v}' for k, v in twin[1].items())})"
+)
 @pytest.mark.parametrize("schedule", ["vp", "ve"])
 def test_twins_are_equal(one, other, schedule):
     levels = levels_of(schedule, steps=5, spacing="karras")
     noise = np.random.default_rng(2).standard_normal((5, 1, *X.shape))
     x = levels.sigma[0] * X
     results = [
-        compiled_sampling.sample(samplers.get(name, **options), x, "gmm2", mixture("gmm2"), levels, noise, schedulers.get(schedule))
+        compiled_sampling.sample(
+            samplers.get(name, **options), x, "gmm2", mixture("gmm2"), levels, noise, schedulers.get(schedule)
+        )
         for name, options in (one, other)
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5 * np.abs(x).max())
@@ -211,7 +219,9 @@ def test_only_the_ratio_of_noise_to_signal_counts(name, scale):
     if name == "dpm_fast":  # x is at levels of its own before the end
         steps, factor, expected = steps[-1], factor[-1], expected[-1]
     # An adaptive sampler's step lengths amplify rounding.
-    np.testing.assert_allclose(steps / factor, expected, atol=(1e-3 if name in ADAPTIVE else 2e-5) * np.abs(expected).max())
+    np.testing.assert_allclose(
+        steps / factor, expected, atol=(1e-3 if name in ADAPTIVE else 2e-5) * np.abs(expected).max()
+    )
 
 
 def test_ancestral_step_is_the_posterior_of_ddpm():
@@ -228,7 +238,7 @@ def test_ancestral_step_is_the_posterior_of_ddpm():
     np.testing.assert_allclose(table["x0"] - table["eps"] * np.sqrt(bar / (1 - bar)), of_x0, atol=1e-12)
 
 
-# Statistics ----------------------------------------------------------------------------------------------------------------------------
+# Statistics -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in DOWN if name not in CONSISTENCY])
@@ -249,7 +259,7 @@ def test_samples_of_a_gaussian_have_its_mean_and_std(name):
     assert abs(x.std() - std) < 3 * std / (2 * x.size) ** 0.5
 
 
-# Configs and programs ------------------------------------------------------------------------------------------------------------------
+# Configs and programs -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SAMPLERS.names())
@@ -270,10 +280,18 @@ def test_call_is_the_loop_over_the_table(name):
     noise = noise_for(sampler, levels)
 
     plan = keras.tree.map_structure(tensor, sampler.table(levels, schedulers.get("vp")))
-    called = sampler(tensor(X), denoise=mixture("gmm2"), plan=plan, noise=lambda i, draw: keras.ops.take(tensor(noise), i, axis=0)[draw])
+    called = sampler(
+        tensor(X),
+        denoise=mixture("gmm2"),
+        plan=plan,
+        noise=lambda i, draw: keras.ops.take(tensor(noise), i, axis=0)[draw],
+    )
     sampled = compiled_sampling.sample(sampler, X, "gmm2", mixture("gmm2"), levels, noise, schedulers.get("vp"))
-    # TensorFlow computes a sum in another order where it runs eagerly; a large step in ε magnifies that, and changes later trials.
-    np.testing.assert_allclose(array(called), sampled[-1], atol=(5e-4 if name in ADAPTIVE else 5e-5) * max(1.0, np.abs(sampled).max()))
+    # TensorFlow computes a sum in another order where it runs eagerly; a large step in ε magnifies that, and changes
+    # later trials.
+    np.testing.assert_allclose(
+        array(called), sampled[-1], atol=(5e-4 if name in ADAPTIVE else 5e-5) * max(1.0, np.abs(sampled).max())
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLERS.names())
@@ -296,17 +314,24 @@ def test_changing_levels_options_and_number_of_steps_does_not_trace_again(name):
 
     sampler = samplers.get(name)
     compiled_sampling.PROGRAMS.clear()
-    for steps, schedule, options in ((5, "vp", {}), (9, "cosine", {}), (7, "vp", {"s_noise": 1.1}), (7, "flow", {"s_noise": 0.9})):
+    for steps, schedule, options in (
+        (5, "vp", {}),
+        (9, "cosine", {}),
+        (7, "vp", {"s_noise": 1.1}),
+        (7, "flow", {"s_noise": 0.9}),
+    ):
         options = {key: value for key, value in options.items() if key in sampler.get_config()}
         other = samplers.get(name, **options)
-        compiled_sampling.sample(other, X, "gmm2", mixture("gmm2"), levels_of(schedule, steps), None, schedulers.get(schedule))
+        compiled_sampling.sample(
+            other, X, "gmm2", mixture("gmm2"), levels_of(schedule, steps), None, schedulers.get(schedule)
+        )
     (loop, close), *more = compiled_sampling.PROGRAMS.values()
     assert not more
     if keras.backend.backend() != "torch":
         assert loop.traces == 1 and close.traces <= 1
 
 
-# Churn and tables ----------------------------------------------------------------------------------------------------------------------
+# Churn and tables -----------------------------------------------------------------------------------------------------
 
 
 def test_churn_raises_the_noise_within_its_range_only():
@@ -343,13 +368,16 @@ def test_stages_between_levels_lie_on_the_schedule():
     np.testing.assert_allclose(exact.sigma, middle.sigma, rtol=1e-9)
 
 
-# Errors --------------------------------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m_sde", "edm"])
 @pytest.mark.parametrize("shape", [(4,), (), (2, 1, 4, 2), (6, 1, 4, 2), (4, 0, 4, 2), (4, 1, 4, 3), (4, 4, 2)])
 def test_noise_of_the_wrong_shape(name, shape):
-    message = r"its shape must be \(steps, noises_per_step, \*x.shape\) = \(4, 1, 4, 2\). Received: noise of shape .*Pass None"
+    message = (
+        r"its shape must be \(steps, noises_per_step, \*x.shape\) = \(4, 1, 4, 2\). Received: noise of shape "
+        r".*Pass None"
+    )
     with pytest.raises(ValueError, match=message):
         samplers.get(name).sample(X, mixture("gmm2"), levels_of("vp", steps=4), noise=np.zeros(shape))
 
@@ -389,13 +417,25 @@ def test_levels_that_cannot_be_walked_down(t, alpha, sigma, rule):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ddim", {"eta": -0.1}, r"`eta` is the share of fresh noise in a step and must lie in \[0, 1\]. Received: eta=-0.1"),
+        (
+            "ddim",
+            {"eta": -0.1},
+            r"`eta` is the share of fresh noise in a step and must lie in \[0, 1\]. Received: eta=-0.1",
+        ),
         ("dpmpp_2m_sde", {"eta": -0.1}, "`eta` is a share of fresh noise and must not be negative. Received: eta=-0.1"),
-        ("ddpm", {"variance": "learned"}, "`variance` must be 'fixed_small' or 'fixed_large'. Received: variance='learned'"),
+        (
+            "ddpm",
+            {"variance": "learned"},
+            "`variance` must be 'fixed_small' or 'fixed_large'. Received: variance='learned'",
+        ),
         ("dpmpp_2m", {"order": 4}, "`order` must be 1, 2 or 3. Received: order=4"),
         ("dpmpp_2m", {"solver_type": "bh2"}, "`solver_type` must be 'midpoint' or 'heun'. Received: solver_type='bh2'"),
         ("heun", {"s_churn": -1.0}, "Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. Received: s_churn=-1.0"),
-        ("heun", {"s_tmin": 2.0, "s_tmax": 1.0}, "Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. .*s_tmin=2.0, s_tmax=1.0"),
+        (
+            "heun",
+            {"s_tmin": 2.0, "s_tmax": 1.0},
+            "Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. .*s_tmin=2.0, s_tmax=1.0",
+        ),
         ("euler", {"coordinate": "t"}, "`coordinate` must be 'auto', 'sigma' or 'flow'. Received: coordinate='t'"),
     ],
 )
@@ -406,12 +446,17 @@ def test_bad_options(name, options, message):
 
 @pytest.mark.parametrize("name", ["ddim", "euler_ancestral"])
 def test_more_fresh_noise_than_a_level_holds(name):
-    with pytest.raises(ValueError, match=r"`eta` is the share of fresh noise in a step and must lie in \[0, 1\]. Received: eta=3.0"):
+    with pytest.raises(
+        ValueError, match=r"`eta` is the share of fresh noise in a step and must lie in \[0, 1\]. Received: eta=3.0"
+    ):
         samplers.get(name, eta=3.0)
 
 
 def test_sigma_coordinate_at_pure_noise():
-    with pytest.raises(ValueError, match=r"The coordinate 'sigma' is x/α, and at the first level α = 0. Take coordinate='flow' or 'auto'"):
+    with pytest.raises(
+        ValueError,
+        match=r"The coordinate 'sigma' is x/α, and at the first level α = 0. Take coordinate='flow' or 'auto'",
+    ):
         samplers.get("heun", coordinate="sigma").plan(levels_of("flow"))
 
 
@@ -419,7 +464,9 @@ def test_unknown_curve_needs_its_schedule():
     schedule = schedulers.get("vp")
     levels = schedule.levels(np.linspace(0.9, 0.0, 5))
     odd = Levels(levels.t, 3 * levels.alpha, 3 * levels.sigma)
-    with pytest.raises(ValueError, match=r"neither α = 1, α² \+ σ² = 1 nor α \+ σ = 1. Pass the schedule .*, schedule=schedule\)"):
+    with pytest.raises(
+        ValueError, match=r"neither α = 1, α² \+ σ² = 1 nor α \+ σ = 1. Pass the schedule .*, schedule=schedule\)"
+    ):
         samplers.get("rk4").plan(odd)
     samplers.get("heun").plan(odd)  # evaluates at the grid's own levels only
 

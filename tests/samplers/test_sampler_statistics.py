@@ -1,4 +1,6 @@
-"""100,000 samples of a mixture at 100 steps: mean and covariance of stochastic samplers within 3 standard errors of the exact ones."""
+"""100,000 samples of a mixture at 100 steps: mean and covariance of stochastic samplers within 3 standard errors of the
+exact ones.
+"""
 
 import functools
 
@@ -18,12 +20,16 @@ N = 100_000
 SCHEDULE = schedulers.get("cosine")
 WEIGHTS, MEANS, STDS = (PROBLEM[f"gmm2/{key}"] for key in ("weights", "means", "stds"))
 MEAN = WEIGHTS @ MEANS
-SECOND = sum(w * (s**2 * np.eye(2) + np.outer(m - MEAN, m - MEAN)) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))
+SECOND = sum(
+    w * (s**2 * np.eye(2) + np.outer(m - MEAN, m - MEAN)) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)
+)
 # Whose step leaves out the variance of x0 given x: the spread is too small by a share of the order of the step.
 FIRST_ORDER = ("ddpm", "euler_ancestral")
 # Of a method that is for another kind of denoiser, or draws nothing by default, there is nothing to measure.
 LEFT_OUT = ("lcm", "tcd", "consistency", "ddim", "repaint")
-STOCHASTIC = [name for name in SAMPLERS.names() if samplers.get(name).noises_per_step and name not in (*FIRST_ORDER, *LEFT_OUT)]
+STOCHASTIC = [
+    name for name in SAMPLERS.names() if samplers.get(name).noises_per_step and name not in (*FIRST_ORDER, *LEFT_OUT)
+]
 
 
 @functools.cache

@@ -1,4 +1,6 @@
-"""Single-step solvers against diffusers and k-diffusion: whole trajectories, at the references' scales and at others."""
+"""Single-step solvers against diffusers and k-diffusion: whole trajectories, at the references'
+scales and at others.
+"""
 
 import compiled_sampling
 import numpy as np
@@ -53,7 +55,9 @@ def test_single_step_trajectories_agree_with_diffusers(name):
 def test_single_step_trajectories_at_other_scales(name, scale):
     case, options = SINGLE_STEP[name], SINGLE_STEP[name].config["scheduler_config"]
     levels, own = curve(case["sigmas"], scale), curve(case["sigmas"], "preserving")
-    sampler = samplers.get("dpm_singlestep", order=options["solver_order"], algorithm=ALGORITHMS[options["algorithm_type"]])
+    sampler = samplers.get(
+        "dpm_singlestep", order=options["solver_order"], algorithm=ALGORITHMS[options["algorithm_type"]]
+    )
     x = case["x"][0] / own.alpha[0] * levels.alpha[0]
     steps = compiled_sampling.sample(sampler, x, "gmm2", mixture("gmm2"), levels)
     assert scaled_error(steps, (levels.alpha / own.alpha)[1:], case) < tolerance(2e-5, 1e-9)
@@ -85,9 +89,13 @@ def test_dpm_fast_agrees_with_k_diffusion(name, scale):
 
 
 @pytest.mark.slow  # Brownian sums take long in TensorFlow's eager mode
-@pytest.mark.parametrize(("name", "options"), [("dpmpp_2s", {"eta": 1.0}), ("dpmpp_3s", {"eta": 0.5}), ("dpm_fast", {"eta": 1.0})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("dpmpp_2s", {"eta": 1.0}), ("dpmpp_3s", {"eta": 0.5}), ("dpm_fast", {"eta": 1.0})]
+)
 def test_statistics_with_noise(name, options):
-    """Exact denoiser of N(0.4, 0.6²), each sampler's own noise: mean and standard deviation within 3 standard errors."""
+    """Exact denoiser of N(0.4, 0.6²), each sampler's own noise: mean and standard deviation within 3
+    standard errors.
+    """
     steps, n = 120, 4000
     levels = curve(np.append(np.geomspace(20.0, 0.02, steps), 0.0), "preserving")
     x = levels.alpha[0] * (0.4 + np.hypot(0.6, 20.0) * np.random.default_rng(0).standard_normal((n, 1)))
@@ -119,7 +127,9 @@ def test_dpm_fast_closes_with_the_last_of_its_evaluations():
     np.testing.assert_array_equal(table["eps"][-1], [0, 0, 0])
 
 
-@pytest.mark.parametrize(("evaluations", "sizes"), [(0, []), (1, [1]), (2, [2]), (3, [2, 1]), (4, [3, 1]), (5, [3, 2]), (6, [3, 2, 1])])
+@pytest.mark.parametrize(
+    ("evaluations", "sizes"), [(0, []), (1, [1]), (2, [2]), (3, [2, 1]), (4, [3, 1]), (5, [3, 2]), (6, [3, 2, 1])]
+)
 def test_sizes_of_the_steps_of_dpm_fast(evaluations, sizes):
     from keras_diffusion.samplers.dpm_fast import step_sizes
 
@@ -131,7 +141,9 @@ def test_sizes_of_the_steps_of_dpm_fast(evaluations, sizes):
 @pytest.mark.parametrize("end", [0.0, 0.1])
 @pytest.mark.parametrize("name", ["dpm_fast", "dpmpp_3s", "dpm_2s"])
 def test_short_grids_with_any_ends(name, n, start, end):
-    """Pure noise at the start, a clean end, both at once: every row's weights are those of a DDIM point plus differences."""
+    """Pure noise at the start, a clean end, both at once: every row's weights are those of a DDIM point plus
+    differences.
+    """
     schedule = schedulers.get("flow")
     levels = schedule.levels(np.linspace(start, end, n + 1))
     table = samplers.get(name).table(levels, schedule)
@@ -146,10 +158,26 @@ def test_short_grids_with_any_ends(name, n, start, end):
     [
         ("dpm_singlestep", {"order": 4}, "`order` must be 1, 2 or 3. Received: order=4"),
         ("dpm_singlestep", {"algorithm": "sde"}, "`algorithm` must be 'dpmpp' or 'dpm'. Received: algorithm='sde'"),
-        ("dpm_singlestep", {"solver_type": "bh1"}, "`solver_type` must be 'midpoint' or 'heun'. Received: solver_type='bh1'"),
-        ("dpm_singlestep", {"eta": -1.0}, "`eta` is a share of fresh noise and must not be negative. Received: eta=-1.0"),
-        ("dpm_2s", {"eta": 0.5}, "The SDE is solved in x0. Received: eta=0.5 with algorithm='dpm'. Take algorithm='dpmpp', or eta=0"),
-        ("dpm_fast", {"eta": 1.5}, r"`eta` is the share of ancestral noise and must lie in \[0, 1\]. Received: eta=1.5"),
+        (
+            "dpm_singlestep",
+            {"solver_type": "bh1"},
+            "`solver_type` must be 'midpoint' or 'heun'. Received: solver_type='bh1'",
+        ),
+        (
+            "dpm_singlestep",
+            {"eta": -1.0},
+            "`eta` is a share of fresh noise and must not be negative. Received: eta=-1.0",
+        ),
+        (
+            "dpm_2s",
+            {"eta": 0.5},
+            "The SDE is solved in x0. Received: eta=0.5 with algorithm='dpm'. Take algorithm='dpmpp', or eta=0",
+        ),
+        (
+            "dpm_fast",
+            {"eta": 1.5},
+            r"`eta` is the share of ancestral noise and must lie in \[0, 1\]. Received: eta=1.5",
+        ),
     ],
 )
 def test_bad_options(name, options, message):

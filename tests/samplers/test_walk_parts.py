@@ -43,7 +43,9 @@ def test_a_history_made_by_hand_is_taken_up():
     sampler, denoise, x, history = samplers.get("lms", order=3), mixture("gmm2"), tensor(X), []
     for i in range(3):
         eps = denoise(x, LEVELS.map(lambda v, i=i: tensor(v[i]))).eps
-        x = sampler.sample(Walk(x, tuple(history[:2]) + (0 * x,) * (2 - len(history[:2])), ()), denoise, LEVELS, start=i, stop=i + 1)
+        x = sampler.sample(
+            Walk(x, tuple(history[:2]) + (0 * x,) * (2 - len(history[:2])), ()), denoise, LEVELS, start=i, stop=i + 1
+        )
         history.insert(0, eps)
     whole = sampler.sample(X, denoise, LEVELS)
     end = sampler.sample(Walk(x, tuple(history[:2]), ()), denoise, LEVELS, start=3)
@@ -57,7 +59,9 @@ def test_parts_that_are_none(start, stop):
 
 
 def test_adaptive_samplers_do_not_stop_between():
-    with pytest.raises(ValueError, match=r"An adaptive sampler does not stop at the levels of its grid\. Received: start=0, stop=2"):
+    with pytest.raises(
+        ValueError, match=r"An adaptive sampler does not stop at the levels of its grid\. Received: start=0, stop=2"
+    ):
         samplers.get("dpm_adaptive").sample(X, mixture("gmm2"), LEVELS, stop=2)
 
 

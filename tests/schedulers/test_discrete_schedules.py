@@ -1,4 +1,6 @@
-"""Schedules made of a table of betas: interpolation between timesteps, k-diffusion's σ ↔ timestep, zero terminal SNR."""
+"""Schedules made of a table of betas: interpolation between timesteps, k-diffusion's σ ↔ timestep,
+zero terminal SNR.
+"""
 
 import numpy as np
 import pytest
@@ -79,7 +81,10 @@ def test_betas_scale_with_the_number_of_timesteps():
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine_beta", "exp", "sigmoid_beta", "laplace_beta"])
 def test_zero_terminal_snr_of_any_table(name):
-    """Lin et al. 2023, algorithm 1: the first level stays, the last is pure noise, and √ᾱ is shifted and stretched between."""
+    """Lin et al.
+
+    2023, algorithm 1: the first level stays, the last is pure noise, and √ᾱ is shifted and stretched between.
+    """
     plain, zero = schedulers.get(name, timesteps=50), schedulers.get(name, timesteps=50, zero_terminal_snr=True)
     assert zero.alphas[-1] == 0 and zero.levels(1.0).alpha == 0 and zero.levels(1.0).sigma == 1
     assert zero.alphas[0] == pytest.approx(plain.alphas[0], rel=1e-14)
@@ -104,7 +109,9 @@ def test_config_of_a_rescaled_table_keeps_the_rescaled_betas():
 
 @pytest.mark.parametrize("betas", [[0.1], [], [0.1, 0.0], [0.1, 1.1], [1.0, 0.1], [[0.1, 0.2]], [0.1, float("nan")]])
 def test_betas_outside_the_unit_interval(betas):
-    with pytest.raises(ValueError, match=r"at least two betas in \(0, 1\), only the last of which may be 1. Received: \d+ betas from"):
+    with pytest.raises(
+        ValueError, match=r"at least two betas in \(0, 1\), only the last of which may be 1. Received: \d+ betas from"
+    ):
         schedulers.DiscreteNoiseSchedule(betas)
 
 
@@ -115,12 +122,16 @@ def test_pure_noise_needs_three_levels():
 
 @pytest.mark.parametrize("timesteps", [1, 0, 2.5, True])
 def test_timesteps_must_be_whole(timesteps):
-    with pytest.raises(ValueError, match="`timesteps` counts noise levels and must be an integer of at least 2. Received: timesteps="):
+    with pytest.raises(
+        ValueError, match="`timesteps` counts noise levels and must be an integer of at least 2. Received: timesteps="
+    ):
         schedulers.get("linear", timesteps=timesteps)
 
 
 def test_betas_too_large_for_few_timesteps():
-    with pytest.raises(ValueError, match=r"scaled by 1000/10. Received: beta_start=0.0001 and beta_end=0.02, which become 0.01 and 2"):
+    with pytest.raises(
+        ValueError, match=r"scaled by 1000/10. Received: beta_start=0.0001 and beta_end=0.02, which become 0.01 and 2"
+    ):
         schedulers.get("linear", timesteps=10)
 
 

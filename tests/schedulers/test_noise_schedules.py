@@ -11,7 +11,8 @@ from keras_diffusion import schedulers
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
 GOLDEN = load("schedules")
-# keras.ops.sin, sinh, arctan and others of JAX compute in float32 even for float64 tensors, so the device side is no better than this.
+# keras.ops.sin, sinh, arctan and others of JAX compute in float32 even for float64 tensors, so the device side is no
+# better than this.
 DEVICE = tolerance(1e-5, 1e-6)
 CASES = {
     "cosine": ("cosine", {}),
@@ -39,8 +40,15 @@ CASES = {
     "ddpm_scaled_linear_1000_zsnr": ("scaled_linear", {"zero_terminal_snr": True}),
     "heun_exp_1000": ("exp", {}),
 }
-# Schedules of the file that are something else here: training densities (test_time_distribution) and a spacing (test_spacing).
-ELSEWHERE = {"edm_lognormal_-1.2_1.2", "edm_lognormal_-0.4_1", "flow_logit_normal_0_1", "karras_n18_0.002_80_rho7", "flow_mu_of_seq_len"}
+# Schedules of the file that are something else here: training densities (test_time_distribution) and a spacing
+# (test_spacing).
+ELSEWHERE = {
+    "edm_lognormal_-1.2_1.2",
+    "edm_lognormal_-0.4_1",
+    "flow_logit_normal_0_1",
+    "karras_n18_0.002_80_rho7",
+    "flow_mu_of_seq_len",
+}
 
 
 def make(name):
@@ -94,7 +102,7 @@ def test_beta_tables(name):
     np.testing.assert_allclose(schedule.alphas_cumprod, golden["alphas_cumprod"], rtol=0, atol=1e-12)
 
 
-# Properties of all schedules, those to come included -----------------------------------------------------------------------------------
+# Properties of all schedules, those to come included ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
@@ -195,13 +203,21 @@ def test_cosine_general_runs_between_flaxdiffs_limits():
     ("name", "options", "message"),
     [
         ("cosine", {"shift": 0.0}, r"`shift` multiplies σ/α and must be positive. Received: shift=0.0"),
-        ("cosine", {"log_snr_min": 3, "log_snr_max": -3}, "`log_snr_min` .* must lie below `log_snr_max`.*Received: log_snr_min=3"),
+        (
+            "cosine",
+            {"log_snr_min": 3, "log_snr_max": -3},
+            "`log_snr_min` .* must lie below `log_snr_max`.*Received: log_snr_min=3",
+        ),
         ("cosine_offset", {"offset": -0.1}, "`offset` must not be negative. Received: offset=-0.1"),
         ("flow", {"shift": -1.0}, r"`shift` multiplies σ/α and must be positive. Received: shift=-1.0"),
         ("laplace", {"b": 0.0}, "`b` is the width of a distribution and must be positive. Received: b=0.0"),
         ("sigmoid", {"start": 3.0, "end": -3.0}, "The sigmoid needs start < end and tau > 0. Received: start=3.0"),
         ("sigmoid", {"tau": 0.0}, "The sigmoid needs start < end and tau > 0. .*tau=0.0"),
-        ("ve", {"sigma_min": 2.0, "sigma_max": 1.0}, "0 < sigma_min < sigma_max. Received: sigma_min=2.0, sigma_max=1.0"),
+        (
+            "ve",
+            {"sigma_min": 2.0, "sigma_max": 1.0},
+            "0 < sigma_min < sigma_max. Received: sigma_min=2.0, sigma_max=1.0",
+        ),
         ("vp", {"beta_min": 20.0}, "0 <= beta_min < beta_max. Received: beta_min=20.0"),
     ],
 )
@@ -212,7 +228,9 @@ def test_bad_options(name, options, message):
 
 @pytest.mark.parametrize("t", [-0.1, 1.1, float("nan"), [0.5, 2.0]])
 def test_times_outside_the_unit_interval(t):
-    with pytest.raises(ValueError, match=r"Times of a noise schedule lie in \[0, 1\], 1 being pure noise. Received: t="):
+    with pytest.raises(
+        ValueError, match=r"Times of a noise schedule lie in \[0, 1\], 1 being pure noise. Received: t="
+    ):
         schedulers.get("cosine").levels(t)
 
 

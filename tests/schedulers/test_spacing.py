@@ -10,7 +10,9 @@ from keras_diffusion.schedulers.time_spacing import SPACINGS, check_steps
 
 KDIFF = load("kdiff_schedules")
 NAMES = {"karras": "karras", "exponential": "exponential", "polyexponential": "polyexponential"}
-GRIDS = [case for case in KDIFF.values() if case.name.startswith("sigmas-") and case.config["schedule"]["type"] in NAMES]
+GRIDS = [
+    case for case in KDIFF.values() if case.name.startswith("sigmas-") and case.config["schedule"]["type"] in NAMES
+]
 
 
 def ratios(schedule, t):
@@ -42,7 +44,9 @@ def test_vp_grid_of_k_diffusion_is_even_time_down_to_eps(steps):
     assert relative_error(ratios(schedule, t), golden) < 1e-10
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "flow", "ve", "vp", "cosine_beta", "laplace", "cosine_general"])
+@pytest.mark.parametrize(
+    "schedule", ["cosine", "linear", "flow", "ve", "vp", "cosine_beta", "laplace", "cosine_general"]
+)
 @pytest.mark.parametrize("spacing", SPACINGS.names())
 def test_all_spacings_on_all_kinds_of_schedules(spacing, schedule):
     schedule = schedulers.get(schedule)
@@ -70,7 +74,9 @@ def timesteps(spacing, steps, **options):
 
 
 def test_spacings_of_five_steps_are_those_of_diffusers():
-    """np.linspace(0, 999, 5), np.arange(5)·200 and np.arange(1000, 0, −200) − 1, rounded and reversed: diffusers' `timestep_spacing`."""
+    """np.linspace(0, 999, 5), np.arange(5)·200 and np.arange(1000, 0, −200) − 1, rounded and reversed: diffusers'
+    `timestep_spacing`.
+    """
     np.testing.assert_allclose(timesteps("linspace", 5), np.round(np.linspace(0, 999, 5))[::-1], atol=1e-9)
     np.testing.assert_allclose(timesteps("leading", 5), np.arange(5)[::-1] * 200, atol=1e-9)
     np.testing.assert_allclose(timesteps("leading", 5, offset=1), np.arange(5)[::-1] * 200 + 1, atol=1e-9)
@@ -94,9 +100,13 @@ def test_polyexponential_with_rho_one_is_exponential():
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("table", "first", "last"), [("sd15", 14.615, 0.152), ("sdxl", 14.615, 0.113), ("deepfloyd", 160.41, 0.03)])
+@pytest.mark.parametrize(
+    ("table", "first", "last"), [("sd15", 14.615, 0.152), ("sdxl", 14.615, 0.113), ("deepfloyd", 160.41, 0.03)]
+)
 def test_ten_aligned_steps_are_the_table_and_more_are_between(table, first, last):
-    """Ten steps evaluate at the table's first ten entries; its eleventh is where the tenth step would end on an infinite grid."""
+    """Ten steps evaluate at the table's first ten entries; its eleventh is where the tenth step would end on an
+    infinite grid.
+    """
     schedule = schedulers.get("ve", sigma_min=0.001, sigma_max=200.0)
     spacing = schedulers.get_spacing("ays", table=table)
     nodes = ratios(schedule, spacing(schedule, 10))
@@ -107,7 +117,9 @@ def test_ten_aligned_steps_are_the_table_and_more_are_between(table, first, last
 
 
 def test_an_aligned_table_on_the_schedule_it_was_made_for():
-    """Stable Diffusion's noisiest timestep has σ/α = 14.615, and the paper's steps are near timesteps 999, 850, 736, …, 24."""
+    """Stable Diffusion's noisiest timestep has σ/α = 14.615, and the paper's steps are near timesteps 999, 850, 736, …,
+    24.
+    """
     schedule = schedulers.get("scaled_linear")
     index = schedule.timestep(schedulers.get_spacing("ays")(schedule, 10))
     assert index[0] == 999
@@ -120,7 +132,8 @@ def test_a_table_of_ones_own():
         ratios(schedule, schedulers.get_spacing("ays", table=[8.0, 2.0, 1.0])(schedule, 2)), [8, 2, 0.001], rtol=1e-9
     )
     with pytest.raises(
-        ValueError, match="`table` is one of sd15, sdxl, deepfloyd, svd, or at least two falling, positive .*Received: table='sd3'"
+        ValueError,
+        match="`table` is one of sd15, sdxl, deepfloyd, svd, or at least two falling, positive .*Received: table='sd3'",
     ):
         schedulers.get_spacing("ays", table="sd3")
     with pytest.raises(ValueError, match=r"falling, positive values of σ/α. Received: table=\[1.0, 2.0\]"):
@@ -156,8 +169,12 @@ def test_shift_of_a_resolution():
     golden = load("schedules")["flow_mu_of_seq_len"]
     shifts = np.array([schedulers.flow_shift(n) for n in golden["seq_len"]])
     np.testing.assert_allclose(np.log(shifts), golden["mu"], rtol=1e-12)
-    np.testing.assert_allclose([schedulers.flow_shift(n, kind="linear") for n in golden["seq_len"]], golden["mu"], rtol=1e-12)
-    with pytest.raises(ValueError, match="`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens=0"):
+    np.testing.assert_allclose(
+        [schedulers.flow_shift(n, kind="linear") for n in golden["seq_len"]], golden["mu"], rtol=1e-12
+    )
+    with pytest.raises(
+        ValueError, match="`tokens` counts positions and `kind` is 'exponential' or 'linear'. Received: tokens=0"
+    ):
         schedulers.flow_shift(0)
 
 
@@ -196,7 +213,9 @@ def test_config_round_trip(name):
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True, "3", None])
 def test_number_of_steps(steps):
-    with pytest.raises(ValueError, match="takes at least one step: `num_steps` must be an integer ≥ 1. Received: num_steps="):
+    with pytest.raises(
+        ValueError, match="takes at least one step: `num_steps` must be an integer ≥ 1. Received: num_steps="
+    ):
         check_steps(steps)
     with pytest.raises(ValueError, match="`num_steps` must be an integer ≥ 1"):
         schedulers.get_spacing("linspace")(schedulers.get("cosine"), steps)
@@ -211,13 +230,16 @@ def test_times_out_of_order(start, end):
 @pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
 def test_more_steps_than_timesteps(spacing):
     message = (
-        r"60 steps do not fit between t = 1 and t = 0: times would repeat. The schedule has 50 timesteps, 50 of them in this range. Take"
+        r"60 steps do not fit between t = 1 and t = 0: times would repeat. The schedule has 50 timesteps, 50 of "
+        r"them in this range. Take"
     )
     with pytest.raises(ValueError, match=message):
         schedulers.get_spacing(spacing)(schedulers.get("linear", timesteps=50), 60)
 
 
-@pytest.mark.parametrize("options", [{"sigma_min": 0.0}, {"sigma_min": 2.0, "sigma_max": 1.0}, {"sigma_max": 0.0}, {"sigma_max": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"sigma_min": 0.0}, {"sigma_min": 2.0, "sigma_max": 1.0}, {"sigma_max": 0.0}, {"sigma_max": -1.0}]
+)
 def test_ratios_out_of_order(options):
     with pytest.raises(ValueError, match=r"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min="):
         schedulers.get_spacing("karras", **options)
@@ -225,7 +247,8 @@ def test_ratios_out_of_order(options):
 
 def test_ratios_that_leave_no_room():
     with pytest.raises(
-        ValueError, match=r"The noise of a sampler must fall, but the spacing would go from σ/α = .* to 0.5. Received: start=0.1"
+        ValueError,
+        match=r"The noise of a sampler must fall, but the spacing would go from σ/α = .* to 0.5. Received: start=0.1",
     ):
         schedulers.get_spacing("karras", sigma_min=0.5)(schedulers.get("cosine"), 5, start=0.1)
 

@@ -5,7 +5,21 @@ import pytest
 
 from keras_diffusion.text import CLIPTokenizer
 
-MERGES = ["i n", "t h", "th e</w>", "a n", "an d</w>", "e r</w>", "c a", "ca t</w>", "in g</w>", "1 2", "d o", "do g</w>", "Ã ¤"]
+MERGES = [
+    "i n",
+    "t h",
+    "th e</w>",
+    "a n",
+    "an d</w>",
+    "e r</w>",
+    "c a",
+    "ca t</w>",
+    "in g</w>",
+    "1 2",
+    "d o",
+    "do g</w>",
+    "Ã ¤",
+]
 TEXTS = [
     "The cat and the dog",
     "  many\n\t spaces   ",

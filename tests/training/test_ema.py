@@ -36,7 +36,9 @@ def test_averages_of_functional_models_are_float32():
     joined = keras.layers.Concatenate()([inputs["x"], keras.ops.expand_dims(inputs["noise_level"], -1)])
     network = keras.Model(inputs, keras.layers.Dense(3, dtype="bfloat16")(joined))
     average = WeightAverage(network)
-    assert {w.dtype for w in network.weights} == {"bfloat16"} and {w.dtype for w in average.network.weights} == {"float32"}
+    assert {w.dtype for w in network.weights} == {"bfloat16"} and {w.dtype for w in average.network.weights} == {
+        "float32"
+    }
 
 
 def test_half_precision_models_train_sample_and_load(blobs, tmp_path):

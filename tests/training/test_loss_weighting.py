@@ -42,7 +42,9 @@ def columns(case):
             yield name, output, case[f"{name}_{output}"]
 
 
-@pytest.mark.parametrize("case", [case for case in GOLDEN if case != "flow_sd3"])  # that one is of weights in σ, which are not offered
+@pytest.mark.parametrize(
+    "case", [case for case in GOLDEN if case != "flow_sd3"]
+)  # that one is of weights in σ, which are not offered
 def test_weights_on_every_output(case):
     case, seen = GOLDEN[case], set()
     alpha, sigma, log_snr = (tensor(case[key]) for key in ("alpha", "sigma", "logsnr"))
@@ -66,7 +68,9 @@ def test_weights_on_edms_output_agree_with_k_diffusion(case):
     log_snr = tensor(-2 * np.log(sigma))
     for name, column in (("edm", "karras"), ("soft_min_snr", "soft_min_snr"), ("snr", "snr")):
         expected = golden[f"denoiser_weight_{column}"] * np.ones_like(sigma)
-        assert relative_error(get_loss_weighting(name).on_output(log_snr, scale), expected) < tolerance(1e-5, 1e-10), name
+        assert relative_error(get_loss_weighting(name).on_output(log_snr, scale), expected) < tolerance(1e-5, 1e-10), (
+            name
+        )
 
 
 @pytest.mark.parametrize(("case", "sigma_data"), [("loss-edm", 0.5), ("loss-edm-sd1", 1.0)])
@@ -107,7 +111,12 @@ def test_weights_are_positive_and_keep_the_shape(name):
 
 @pytest.mark.parametrize("name", LOSS_WEIGHTINGS.names())
 def test_config_round_trip(name):
-    options = {"min_snr": {"gamma": 3.0}, "p2": {"k": 2.0, "gamma": 0.5}, "sigmoid": {"bias": -1.0}, "edm": {"sigma_data": 0.7}}
+    options = {
+        "min_snr": {"gamma": 3.0},
+        "p2": {"k": 2.0, "gamma": 0.5},
+        "sigmoid": {"bias": -1.0},
+        "edm": {"sigma_data": 0.7},
+    }
     weighting = get_loss_weighting(name, **options.get(name, {}))
     copy = round_trip(weighting)
     assert type(copy) is type(weighting)
@@ -127,7 +136,11 @@ def test_none_cannot_be_called():
         ("p2", {"k": 0}, "P2 weighting needs k > 0 and gamma >= 0. Received: k=0, gamma=1.0"),
         ("p2", {"gamma": -1}, "P2 weighting needs k > 0 and gamma >= 0. Received: k=1.0, gamma=-1"),
         ("edm", {"sigma_data": 0}, "`sigma_data` is a standard deviation and must be positive. Received: sigma_data=0"),
-        ("soft_min_snr", {"sigma_data": -1}, "`sigma_data` is a standard deviation and must be positive. Received: sigma_data=-1"),
+        (
+            "soft_min_snr",
+            {"sigma_data": -1},
+            "`sigma_data` is a standard deviation and must be positive. Received: sigma_data=-1",
+        ),
     ],
 )
 def test_bad_options(name, options, message):
@@ -163,5 +176,7 @@ def test_weights_at_the_ends_are_the_limits():
     ends = tensor(np.array([0.0, 1.0]))
     level = Levels(ends, 1.0 - ends, ends)
     for name, expected in {"epsilon": [1.0, 1.0], "velocity": [1.0, 0.0], "v": [1.0, 0.0]}.items():
-        weights = get_loss_weighting("snr").on_output(level.log_snr, predictors.get(name).x0_error_scale(level.alpha, level.sigma))
+        weights = get_loss_weighting("snr").on_output(
+            level.log_snr, predictors.get(name).x0_error_scale(level.alpha, level.sigma)
+        )
         np.testing.assert_allclose(array(weights), expected, atol=1e-6)

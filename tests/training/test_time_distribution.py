@@ -17,7 +17,9 @@ def sigma_at(distribution, schedule, u):
     return levels.sigma / levels.alpha
 
 
-@pytest.mark.parametrize(("case", "mean", "std"), [("edm_lognormal_-1.2_1.2", -1.2, 1.2), ("edm_lognormal_-0.4_1", -0.4, 1.0)])
+@pytest.mark.parametrize(
+    ("case", "mean", "std"), [("edm_lognormal_-1.2_1.2", -1.2, 1.2), ("edm_lognormal_-0.4_1", -0.4, 1.0)]
+)
 def test_log_normal_sigma_has_edms_quantiles(case, mean, std):
     distribution = TIME_DISTRIBUTIONS.get("log_normal_sigma", mean=mean, std=std)
     schedule = schedulers.get("ve", sigma_min=1e-4, sigma_max=1e3)
@@ -25,7 +27,9 @@ def test_log_normal_sigma_has_edms_quantiles(case, mean, std):
     inner = (u > 1e-3) & (u < 1 - 1e-3)  # further out the float32 quantile function loses digits
     assert relative_error(sigma_at(distribution, schedule, u)[inner], expected[inner]) < tolerance(2e-4, 1e-6)
     # the same levels on any other schedule
-    assert relative_error(sigma_at(distribution, schedulers.get("cosine"), u)[inner], expected[inner]) < tolerance(2e-3, 1e-6)
+    assert relative_error(sigma_at(distribution, schedulers.get("cosine"), u)[inner], expected[inner]) < tolerance(
+        2e-3, 1e-6
+    )
 
 
 def test_log_normal_sigma_agrees_with_k_diffusion():
@@ -40,9 +44,9 @@ def test_uniform_on_variance_exploding_is_k_diffusions_log_uniform():
     golden = load("kdiff_schedules")["train-density-a"]
     params = golden.config["params"]
     schedule = schedulers.get("ve", sigma_min=params["lo"], sigma_max=params["hi"])
-    assert relative_error(sigma_at(TIME_DISTRIBUTIONS.get("uniform"), schedule, golden["u"]), golden["log_uniform"]) < tolerance(
-        1e-5, 1e-10
-    )
+    assert relative_error(
+        sigma_at(TIME_DISTRIBUTIONS.get("uniform"), schedule, golden["u"]), golden["log_uniform"]
+    ) < tolerance(1e-5, 1e-10)
 
 
 def test_logit_normal_has_the_quantiles_of_flow_matching():
@@ -61,7 +65,9 @@ def test_logit_normal_mean_and_std():
 
 def test_uniform_on_a_continuous_schedule_is_the_identity():
     u = np.array([0.01, 0.4, 0.99])
-    np.testing.assert_allclose(array(TIME_DISTRIBUTIONS.get("uniform").quantile(tensor(u), schedulers.get("cosine"))), u, rtol=1e-6)
+    np.testing.assert_allclose(
+        array(TIME_DISTRIBUTIONS.get("uniform").quantile(tensor(u), schedulers.get("cosine"))), u, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["uniform", "discrete"])
@@ -87,7 +93,11 @@ def test_quantiles_rise_and_stay_in_the_unit_interval(name):
 
 @pytest.mark.parametrize("name", TIME_DISTRIBUTIONS.names())
 def test_config_round_trip(name):
-    options = {"log_normal_sigma": {"mean": 0.3, "std": 2.0}, "logit_normal": {"mean": 0.3, "std": 2.0}, "discrete": {"timesteps": 33}}
+    options = {
+        "log_normal_sigma": {"mean": 0.3, "std": 2.0},
+        "logit_normal": {"mean": 0.3, "std": 2.0},
+        "discrete": {"timesteps": 33},
+    }
     distribution = TIME_DISTRIBUTIONS.get(name, **options.get(name, {}))
     copy = round_trip(distribution)
     assert type(copy) is type(distribution)
@@ -102,7 +112,9 @@ def test_std_must_be_positive(name):
 
 
 def test_timesteps_must_be_positive():
-    with pytest.raises(ValueError, match="`timesteps` counts noise levels and must be at least 1. Received: timesteps=0"):
+    with pytest.raises(
+        ValueError, match="`timesteps` counts noise levels and must be at least 1. Received: timesteps=0"
+    ):
         TIME_DISTRIBUTIONS.get("discrete", timesteps=0)
 
 

@@ -35,7 +35,8 @@ def test_places_left_over_are_background():
 
 
 @pytest.mark.parametrize(
-    ("n", "given", "layout"), [(10, {}, (3, 4)), (9, {}, (3, 3)), (10, {"rows": 2}, (2, 5)), (7, {"cols": 4}, (2, 4)), (1, {}, (1, 1))]
+    ("n", "given", "layout"),
+    [(10, {}, (3, 4)), (9, {}, (3, 3)), (10, {"rows": 2}, (2, 5)), (7, {"cols": 4}, (2, 4)), (1, {}, (1, 1))],
 )
 def test_layout(n, given, layout):
     assert image_grid(numbered(n), pad=0, **given).shape[:2] == (layout[0] * 2, layout[1] * 3)
@@ -88,7 +89,10 @@ def test_png_bytes_of_a_float_image():
         (lambda: image_grid(np.zeros((4, 8, 8))), r"N ≥ 1. Received: shape=\(4, 8, 8\). Append an axis"),
         (lambda: image_grid(np.zeros((4, 8, 8, 2))), r"1, 3 or 4 channels.*shape=\(4, 8, 8, 2\)"),
         (lambda: image_grid(np.zeros((0, 8, 8, 1))), r"N ≥ 1. Received: shape=\(0, 8, 8, 1\)"),
-        (lambda: image_grid(numbered(5), rows=2, cols=2), r"a place for each image. Received: 5 images, rows=2, cols=2"),
+        (
+            lambda: image_grid(numbered(5), rows=2, cols=2),
+            r"a place for each image. Received: 5 images, rows=2, cols=2",
+        ),
         (lambda: image_grid(numbered(5), cols=0), r"cols must be an integer ≥ 1 or None. Received: cols=0"),
         (lambda: image_grid(numbered(5), pad=-1), r"pad must be an integer ≥ 0. Received: pad=-1"),
         (lambda: image_grid(numbered(5), scale=0.5), r"scale must be an integer ≥ 1 or 'auto'. Received: scale=0.5"),

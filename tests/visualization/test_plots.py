@@ -30,7 +30,9 @@ def test_scatter_has_a_colour_per_class():
 
 
 def test_loss_curve_of_a_dict(tmp_path):
-    figure = loss_curve({"loss": [3.0, 2.0, float("nan")], "val_loss": [3.5, 2.5, 2.4], "lr": [1, 1, 1]}, tmp_path / "l.svg", log=True)
+    figure = loss_curve(
+        {"loss": [3.0, 2.0, float("nan")], "val_loss": [3.5, 2.5, 2.4], "lr": [1, 1, 1]}, tmp_path / "l.svg", log=True
+    )
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"loss", "val_loss"}
     assert list(lines["loss"].get_xdata()) == [1, 2, 3]
@@ -58,7 +60,10 @@ def test_loss_curve_of_a_history_object():
     [
         (lambda: scatter(np.zeros((4, 3))), r"points must be an array \(N, 2\). Received: shape=\(4, 3\)"),
         (lambda: scatter(points(4), labels=[0, 1]), r"one class id per point. Received: shape=\(2,\) for 4 points"),
-        (lambda: loss_curve({"loss": [1.0]}, keys=["lss"]), r"known metric. Received: keys=\['lss'\], known: \['loss'\]"),
+        (
+            lambda: loss_curve({"loss": [1.0]}, keys=["lss"]),
+            r"known metric. Received: keys=\['lss'\], known: \['loss'\]",
+        ),
         (lambda: loss_curve({}), r"at least one epoch"),
         (lambda: loss_curve("nowhere.jsonl"), r"'nowhere.jsonl', which is no file"),
     ],
@@ -82,7 +87,13 @@ def test_file_that_holds_no_metrics(tmp_path):
 @pytest.mark.slow
 def test_pyplot_is_not_touched(tmp_path):
     code = (
-        "import sys, keras; before = 'matplotlib.pyplot' in sys.modules; from keras_diffusion.visualization import loss_curve;"
-        f"loss_curve({{'loss': [1.0, 0.5]}}, {str(tmp_path / 'l.png')!r}); print(before or 'matplotlib.pyplot' not in sys.modules)"
+        "import sys, keras; before = 'matplotlib.pyplot' in sys.modules; from keras_diffusion.visualization import "
+        "loss_curve;"
+        f"loss_curve({{'loss': [1.0, 0.5]}}, {str(tmp_path / 'l.png')!r}); print(before or 'matplotlib.pyplot' not in "
+        f"sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip().endswith("True")
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        .stdout.strip()
+        .endswith("True")
+    )

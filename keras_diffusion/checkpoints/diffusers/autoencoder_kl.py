@@ -39,7 +39,11 @@ class AutoencoderKL(Component):
 
     def recognizes(self, tensors):
         ends = all(f"{half}.conv_in.weight" in tensors for half in ("encoder", "decoder"))
-        return ends and "decoder.up_blocks.0.resnets.0.conv1.weight" in tensors and "quantize.embedding.weight" not in tensors
+        return (
+            ends
+            and "decoder.up_blocks.0.resnets.0.conv1.weight" in tensors
+            and "quantize.embedding.weight" not in tensors
+        )
 
     def guess(self, tensors):
         levels = tensors.count("encoder.down_blocks.{}.")
@@ -49,7 +53,9 @@ class AutoencoderKL(Component):
             "out_channels": tensors.shape("decoder.conv_out.weight")[0],
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
-            "block_out_channels": [tensors.shape(f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0] for i in range(levels)],
+            "block_out_channels": [
+                tensors.shape(f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0] for i in range(levels)
+            ],
             "layers_per_block": tensors.count("encoder.down_blocks.0.resnets.{}."),
             "latent_channels": latent_channels,
             "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in tensors,
@@ -61,8 +67,10 @@ class AutoencoderKL(Component):
         types = {*config["down_block_types"], *config["up_block_types"]} - {"DownEncoderBlock2D", "UpDecoderBlock2D"}
         if types or config["in_channels"] != config["out_channels"]:
             raise CheckpointError(
-                "An AutoencoderKL here has DownEncoderBlock2D and UpDecoderBlock2D, and as many channels in as out. Received: "
-                f"{', '.join(types) or 'these blocks'}, in_channels={config['in_channels']}, out_channels={config['out_channels']}.",
+                "An AutoencoderKL here has DownEncoderBlock2D and UpDecoderBlock2D, and as many channels in as out. "
+                "Received: "
+                f"{', '.join(types) or 'these blocks'}, in_channels={config['in_channels']}, "
+                f"out_channels={config['out_channels']}.",
                 path,
             )
         return config

@@ -7,16 +7,23 @@ from keras_diffusion.text import CLIPTextEncoder
 
 _PREFIX = "text_model."
 _TOKENS = "embeddings.token_embedding.weight"
-# Keys of transformers' configs that mean nothing to the text encoder alone: training, the projection behind it, and what every config has.
+# Keys of transformers' configs that mean nothing to the text encoder alone: training, the projection behind it, and
+# what every config has.
 _NEEDLESS = frozenset(
     """
-    architectures model_type torch_dtype dtype transformers_version attention_dropout dropout initializer_factor initializer_range
-    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id projection_dim use_cache return_dict output_hidden_states
-    output_attentions torchscript use_bfloat16 tf_legacy_loss pruned_heads tie_word_embeddings tie_encoder_decoder is_decoder
-    is_encoder_decoder cross_attention_hidden_size add_cross_attention chunk_size_feed_forward finetuning_task id2label label2id
-    tokenizer_class prefix task_specific_params problem_type max_length min_length do_sample early_stopping num_beams num_beam_groups
+    architectures model_type torch_dtype dtype transformers_version attention_dropout dropout initializer_factor
+    initializer_range
+    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id projection_dim use_cache return_dict
+    output_hidden_states
+    output_attentions torchscript use_bfloat16 tf_legacy_loss pruned_heads tie_word_embeddings tie_encoder_decoder
+    is_decoder
+    is_encoder_decoder cross_attention_hidden_size add_cross_attention chunk_size_feed_forward finetuning_task
+    id2label label2id
+    tokenizer_class prefix task_specific_params problem_type max_length min_length do_sample early_stopping num_beams
+    num_beam_groups
     diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
-    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id
+    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores return_dict_in_generate
+    forced_bos_token_id
     forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
     """.split()
 )
@@ -100,7 +107,9 @@ class CLIPTextModel(Component):
             yield Link(getattr(network, name).weights[0], (f"{prefix}embeddings.{name}.weight",), table=True)
         for i, block in enumerate(network.blocks):
             layer = f"{prefix}encoder.layers.{i}"
-            yield from self_attention_links(f"{layer}.self_attn", block.attention1, ("q_proj", "k_proj", "v_proj", "out_proj"))
+            yield from self_attention_links(
+                f"{layer}.self_attn", block.attention1, ("q_proj", "k_proj", "v_proj", "out_proj")
+            )
             yield from layer_links(f"{layer}.layer_norm1", block.norm1)
             yield from layer_links(f"{layer}.layer_norm2", block.norm3)
             yield from layer_links(f"{layer}.mlp.fc1", block.feed_forward1)

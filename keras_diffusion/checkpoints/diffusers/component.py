@@ -1,4 +1,5 @@
-"""Components of diffusers: one model class each, with its config there, its arguments here, and the names of its tensors.
+"""Components of diffusers: one model class each, with its config there, its arguments here, and the names of its
+tensors.
 
 config.json ── arguments ──▶ network       tensors ── links ──▶ variables
             ◀── config ─────                       ◀── links ──
@@ -78,45 +79,70 @@ class Component:
         unknown = sorted(set(given) - set(self.defaults))
         if unknown:
             raise CheckpointError(
-                f"The config of a {self.class_name} has the keys {', '.join(self.defaults)}. Received: {', '.join(unknown)}.", path
+                f"The config of a {self.class_name} has the keys {', '.join(self.defaults)}. Received: "
+                f"{', '.join(unknown)}.",
+                path,
             )
         self._check_told(told or {}, path)
-        known = self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
+        known = (
+            self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
+        )
         config = {**self.defaults, **known, **given}
         for key, value in config.items():
             if not _is_alike(value, self.defaults[key]):
                 raise CheckpointError(
-                    f"The config of a {self.class_name} has values like {key}={self.defaults[key]!r}. Received: {key}={shown(value)}.", path
+                    f"The config of a {self.class_name} has values like {key}={self.defaults[key]!r}. Received: "
+                    f"{key}={shown(value)}.",
+                    path,
                 )
         for key, value in self.fixed.items():
             if config[key] != value and config[key] is not None:
                 raise CheckpointError(
-                    f"Of a {self.class_name}, the networks here know {key}={value!r} alone. Received: {key}={config[key]!r}.", path
+                    f"Of a {self.class_name}, the networks here know {key}={value!r} alone. Received: "
+                    f"{key}={config[key]!r}.",
+                    path,
                 )
         return config
 
     def _check_told(self, told, path):
-        """Raises for keys of a file that are not known: they may change what the network computes. Those with "_" are notes."""
+        """Raises for keys of a file that are not known: they may change what the network computes.
+
+        Those with "_" are notes.
+        """
         known = {*self.defaults, *self.needless_keys}
-        others = {key: value for key, value in told.items() if key not in known and not key.startswith("_") and value is not None}
-        unknown = {key: value for key, value in others.items() if key not in self.obsolete or value != self.obsolete[key]}
+        others = {
+            key: value
+            for key, value in told.items()
+            if key not in known and not key.startswith("_") and value is not None
+        }
+        unknown = {
+            key: value for key, value in others.items() if key not in self.obsolete or value != self.obsolete[key]
+        }
         if unknown:
             raise CheckpointError(
-                f"The config.json of a {self.class_name} is known here with the keys {', '.join(self.defaults)}. Received: "
-                f"{', '.join(f'{key}={value!r}' for key, value in unknown.items())}. If it says nothing of the computation, take it out",
+                f"The config.json of a {self.class_name} is known here with the keys {', '.join(self.defaults)}. "
+                f"Received: "
+                f"{', '.join(f'{key}={value!r}' for key, value in unknown.items())}. If it says nothing of the "
+                f"computation, take it out",
                 path,
             )
 
 
 def _is_alike(value, default):
-    """Whether a value of a config is of the kind of its default: a number, or one per level, where that is one, and so on."""
+    """Whether a value of a config is of the kind of its default: a number, or one per level, where that is one, and so
+    on.
+    """
     if value is None or default is None:
         return True
     if isinstance(default, bool):
         return all(isinstance(flag, bool) for flag in (value if isinstance(value, (list, tuple)) else [value]))
     if isinstance(default, (int, float)):
         numbers = value if isinstance(value, (list, tuple)) else [value]
-        return all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers if n is not None)
+        return all(
+            isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
+            for n in numbers
+            if n is not None
+        )
     if isinstance(default, str):
         return isinstance(value, str)
     if isinstance(default, (list, tuple)):
@@ -147,7 +173,12 @@ def size_pair(size):
 
 def activation_name(name):
     """The name here of an activation of diffusers, and the other way round."""
-    return {"silu": "swish", "gelu-approximate": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}.get(name, name)
+    return {
+        "silu": "swish",
+        "gelu-approximate": "gelu_tanh",
+        "gelu_new": "gelu_tanh",
+        "gelu_pytorch_tanh": "gelu_tanh",
+    }.get(name, name)
 
 
 def torch_activation(serialized):

@@ -1,6 +1,12 @@
 """diffusers' DiTTransformer2DModel ↔ `networks.DiTTransformer2D`."""
 
-from keras_diffusion.checkpoints.diffusers.component import Component, activation_name, register, size_pair, torch_activation
+from keras_diffusion.checkpoints.diffusers.component import (
+    Component,
+    activation_name,
+    register,
+    size_pair,
+    torch_activation,
+)
 from keras_diffusion.checkpoints.diffusers.links import layer_links, self_attention_links
 from keras_diffusion.networks import DiTTransformer2D
 
@@ -14,7 +20,12 @@ class DiTTransformer2DModel(Component):
     class_name, network_class, folder, denoises = "DiTTransformer2DModel", DiTTransformer2D, "transformer", True
     # Of Transformer2DModel, which DiT was a case of.
     obsolete = {
-        **{"double_self_attention": False, "only_cross_attention": False, "use_linear_projection": False, "attention_type": "default"},
+        **{
+            "double_self_attention": False,
+            "only_cross_attention": False,
+            "use_linear_projection": False,
+            "attention_type": "default",
+        },
         "use_additional_conditions": False,
     }
     defaults = {
@@ -100,7 +111,9 @@ class DiTTransformer2DModel(Component):
             for number in (1, 2):
                 dense = network.get_layer(f"block_{i}_time_dense{number}")
                 yield from layer_links(f"{prefix}.norm1.emb.timestep_embedder.linear_{number}", dense)
-            yield from layer_links(f"{prefix}.{_LABELS.removesuffix('.weight')}", network.get_layer(f"block_{i}_label_embedding").table)
+            yield from layer_links(
+                f"{prefix}.{_LABELS.removesuffix('.weight')}", network.get_layer(f"block_{i}_label_embedding").table
+            )
             yield from layer_links(f"{prefix}.norm1.linear", block.modulation)
             yield from self_attention_links(f"{prefix}.attn1", block.attention)
             yield from layer_links(f"{prefix}.ff.net.0.proj", block.feed_forward1)

@@ -4,8 +4,9 @@
     Flax:    conv (h, w, in, out)   dense (in, out)   norm scale, bias      down_blocks_0/resnets_1/conv1/kernel
     here:    conv (h, w, in, out)   dense (in, out)   norm gamma, beta
 
-Names are PyTorch's throughout; `Tensors` finds them in files of Flax, and in old ones, where attention has other names. A dense kernel here
-may be a 1×1 convolution there, or one for whole patches; queries, keys and values may lie side by side in one kernel.
+Names are PyTorch's throughout; `Tensors` finds them in files of Flax, and in old ones, where attention has other names.
+A dense kernel here may be a 1×1 convolution there, or one for whole patches; queries, keys and values may lie side by
+side in one kernel.
 """
 
 import math
@@ -17,9 +18,18 @@ from keras import ops
 
 from keras_diffusion.checkpoints.families.family import Source
 
-_LEAVES = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "embeddings": "weight", "frequencies": "weight"}
+_LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "embeddings": "weight",
+    "frequencies": "weight",
+}
 _FLAX_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
-_FLAX_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|transformer_blocks|downsamplers|upsamplers|net|to_out)_(\d+)")
+_FLAX_LISTS = re.compile(
+    r"(down_blocks|up_blocks|resnets|attentions|transformer_blocks|downsamplers|upsamplers|net|to_out)_(\d+)"
+)
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(rf"(.*attentions\.\d+)\.({'|'.join(_OLD_ATTENTION)})\.(weight|bias)")
 
@@ -71,7 +81,13 @@ def pointwise(layer):
 
 def residual_links(prefix, block):
     """Links of a `ResidualBlock`."""
-    parts = {"norm1": block.norm1, "conv1": block.conv1, "norm2": block.norm2, "conv2": block.conv2, "conv_shortcut": block.shortcut}
+    parts = {
+        "norm1": block.norm1,
+        "conv1": block.conv1,
+        "norm2": block.norm2,
+        "conv2": block.conv2,
+        "conv_shortcut": block.shortcut,
+    }
     if block.time_injection is not None:
         parts["time_emb_proj"] = block.time_projection
     for name, layer in parts.items():

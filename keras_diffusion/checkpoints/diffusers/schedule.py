@@ -1,7 +1,7 @@
 """diffusers' `scheduler_config.json` ↔ noise schedule, spacing, predictor and sampler.
 
-A scheduler there is three things here: the noise levels that the network was trained with, what its output means, and how it is sampled.
-The first two must be taken over exactly; the third is what `generate` does unless told otherwise.
+A scheduler there is three things here: the noise levels that the network was trained with, what its output means, and
+how it is sampled. The first two must be taken over exactly; the third is what `generate` does unless told otherwise.
 
     beta_schedule, beta_start, beta_end, trained_betas, rescale_betas_zero_snr    → noise schedule
     timestep_spacing, steps_offset, use_…_sigmas, sigma_min, sigma_max            → its spacing
@@ -26,7 +26,12 @@ _CURVES = {"squaredcos_cap_v2": "cosine_beta", "laplace": "laplace_beta", "exp":
 _SPACINGS = {"leading": "leading", "trailing": "trailing", "linspace": "linspace"}
 # What the networks of a class are trained with, where no scheduler is beside them.
 _LINEAGE = {
-    "UNet2DConditionModel": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1},
+    "UNet2DConditionModel": {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "steps_offset": 1,
+    },
     "UNet2DModel": {},
     "DiTTransformer2DModel": {},
 }
@@ -101,7 +106,10 @@ def _schedule(name, known, config, notes, path):
     if known.kind == "edm":
         curve = {"name": "karras", "rho": config["rho"]} if config["sigma_schedule"] == "karras" else "exponential"
         return schedulers.get("ve", sigma_min=config["sigma_min"], sigma_max=config["sigma_max"], spacing=curve)
-    options = {"zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)), "spacing": _grid(name, known, config)}
+    options = {
+        "zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)),
+        "spacing": _grid(name, known, config),
+    }
     return _discrete(config, config["num_train_timesteps"], options, path)
 
 
@@ -143,8 +151,10 @@ def _read_predictor(known, config, path):
     _known("prediction_type", prediction, _PREDICTIONS, path)
     if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
         raise CheckpointError(
-            "A network that predicts noise says nothing about the image where there is nothing but noise, which rescaled betas end with. "
-            f"Received: prediction_type={prediction!r}, rescale_betas_zero_snr=True. Put into scheduler_config.json what it was trained "
+            "A network that predicts noise says nothing about the image where there is nothing but noise, which "
+            "rescaled betas end with. "
+            f"Received: prediction_type={prediction!r}, rescale_betas_zero_snr=True. Put into scheduler_config.json "
+            f"what it was trained "
             "with: prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
             path,
         )
@@ -169,7 +179,8 @@ def write_schedule(schedule, predictor, sampling=None):
     if schedule.timesteps is None or prediction == "flow_prediction" or predictor.condition != "timestep":
         raise ValueError(
             "Schedulers of diffusers have a table of betas and tell the network timesteps. Received: "
-            f"noise_schedule={type(schedule).__name__}, predictor={type(predictor).__name__} with condition={predictor.condition!r}"
+            f"noise_schedule={type(schedule).__name__}, predictor={type(predictor).__name__} with "
+            f"condition={predictor.condition!r}"
         )
     ranges = {
         schedulers.LinearNoiseSchedule: "linear",
@@ -181,7 +192,11 @@ def write_schedule(schedule, predictor, sampling=None):
     zero_snr = schedule.zero_terminal_snr
     if kind in ranges:
         scale = 1000.0 / schedule.timesteps
-        config |= {"beta_schedule": ranges[kind], "beta_start": scale * schedule.beta_start, "beta_end": scale * schedule.beta_end}
+        config |= {
+            "beta_schedule": ranges[kind],
+            "beta_start": scale * schedule.beta_start,
+            "beta_end": scale * schedule.beta_end,
+        }
     elif kind in curves and schedule.max_beta == 0.999 and getattr(schedule, "offset", 0.008) == 0.008:
         config |= {"beta_schedule": curves[kind]}
     else:
@@ -211,14 +226,19 @@ def _write_threshold(sampling):
             return {"clip_sample": True, "clip_sample_range": options.get("limit", 1.0)}
         if options["name"] == "dynamic_threshold":
             ceiling = options.get("ceiling")
-            told = {"dynamic_thresholding_ratio": options.get("quantile", 0.995), "sample_max_value": 1e6 if ceiling is None else ceiling}
+            told = {
+                "dynamic_thresholding_ratio": options.get("quantile", 0.995),
+                "sample_max_value": 1e6 if ceiling is None else ceiling,
+            }
             return {"clip_sample": False, "thresholding": True, **told}
     return {"clip_sample": False}
 
 
 def _known(key, value, known, path):
     if value not in known:
-        raise CheckpointError(f"`{key}` of a scheduler is one of {', '.join(map(repr, known))} here. Received: {key}={value!r}.", path)
+        raise CheckpointError(
+            f"`{key}` of a scheduler is one of {', '.join(map(repr, known))} here. Received: {key}={value!r}.", path
+        )
 
 
 def _discrete(config, timesteps, options, path):
@@ -242,4 +262,6 @@ def _prediction(predictor):
     for prediction, name in _WRITTEN.items():
         if type(predictor) is type(predictors.get(name)):
             return prediction
-    raise ValueError(f"Networks of diffusers predict ε, x0, v or a velocity. Received: predictor={type(predictor).__name__}")
+    raise ValueError(
+        f"Networks of diffusers predict ε, x0, v or a velocity. Received: predictor={type(predictor).__name__}"
+    )

@@ -1,7 +1,9 @@
-"""diffusers' scheduler classes, as far as their configs are understood here: keys with their defaults, grid, and sampler.
+"""diffusers' scheduler classes, as far as their configs are understood here: keys with their defaults, grid, and
+sampler.
 
-A key that a class has not is left out by diffusers itself, which writes configs of one class for another; here too where it says nothing
-but how to sample (`_HARMLESS`). Any other is an error, as is a value that would change what the network is told or asked for.
+A key that a class has not is left out by diffusers itself, which writes configs of one class for another; here too
+where it says nothing but how to sample (`_HARMLESS`). Any other is an error, as is a value that would change what the
+network is told or asked for.
 """
 
 from collections.abc import Callable
@@ -9,7 +11,13 @@ from typing import NamedTuple
 
 from keras_diffusion.containers.errors import CheckpointError
 
-_BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None}
+_BETAS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+}
 _BETAS |= {"prediction_type": "epsilon", "steps_offset": 0}
 _LATENT = {**_BETAS, "beta_start": 0.00085, "beta_end": 0.012}
 _LEADING, _LINSPACE = {"timestep_spacing": "leading"}, {"timestep_spacing": "linspace"}
@@ -19,7 +27,12 @@ _THRESHOLD = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sampl
 _CURVES = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _ORDER = {"solver_order": 2, "lower_order_final": True}
 _FINAL = {"final_sigmas_type": "zero"}
-_FLOW_SIGMAS = {"use_flow_sigmas": False, "flow_shift": 1.0, "use_dynamic_shifting": False, "time_shift_type": "exponential"}
+_FLOW_SIGMAS = {
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
+    "use_dynamic_shifting": False,
+    "time_shift_type": "exponential",
+}
 _LAMBDA = {"lambda_min_clipped": float("-inf"), "variance_type": None}
 _DDIM = {**_BETAS, **_CLIP, **_THRESHOLD, **_LEADING, **_ZERO, "set_alpha_to_one": True}
 _DDPM = {**_BETAS, **_CLIP, **_THRESHOLD, **_LEADING, **_ZERO, "variance_type": "fixed_small"}
@@ -27,17 +40,49 @@ _K = {**_LATENT, **_CURVES, **_LINSPACE}
 _SOLVER = {**_BETAS, **_THRESHOLD, **_CURVES, **_LINSPACE, **_ORDER, **_FLOW_SIGMAS}
 _DPM = {**_SOLVER, **_LAMBDA, **_FINAL, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
 # Its grid is "linspace" whatever the config says.
-_SINGLE = {key: value for key, value in _DPM.items() if key not in ("timestep_spacing", "steps_offset")} | {"lower_order_final": False}
-_UNIPC = {**_SOLVER, **_ZERO, **_FINAL, "predict_x0": True, "solver_type": "bh2", "disable_corrector": [], "solver_p": None}
+_SINGLE = {key: value for key, value in _DPM.items() if key not in ("timestep_spacing", "steps_offset")} | {
+    "lower_order_final": False
+}
+_UNIPC = {
+    **_SOLVER,
+    **_ZERO,
+    **_FINAL,
+    "predict_x0": True,
+    "solver_type": "bh2",
+    "disable_corrector": [],
+    "solver_p": None,
+}
 _UNIPC |= {"sigma_min": None, "sigma_max": None, "shift_terminal": None}
 _LCM = {**_DDIM, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 _LCM |= {"original_inference_steps": 50, "timestep_scaling": 10.0}
-_EDM = {"num_train_timesteps": 1000, "prediction_type": "epsilon", "sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0}
+_EDM = {
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "sigma_data": 0.5,
+    "rho": 7.0,
+}
 _EDM |= {"sigma_schedule": "karras", **_FINAL}
 _FLOW = {"num_train_timesteps": 1000, "shift": 1.0}
-_FLOW_MORE = {"use_dynamic_shifting": False, "time_shift_type": "exponential", "base_shift": 0.5, "max_shift": 1.15, **_CURVES}
+_FLOW_MORE = {
+    "use_dynamic_shifting": False,
+    "time_shift_type": "exponential",
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    **_CURVES,
+}
 _FLOW_MORE |= {"base_image_seq_len": 256, "max_image_seq_len": 4096, "invert_sigmas": False, "shift_terminal": None}
-_EULER = {**_BETAS, **_CURVES, **_LINSPACE, **_ZERO, **_FINAL, "interpolation_type": "linear", "sigma_min": None, "sigma_max": None}
+_EULER = {
+    **_BETAS,
+    **_CURVES,
+    **_LINSPACE,
+    **_ZERO,
+    **_FINAL,
+    "interpolation_type": "linear",
+    "sigma_min": None,
+    "sigma_max": None,
+}
 _EULER |= {"timestep_type": "discrete"}
 
 
@@ -66,7 +111,12 @@ def _ddpm(config):
 
 def _multistep(config):
     algorithm = config["algorithm_type"]
-    names = {"dpmsolver++": "dpmpp_2m", "dpmsolver": "dpm_solver", "sde-dpmsolver++": "dpmpp_2m_sde", "sde-dpmsolver": "dpm_2m_sde"}
+    names = {
+        "dpmsolver++": "dpmpp_2m",
+        "dpmsolver": "dpm_solver",
+        "sde-dpmsolver++": "dpmpp_2m_sde",
+        "sde-dpmsolver": "dpm_2m_sde",
+    }
     return {"name": names[algorithm], "order": config["solver_order"], "solver_type": config["solver_type"]}
 
 
@@ -74,13 +124,24 @@ def _singlestep(config):
     algorithm = config["algorithm_type"]
     eta = {"eta": 1.0} if algorithm.startswith("sde") else {}
     kind = "dpmpp" if algorithm.endswith("++") else "dpm"
-    return {"name": "dpm_singlestep", "order": config["solver_order"], "algorithm": kind, "solver_type": config["solver_type"], **eta}
+    return {
+        "name": "dpm_singlestep",
+        "order": config["solver_order"],
+        "algorithm": kind,
+        "solver_type": config["solver_type"],
+        **eta,
+    }
 
 
 def _unipc(config):
     solver_type = config["solver_type"] if config["solver_type"] in ("bh1", "bh2") else "bh2"
     final, corrector = config["lower_order_final"], config["disable_corrector"] or []
-    options = {"order": config["solver_order"], "solver_type": solver_type, "lower_order_final": final, "predict_x0": config["predict_x0"]}
+    options = {
+        "order": config["solver_order"],
+        "solver_type": solver_type,
+        "lower_order_final": final,
+        "predict_x0": config["predict_x0"],
+    }
     return {"name": "unipc", **options, **({"disable_corrector": list(corrector)} if corrector else {})}
 
 
@@ -106,7 +167,9 @@ CLASSES = {
         lambda config: {"name": "pndm", "skip_prk_steps": bool(config["skip_prk_steps"])},
     ),
     "EulerDiscreteScheduler": SchedulerClass("sigma", _EULER, _named("euler")),
-    "EulerAncestralDiscreteScheduler": SchedulerClass("sigma", {**_BETAS, **_LINSPACE, **_ZERO}, _named("euler_ancestral")),
+    "EulerAncestralDiscreteScheduler": SchedulerClass(
+        "sigma", {**_BETAS, **_LINSPACE, **_ZERO}, _named("euler_ancestral")
+    ),
     "LMSDiscreteScheduler": SchedulerClass("sigma", {**_BETAS, **_CURVES, **_LINSPACE}, _named("lms")),
     "HeunDiscreteScheduler": SchedulerClass("sigma", {**_K, **_CLIP, "clip_sample": False}, _named("heun")),
     "KDPM2DiscreteScheduler": SchedulerClass("sigma", _K, _named("dpm_2"), ("rounded", "exact")),
@@ -120,12 +183,23 @@ CLASSES = {
     "DEISMultistepScheduler": SchedulerClass(
         "solver",
         {**_SOLVER, "algorithm_type": "deis", "solver_type": "logrho"},
-        lambda config: {"name": "deis", "order": config["solver_order"], "lower_order_final": config["lower_order_final"]},
+        lambda config: {
+            "name": "deis",
+            "order": config["solver_order"],
+            "lower_order_final": config["lower_order_final"],
+        },
         _WHOLE,
     ),
     "SASolverScheduler": SchedulerClass(
         "solver",
-        {**_SOLVER, **_LAMBDA, "predictor_order": 2, "corrector_order": 2, "tau_func": None, "algorithm_type": "data_prediction"},
+        {
+            **_SOLVER,
+            **_LAMBDA,
+            "predictor_order": 2,
+            "corrector_order": 2,
+            "tau_func": None,
+            "algorithm_type": "data_prediction",
+        },
         _sa,
         _WHOLE,
     ),
@@ -134,10 +208,19 @@ CLASSES = {
     "EDMEulerScheduler": SchedulerClass("edm", _EDM, _named("euler")),
     "EDMDPMSolverMultistepScheduler": SchedulerClass(
         "edm",
-        {**_EDM, **_THRESHOLD, **_ORDER, "algorithm_type": "dpmsolver++", "solver_type": "midpoint", "euler_at_final": False},
+        {
+            **_EDM,
+            **_THRESHOLD,
+            **_ORDER,
+            "algorithm_type": "dpmsolver++",
+            "solver_type": "midpoint",
+            "euler_at_final": False,
+        },
         _multistep,
     ),
-    "FlowMatchEulerDiscreteScheduler": SchedulerClass("flow", {**_FLOW, **_FLOW_MORE, "stochastic_sampling": False}, _named("euler")),
+    "FlowMatchEulerDiscreteScheduler": SchedulerClass(
+        "flow", {**_FLOW, **_FLOW_MORE, "stochastic_sampling": False}, _named("euler")
+    ),
     "FlowMatchHeunDiscreteScheduler": SchedulerClass("flow", _FLOW, _named("heun")),
     "FlowMatchLCMScheduler": SchedulerClass(
         "flow", {**_FLOW, **_FLOW_MORE, "scale_factors": None, "upscale_mode": "bicubic"}, _named("lcm")
@@ -167,10 +250,42 @@ _ALGORITHM_VALUES = {
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 # Of another class's keys, those that say only how its sampler goes about it.
 _HARMLESS = {
-    *("clip_sample", "clip_sample_range", *_THRESHOLD, "set_alpha_to_one", "skip_prk_steps", "steps_offset", "variance_type", "eta"),
-    *("interpolation_type", "final_sigmas_type", "algorithm_type", "solver_type", "solver_order", "lower_order_final", "euler_at_final"),
-    *("predict_x0", "disable_corrector", "noise_sampler_seed", "original_inference_steps", "timestep_scaling", "predictor_order"),
-    *("corrector_order", "lambda_min_clipped", "timestep_spacing", "flow_shift", "time_shift_type", "rho", "sigma_data"),
+    *(
+        "clip_sample",
+        "clip_sample_range",
+        *_THRESHOLD,
+        "set_alpha_to_one",
+        "skip_prk_steps",
+        "steps_offset",
+        "variance_type",
+        "eta",
+    ),
+    *(
+        "interpolation_type",
+        "final_sigmas_type",
+        "algorithm_type",
+        "solver_type",
+        "solver_order",
+        "lower_order_final",
+        "euler_at_final",
+    ),
+    *(
+        "predict_x0",
+        "disable_corrector",
+        "noise_sampler_seed",
+        "original_inference_steps",
+        "timestep_scaling",
+        "predictor_order",
+    ),
+    *(
+        "corrector_order",
+        "lambda_min_clipped",
+        "timestep_spacing",
+        "flow_shift",
+        "time_shift_type",
+        "rho",
+        "sigma_data",
+    ),
 }
 
 
@@ -184,8 +299,10 @@ def complete(config, path=None):
     known = CLASSES.get(name)
     if known is None:
         raise CheckpointError(
-            f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: _class_name={name!r}. "
-            f"Known classes: {', '.join(CLASSES)}. If the network is one of these, put its scheduler_config.json there; else read its "
+            f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: "
+            f"_class_name={name!r}. "
+            f"Known classes: {', '.join(CLASSES)}. If the network is one of these, put its scheduler_config.json "
+            f"there; else read its "
             "weights as a single component.",
             path,
         )
@@ -195,14 +312,17 @@ def complete(config, path=None):
         defaults = [other.keys[key] for other in CLASSES.values() if key in other.keys]
         if not defaults or (key not in _HARMLESS and value not in defaults and value):
             raise CheckpointError(
-                f"A {name} is known here with the keys {', '.join(known.keys)}. Received: {key}={value!r}. If it says nothing of the "
+                f"A {name} is known here with the keys {', '.join(known.keys)}. Received: {key}={value!r}. If it says "
+                f"nothing of the "
                 "network, take it out of scheduler_config.json; else put another scheduler there",
                 path,
             )
     whole = {**known.keys, **{key: value for key, value in config.items() if key in known.keys}}
     _check_values(name, whole, path)
     if whole.get("final_sigmas_type") == "sigma_min" or config.get("set_alpha_to_one") is False:
-        notes.append("The source leaves the noise of its cleanest level in the samples; here the last step takes it out.")
+        notes.append(
+            "The source leaves the noise of its cleanest level in the samples; here the last step takes it out."
+        )
     return name, known, whole, notes
 
 
@@ -213,7 +333,8 @@ def _check_values(name, config, path):
     for key, known in values.items():
         if key in config and config[key] not in known:
             raise CheckpointError(
-                f"`{key}` of a scheduler is one of {', '.join(map(repr, known))} here. Received: {key}={config[key]!r}. "
+                f"`{key}` of a scheduler is one of {', '.join(map(repr, known))} here. Received: "
+                f"{key}={config[key]!r}. "
                 "Put the config of another scheduler there: its networks must be the same kind",
                 path,
             )

@@ -2,15 +2,27 @@
 
 import re
 
-from keras_diffusion.checkpoints.diffusers.component import Component, activation_name, register, size_pair, torch_activation
+from keras_diffusion.checkpoints.diffusers.component import (
+    Component,
+    activation_name,
+    register,
+    size_pair,
+    torch_activation,
+)
 from keras_diffusion.checkpoints.diffusers.links import attention_links, layer_links, residual_links, transformer_links
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, SpatialTransformer, Upsample
 from keras_diffusion.networks import UNet2D
 from keras_diffusion.networks.unet_2d import DOWN_TYPES, UP_TYPES
 
-_NOT_THERE = {"num_heads": None, "time_features": None, "time_scale": 1.0}  # what the network here can have, and diffusers' has not
+_NOT_THERE = {
+    "num_heads": None,
+    "time_features": None,
+    "time_scale": 1.0,
+}  # what the network here can have, and diffusers' has not
 _TIME = {"positional": "sinusoidal", "fourier": "fourier"}
-_PLACE = re.compile(r"(down|up|middle)(?:_(\d+))?(?:_(\d+))?(_downsample|_upsample)?(?:_(residual|attention|transformer))?")
+_PLACE = re.compile(
+    r"(down|up|middle)(?:_(\d+))?(?:_(\d+))?(_downsample|_upsample)?(?:_(residual|attention|transformer))?"
+)
 _LIST = {"residual": "resnets", "attention": "attentions", "transformer": "attentions"}
 
 
@@ -70,7 +82,9 @@ class UNet2DModel(Component):
             "upsample_type": "resnet" if any(a and b for a, b in zip(up, stretched)) else "conv",
             "mid_block_type": "UNetMidBlock2D" if "mid_block.resnets.0.conv1.weight" in tensors else None,
             "add_attention": "mid_block.attentions.0.to_q.weight" in tensors,
-            "attn_norm_num_groups": 32 if scale_shift and "mid_block.attentions.0.group_norm.weight" in tensors else None,
+            "attn_norm_num_groups": 32
+            if scale_shift and "mid_block.attentions.0.group_norm.weight" in tensors
+            else None,
             "time_embedding_type": "fourier" if "time_proj.weight" in tensors else "positional",
         }
 
@@ -97,7 +111,9 @@ class UNet2DModel(Component):
         has = network.get_config()
         for key, value in _NOT_THERE.items():
             if has[key] != value:
-                raise ValueError(f"A UNet2DModel of diffusers has {key}={value!r} alone. Received: a network with {key}={has[key]!r}")
+                raise ValueError(
+                    f"A UNet2DModel of diffusers has {key}={value!r} alone. Received: a network with {key}={has[key]!r}"
+                )
         groups = has["middle_norm_groups"]
         if has["middle_norm"] and has["time_injection"] == "scale_shift":
             groups = groups or has["norm_groups"]
@@ -131,8 +147,12 @@ def _type(types, has_attention, resnet):
 
 
 def is_unet(tensors):
-    """Whether there are the ends of a U-Net, and no layers along time: U-Nets for videos have names that are else the same."""
-    ends = all(f"{name}.weight" in tensors for name in ("conv_in", "conv_norm_out", "conv_out", "time_embedding.linear_1"))
+    """Whether there are the ends of a U-Net, and no layers along time: U-Nets for videos have names that are else the
+    same.
+    """
+    ends = all(
+        f"{name}.weight" in tensors for name in ("conv_in", "conv_norm_out", "conv_out", "time_embedding.linear_1")
+    )
     return ends and not any("temp_convs" in name for name in tensors)
 
 
@@ -153,7 +173,9 @@ def guess_unet(tensors):
 
 
 def known_apart(config):
-    """Channels of the sample, and of what is known beside it: where more go in than come out, the first ones are the sample's."""
+    """Channels of the sample, and of what is known beside it: where more go in than come out, the first ones are the
+    sample's.
+    """
     inputs, outputs = config["in_channels"], config["out_channels"]
     return (outputs, inputs - outputs) if inputs > outputs else (inputs, 0)
 
@@ -187,7 +209,8 @@ def unet_config(has):
     ends = {"in_channels": channels + has["concat_channels"], "out_channels": has["out_channels"] or channels}
     if known_apart(ends) != (channels, has["concat_channels"]):
         raise ValueError(
-            "diffusers tells known channels apart by their number alone: more channels in than out. Received: a network with "
+            "diffusers tells known channels apart by their number alone: more channels in than out. Received: a "
+            "network with "
             f"{channels} channels, {has['concat_channels']} known ones and {ends['out_channels']} in its output"
         )
     return {

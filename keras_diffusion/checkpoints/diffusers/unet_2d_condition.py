@@ -5,7 +5,14 @@
 
 from keras_diffusion.checkpoints.diffusers.component import Component, register
 from keras_diffusion.checkpoints.diffusers.links import layer_links
-from keras_diffusion.checkpoints.diffusers.unet_2d import guess_unet, is_unet, known_apart, unet_arguments, unet_config, unet_links
+from keras_diffusion.checkpoints.diffusers.unet_2d import (
+    guess_unet,
+    is_unet,
+    known_apart,
+    unet_arguments,
+    unet_config,
+    unet_links,
+)
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import UNet2DCondition
 
@@ -100,7 +107,8 @@ class UNet2DConditionModel(Component):
         mirrored = [{_WITH[0]: _WITH[1], _WITHOUT[0]: _WITHOUT[1]}.get(kind) for kind in reversed(down)]
         if list(config["up_block_types"]) != mirrored:
             raise CheckpointError(
-                f"The levels of this U-Net are {_WITH[0]} or {_WITHOUT[0]}, and the same on the way up. Received: down_block_types={down}, "
+                f"The levels of this U-Net are {_WITH[0]} or {_WITHOUT[0]}, and the same on the way up. Received: "
+                f"down_block_types={down}, "
                 f"up_block_types={config['up_block_types']}.",
                 path,
             )

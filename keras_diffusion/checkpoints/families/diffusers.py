@@ -29,7 +29,9 @@ class Diffusers(Family):
     """diffusers' model classes that there are networks for here."""
 
     name = "diffusers"
-    title = "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, CLIPTextModel"
+    title = (
+        "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, CLIPTextModel"
+    )
     loses = "safety checkers and feature extractors of pipelines"
 
     def recognizes(self, container):
@@ -40,12 +42,17 @@ class Diffusers(Family):
         known = [root for root, component in found.items() if component is not None]
         roots = [root for root in known if found[root].denoises] or known[:1]
         names = [root or container.path.name for root in roots]
-        return {("ema" if "ema" in name.lower().split("_") else "raw"): root for name, root in reversed(list(zip(names, roots)))}
+        return {
+            ("ema" if "ema" in name.lower().split("_") else "raw"): root
+            for name, root in reversed(list(zip(names, roots)))
+        }
 
     def choose(self, container, weights, state):
         known = self.weights(container)
         name = weights if weights in known else next(iter(known))
-        notes = [] if name == weights else ["There is one set of weights; diffusers does not say whether it is an average."]
+        notes = (
+            [] if name == weights else ["There is one set of weights; diffusers does not say whether it is an average."]
+        )
         return name, known[name], notes
 
     def read_config(self, container, root, config):
@@ -69,18 +76,28 @@ class Diffusers(Family):
             notes = [*notes, *more]
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
-            notes = [*notes, "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always there."]
+            notes = [
+                *notes,
+                "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always "
+                "there.",
+            ]
         known = getattr(network, "concat_channels", 0)
         if known:
-            # What the network was trained to do without: InstructPix2Pix's images were left out at times, masks and small images never.
+            # What the network was trained to do without: InstructPix2Pix's images were left out at times, masks and
+            # small images never.
             options["concat_dropout"] = None if known == network.sample_shape[-1] else 0.0
             notes = [
                 *notes,
                 f"Of the channels that go in, {known} are known beside the sample: the condition “concat”.",
             ]
         if network.output.shape[-1] == 2 * network.sample_shape[-1]:
-            notes = [*notes, "The network tells a variance too, in the second half of its channels, which samplers here do not use."]
-        return Parts(network, schedule, predictor, autoencoder, options, tuple(notes), read_sampling(scheduler, container.path))
+            notes = [
+                *notes,
+                "The network tells a variance too, in the second half of its channels, which samplers here do not use.",
+            ]
+        return Parts(
+            network, schedule, predictor, autoencoder, options, tuple(notes), read_sampling(scheduler, container.path)
+        )
 
     def sources(self, container, root, network, config):
         tensors = Tensors(container, root)
@@ -105,7 +122,14 @@ class Diffusers(Family):
             config = self.read_config(container, other, {})
             part = _build(component, config, container)
             report = Report(str(container.path), container.format, self.name, "raw")
-            transfer(container, self.sources(container, other, part, config), part, report, self.ignores(container, other), verbose=0)
+            transfer(
+                container,
+                self.sources(container, other, part, config),
+                part,
+                report,
+                self.ignores(container, other),
+                verbose=0,
+            )
             parts[component.folder] = part
             notes.append(f"Loaded as well: {other}, {component.class_name}, {len(report.matched)} variables.")
         options = {}
@@ -129,7 +153,9 @@ def _build(component, config, container):
         with zero_kernels():  # every weight is read from the file
             return component.network_class(**arguments)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"The config of this {component.class_name} makes no network here: {error}.", container.path) from error
+        raise CheckpointError(
+            f"The config of this {component.class_name} makes no network here: {error}.", container.path
+        ) from error
 
 
 def _tokenizer(folder, max_length):
@@ -146,4 +172,8 @@ def _tokenizer(folder, max_length):
     token = read_json_file(vocabulary).get(pad, tokenizer.end_token)
     if isinstance(token, bool) or not isinstance(token, int) or token < 0:
         raise CheckpointError(f"Tokens are integers ≥ 0. Received: {shown(pad)}: {shown(token)}.", vocabulary)
-    return tokenizer if token == tokenizer.end_token else CLIPTokenizer(merges=tokenizer.merges, max_length=max_length, pad_token=token)
+    return (
+        tokenizer
+        if token == tokenizer.end_token
+        else CLIPTokenizer(merges=tokenizer.merges, max_length=max_length, pad_token=token)
+    )

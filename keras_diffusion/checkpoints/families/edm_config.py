@@ -33,11 +33,13 @@ def read_structure(tensors, container, root):
     song = f"model.dec.{sizes[0]}x{sizes[0]}_aux_norm.weight" in tensors if sizes else False
     if not sizes or not (song or "model.out_norm.weight" in tensors):
         raise CheckpointError(
-            "In a network of EDM the levels go by their sizes, enc.32x32_conv. The file has no such names.", container.path
+            "In a network of EDM the levels go by their sizes, enc.32x32_conv. The file has no such names.",
+            container.path,
         )
     if any(name.endswith(("_aux_skip.weight", "_aux_up.resample_filter")) for name in tensors):
         raise CheckpointError(
-            "Of the ways in which an image joins or leaves a network of EDM, encoder_type='standard' and 'residual' and "
+            "Of the ways in which an image joins or leaves a network of EDM, encoder_type='standard' and 'residual' "
+            "and "
             "decoder_type='standard' are known here. Received: names of 'skip'.",
             container.path,
         )
@@ -46,7 +48,8 @@ def read_structure(tensors, container, root):
         levels.append(block)
     if not levels or f"model.dec.{size >> len(levels) - 1}x{size >> len(levels) - 1}_in0.qkv.weight" not in tensors:
         raise CheckpointError(
-            "A network of EDM has blocks at every level, and attention in the middle (in ADM, at 64 channels or more). Received: "
+            "A network of EDM has blocks at every level, and attention in the middle (in ADM, at 64 channels or "
+            "more). Received: "
             f"{len(levels)} levels and {'no ' if levels else ''}attention in the middle.",
             container.path,
         )
@@ -59,7 +62,9 @@ def read_structure(tensors, container, root):
         "model_type": "SongUNet" if song else "DhariwalUNet",
         "img_resolution": size,
         "img_channels": tensors.shape(first)[1],
-        "out_channels": tensors.shape(f"model.dec.{size}x{size}_aux_conv.weight" if song else "model.out_conv.weight")[0],
+        "out_channels": tensors.shape(f"model.dec.{size}x{size}_aux_conv.weight" if song else "model.out_conv.weight")[
+            0
+        ],
         "label_dim": label[1] if label else 0,
         "augment_dim": augment[1] if augment else 0,
         "model_channels": channels,
@@ -93,12 +98,16 @@ def complete_config(structure, told, given, path):
         unknown = sorted(set(arguments) - {*structure, *_FREE, *_NEEDLESS})
         if unknown:
             known = ", ".join([*structure, *_FREE])
-            raise CheckpointError(f"Arguments {source} that EDM's networks do not have: {', '.join(unknown)}. Known: {known}.", path)
+            raise CheckpointError(
+                f"Arguments {source} that EDM's networks do not have: {', '.join(unknown)}. Known: {known}.", path
+            )
         for key, value in arguments.items():
             if key in structure:
                 _compare(key, value, structure, path)
     if name is not None and name not in PRECONDITIONS:
-        raise CheckpointError(f"A network of EDM is of a class {', '.join(PRECONDITIONS)}. Received: class_name={name!r}.", path)
+        raise CheckpointError(
+            f"A network of EDM is of a class {', '.join(PRECONDITIONS)}. Received: class_name={name!r}.", path
+        )
     free = {key: value for key, value in {**told, **given}.items() if key in _FREE}
     config = {**structure, **_FREE, **free, "class_name": name or PRECONDITIONS[0]}
     low, high = _SIGMAS.get(config["class_name"], (0.0, float("inf")))
@@ -107,11 +116,14 @@ def complete_config(structure, told, given, path):
     outputs = config["img_channels"] * (2 if config["class_name"] == "iDDPMPrecond" else 1)
     if config["out_channels"] != outputs:
         raise CheckpointError(
-            f"A network in a {config['class_name']} with {config['img_channels']} channels has {outputs} in its output. Received: "
+            f"A network in a {config['class_name']} with {config['img_channels']} channels has {outputs} in its "
+            f"output. Received: "
             f"{config['out_channels']} (another class: config={{'class_name': …}}).",
             path,
         )
-    config["assumed"] = () if name else ("The file does not say how the network is preconditioned; assumed: class_name='EDMPrecond'.",)
+    config["assumed"] = (
+        () if name else ("The file does not say how the network is preconditioned; assumed: class_name='EDMPrecond'.",)
+    )
     return config
 
 

@@ -93,8 +93,8 @@ class Family:
         Args:
             container: the opened checkpoint.
             root: which set of weights.
-            config: dict of what the user says, empty if nothing; it stands above what the file says. Names as `build` takes them, or
-                those of the old code.
+            config: dict of what the user says, empty if nothing; it stands above what the file says. Names as `build`
+                takes them, or those of the old code.
 
         Raises:
             CheckpointError: a config that the shapes contradict, or an unknown key.
@@ -110,7 +110,9 @@ class Family:
         raise NotImplementedError(f"{type(self).__name__} must implement sources(container, root, network, config)")
 
     def ignores(self, container, root):
-        """Names of tensors that are known not to matter for `root`: optimizer state, counters, the other set of weights."""
+        """Names of tensors that are known not to matter for `root`: optimizer state, counters, the other set of
+        weights.
+        """
         return set()
 
 
@@ -140,7 +142,8 @@ def required_family(container):
         known = "; ".join(f"{f.name} ({f.title})" for f in families())
         first = ", ".join(list(container.tensors)[:4])
         raise CheckpointError(
-            f"The file can be read ({container.format}, {len(container.tensors)} tensors: {first}, …), but it is not known whose network "
+            f"The file can be read ({container.format}, {len(container.tensors)} tensors: {first}, …), but it is not "
+            f"known whose network "
             f"this is. Known families: {known}. `checkpoints.open_container` gives the tensors.",
             container.path,
         )

@@ -1,12 +1,14 @@
-"""What all checkpoints of FlaxDiff have in common: a train state, names that say what a weight is, and the conventions of training.
+"""What all checkpoints of FlaxDiff have in common: a train state, names that say what a weight is, and the conventions
+of training.
 
     state/params/params/ConvLayer_0/conv/kernel         raw weights, last
     state/ema_params/params/…                           their average (not in the oldest ones)
     best_state/…                                        the same of the epoch with the lowest loss (not in the oldest ones)
     state/opt_state/…, state/rngs, rngs, epoch, …       not needed here
 
-What a checkpoint does not hold: activation, frequencies of the time embedding, noise schedule, and what the network's output means. They
-follow from the era of the code (which the names of the weights and the date of the file tell), and `config` has the last word.
+What a checkpoint does not hold: activation, frequencies of the time embedding, noise schedule, and what the network's
+output means. They follow from the era of the code (which the names of the weights and the date of the file tell), and
+`config` has the last word.
 """
 
 import datetime
@@ -21,8 +23,18 @@ from keras_diffusion.schedulers import CosineBetaNoiseSchedule, VarianceExplodin
 _STATES = {"best": "best_state/", "last": "state/"}
 _SETS = {"ema": "ema_params/", "raw": "params/"}
 # What a description of a training run says beside the network's arguments.
-FACTS = ("era", "image_shape_hwc", "text_shape", "fourier_frequencies", "noise_schedule", "predictor", "versions", "conv_variant")
-# Arguments of every FlaxDiff network that change nothing here: Keras has its dtype policies, and attention its own precision.
+FACTS = (
+    "era",
+    "image_shape_hwc",
+    "text_shape",
+    "fourier_frequencies",
+    "noise_schedule",
+    "predictor",
+    "versions",
+    "conv_variant",
+)
+# Arguments of every FlaxDiff network that change nothing here: Keras has its dtype policies, and attention its own
+# precision.
 NEEDLESS = ("dtype", "precision", "force_fp32_for_softmax", "kernel_init")
 # Its pipeline and the validation of its trainer; nothing is clipped but the image at the end.
 SAMPLING = {"sampler": "euler_ancestral"}
@@ -32,13 +44,16 @@ _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 class FlaxDiffFamily(Family):
     """Base class of FlaxDiff's families.
 
-    A subclass defines `is_mine`, `read_config`, `build` and `layers`, which pairs layers of the network with names in the file.
+    A subclass defines `is_mine`, `read_config`, `build` and `layers`, which pairs layers of the network with names in
+    the file.
     """
 
     loses = "optimizer and metrics, random states, epoch; weights that the old network held but did not use"
 
     def is_mine(self, shapes):
-        """Whether a set of weights is of this family; `shapes` is a dict from names ("ConvLayer_0/conv/kernel") to shapes."""
+        """Whether a set of weights is of this family; `shapes` is a dict from names ("ConvLayer_0/conv/kernel") to
+        shapes.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement is_mine(shapes)")
 
     def layers(self, network, config):
@@ -74,8 +89,15 @@ class FlaxDiffFamily(Family):
         return {name for name in container.tensors if not name.startswith(root)}
 
     def _roots(self, container):
-        """Dict from (set, state) to the beginning of the names. A file of parameters alone counts as raw weights of the last step."""
-        candidates = [(name, state, f"{before}{folder}params/") for name, folder in _SETS.items() for state, before in _STATES.items()]
+        """Dict from (set, state) to the beginning of the names.
+
+        A file of parameters alone counts as raw weights of the last step.
+        """
+        candidates = [
+            (name, state, f"{before}{folder}params/")
+            for name, folder in _SETS.items()
+            for state, before in _STATES.items()
+        ]
         candidates += [("raw", "last", root) for root in ("params/params/", "params/", "")]
         roots = {}
         for name, state, root in candidates:
@@ -97,8 +119,8 @@ def layer_sources(container, layer, name):
         layer: built layer without sublayers: dense, convolution, normalization.
         name: what Flax calls it, from the tree's root.
 
-    Kernels of attention are (in, heads, d) and (heads, d, out) in the file, (in, heads·d) and (heads·d, out) here; 1×1 convolutions may
-    be dense layers here. Separable convolutions are `Conv_0`, channel by channel, and `Conv_1`.
+    Kernels of attention are (in, heads, d) and (heads, d, out) in the file, (in, heads·d) and (heads·d, out) here; 1×1
+    convolutions may be dense layers here. Separable convolutions are `Conv_0`, channel by channel, and `Conv_1`.
     """
     leaves = {"kernel": "kernel", "bias": "bias", "gamma": "scale", "scale": "scale", "beta": "bias"}
     leaves |= {"depthwise_kernel": "Conv_0/kernel", "pointwise_kernel": "Conv_1/kernel", "embeddings": "embedding"}
@@ -130,8 +152,8 @@ def split_config(container, config, known, title):
 
     Args:
         container: the opened checkpoint, for errors.
-        config: constructor arguments in FlaxDiff's words, alone or as "constructor" (or "model", as in FlaxDiff's logs) of a dict that
-            describes the run; such a dict may hold anything else.
+        config: constructor arguments in FlaxDiff's words, alone or as "constructor" (or "model", as in FlaxDiff's logs)
+            of a dict that describes the run; such a dict may hold anything else.
         known: names of arguments.
         title: the network in words, for errors.
 
@@ -144,7 +166,8 @@ def split_config(container, config, known, title):
     unknown = sorted(set(arguments) - set(known) - set(FACTS) - set(NEEDLESS))
     if unknown:
         raise CheckpointError(
-            f"Unknown argument of a {title}: {', '.join(map(repr, unknown))}. Known: {', '.join([*known, *FACTS])}.", container.path
+            f"Unknown argument of a {title}: {', '.join(map(repr, unknown))}. Known: {', '.join([*known, *FACTS])}.",
+            container.path,
         )
     return {key: value for key, value in arguments.items() if key in known}, facts
 
@@ -153,7 +176,8 @@ def must_agree(container, name, value, found):
     """CheckpointError unless what the user says of an argument is what the shapes say."""
     if value != found:
         raise CheckpointError(
-            f"The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the config. Leave it out, or check the file.",
+            f"The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the config. Leave it out, or "
+            f"check the file.",
             container.path,
         )
 
@@ -182,7 +206,8 @@ def code_date(container, facts):
 
 
 def fourier_stream(container, facts, old=False):
-    """Which table of frequencies the network was trained with: (stream of `FlaxFourierEmbedding`, sentences for the report).
+    """Which table of frequencies the network was trained with: (stream of `FlaxFourierEmbedding`, sentences for the
+    report).
 
     Args:
         container: the opened checkpoint.
@@ -209,22 +234,27 @@ def conventions(facts, cosine=False):
     """(noise schedule, predictor) that the network was trained with.
 
     Args:
-        facts: of `split_config`: "noise_schedule" and "predictor", FlaxDiff's class names, decide; a dict with "class" has options.
-        cosine: what holds without them: EDM's σ and the Karras predictor (False, default), or the cosine table that ends at ᾱ = 0, with
-            v-prediction and timesteps as input (True).
+        facts: of `split_config`: "noise_schedule" and "predictor", FlaxDiff's class names, decide; a dict with "class"
+            has options.
+        cosine: what holds without them: EDM's σ and the Karras predictor (False, default), or the cosine table that
+            ends at ᾱ = 0, with v-prediction and timesteps as input (True).
     """
     said = facts.get("noise_schedule")
     options = dict(said) if isinstance(said, dict) else {"class": said}
     name = str(options.get("class"))
-    # The flag "cosine" of FlaxDiff's command line says nothing: its trainer took EDM's schedule all the same. Names of classes do.
+    # The flag "cosine" of FlaxDiff's command line says nothing: its trainer took EDM's schedule all the same. Names of
+    # classes do.
     discrete = name in ("CosineNoiseSchedule", "CosineNoiseScheduler") or (cosine and "Noise" not in name)
     timesteps = int(options.get("timesteps", 1000)) if discrete else 1000
     condition = {"condition": "timestep" if discrete else "c_noise", "timesteps": timesteps}
     predictor = str(facts.get("predictor") or ("v" if discrete else "karras")).lower()
     if discrete:
-        # The last level of a table that ends at ᾱ = 0 is of no use to a network that predicts ε: there it ends just above.
+        # The last level of a table that ends at ᾱ = 0 is of no use to a network that predicts ε: there it ends just
+        # above.
         limit = options.get("beta_end", 1.0)
-        schedule = CosineBetaNoiseSchedule(timesteps, max_beta=min(limit, 0.999) if predictor.startswith("epsilon") else limit)
+        schedule = CosineBetaNoiseSchedule(
+            timesteps, max_beta=min(limit, 0.999) if predictor.startswith("epsilon") else limit
+        )
     else:
         schedule = VarianceExplodingNoiseSchedule(options.get("sigma_min", 0.002), options.get("sigma_max", 80.0))
     if predictor.startswith("karras"):

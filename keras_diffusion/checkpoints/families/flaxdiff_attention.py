@@ -4,9 +4,10 @@
                       /Attention/Attention1, Attention2, norm3     present code: to itself, to the text, not only attention
                       /Attention/to_q, to_k, to_v, to_out_0        July 2024: one attention; to_q of 2 axes is flash attention
 
-In July 2024, flash attention took the text where a level's height H exceeded the number T of its tokens (coarse levels and the middle
-saw themselves). Kernels of to_k and to_v tell: they take the text's width or the level's. Where both are the same number the neighbouring
-levels tell, for H falls from level to level, or `config` with "image_shape_hwc" and "text_shape".
+In July 2024, flash attention took the text where a level's height H exceeded the number T of its tokens (coarse levels
+and the middle saw themselves). Kernels of to_k and to_v tell: they take the text's width or the level's. Where both are
+the same number the neighbouring levels tell, for H falls from level to level, or `config` with "image_shape_hwc" and
+"text_shape".
 """
 
 import re
@@ -42,7 +43,9 @@ def attention_of(container, shapes, found, arguments, facts, options, head):
         must_agree(container, "levels with attention", [entry is not None for entry in said], there)
     read = _Head(container, shapes, options) if head else _July(container, shapes, options, paths, facts)
     entries = [read.entry(i, pair, said[i] or {}) if there[i] else None for i, pair in enumerate(paths)]
-    middle_entry = read.entry(None, (middle,), said[-1] or {}) if any(name.startswith(middle) for name in shapes) else None
+    middle_entry = (
+        read.entry(None, (middle,), said[-1] or {}) if any(name.startswith(middle) for name in shapes) else None
+    )
     used = any(entry and entry["cross_attention"] for entry in (*entries, middle_entry))
     attention = {"attention": entries if any(entries) else None, "middle_attention": middle_entry}
     return {**attention, "context_dim": read.context_dim if used else None}, read.notes
@@ -95,7 +98,8 @@ class _Head:
         query = self._shape(f"{block}Attention2/to_q/kernel")
         if len(query) != 3:
             raise CheckpointError(
-                "Of FlaxDiff's flash attention since August 2024, which runs on TPUs only, the number of heads is not in the file and the "
+                "Of FlaxDiff's flash attention since August 2024, which runs on TPUs only, the number of heads is not "
+                "in the file and the "
                 f"softmax has another scale: it is not supported. Received: {block}Attention2/to_q of shape {query}",
                 self.container.path,
             )
@@ -118,7 +122,9 @@ class _Head:
 
     def _shape(self, name):
         if name not in self.shapes:
-            raise CheckpointError(f"An attention block of FlaxDiff's U-Net has {name!r}, and the file lacks it.", self.container.path)
+            raise CheckpointError(
+                f"An attention block of FlaxDiff's U-Net has {name!r}, and the file lacks it.", self.container.path
+            )
         return self.shapes[name]
 
 

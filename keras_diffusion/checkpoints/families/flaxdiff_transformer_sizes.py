@@ -1,7 +1,8 @@
-"""What names and shapes tell of FlaxDiff's transformers: widths, depths, heads, patches; and what is assumed where they tell nothing.
+"""What names and shapes tell of FlaxDiff's transformers: widths, depths, heads, patches; and what is assumed where they
+tell nothing.
 
-`shapes` is a dict from the names of one set of weights to their shapes; `arguments` and `facts` are what the user says; sentences for the
-report are appended to `assumed`.
+`shapes` is a dict from the names of one set of weights to their shapes; `arguments` and `facts` are what the user says;
+sentences for the report are appended to `assumed`.
 """
 
 import math
@@ -36,7 +37,11 @@ def names_of(shapes):
     patches = "hilbert_projection" if "hilbert_projection/kernel" in shapes else "patch_embed/Conv_0"
     time = "time_embed_base" if "time_embed_base/layers_2/kernel" in shapes else "time_embed"
     texts = ("text_context_proj", "text_context_proj_base", "text_proj")
-    return {"patches": patches, "time": time, "context": next((name for name in texts if f"{name}/kernel" in shapes), None)}
+    return {
+        "patches": patches,
+        "time": time,
+        "context": next((name for name in texts if f"{name}/kernel" in shapes), None),
+    }
 
 
 def sizes_of(shapes, kind):
@@ -57,7 +62,10 @@ def sizes_of(shapes, kind):
     if kind != "uvit":
         found["mlp_ratio"] = _ratio(shapes, width)
     if kind == "ssm_dit":
-        kinds = ["ssm" if any(name.startswith(f"ssm_block_{i}/") for name in shapes) else "attn" for i in range(found["num_layers"])]
+        kinds = [
+            "ssm" if any(name.startswith(f"ssm_block_{i}/") for name in shapes) else "attn"
+            for i in range(found["num_layers"])
+        ]
         state = shapes_that_end(shapes, "/log_A_real")
         found |= {"block_pattern": kinds, "ssm_state_dim": state[0]}
         found["bidirectional_ssm"] = any("/s5_backward/" in name for name in shapes)
@@ -85,15 +93,19 @@ def stages_of(shapes):
 
 def _ratio(shapes, width):
     """Hidden units of the feed-forward step over its inputs."""
-    ratio = next(shape[1] / shape[0] for name, shape in shapes.items() if name.endswith("mlp/layers_0/kernel") and shape[0] == width)
+    ratio = next(
+        shape[1] / shape[0]
+        for name, shape in shapes.items()
+        if name.endswith("mlp/layers_0/kernel") and shape[0] == width
+    )
     return int(ratio) if ratio == int(ratio) else ratio
 
 
 def patches_of(container, shapes, arguments, facts, size, assumed):
     """(side of a patch, channels of the image).
 
-    The shape of a flattened patch tells side² · channels alone; there `size`, the name of the argument for the side, or the image's shape
-    helps.
+    The shape of a flattened patch tells side² · channels alone; there `size`, the name of the argument for the side, or
+    the image's shape helps.
     """
     if "hilbert_projection/kernel" not in shapes:
         side, _, channels, _ = shapes["patch_embed/Conv_0/kernel"]
@@ -109,7 +121,10 @@ def patches_of(container, shapes, arguments, facts, size, assumed):
         fitting = [n for n in fitting if rows is None or (512 // n) ** 2 == rows] or fitting
         wanted = [arguments[key] for key in ("output_channels",) if key in arguments]
         side = next((n for c in (*wanted, 3, 4, 1, 16) for n in fitting if n * n * c == values), fitting[-1])
-        assumed.append(f"Assumed: patches of {side}×{side} pixels with {values // side**2} channels (else: config={{{size!r}: …}}).")
+        assumed.append(
+            f"Assumed: patches of {side}×{side} pixels with {values // side**2} channels (else: "
+            f"config={{{size!r}: …}})."
+        )
     if side < 1 or values % side**2:
         must_agree(container, f"values of a patch ({size}²·channels)", side**2, values)
     return side, values // side**2
@@ -123,12 +138,17 @@ def output_of(container, shapes, kind, arguments, side, channels, assumed):
     if kind == "uvit":
         return {"output_channels": outputs}
     if "output_channels" in arguments:
-        return {"output_channels": arguments["output_channels"], "learn_sigma": _twice(container, outputs, arguments["output_channels"])}
+        return {
+            "output_channels": arguments["output_channels"],
+            "learn_sigma": _twice(container, outputs, arguments["output_channels"]),
+        }
     sigma = bool(arguments.get("learn_sigma", outputs == 2 * channels))
     if sigma and outputs % 2:
         must_agree(container, "learn_sigma", sigma, False)
     if sigma and "learn_sigma" not in arguments:
-        assumed.append("Assumed: the second half of the output is a variance, and dropped (else: config={'learn_sigma': False}).")
+        assumed.append(
+            "Assumed: the second half of the output is a variance, and dropped (else: config={'learn_sigma': False})."
+        )
     return {"output_channels": outputs // 2 if sigma else outputs, "learn_sigma": sigma}
 
 
@@ -152,9 +172,13 @@ def order_of(shapes, arguments, assumed):
 
 
 def is_early_state_space(shapes):
-    """Whether state spaces are those of FlaxDiff 0.2.11: a step for each channel, and a projection of the sum of both directions."""
+    """Whether state spaces are those of FlaxDiff 0.2.11: a step for each channel, and a projection of the sum of both
+    directions.
+    """
     width = shapes_that_end(shapes, "/D")[0]
-    projection, steps, states = (shapes_that_end(shapes, end) for end in ("/ssm/out_proj/kernel", "/log_dt", "/log_A_real"))
+    projection, steps, states = (
+        shapes_that_end(shapes, end) for end in ("/ssm/out_proj/kernel", "/log_dt", "/log_A_real")
+    )
     return projection == (width, width) if projection else steps != states
 
 
@@ -170,7 +194,8 @@ def positions_of(container, shapes, kind, order, arguments, facts, assumed):
         told = kind == "dit" and (present or day is None or day >= _POSITIONS)
         if told and not present and "sincos_position" not in arguments:
             assumed.append(
-                "Assumed: the code of 14 April 2026 or later, where positions are added to patches (trained with an older one, such as the "
+                "Assumed: the code of 14 April 2026 or later, where positions are added to patches (trained with an "
+                "older one, such as the "
                 "release 0.2.11: config={'sincos_position': False, 'rotary': True})."
             )
     return {
@@ -182,7 +207,10 @@ def positions_of(container, shapes, kind, order, arguments, facts, assumed):
 def uvit_options_of(shapes, arguments, assumed):
     """Options of `UViT` alone."""
     if "explicitly_add_residual" not in arguments:
-        assumed.append("Assumed: blocks add their input twice, FlaxDiff's default (else: config={'explicitly_add_residual': False}).")
+        assumed.append(
+            "Assumed: blocks add their input twice, FlaxDiff's default (else: config={'explicitly_add_residual': "
+            "False})."
+        )
     head = "final_conv1/conv/kernel" in shapes
     if head and "activation" not in arguments:
         assumed.append("Assumed: the activation swish, FlaxDiff's default (another one: config={'activation': …}).")

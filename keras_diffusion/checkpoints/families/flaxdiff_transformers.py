@@ -4,9 +4,9 @@
     mmdit_block_i                    MMDiT          encoder_block_stages_i, patch_merger_s, …           hierarchical MMDiT
     ssm_block_i (and dit_block_i)    hybrid
 
-Widths, depths, heads and most options follow from names and shapes. What does not: whether patches that were flattened before they were
-embedded ("hilbert_projection") go along the Hilbert curve or in zigzag; how many channels such patches have; and, until 14 April 2026,
-positions, which DiT got under unchanged names that day.
+Widths, depths, heads and most options follow from names and shapes. What does not: whether patches that were flattened
+before they were embedded ("hilbert_projection") go along the Hilbert curve or in zigzag; how many channels such patches
+have; and, until 14 April 2026, positions, which DiT got under unchanged names that day.
 """
 
 import re
@@ -47,7 +47,10 @@ from keras_diffusion.networks import HierarchicalMMDiT, HybridSSMAttentionDiT, S
 
 # Class, and names that a set of weights of it has; the first that fits.
 KINDS = {
-    "hierarchical_mmdit": (HierarchicalMMDiT, ("encoder_block_stage0_0/ada_ln_zero/ada_t_proj/kernel", "time_embed_base/layers_2/kernel")),
+    "hierarchical_mmdit": (
+        HierarchicalMMDiT,
+        ("encoder_block_stage0_0/ada_ln_zero/ada_t_proj/kernel", "time_embed_base/layers_2/kernel"),
+    ),
     "mmdit": (SimpleMMDiT, ("mmdit_block_0/ada_ln_zero/ada_t_proj/kernel",)),
     "ssm_dit": (HybridSSMAttentionDiT, ("ssm_block_#/ada_params_module/ada_proj/kernel",)),
     "dit": (SimpleDiT, ("dit_block_0/ada_params_module/ada_proj/kernel",)),
@@ -55,12 +58,41 @@ KINDS = {
     "uvit": (UViT, ("mid_block/Attention/Attention2/to_q/kernel", "pos_encoding")),
 }
 _ARGUMENTS = (
-    *("output_channels", "patch_size", "base_patch_size", "emb_features", "num_layers", "num_heads", "mlp_ratio", "norm_epsilon"),
-    *("learn_sigma", "use_hilbert", "use_zigzag", "use_projection", "use_self_and_cross", "norm_inputs", "explicitly_add_residual"),
-    *("add_residualblock_output", "activation", "ssm_state_dim", "ssm_attention_ratio", "block_pattern", "bidirectional_ssm"),
+    *(
+        "output_channels",
+        "patch_size",
+        "base_patch_size",
+        "emb_features",
+        "num_layers",
+        "num_heads",
+        "mlp_ratio",
+        "norm_epsilon",
+    ),
+    *(
+        "learn_sigma",
+        "use_hilbert",
+        "use_zigzag",
+        "use_projection",
+        "use_self_and_cross",
+        "norm_inputs",
+        "explicitly_add_residual",
+    ),
+    *(
+        "add_residualblock_output",
+        "activation",
+        "ssm_state_dim",
+        "ssm_attention_ratio",
+        "block_pattern",
+        "bidirectional_ssm",
+    ),
     *("use_2d_fusion", "sincos_position", "rotary"),
 )
-_NO_EFFECT = ("dropout_rate", "norm_groups", "use_flash_attention", "use_remat")  # FlaxDiff's transformers take them and do nothing
+_NO_EFFECT = (
+    "dropout_rate",
+    "norm_groups",
+    "use_flash_attention",
+    "use_remat",
+)  # FlaxDiff's transformers take them and do nothing
 _OURS = ("kind", "names", "facts", "assumed")  # what `read_config` says beside the network's arguments
 
 # Sublayers of blocks, and what FlaxDiff calls them.
@@ -70,12 +102,16 @@ _STATE_SPACE = {
     **{"b_real": "B_re", "b_imag": "B_im", "c_real": "C_re", "c_imag": "C_im"},
 }
 # Layers without sublayers that are called the same here and there.
-_SAME_NAME = re.compile(r"final_norm|final_proj|final_norm_conv|up_dense_\d+|fusion_(norm|dense)_\d+|(t|text)_emb_proj_stage\d+")
+_SAME_NAME = re.compile(
+    r"final_norm|final_proj|final_norm_conv|up_dense_\d+|fusion_(norm|dense)_\d+|(t|text)_emb_proj_stage\d+"
+)
 
 
 @register
 class FlaxDiffTransformer(FlaxDiffFamily):
-    """Checkpoints of `SimpleDiT`, `SimpleUDiT`, `UViT`, `SimpleMMDiT`, `HierarchicalMMDiT` and `HybridSSMAttentionDiT`."""
+    """Checkpoints of `SimpleDiT`, `SimpleUDiT`, `UViT`, `SimpleMMDiT`, `HierarchicalMMDiT` and
+    `HybridSSMAttentionDiT`.
+    """
 
     name = "flaxdiff_transformer"
     title = "transformer of FlaxDiff"
@@ -158,7 +194,10 @@ class FlaxDiffTransformer(FlaxDiffFamily):
 
     def sources(self, container, root, network, config):
         for variable, source in super().sources(container, root, network, config):
-            if source.names[0].endswith("/ssm/out_proj/kernel") and container.tensors[source.names[0]].shape[0] != variable.shape[0]:
+            if (
+                source.names[0].endswith("/ssm/out_proj/kernel")
+                and container.tensors[source.names[0]].shape[0] != variable.shape[0]
+            ):
                 # FlaxDiff 0.2.11 adds the two directions up; here, as in later code, they lie side by side.
                 source = Source(source.names, lambda array: np.concatenate([array, array]))
             yield variable, source
@@ -196,7 +235,11 @@ def _uvit_block(block, name):
 
 
 def _dit_block(block, name):
-    modulations = ("ada_ln_zero/ada_t_proj", "ada_ln_zero/ada_text_proj") if len(block.conditions) == 2 else ("ada_params_module/ada_proj",)
+    modulations = (
+        ("ada_ln_zero/ada_t_proj", "ada_ln_zero/ada_text_proj")
+        if len(block.conditions) == 2
+        else ("ada_params_module/ada_proj",)
+    )
     for projection, modulation in zip(block.ada_ln.projections, modulations, strict=True):
         yield projection, f"{name}/{modulation}"
     yield from ((block.mlp1, f"{name}/mlp/layers_0"), (block.mlp2, f"{name}/mlp/layers_2"))
@@ -207,18 +250,27 @@ def _dit_block(block, name):
 
 
 def _state_spaces(container, block, name):
-    """Pairs (variable, `Source`) of what a block has instead of attention. B and C lie the other way round in the file."""
+    """Pairs (variable, `Source`) of what a block has instead of attention.
+
+    B and C lie the other way round in the file.
+    """
 
     def mean_step(array):  # FlaxDiff 0.2.11 has a step for each channel, and uses their mean for all states
         return np.full(block.state_dim, np.log(np.mean(np.exp(array))), array.dtype)
 
     early = is_early_state_space({f"/{key}": shape for key, shape in shapes_of(container, name).items()})
-    spaces = {"ssm/s5_forward": block.mixer, "ssm/s5_backward": block.backward} if block.bidirectional else {"ssm": block.mixer}
+    spaces = (
+        {"ssm/s5_forward": block.mixer, "ssm/s5_backward": block.backward}
+        if block.bidirectional
+        else {"ssm": block.mixer}
+    )
     for place, layer in spaces.items():
         for variable in layer.weights:
             combine = (lambda array: array.T) if len(variable.shape) == 2 else None
             combine = mean_step if early and variable.name == "log_dt" else combine
             yield variable, Source((f"{name}{place}/{_STATE_SPACE[variable.name]}",), combine)
-    kernels = sorted(key for key in container.tensors if key.startswith(f"{name}spatial_fusion/") and key.endswith("kernel"))
+    kernels = sorted(
+        key for key in container.tensors if key.startswith(f"{name}spatial_fusion/") and key.endswith("kernel")
+    )
     for convolution, key in zip(block.convolutions, kernels, strict=False):
         yield convolution.weights[0], Source((key,), lambda array: array.swapaxes(2, 3))

@@ -1,9 +1,11 @@
 """FlaxDiff's U-Nets, from June 2024 to today.
 
-    ConvLayer_0, down_i_residual_j, down_i_attention_j, down_i_downsample, middle_…, up_i_…, ConvLayer_1, final_residual, norm, ConvLayer_2
+    ConvLayer_0, down_i_residual_j, down_i_attention_j, down_i_downsample, middle_…, up_i_…, ConvLayer_1,
+    final_residual, norm, ConvLayer_2
 
-Names and shapes tell the era of the code, and with it what neither of them tells: the constants of normalization, what attention adds to,
-the time embedding. Between the last two eras some of it changed under the same names; there the day of saving decides.
+Names and shapes tell the era of the code, and with it what neither of them tells: the constants of normalization, what
+attention adds to, the time embedding. Between the last two eras some of it changed under the same names; there the day
+of saving decides.
 
     era           told by                              attention
     2024-06       temb_projection of twice the width   computed and thrown away by the code: its weights are left out
@@ -42,7 +44,14 @@ ERAS = {
 _NORMALIZED_RESIDUAL, _LARGER_EPSILON = date(2024, 9, 19), date(2025, 5, 2)
 _GROUPS = 8  # of the oldest era, and the default of the others
 _ARGUMENTS = (
-    *("output_channels", "emb_features", "feature_depths", "attention_configs", "num_res_blocks", "num_middle_res_blocks"),
+    *(
+        "output_channels",
+        "emb_features",
+        "feature_depths",
+        "attention_configs",
+        "num_res_blocks",
+        "num_middle_res_blocks",
+    ),
     *("activation", "norm_groups", "named_norms"),
 )
 _SAME = {
@@ -61,7 +70,11 @@ class FlaxDiffUNet(FlaxDiffFamily):
     title = "U-Net of FlaxDiff"
 
     def is_mine(self, shapes):
-        needed = ("ConvLayer_0/conv/kernel", "TimeProjection_0/DenseGeneral_0/kernel", "final_residual/conv1/conv/kernel")
+        needed = (
+            "ConvLayer_0/conv/kernel",
+            "TimeProjection_0/DenseGeneral_0/kernel",
+            "final_residual/conv1/conv/kernel",
+        )
         return all(name in shapes for name in needed) and "down_0_residual_0/conv2/conv/kernel" in shapes
 
     def read_config(self, container, root, config):
@@ -79,7 +92,9 @@ class FlaxDiffUNet(FlaxDiffFamily):
         block_options = options.pop("attention", None)
         attention = {"attention": None, "middle_attention": None, "context_dim": None}
         if block_options is not None:
-            attention, notes = attention_of(container, shapes, found, arguments, facts, block_options, head=era == "head")
+            attention, notes = attention_of(
+                container, shapes, found, arguments, facts, block_options, head=era == "head"
+            )
             assumed += notes
             if attention["context_dim"] is None and era != "2024-07-06":
                 assumed.append("The network takes no notice of a text, nor did the old one.")
@@ -93,7 +108,8 @@ class FlaxDiffUNet(FlaxDiffFamily):
             assumed.append("Assumed: the activation swish, FlaxDiff's default (another one: config={'activation': …}).")
         if None in size:
             assumed.append(
-                "The size of the images is not in the file: `generate` needs `latents` or `init` (or: config={'image_shape_hwc': …})."
+                "The size of the images is not in the file: `generate` needs `latents` or `init` (or: "
+                "config={'image_shape_hwc': …})."
             )
         return {
             "input_shape": size,
@@ -117,13 +133,17 @@ class FlaxDiffUNet(FlaxDiffFamily):
             raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         schedule, predictor = conventions(config["facts"], cosine=config["era"] == "2024-06")
         notes = [
-            f"Arithmetic of FlaxDiff's code of {config['era']}." if config["era"] != "head" else "Arithmetic of FlaxDiff's present code."
+            f"Arithmetic of FlaxDiff's code of {config['era']}."
+            if config["era"] != "head"
+            else "Arithmetic of FlaxDiff's present code."
         ]
         return Parts(network, schedule, predictor, notes=(*notes, *config["assumed"]), sampling=SAMPLING)
 
     def layers(self, network, config):
         kind = "RMSNorm" if config["norm_groups"] == 0 else "GroupNorm"
-        norms = (f"{kind}_0", f"{kind}_1", f"{kind}_0") if config["named_norms"] else ("norm1", "norm2", "conv_out_norm")
+        norms = (
+            (f"{kind}_0", f"{kind}_1", f"{kind}_0") if config["named_norms"] else ("norm1", "norm2", "conv_out_norm")
+        )
         last_block, last_middle = config["num_res_blocks"] - 1, config["num_middle_res_blocks"] - 1
         tail = 2 if config["up_conv"] else 1
         simple = {"conv_in": "ConvLayer_0/conv", "up_conv": "ConvLayer_1/conv", "conv_out": f"ConvLayer_{tail}/conv"}
@@ -133,18 +153,25 @@ class FlaxDiffUNet(FlaxDiffFamily):
             if name in simple:
                 yield layer, simple[name]
             elif name == "time_projection":
-                yield from ((layer.dense1, "TimeProjection_0/DenseGeneral_0"), (layer.dense2, "TimeProjection_0/DenseGeneral_1"))
+                yield from (
+                    (layer.dense1, "TimeProjection_0/DenseGeneral_0"),
+                    (layer.dense2, "TimeProjection_0/DenseGeneral_1"),
+                )
             elif name.endswith("sample"):
                 yield layer.conv, f"{name}/ConvLayer_0/conv"
             elif "residual" in name:
-                yield from _block(layer, _MIDDLE.sub(lambda match: f"middle_res{int(match[2]) + 1}_{match[1]}", name), norms)
+                yield from _block(
+                    layer, _MIDDLE.sub(lambda match: f"middle_res{int(match[2]) + 1}_{match[1]}", name), norms
+                )
             elif name == "middle_attention":
                 yield from attention_layers(layer, f"{name}_{last_middle}", config["era"] == "head", "_conv")
             elif name.endswith("attention"):
                 yield from attention_layers(layer, f"{name}_{last_block}", config["era"] == "head")
 
     def ignores(self, container, root):
-        return super().ignores(container, root) | {root + name for name in unused_by_attention(shapes_of(container, root))}
+        return super().ignores(container, root) | {
+            root + name for name in unused_by_attention(shapes_of(container, root))
+        }
 
 
 def _infer(shapes):
@@ -204,15 +231,20 @@ def _options_of(era, day):
 
 def _groups(container, shapes, era, arguments):
     """(groups of the group normalizations, sentences for the report). Shapes tell only which numbers are possible."""
-    norms = (name for name in shapes if name.endswith(("norm1/scale", "norm2/scale", "_norm/scale")) or "GroupNorm_" in name)
+    norms = (
+        name for name in shapes if name.endswith(("norm1/scale", "norm2/scale", "_norm/scale")) or "GroupNorm_" in name
+    )
     divisor = math.gcd(*(shapes[name][0] for name in norms if "ttention" not in name))
     said = _GROUPS if era == "2024-06" else arguments.get("norm_groups")
     if said is None:
         groups = math.gcd(divisor, _GROUPS)
-        return groups, [f"Assumed: group normalizations with {groups} groups (another number: config={{'norm_groups': …}})."]
+        return groups, [
+            f"Assumed: group normalizations with {groups} groups (another number: config={{'norm_groups': …}})."
+        ]
     if not isinstance(said, int) or said < 1 or divisor % said:
         raise CheckpointError(
-            f"Group normalization cuts the channels into equal groups. Received: norm_groups={said!r} for channels with the common divisor "
+            f"Group normalization cuts the channels into equal groups. Received: norm_groups={said!r} for channels "
+            f"with the common divisor "
             f"{divisor}.",
             container.path,
         )

@@ -5,19 +5,25 @@
     image encoder      convolutions, the last 1×1, residual blocks, 1 attention, 1 norm  → AutoencoderKL, the half that encodes
     decoder            convolutions, the first 1×1, …                                    → AutoencoderKL, the half that decodes
 
-A file has layers in the order of the model, each with its weights in the order in which KerasCV's class makes them; names carry counters
-of the process that wrote the file and mean nothing. A layer is therefore recognized by the ranks of its weights, and the n-th layer of a
-kind in the file belongs to the n-th layer of that kind in our network. Any widths and numbers of blocks load.
+A file has layers in the order of the model, each with its weights in the order in which KerasCV's class makes them;
+names carry counters of the process that wrote the file and mean nothing. A layer is therefore recognized by the ranks
+of its weights, and the n-th layer of a kind in the file belongs to the n-th layer of that kind in our network. Any
+widths and numbers of blocks load.
 
-What KerasCV does otherwise than the networks that it was ported from: all group norms have ε = 1e-5, gates and the second text encoder
-have the tanh form of GELU. The number of attention heads is not in a file: 8 where transformers project by convolutions (1.x), as many as
-make 64 channels each where they project by dense layers (2.x).
+What KerasCV does otherwise than the networks that it was ported from: all group norms have ε = 1e-5, gates and the
+second text encoder have the tanh form of GELU. The number of attention heads is not in a file: 8 where transformers
+project by convolutions (1.x), as many as make 64 channels each where they project by dense layers (2.x).
 
 Source: the package keras-cv 0.9.0, models/stable_diffusion.
 """
 
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
-from keras_diffusion.checkpoints.families.keras_cv_variables import autoencoder_slots, pairs, text_encoder_slots, unet_slots
+from keras_diffusion.checkpoints.families.keras_cv_variables import (
+    autoencoder_slots,
+    pairs,
+    text_encoder_slots,
+    unet_slots,
+)
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import AutoencoderKL, UNet2DCondition
@@ -45,15 +51,41 @@ _KINDS = {
     _NORM + _CONV * 4: "attention",
     _NORM + _DENSE * 4 + _NORM + _DENSE * 2: "clip",
 }
-# `.weights.h5` files of Keras 3 name weights by attribute and sort them; this is the order in which the attributes are made.
+# `.weights.h5` files of Keras 3 name weights by attribute and sort them; this is the order in which the attributes are
+# made.
 _ATTRIBUTES = (
-    *("entry_flow/group_normalization", "entry_flow/padded_conv2d", "embedding_flow", "exit_flow/group_normalization", "exit_flow/padded"),
+    *(
+        "entry_flow/group_normalization",
+        "entry_flow/padded_conv2d",
+        "embedding_flow",
+        "exit_flow/group_normalization",
+        "exit_flow/padded",
+    ),
     *("norm/", "proj1", "transformer_block/norm1", "transformer_block/attn1/to_q", "transformer_block/attn1/to_k"),
-    *("transformer_block/attn1/to_v", "transformer_block/attn1/out_proj", "transformer_block/norm2", "transformer_block/attn2/to_q"),
-    *("transformer_block/attn2/to_k", "transformer_block/attn2/to_v", "transformer_block/attn2/out_proj", "transformer_block/norm3"),
+    *(
+        "transformer_block/attn1/to_v",
+        "transformer_block/attn1/out_proj",
+        "transformer_block/norm2",
+        "transformer_block/attn2/to_q",
+    ),
+    *(
+        "transformer_block/attn2/to_k",
+        "transformer_block/attn2/to_v",
+        "transformer_block/attn2/out_proj",
+        "transformer_block/norm3",
+    ),
     *("transformer_block/geglu", "transformer_block/dense", "proj2"),
     *("norm1", "conv1", "norm2", "conv2", "residual_projection", "q/", "k/", "v/", "proj_out"),
-    *("layer_norm1", "clip_attn/q_proj", "clip_attn/k_proj", "clip_attn/v_proj", "clip_attn/out_proj", "layer_norm2", "fc1", "fc2"),
+    *(
+        "layer_norm1",
+        "clip_attn/q_proj",
+        "clip_attn/k_proj",
+        "clip_attn/v_proj",
+        "clip_attn/out_proj",
+        "layer_norm2",
+        "fc1",
+        "fc2",
+    ),
     *("token_embedding", "position_embedding"),
 )
 # Layers of the older port by D. Gupta, which wraps each network into a single layer.
@@ -80,21 +112,29 @@ class KerasCVStableDiffusion(Family):
         component, layers = _component(container, root), _layers(container, root)
         if component == "older_port":
             raise CheckpointError(
-                "This is the older port of Stable Diffusion to Keras (divamgupta/stable-diffusion-tensorflow), whose files are laid out "
+                "This is the older port of Stable Diffusion to Keras (divamgupta/stable-diffusion-tensorflow), whose "
+                "files are laid out "
                 "otherwise. Take KerasCV's: kcv_diffusion_model.h5, kcv_encoder.h5, kcv_decoder.h5, vae_encoder.h5",
                 container.path,
             )
-        shapes = {kind: [[container.tensors[name].shape for name in layer] for layer in group] for kind, group in layers.items()}
+        shapes = {
+            kind: [[container.tensors[name].shape for name in layer] for layer in group]
+            for kind, group in layers.items()
+        }
         read = {"diffusion_model": _read_unet, "text_encoder": _read_text_encoder}.get(component, _read_autoencoder)
         certain, assumed = read(shapes, container.path)
         certain = {"component": component, **certain}
         unknown = sorted(set(config) - set(certain) - set(assumed))
         if unknown:
             known = ", ".join([*certain, *assumed])
-            raise CheckpointError(f"The config of a {component} has the keys {known}. Received: {', '.join(unknown)}.", container.path)
+            raise CheckpointError(
+                f"The config of a {component} has the keys {known}. Received: {', '.join(unknown)}.", container.path
+            )
         for key in config.keys() & certain.keys():
             if _listed(config[key]) != _listed(certain[key]):
-                raise CheckpointError(f"The shapes say {key}={certain[key]}. Received: {key}={config[key]}.", container.path)
+                raise CheckpointError(
+                    f"The shapes say {key}={certain[key]}. Received: {key}={config[key]}.", container.path
+                )
         return {**certain, **assumed, **{key: config[key] for key in config if key in assumed}}
 
     def build(self, container, config):
@@ -109,20 +149,31 @@ class KerasCVStableDiffusion(Family):
         heads = f"num_heads={config['num_heads']}" if config["head_dim"] is None else f"head_dim={config['head_dim']}"
         notes = (
             f"The number of attention heads is not in the file; assumed: {heads}.",
-            "The model keeps no average of its weights, which would double the memory; diffusion_model(ema=0.999) does.",
+            "The model keeps no average of its weights, which would double the memory; diffusion_model(ema=0.999) "
+            "does.",
         )
         # KerasCV's own pipeline.
         sampling = {"sampler": "ddim", "spacing": "linspace"}
-        return Parts(network, schedule, EpsilonPredictor(condition="timestep"), options={"ema": None}, notes=notes, sampling=sampling)
+        return Parts(
+            network,
+            schedule,
+            EpsilonPredictor(condition="timestep"),
+            options={"ema": None},
+            notes=notes,
+            sampling=sampling,
+        )
 
     def sources(self, container, root, network, config):
         layers = _layers(container, root)
-        slots = {"diffusion_model": unet_slots, "text_encoder": text_encoder_slots}.get(config["component"], autoencoder_slots)
+        slots = {"diffusion_model": unet_slots, "text_encoder": text_encoder_slots}.get(
+            config["component"], autoencoder_slots
+        )
         for kind, ours in slots(network).items():
             saved = layers[kind]
             if len(saved) != len(ours):
                 raise CheckpointError(
-                    f"The network has {len(ours)} layers of the kind {kind!r}, the file {len(saved)}: they are not of one make.",
+                    f"The network has {len(ours)} layers of the kind {kind!r}, the file {len(saved)}: they are not of "
+                    f"one make.",
                     container.path,
                 )
             for variables, names in zip(ours, saved):
@@ -135,8 +186,11 @@ def _layers(container, root):
     for layer in container.layers(root):
         names = [name for _, name in sorted(layer.weights.items(), key=lambda item: _position(item[0]))]
         kind = _KINDS.get(tuple(len(container.tensors[name].shape) for name in names), "other")
-        # The convolutions of upsampling are layers of another class, and so lie elsewhere where a file sorts its layers by name.
-        found.setdefault("upsampling" if kind == "convolution" and layer.name.startswith("upsample") else kind, []).append(names)
+        # The convolutions of upsampling are layers of another class, and so lie elsewhere where a file sorts its layers
+        # by name.
+        found.setdefault(
+            "upsampling" if kind == "convolution" and layer.name.startswith("upsample") else kind, []
+        ).append(names)
     upsampling, convolutions = found.pop("upsampling", []), found.get("convolution", [])
     return {**found, "convolution": convolutions[:-1] + upsampling + convolutions[-1:]} if convolutions else found
 
@@ -153,7 +207,11 @@ def _component(container, root):
     layers = _layers(container, root)
     component = next((name for name, kinds in _COMPONENTS.items() if set(layers) == kinds), None)
     if component == "diffusion_model":
-        return component if len(layers["dense"]) == 2 and len(layers["norm"]) == 1 and len(layers["convolution"]) % 2 == 0 else None
+        return (
+            component
+            if len(layers["dense"]) == 2 and len(layers["norm"]) == 1 and len(layers["convolution"]) % 2 == 0
+            else None
+        )
     if component == "text_encoder":
         return component if len(layers["embedding"]) == len(layers["norm"]) == 1 else None
     if component is None or len(layers["attention"]) != 1 or len(layers["norm"]) != 1:
@@ -189,7 +247,12 @@ def _read_unet(shapes, path):
 
 def _read_text_encoder(shapes, path):
     (vocabulary_size, width), (max_length, _) = shapes["embedding"][0]
-    certain = {"vocabulary_size": vocabulary_size, "max_length": max_length, "width": width, "depth": len(shapes["clip"])}
+    certain = {
+        "vocabulary_size": vocabulary_size,
+        "max_length": max_length,
+        "width": width,
+        "depth": len(shapes["clip"]),
+    }
     return certain, {"num_heads": max(width // 64, 1), "activation": "gelu_tanh" if width >= 1024 else "quick_gelu"}
 
 
@@ -213,7 +276,9 @@ def _read_autoencoder(shapes, path):
 
 def _whole(count, unit, what, path):
     if count < 1 or count % unit:
-        raise CheckpointError(f"Levels of one network have as many {what} each. Received: {count} of them for {unit} places.", path)
+        raise CheckpointError(
+            f"Levels of one network have as many {what} each. Received: {count} of them for {unit} places.", path
+        )
     return count // unit
 
 

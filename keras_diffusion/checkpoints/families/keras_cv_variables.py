@@ -1,4 +1,5 @@
-"""Variables of our networks in the order of KerasCV's weights: for each kind of layer its layers, for each layer its variables.
+"""Variables of our networks in the order of KerasCV's weights: for each kind of layer its layers, for each layer its
+variables.
 
 `keras_cv.py` says what the kinds are and how a file is cut into layers; here is where the n-th of them goes.
 """
@@ -32,13 +33,19 @@ def unet_slots(network):
     """Kind of layer → its layers in `UNet2DCondition`, each a list of variables."""
     levels = range(len(network.get_config()["widths"]))
     resampling = [f"down_{i}_downsample" for i in levels[:-1]] + [f"up_{i}_upsample" for i in reversed(levels[1:])]
-    convolutions = [network.get_layer("conv_in"), *(network.get_layer(name).conv for name in resampling), network.get_layer("conv_out")]
+    convolutions = [
+        network.get_layer("conv_in"),
+        *(network.get_layer(name).conv for name in resampling),
+        network.get_layer("conv_out"),
+    ]
     time = network.get_layer("time_projection")
     return {
         "dense": [_of(time.dense1), _of(time.dense2)],
         "convolution": [_of(layer) for layer in convolutions],
         "block": [_block_variables(layer) for layer in network.layers if isinstance(layer, ResidualBlock)],
-        "transformer": [_transformer_variables(layer) for layer in network.layers if isinstance(layer, SpatialTransformer)],
+        "transformer": [
+            _transformer_variables(layer) for layer in network.layers if isinstance(layer, SpatialTransformer)
+        ],
         "norm": [_of(network.get_layer("norm_out"))],
     }
 
@@ -61,7 +68,9 @@ def text_encoder_slots(network):
 def autoencoder_slots(network):
     """The same of the half that an `AutoencoderKL` has."""
     half = network.encoder or network.decoder
-    convolutions = [getattr(layer, "conv", layer) for layer in half.layers if "conv" in layer.name or "sample" in layer.name]
+    convolutions = [
+        getattr(layer, "conv", layer) for layer in half.layers if "conv" in layer.name or "sample" in layer.name
+    ]
     attention = half.get_layer("middle_attention")
     return {
         "convolution": [_of(layer) for layer in convolutions],
@@ -77,10 +86,14 @@ def pairs(kind, variables, names, container):
         # KerasCV's norm, q, k, v, out; ours has q, k and v side by side in one kernel.
         parts = [names[:1], names[1:2], names[2:8:2], names[3:8:2], names[8:9], names[9:]]
         combined = (None, None, _side_by_side, _side_by_side, _side_by_side, None)
-        yield from ((variable, Source(tuple(part), f)) for variable, part, f in zip(variables, parts, combined, strict=True))
+        yield from (
+            (variable, Source(tuple(part), f)) for variable, part, f in zip(variables, parts, combined, strict=True)
+        )
         return
     if len(variables) != len(names):
-        raise CheckpointError(f"A layer of the kind {kind!r} has {len(variables)} weights here, {len(names)} in the file.", container.path)
+        raise CheckpointError(
+            f"A layer of the kind {kind!r} has {len(variables)} weights here, {len(names)} in the file.", container.path
+        )
     for variable, name in zip(variables, names):
         is_projection = len(container.tensors[name].shape) == 4 and len(variable.shape) == 2
         yield variable, Source((name,), _side_by_side if is_projection else None)

@@ -1,16 +1,18 @@
-"""The residual U-Net of the Keras example of DDIM: alone, or as `network` and `ema_network` of its DiffusionModel with its normalizer.
+"""The residual U-Net of the Keras example of DDIM: alone, or as `network` and `ema_network` of its DiffusionModel with
+its normalizer.
 
     conv 1×1 | B…B | … | B…B | conv 1×1          B = batch norm, conv, conv (1×1 shortcut)
 
-As a word (see `keras_example.py`): "p", then blocks "bcc" or "bccp", then "p". On the way down a block's input is the last block's output;
-on the way up a skip is joined to it, so the first block whose input is wider than that begins the way up. With n blocks in all, k of them
-before it, and d per level: k = d·levels and n − k = d·(levels − 1).
+As a word (see `keras_example.py`): "p", then blocks "bcc" or "bccp", then "p". On the way down a block's input is the
+last block's output; on the way up a skip is joined to it, so the first block whose input is wider than that begins the
+way up. With n blocks in all, k of them before it, and d per level: k = d·levels and n − k = d·(levels − 1).
 
-    conventions: images of zero mean and unit variance (the normalizer's); signal rate cos θ, noise rate sin θ, θ evenly from
-    arccos 0.95 to arccos 0.02; ε-prediction; the network sees the noise variance; n steps visit t = 1 … 1/n, then x ← x0
+    conventions: images of zero mean and unit variance (the normalizer's); signal rate cos θ, noise rate sin θ, θ evenly
+    from arccos 0.95 to arccos 0.02; ε-prediction; the network sees the noise variance; n steps visit t = 1 … 1/n, then
+    x ← x0
 
-The file's Lambda layer, the sines and cosines of the noise variance, holds marshalled code, which is never run. Numbers that stand
-beside the code (defaults, closure) are read as numbers.
+The file's Lambda layer, the sines and cosines of the noise variance, holds marshalled code, which is never run. Numbers
+that stand beside the code (defaults, closure) are read as numbers.
 
 Reference: A. Béres, "Denoising diffusion implicit models", keras.io/examples/generative/ddim (2022).
 """
@@ -19,7 +21,15 @@ import math
 import re
 
 from keras_diffusion.checkpoints.families.family import Parts, register
-from keras_diffusion.checkpoints.families.keras_example import KerasExample, Slot, file_layers, image_size, must_be, shapes_of, word_of
+from keras_diffusion.checkpoints.families.keras_example import (
+    KerasExample,
+    Slot,
+    file_layers,
+    image_size,
+    must_be,
+    shapes_of,
+    word_of,
+)
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import Normalizer
 from keras_diffusion.networks import ResidualUNet
@@ -55,7 +65,8 @@ class KerasDDIM(KerasExample):
         depth = 2 * k - n
         if depth < 1 or k % depth:
             raise CheckpointError(
-                f"A {self.title} has as many blocks on each level, down and up. The file has {k} blocks on the way down and at the "
+                f"A {self.title} has as many blocks on each level, down and up. The file has {k} blocks on the way "
+                f"down and at the "
                 f"bottom, {n - k} on the way up.",
                 container.path,
             )
@@ -86,7 +97,8 @@ class KerasDDIM(KerasExample):
         notes = [f"Assumed, as in the example: signal rates from {high} to {low}."]
         if not any(_max_frequency(container, root, config["embedding_dims"]) for root in container.roots):
             notes.append(
-                f"Weights alone do not tell the highest frequency of the noise's embedding: {config['embedding_max_frequency']:g} is taken "
+                f"Weights alone do not tell the highest frequency of the noise's embedding: "
+                f"{config['embedding_max_frequency']:g} is taken "
                 "(another: config={'embedding_max_frequency': …})."
             )
         if normalizer is None:
@@ -95,7 +107,14 @@ class KerasDDIM(KerasExample):
                 "Pass diffusion_model(autoencoder=layers.Normalizer(mean, variance)), or Normalizer.from_data(images)."
             )
         sampling = {"sampler": "ddim"}  # nothing is clipped but the image at the end
-        return Parts(network, schedule, EpsilonPredictor(condition="noise_variance"), normalizer, notes=tuple(notes), sampling=sampling)
+        return Parts(
+            network,
+            schedule,
+            EpsilonPredictor(condition="noise_variance"),
+            normalizer,
+            notes=tuple(notes),
+            sampling=sampling,
+        )
 
     def slots(self, network):
         yield Slot("p", network.get_layer("conv_in"))
@@ -117,17 +136,24 @@ def _log_snr(signal_rate):
 
 def _normalizer(container):
     """The `Normalizer` of a whole DiffusionModel, or None."""
-    names = {key: next((n for n in container.tensors if n.endswith(f"normalizer/{key}")), None) for key in ("mean", "variance")}
+    names = {
+        key: next((n for n in container.tensors if n.endswith(f"normalizer/{key}")), None)
+        for key in ("mean", "variance")
+    }
     if None in names.values():
         return None
     return Normalizer(*(container.read(names[key]) for key in ("mean", "variance")))
 
 
 def _max_frequency(container, root, dim):
-    """The number that stands beside the embedding's dimension in the defaults or the closure of the file's Lambda, or None."""
+    """The number that stands beside the embedding's dimension in the defaults or the closure of the file's Lambda, or
+    None.
+    """
     for layer in file_layers(container, root, "Lambda"):
         function = layer.get("function")
-        function = [None, *function["config"].values()] if isinstance(function, dict) and "config" in function else function
+        function = (
+            [None, *function["config"].values()] if isinstance(function, dict) and "config" in function else function
+        )
         for values in function[1:] if isinstance(function, list) else ():
             numbers = [v for v in values if isinstance(v, (int, float))] if isinstance(values, list) else []
             others = [float(v) for v in numbers if v != dim]

@@ -2,8 +2,9 @@
 
     dense, conv, dense | R…R c  RA…RA c … | R A R | … | norm, conv          R = n d c n c (p),  A = a
 
-As a word (see `keras_example.py`) the network falls into pieces at its resampling convolutions "c": the levels on the way down, the
-last level with the middle, the levels on the way up. Each level's blocks show its width and whether it has attention.
+As a word (see `keras_example.py`) the network falls into pieces at its resampling convolutions "c": the levels on the
+way down, the last level with the middle, the levels on the way up. Each level's blocks show its width and whether it
+has attention.
 
     conventions: images in [−1, 1]; linear betas 1e-4 … 0.02; ε-prediction; the network sees the timestep 0 … T−1
 
@@ -45,7 +46,13 @@ class KerasDDPM(KerasExample):
     pattern = re.compile(r"(dcd|ddec)((?:ndcncp?|a|c)+)nc")
     free = ("norm_groups", "timesteps")
     aliases = {
-        **{"image_size": "size", "img_size": "size", "ch": "channels", "image_channels": "channels", "img_channels": "channels"},
+        **{
+            "image_size": "size",
+            "img_size": "size",
+            "ch": "channels",
+            "image_channels": "channels",
+            "img_channels": "channels",
+        },
         **{"first": "first_conv_channels", "att": "has_attention", "nres": "num_res_blocks", "g": "norm_groups"},
     }
 
@@ -64,14 +71,17 @@ class KerasDDPM(KerasExample):
         depth = (len(levels) + 1) // 2
         blocks = [[width for kind, width in level if kind == "n"] for level in levels[:depth]]
         if not all(blocks):
-            raise CheckpointError(f"A level of a {self.title} has residual blocks. The file has a level without any.", container.path)
+            raise CheckpointError(
+                f"A level of a {self.title} has residual blocks. The file has a level without any.", container.path
+            )
         for key, values in (("epsilon", (1e-3,)), ("axis", (-1, 3, [-1], [3]))):
             must_be(container, root, "GroupNormalization", key, values)
         must_be(container, root, "UpSampling2D", "interpolation", ("nearest",))
         groups = {layer["groups"] for layer in file_layers(container, root, "GroupNormalization") if "groups" in layer}
         if len(groups) > 1:
             raise CheckpointError(
-                f"All group normalizations of the example have as many groups. Received: groups={sorted(groups)}", container.path
+                f"All group normalizations of the example have as many groups. Received: groups={sorted(groups)}",
+                container.path,
             )
         channels, out = shapes[first][2], shapes[-1][-1]
         return {
@@ -105,7 +115,10 @@ class KerasDDPM(KerasExample):
             LinearNoiseSchedule(timesteps),
             EpsilonPredictor(condition="timestep", timesteps=timesteps),
             notes=tuple(notes),
-            sampling={"sampler": "ddpm", "guidance": "static_threshold"},  # `p_sample(clip_denoised=True)`, the posterior's variance
+            sampling={
+                "sampler": "ddpm",
+                "guidance": "static_threshold",
+            },  # `p_sample(clip_denoised=True)`, the posterior's variance
         )
 
     def slots(self, network):
@@ -137,7 +150,8 @@ class KerasDDPM(KerasExample):
             shapes = [container.tensors[name].shape for name in names[part]]
             if shapes != [(channels, channels), (channels,)]:
                 raise CheckpointError(
-                    f"In attention over {channels} channels, kernel and bias of {part} are ({channels}, {channels}) and ({channels},). "
+                    f"In attention over {channels} channels, kernel and bias of {part} are ({channels}, {channels}) "
+                    f"and ({channels},). "
                     f"Received: {shapes} in layer {saved.name!r}",
                     container.path,
                 )

@@ -1,14 +1,15 @@
 """What the two Keras examples have in common: networks of the functional API, whose weights are found by their order.
 
-Names tell nothing: "conv2d_7" in one process is "conv2d_31" in the next. But Keras 2 lists the layers of a functional model in the order of
-its graph, in every format, so the k-th layer of the file is the k-th of the network. To go wrong silently is ruled out by kind and shape:
-each layer with weights is written as a letter,
+Names tell nothing: "conv2d_7" in one process is "conv2d_31" in the next. But Keras 2 lists the layers of a functional
+model in the order of its graph, in every format, so the k-th layer of the file is the k-th of the network. To go wrong
+silently is ruled out by kind and shape: each layer with weights is written as a letter,
 
     c  3×3 convolution      p  1×1 convolution      d  dense      n  normalization      e  embedding      a  attention
 
-a network is then a word ("dcdndcncn…"), a family's networks are a regular expression, and the letters of the file must be the letters of
-the network that is built, one by one; the shapes are compared afterwards. The numbers of channels, blocks and levels follow from the word
-and the shapes; what they do not tell comes from the file's config where it has one, from the user, or from the example.
+a network is then a word ("dcdndcncn…"), a family's networks are a regular expression, and the letters of the file must
+be the letters of the network that is built, one by one; the shapes are compared afterwards. The numbers of channels,
+blocks and levels follow from the word and the shapes; what they do not tell comes from the file's config where it has
+one, from the user, or from the example.
 """
 
 import re
@@ -97,7 +98,14 @@ class KerasExample(Family):
             elif key in found:
                 _must_agree(container, key, value, found[key])
             else:
-                known = ", ".join([*found, "size", "channels", *(k for k, v in self.aliases.items() if v not in (k, "size", "channels"))])
+                known = ", ".join(
+                    [
+                        *found,
+                        "size",
+                        "channels",
+                        *(k for k, v in self.aliases.items() if v not in (k, "size", "channels")),
+                    ]
+                )
                 raise CheckpointError(f"Unknown argument of a {self.title}: {key!r}. Known: {known}.", container.path)
         return found
 
@@ -108,7 +116,8 @@ class KerasExample(Family):
             k = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
             name = f" ({saved[k].name!r})" if k < len(saved) else ""
             raise CheckpointError(
-                f"The layers are not in the order of a {self.title}: layer {k}{name} is {_WORDS[theirs[k : k + 1]]}, expected is "
+                f"The layers are not in the order of a {self.title}: layer {k}{name} is {_WORDS[theirs[k : k + 1]]}, "
+                f"expected is "
                 f"{_WORDS[ours[k : k + 1]]}. The file has {len(theirs)} layers with weights, the network {len(ours)}.",
                 container.path,
             )
@@ -117,7 +126,9 @@ class KerasExample(Family):
                 yield from self.attention_sources(container, layer, slot.layer)
             else:
                 names = _in_order(layer.weights, _KINDS[slot.letter][1])
-                yield from ((variable, Source((name,))) for variable, name in zip(slot.layer.weights, names, strict=True))
+                yield from (
+                    (variable, Source((name,))) for variable, name in zip(slot.layer.weights, names, strict=True)
+                )
 
     def attention_sources(self, container, saved, layer):
         """Pairs (variable, `Source`) of an attention block, for families that have some."""
@@ -141,11 +152,14 @@ def word_of(container, root):
 
 def shapes_of(container, root):
     """For each layer under `root`, the shape of its largest tensor: of the kernel, where it has one."""
-    return [max((container.tensors[n].shape for n in layer.weights.values()), key=len) for layer in container.layers(root)]
+    return [
+        max((container.tensors[n].shape for n in layer.weights.values()), key=len) for layer in container.layers(root)
+    ]
 
 
 def attention_names(weights):
-    """The tensors of an attention block by its parts "norm", "query", "key", "value", "proj": pairs (kernel, bias) or (gamma, beta).
+    """The tensors of an attention block by its parts "norm", "query", "key", "value", "proj": pairs (kernel, bias) or
+    (gamma, beta).
 
     Where the parts have other names (H5 files: "dense_4"), they come in the order in which they were made.
     """
@@ -155,7 +169,9 @@ def attention_names(weights):
         parts.setdefault(part, {})[leaf] = name
     if set(parts) != set(_ATTENTION):
         parts = dict(zip(_ATTENTION, parts.values(), strict=True))
-    return {part: _in_order(parts[part], ("gamma", "beta") if part == "norm" else ("kernel", "bias")) for part in _ATTENTION}
+    return {
+        part: _in_order(parts[part], ("gamma", "beta") if part == "norm" else ("kernel", "bias")) for part in _ATTENTION
+    }
 
 
 def file_layers(container, root, class_name):
@@ -166,17 +182,23 @@ def file_layers(container, root, class_name):
 
 def image_size(container, root):
     """[H, W] of the image input in the file's config, [None, None] where it does not say."""
-    shapes = [layer.get("batch_input_shape") or layer.get("batch_shape") for layer in file_layers(container, root, "InputLayer")]
+    shapes = [
+        layer.get("batch_input_shape") or layer.get("batch_shape")
+        for layer in file_layers(container, root, "InputLayer")
+    ]
     images = [shape[1:3] for shape in shapes if shape and len(shape) == 4 and shape[1:3] != [1, 1]]
     return images[0] if images else [None, None]
 
 
 def must_be(container, root, class_name, key, values):
-    """Raises CheckpointError where a layer in the file's config differs from the example in what the network here has fixed."""
+    """Raises CheckpointError where a layer in the file's config differs from the example in what the network here has
+    fixed.
+    """
     for layer in file_layers(container, root, class_name):
         if key in layer and layer[key] not in values:
             raise CheckpointError(
-                f"In the example, `{key}` of {class_name} is {' or '.join(map(repr, values))}, and networks here know no other. "
+                f"In the example, `{key}` of {class_name} is {' or '.join(map(repr, values))}, and networks here know "
+                f"no other. "
                 f"Received: {key}={layer[key]!r} in layer {layer.get('name')!r}",
                 container.path,
             )
@@ -185,7 +207,11 @@ def must_be(container, root, class_name, key, values):
 def _plain(value):
     """A config with lists for tuples, which SavedModels write as {"class_name": "__tuple__", "items": […]}."""
     if isinstance(value, dict):
-        return _plain(value["items"]) if value.get("class_name") == "__tuple__" else {key: _plain(v) for key, v in value.items()}
+        return (
+            _plain(value["items"])
+            if value.get("class_name") == "__tuple__"
+            else {key: _plain(v) for key, v in value.items()}
+        )
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
@@ -197,7 +223,11 @@ def _letter(container, layer):
         return "a" if ranks == [1] * 6 + [2] * 4 and len(parts) == 5 else "?"
     if ranks == [1, 1]:
         # Weights that are only numbered, of a layer without a class: there is its name left.
-        batch = layer.class_name == "BatchNormalization" or "moving_mean" in leaves or layer.name.startswith("batch_normalization")
+        batch = (
+            layer.class_name == "BatchNormalization"
+            or "moving_mean" in leaves
+            or layer.name.startswith("batch_normalization")
+        )
         letter = "b" if batch else "n"
     elif ranks == [1, 4]:
         kernel = max((container.tensors[name].shape for name in layer.weights.values()), key=len)
@@ -219,6 +249,7 @@ def _must_agree(container, key, given, found):
     as_list = list(given) if isinstance(given, (list, tuple)) else given
     if as_list != found:
         raise CheckpointError(
-            f"`{key}` follows from the shapes of the weights and cannot be another. Received: {key}={given!r}, the file has {found!r}",
+            f"`{key}` follows from the shapes of the weights and cannot be another. Received: {key}={given!r}, the "
+            f"file has {found!r}",
             container.path,
         )

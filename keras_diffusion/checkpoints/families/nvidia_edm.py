@@ -31,9 +31,20 @@ from keras_diffusion.layers import AttentionBlock, EDMBlock
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import EDMUNet
 from keras_diffusion.predictors import EDMPredictor, EpsilonPredictor
-from keras_diffusion.schedulers import CosineBetaNoiseSchedule, VarianceExplodingNoiseSchedule, VariancePreservingNoiseSchedule
+from keras_diffusion.schedulers import (
+    CosineBetaNoiseSchedule,
+    VarianceExplodingNoiseSchedule,
+    VariancePreservingNoiseSchedule,
+)
 
-_BLOCK = {"norm0": "norm1", "conv0": "conv1", "affine": "time_projection", "norm1": "norm2", "conv1": "conv2", "skip": "shortcut"}
+_BLOCK = {
+    "norm0": "norm1",
+    "conv0": "conv1",
+    "affine": "time_projection",
+    "norm1": "norm2",
+    "conv1": "conv2",
+    "skip": "shortcut",
+}
 _PLACE = re.compile(r"(down|up|middle)_(\d+)(?:_(\d+|downsample|upsample|path))?(?:_residual|_attention)?")
 _EDM, _EDM2 = "model.map_layer0.weight", "unet.emb_noise.weight"
 
@@ -57,7 +68,8 @@ class NVIDIAEDM(Family):
         tensors = Tensors(container, root)
         if _EDM2 in tensors:
             raise CheckpointError(
-                "Networks here know no layers that keep magnitudes, as those of EDM2 do. Received: a network of EDM2. Those of EDM, the "
+                "Networks here know no layers that keep magnitudes, as those of EDM2 do. Received: a network of EDM2. "
+                "Those of EDM, the "
                 "first, can be loaded.",
                 container.path,
             )
@@ -75,12 +87,15 @@ class NVIDIAEDM(Family):
         if config["augment_dim"]:
             notes.append("Labels of augmentations are zeros in sampling, and their weights are left out.")
         if network.output.shape[-1] != network.sample_shape[-1]:
-            notes.append("The network tells a variance too, in the second half of its channels, which samplers here do not use.")
+            notes.append(
+                "The network tells a variance too, in the second half of its channels, which samplers here do not use."
+            )
         if network.num_classes is not None:
             options["condition_dropout"] = config["label_dropout"]
             if network.null_labels is None:
                 notes.append(
-                    "The network was trained on labels that are always there and knows none for “no class”: it cannot be guided "
+                    "The network was trained on labels that are always there and knows none for “no class”: it cannot "
+                    "be guided "
                     "(config={'label_dropout': 0.1} takes zeros for it all the same, as EDM does)."
                 )
         # The default of EDM's generate.py: its sampler without churn. Nothing is clipped but the image at the end.
@@ -111,7 +126,9 @@ class NVIDIAEDM(Family):
 
     def ignores(self, container, root):
         tensors = Tensors(container, root)
-        needless = [name for name in tensors if name.endswith("resample_filter") or name in ("model.map_augment.weight", "u")]
+        needless = [
+            name for name in tensors if name.endswith("resample_filter") or name in ("model.map_augment.weight", "u")
+        ]
         others = tuple(f"{other}/" for other in container.roots if other != root)
         return {*tensors.names(*needless), *(name for name in container.tensors if root and name.startswith(others))}
 
@@ -170,7 +187,12 @@ def _place(name, config):
         "norm_out": f"dec.{size}x{size}_aux_norm" if song else "out_norm",
         "conv_out": f"dec.{size}x{size}_aux_conv" if song else "out_conv",
         "middle_attention": f"dec.{size >> depth - 1}x{size >> depth - 1}_in0",
-        **{"time_embedding": "map_noise", "label_embedding": "map_label", "time_dense1": "map_layer0", "time_dense2": "map_layer1"},
+        **{
+            "time_embedding": "map_noise",
+            "label_embedding": "map_label",
+            "time_dense1": "map_layer0",
+            "time_dense2": "map_layer1",
+        },
     }
     match = _PLACE.fullmatch(name)
     if name in ends or match is None:

@@ -1,4 +1,6 @@
-"""What the names and shapes of OpenAI's U-Nets tell, and what has to be known besides: the flags of OpenAI's scripts."""
+"""What the names and shapes of OpenAI's U-Nets tell, and what has to be known besides: the flags of
+OpenAI's scripts.
+"""
 
 from keras_diffusion.containers.errors import CheckpointError
 
@@ -16,7 +18,15 @@ _FREE = {
     "null_class": False,
 }
 # Flags that change neither the network nor what it was trained on.
-_NEEDLESS = {"use_checkpoint", "use_fp16", "use_kl", "sigma_small", "rescale_learned_sigmas", "timestep_respacing", "num_heads_upsample"}
+_NEEDLESS = {
+    "use_checkpoint",
+    "use_fp16",
+    "use_kl",
+    "sigma_small",
+    "rescale_learned_sigmas",
+    "timestep_respacing",
+    "num_heads_upsample",
+}
 _CHOICES = {"noise_schedule": ("linear", "cosine")}
 _SCHEDULE = ("diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps")
 _HEADS = ("num_heads", "num_head_channels")  # the second goes before the first, unless it is −1
@@ -58,20 +68,28 @@ def read_structure(tensors, path, in_channels=None):
     blocks = tensors.count("output_blocks.{}.")
     if not blocks or "out.2.weight" not in tensors:
         raise CheckpointError(
-            "Only networks that denoise can be loaded. Received: the way down of a U-Net alone, as the classifiers of guided-diffusion "
+            "Only networks that denoise can be loaded. Received: the way down of a U-Net alone, as the classifiers of "
+            "guided-diffusion "
             "are (64x64_classifier.pt). The files of diffusion models are those with “diffusion” in their names.",
             path,
         )
-    # What doubles the size stands at the end of each level but the finest: a convolution, or a residual block behind the first.
-    ends = [k for k in range(blocks) if any(f"output_blocks.{k}.{j}.{leaf}" in tensors for j in (1, 2) for leaf in _RESAMPLING)]
+    # What doubles the size stands at the end of each level but the finest: a convolution, or a residual block behind
+    # the first.
+    ends = [
+        k
+        for k in range(blocks)
+        if any(f"output_blocks.{k}.{j}.{leaf}" in tensors for j in (1, 2) for leaf in _RESAMPLING)
+    ]
     levels = len(ends) + 1
     per_level = blocks // levels
     num_res_blocks = per_level - 1
     down = tensors.count("input_blocks.{}.")
     if ends != [per_level * (i + 1) - 1 for i in range(levels - 1)] or down != levels * per_level or num_res_blocks < 1:
         raise CheckpointError(
-            "In a U-Net of OpenAI each level has n residual blocks on the way down and n + 1 on the way up, and convolutions or residual "
-            f"blocks change the size (conv_resample=False is not known here). Received: {down} input blocks, {blocks} output blocks, the "
+            "In a U-Net of OpenAI each level has n residual blocks on the way down and n + 1 on the way up, and "
+            "convolutions or residual "
+            f"blocks change the size (conv_resample=False is not known here). Received: {down} input blocks, {blocks} "
+            f"output blocks, the "
             f"size doubled in {ends}.",
             path,
         )
@@ -100,15 +118,19 @@ _RESAMPLING = ("conv.weight", "in_layers.2.weight")
 
 
 def _known_apart(inputs, outputs, told, path):
-    """Channels of the sample, and of the small image beside it, enlarged, that OpenAI's upsamplers see: as many, or none."""
+    """Channels of the sample, and of the small image beside it, enlarged, that OpenAI's upsamplers see: as many, or
+    none.
+    """
     upsampler = inputs % 2 == 0 and outputs in (inputs // 2, inputs) and told != inputs
     if upsampler and (outputs != inputs or inputs == 6 or told == inputs // 2):
         return inputs // 2, inputs // 2
     if outputs in (inputs, 2 * inputs):
         return inputs, 0
     raise CheckpointError(
-        "A network that denoises has as many channels in its output as in its samples, or twice as many; an upsampler sees as many again, "
-        f"the small image. Received: {inputs} channels in, {outputs} out" + ("." if told is None else f", in_channels={told!r}."),
+        "A network that denoises has as many channels in its output as in its samples, or twice as many; an upsampler "
+        "sees as many again, "
+        f"the small image. Received: {inputs} channels in, {outputs} out"
+        + ("." if told is None else f", in_channels={told!r}."),
         path,
     )
 
@@ -132,14 +154,21 @@ def complete_config(structure, given, path):
     if unknown:
         known = ", ".join([*structure, *_FREE, "attention_resolutions"])
         raise CheckpointError(f"Unknown flag of a U-Net of OpenAI: {', '.join(unknown)}. Known: {known}.", path)
-    key = (structure["num_channels"], tuple(structure["channel_mult"]), structure["num_res_blocks"], structure["resblock_updown"])
+    key = (
+        structure["num_channels"],
+        tuple(structure["channel_mult"]),
+        structure["num_res_blocks"],
+        structure["resblock_updown"],
+    )
     published = _published(key, structure) if structure["in_channels"] == 3 and structure["learn_sigma"] else None
     if published is not None:
         guessed = dict(published)
     else:
         widths = [mult * structure["num_channels"] for mult in structure["channel_mult"]]
         in_heads = [width for width, has in zip(widths, structure["attention"]) if has] + widths[-1:]
-        guessed = {"num_head_channels": 64} if structure["resblock_updown"] and not any(w % 64 for w in in_heads) else {}
+        guessed = (
+            {"num_head_channels": 64} if structure["resblock_updown"] and not any(w % 64 for w in in_heads) else {}
+        )
     if "num_heads" in given:
         guessed.pop("num_head_channels", None)  # which the scripts put before `num_heads`
     config = {**structure, **_FREE, **guessed, **{name: value for name, value in given.items() if name in _FREE}}
@@ -162,7 +191,9 @@ def _check(config, given, path):
     """Raises CheckpointError for values that are not known, or contradict."""
     for name, known in _CHOICES.items():
         if config[name] not in known:
-            raise CheckpointError(f"`{name}` is one of {', '.join(map(repr, known))}. Received: {name}={config[name]!r}", path)
+            raise CheckpointError(
+                f"`{name}` is one of {', '.join(map(repr, known))}. Received: {name}={config[name]!r}", path
+            )
     if given.get("num_heads_upsample", -1) not in (-1, config["num_heads"]):
         raise CheckpointError(
             "On the way up, attention has as many heads as on the way down. Received: "
@@ -171,7 +202,9 @@ def _check(config, given, path):
         )
     if config["null_class"] and not (config["num_classes"] or 0) > 1:
         raise CheckpointError(
-            f"“No class” is the last of the classes in the file. Received: null_class=True, num_classes={config['num_classes']}", path
+            f"“No class” is the last of the classes in the file. Received: null_class=True, "
+            f"num_classes={config['num_classes']}",
+            path,
         )
     resolutions, size = given.get("attention_resolutions"), config["image_size"]
     if resolutions is not None:
@@ -182,7 +215,8 @@ def _check(config, given, path):
         if told != config["attention"]:
             found = [n for n, has in zip(sizes, config["attention"]) if has]
             raise CheckpointError(
-                f"Where attention is follows from the names. Received: attention_resolutions={resolutions!r}, image_size={size}, and the "
+                f"Where attention is follows from the names. Received: attention_resolutions={resolutions!r}, "
+                f"image_size={size}, and the "
                 f"file has it at {found}",
                 path,
             )
@@ -191,10 +225,16 @@ def _check(config, given, path):
 def _assumed(config, given, published):
     """Sentences of what was taken for granted."""
     told = set(given) | ({*_HEADS} if {*_HEADS} & set(given) else {_HEADS[config["num_head_channels"] == -1]})
-    values = ", ".join(f"{name}={config[name]}" for name in (*_HEADS, "use_new_attention_order", *_SCHEDULE) if name not in told)
+    values = ", ".join(
+        f"{name}={config[name]}" for name in (*_HEADS, "use_new_attention_order", *_SCHEDULE) if name not in told
+    )
     if not values:
         return ()
-    why = "Shapes do not tell these" if published is None else "By its sizes it is one of the models that OpenAI published"
+    why = (
+        "Shapes do not tell these"
+        if published is None
+        else "By its sizes it is one of the models that OpenAI published"
+    )
     return (f"{why}; assumed: {values} (others: config={{…}}).",)
 
 
@@ -206,7 +246,8 @@ def must_agree(name, value, found, path):
         value = numbers(value)
     if (list(value) if isinstance(value, (list, tuple)) else value) != found:
         raise CheckpointError(
-            f"`{name}` follows from the shapes of the weights and cannot be another. Received: {name}={value!r}, the file has {found!r}",
+            f"`{name}` follows from the shapes of the weights and cannot be another. Received: {name}={value!r}, the "
+            f"file has {found!r}",
             path,
         )
 

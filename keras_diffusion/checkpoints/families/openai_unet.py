@@ -10,15 +10,15 @@
     residual block         in_layers.0 norm, .2 conv    emb_layers.1 dense    out_layers.0 norm, .3 conv    skip_connection
     attention              norm    qkv    proj_out      the last two as 1-D convolutions
 
-A file is a bare state dict. Shapes tell every size, but neither the heads of attention, nor how queries, keys and values lie in `qkv`, nor
-anything of the diffusion process. The models that OpenAI published are known by their sizes; of others, these are assumed, and `config`,
-in the words of the scripts' flags, says otherwise.
+A file is a bare state dict. Shapes tell every size, but neither the heads of attention, nor how queries, keys and
+values lie in `qkv`, nor anything of the diffusion process. The models that OpenAI published are known by their sizes;
+of others, these are assumed, and `config`, in the words of the scripts' flags, says otherwise.
 
     conventions: images in [−1, 1]; ε-prediction, with a learned variance behind it; timesteps 0 … T−1
     upsamplers: the first convolution sees the small image too, enlarged bilinearly, behind the sample
 
-References: Nichol & Dhariwal, arXiv:2102.09672; Dhariwal & Nichol, arXiv:2105.05233; the flags: the READMEs of github.com/openai/
-improved-diffusion and guided-diffusion.
+References: Nichol & Dhariwal, arXiv:2102.09672; Dhariwal & Nichol, arXiv:2105.05233; the flags: the READMEs of
+github.com/openai/ improved-diffusion and guided-diffusion.
 """
 
 import numpy as np
@@ -52,7 +52,9 @@ class OpenAIUNet(Family):
     def choose(self, container, weights, state):
         known = self.weights(container)
         name = weights if weights in known else next(iter(known))
-        notes = [] if name == weights else ["The file holds one set of weights, and does not say whether it is an average."]
+        notes = (
+            [] if name == weights else ["The file holds one set of weights, and does not say whether it is an average."]
+        )
         return name, known[name], notes
 
     def read_config(self, container, root, config):
@@ -70,14 +72,23 @@ class OpenAIUNet(Family):
         predictor = X0Predictor if config["predict_xstart"] else EpsilonPredictor
         notes, options = list(config["assumed"]), {}
         if config["learn_sigma"]:
-            notes.append("The network tells a variance too, in the second half of its channels, which samplers here do not use.")
+            notes.append(
+                "The network tells a variance too, in the second half of its channels, which samplers here do not use."
+            )
         if network.concat_channels:
             options["concat_dropout"] = 0.0
-            notes.append("An upsampler: its condition “concat” is the small image, enlarged bilinearly to the size of the samples.")
+            notes.append(
+                "An upsampler: its condition “concat” is the small image, enlarged bilinearly to the size of the "
+                "samples."
+            )
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
-            notes.append("The network knows no label for “no class”: it cannot be guided, and trains on labels that are always there.")
-        # `p_sample(clip_denoised=True)`; without a variance of the network's own theirs is β, unless told `sigma_small`.
+            notes.append(
+                "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always "
+                "there."
+            )
+        # `p_sample(clip_denoised=True)`; without a variance of the network's own theirs is β, unless told
+        # `sigma_small`.
         ancestral = {"name": "ddpm", "variance": "fixed_small" if config["learn_sigma"] else "fixed_large"}
         return Parts(
             network,
@@ -157,7 +168,11 @@ def _places(network):
     levels, blocks = len(has["widths"]), has["num_res_blocks"]
     known = {layer.name for layer in network.layers}
     yield from (("time_dense1", "time_embed.0"), ("time_dense2", "time_embed.2"), ("conv_in", "input_blocks.0.0"))
-    yield from (("middle_0_residual", "middle_block.0"), ("middle_attention", "middle_block.1"), ("middle_1_residual", "middle_block.2"))
+    yield from (
+        ("middle_0_residual", "middle_block.0"),
+        ("middle_attention", "middle_block.1"),
+        ("middle_1_residual", "middle_block.2"),
+    )
     yield from (("norm_out", "out.0"), ("conv_out", "out.2"))
     if has["num_classes"] is not None:
         yield "label_embedding", "label_emb"
@@ -167,7 +182,9 @@ def _places(network):
         up[(levels - i) * (blocks + 1) - 1].append(f"up_{i}_upsample")
     for place, first, block_list in (("input_blocks", 1, down), ("output_blocks", 0, up)):
         for k, names in enumerate(block_list, first):
-            layers = [layer for name in names for layer in (f"{name}_residual", f"{name}_attention", name) if layer in known]
+            layers = [
+                layer for name in names for layer in (f"{name}_residual", f"{name}_attention", name) if layer in known
+            ]
             yield from ((layer, f"{place}.{k}.{j}") for j, layer in enumerate(layers))
 
 
@@ -180,7 +197,9 @@ def _residual_links(place, block):
         "out_layers.3": block.conv2,
         "skip_connection": block.shortcut,
     }
-    return [link for name, layer in parts.items() if layer is not None for link in layer_links(f"{place}.{name}", layer)]
+    return [
+        link for name, layer in parts.items() if layer is not None for link in layer_links(f"{place}.{name}", layer)
+    ]
 
 
 def _pointwise(tensors, place, layer, heads=None):

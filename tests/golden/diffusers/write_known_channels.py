@@ -20,7 +20,10 @@ SD = {
     **COMMON,
 }
 CASES = {
-    "unet2d_condition_inpainting": (UNet2DConditionModel, {"sample_size": 8, "in_channels": 9, "out_channels": 4, **SD}),
+    "unet2d_condition_inpainting": (
+        UNet2DConditionModel,
+        {"sample_size": 8, "in_channels": 9, "out_channels": 4, **SD},
+    ),
     "unet2d_super_resolution": (
         UNet2DModel,
         {
@@ -43,7 +46,9 @@ for case, (cls, config) in CASES.items():
     inputs = {"sample": rng.standard_normal((2, config["in_channels"], 8, 8)), "timestep": np.array([3, 980])}
     if cls is UNet2DConditionModel:
         inputs["encoder_hidden_states"] = rng.standard_normal((2, 5, 8))
-    tensors = {k: torch.tensor(v, dtype=torch.float32 if v.dtype == np.float64 else torch.int64) for k, v in inputs.items()}
+    tensors = {
+        k: torch.tensor(v, dtype=torch.float32 if v.dtype == np.float64 else torch.int64) for k, v in inputs.items()
+    }
     with torch.no_grad():
         out = model(**tensors).sample.numpy()
     (folder / case).mkdir(parents=True, exist_ok=True)

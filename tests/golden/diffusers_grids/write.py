@@ -1,6 +1,7 @@
 """Writes grids.npz: where diffusers' schedulers evaluate the network, by their own set_timesteps in float64.
 
-pip install --target peers --no-deps diffusers==0.42.1, and huggingface_hub with its dependencies; then, torch and scipy being there:
+pip install --target peers --no-deps diffusers==0.42.1, and huggingface_hub with its dependencies; then, torch and scipy
+being there:
 
     PYTHONPATH=peers python tests/golden/diffusers_grids/write.py
 """
@@ -29,11 +30,26 @@ SIGMA = (
     *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler"),
 )
 SOLVER = (
-    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"),
+    *(
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "UniPCMultistepScheduler",
+        "DEISMultistepScheduler",
+    ),
     "SASolverScheduler",
 )
-SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1, "timestep_spacing": "leading"}
-SPACINGS = [{"timestep_spacing": "linspace"}, {"timestep_spacing": "trailing"}, {"timestep_spacing": "leading", "steps_offset": 1}]
+SD = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+SPACINGS = [
+    {"timestep_spacing": "linspace"},
+    {"timestep_spacing": "trailing"},
+    {"timestep_spacing": "leading", "steps_offset": 1},
+]
 CURVES = [{"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True}]
 COSINE, ZERO = {"beta_schedule": "squaredcos_cap_v2"}, {"rescale_betas_zero_snr": True}
 
@@ -42,7 +58,15 @@ def configs():
     """Pairs of a class and its config, without what is its default."""
     for name in (*TABLE, *SIGMA, *SOLVER, "PNDMScheduler", "LCMScheduler", "TCDScheduler"):
         known = scheduler_class(name)().config
-        wanted = [{}, SD, *SPACINGS, *CURVES, *({**SPACINGS[2], **curve} for curve in CURVES), COSINE, {**COSINE, **CURVES[0]}]
+        wanted = [
+            {},
+            SD,
+            *SPACINGS,
+            *CURVES,
+            *({**SPACINGS[2], **curve} for curve in CURVES),
+            COSINE,
+            {**COSINE, **CURVES[0]},
+        ]
         wanted += [{**ZERO, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}]
         wanted += [{**COSINE, "lambda_min_clipped": -5.1, **spacing} for spacing in SPACINGS]
         wanted += [{"final_sigmas_type": "sigma_min"}, {"num_train_timesteps": 250}, {"set_alpha_to_one": False}]
@@ -52,7 +76,12 @@ def configs():
         if name in ("LCMScheduler", "TCDScheduler"):
             wanted = [{}, {"original_inference_steps": 100}, {"steps_offset": 1}, ZERO]
         if name == "PNDMScheduler":
-            wanted = [{"skip_prk_steps": True}, {"skip_prk_steps": True, **SD}, {}, *({"skip_prk_steps": True, **s} for s in SPACINGS)]
+            wanted = [
+                {"skip_prk_steps": True},
+                {"skip_prk_steps": True, **SD},
+                {},
+                *({"skip_prk_steps": True, **s} for s in SPACINGS),
+            ]
         for config in wanted:
             kept = {key: value for key, value in config.items() if key in known}
             if len(kept) == len(config) or config is SD:
@@ -66,7 +95,9 @@ def configs():
 
 
 def scheduler_class(name):
-    module = import_module("diffusers.schedulers.scheduling_dpmsolver_sde") if name == "DPMSolverSDEScheduler" else diffusers
+    module = (
+        import_module("diffusers.schedulers.scheduling_dpmsolver_sde") if name == "DPMSolverSDEScheduler" else diffusers
+    )
     return getattr(module, name)
 
 

@@ -67,7 +67,9 @@ def write_keras2():
     two(tf.zeros((1, 4, 4, 2)))
     two.save_weights(HERE / "checkpoint" / "two")
     two.save(HERE / "saved_model")
-    manager = tf.train.CheckpointManager(tf.train.Checkpoint(net=network("network"), step=tf.Variable(7)), HERE / "manager", 1)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(net=network("network"), step=tf.Variable(7)), HERE / "manager", 1
+    )
     manager.save()
 
     values = {
@@ -83,11 +85,18 @@ def write_keras2():
     parts = []
     for index, names in enumerate((list(values)[:4], list(values)[4:])):
         parts.append(str(HERE / f"part{index}"))
-        tf.raw_ops.SaveV2(prefix=parts[-1], tensor_names=names, shape_and_slices=[""] * len(names), tensors=[values[n] for n in names])
+        tf.raw_ops.SaveV2(
+            prefix=parts[-1], tensor_names=names, shape_and_slices=[""] * len(names), tensors=[values[n] for n in names]
+        )
     (HERE / "shards").mkdir()
-    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(HERE / "shards" / "all"), delete_old_dirs=False)
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=parts, destination_prefix=str(HERE / "shards" / "all"), delete_old_dirs=False
+    )
     tf.raw_ops.SaveV2(
-        prefix=str(HERE / "shards" / "partitioned"), tensor_names=["w"], shape_and_slices=["4 2 0,2:-"], tensors=[tf.ones((2, 2))]
+        prefix=str(HERE / "shards" / "partitioned"),
+        tensor_names=["w"],
+        shape_and_slices=["4 2 0,2:-"],
+        tensors=[tf.ones((2, 2))],
     )
     for name in ("saved_model.pb", "fingerprint.pb", "assets"):  # no weights in them
         path = HERE / "saved_model" / name

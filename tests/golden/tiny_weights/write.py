@@ -47,15 +47,27 @@ def flax_files():
         "opt_state": [{"count": jnp.array(3)}, None],
         "rngs": jnp.array([1, 2], "uint32"),
     }
-    formats = {name: jnp.array(GAIN, name) for name in ("bfloat16", "float16")} | {"mask": jnp.array(GAIN > 0), "lr": 0.5, "name": "tiny"}
-    (HERE / "flax_model.msgpack").write_bytes(flax.serialization.msgpack_serialize({**params, "formats": formats, "none": None}))
+    formats = {name: jnp.array(GAIN, name) for name in ("bfloat16", "float16")} | {
+        "mask": jnp.array(GAIN > 0),
+        "lr": 0.5,
+        "name": "tiny",
+    }
+    (HERE / "flax_model.msgpack").write_bytes(
+        flax.serialization.msgpack_serialize({**params, "formats": formats, "none": None})
+    )
     flax.serialization.MAX_CHUNK_SIZE = 64
-    (HERE / "chunked.msgpack").write_bytes(flax.serialization.msgpack_serialize({**params, "half": jnp.array(GAIN, "bfloat16")}))
+    (HERE / "chunked.msgpack").write_bytes(
+        flax.serialization.msgpack_serialize({**params, "half": jnp.array(GAIN, "bfloat16")})
+    )
     flax.serialization.MAX_CHUNK_SIZE = 2**30
     whole = {"best_loss": 0.25, "model": None, "state": state, "best_state": jax.tree.map(lambda x: x * 2, state)}
     run = folder("ocdbt")
     ocp.PyTreeCheckpointer().save(run / "5" / "default", whole)
-    for path in ("commit_success.txt", "_sharding", "array_metadatas/process_0"):  # they name folders and devices of the machine
+    for path in (
+        "commit_success.txt",
+        "_sharding",
+        "array_metadatas/process_0",
+    ):  # they name folders and devices of the machine
         (run / "5/default" / path).unlink()
     run = folder("aggregated")
     for step, tree in ((5, {**whole, "best_loss": 0.5}), (10, whole)):
@@ -84,12 +96,19 @@ def diffusers_files():
             folder(f"pipeline/{name}") / "config.json",
             {"_class_name": "AutoencoderKL" if name == "vae" else "UNet2DModel", "in_channels": 2},
         )
-    write_json(folder("pipeline/scheduler") / "scheduler_config.json", {"_class_name": "DDPMScheduler", "prediction_type": "v_prediction"})
+    write_json(
+        folder("pipeline/scheduler") / "scheduler_config.json",
+        {"_class_name": "DDPMScheduler", "prediction_type": "v_prediction"},
+    )
     doubled = {name: 2 * tensor for name, tensor in TORCH.items()}
     safetensors.torch.save_file(TORCH, pipeline / "unet/diffusion_pytorch_model.safetensors", {"format": "pt"})
-    safetensors.torch.save_file({k: v.half() for k, v in TORCH.items()}, pipeline / "unet/diffusion_pytorch_model.fp16.safetensors")
+    safetensors.torch.save_file(
+        {k: v.half() for k, v in TORCH.items()}, pipeline / "unet/diffusion_pytorch_model.fp16.safetensors"
+    )
     torch.save(doubled, pipeline / "unet/diffusion_pytorch_model.bin")
-    safetensors.torch.save_file({k: v.bfloat16() for k, v in doubled.items()}, pipeline / "unet_ema/diffusion_pytorch_model.safetensors")
+    safetensors.torch.save_file(
+        {k: v.bfloat16() for k, v in doubled.items()}, pipeline / "unet_ema/diffusion_pytorch_model.safetensors"
+    )
     names, files = list(TORCH), [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for part, file in zip((names[:1], names[1:]), files):
         safetensors.torch.save_file({name: TORCH[name] for name in part}, pipeline / "vae" / file)
@@ -130,10 +149,18 @@ def edm_file():
             self.conv.load_state_dict({"weight": TORCH["conv.weight"], "bias": TORCH["conv.bias"]})
 
         def __reduce__(self):
-            meta = {"type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "EDMPrecond", "state": self.__dict__}
+            meta = {
+                "type": "class",
+                "version": 6,
+                "module_src": "raise SystemExit",
+                "class_name": "EDMPrecond",
+                "state": self.__dict__,
+            }
             return _reconstruct_persistent_obj, (meta,), None
 
-    (HERE / "edm.pkl").write_bytes(pickle.dumps({"ema": Net(img_resolution=8, label_dim=0), "dataset_kwargs": {"path": "a.zip"}}))
+    (HERE / "edm.pkl").write_bytes(
+        pickle.dumps({"ema": Net(img_resolution=8, label_dim=0), "dataset_kwargs": {"path": "a.zip"}})
+    )
 
 
 for write in (flax_files, diffusers_files, torch_files, edm_file):
