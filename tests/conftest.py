@@ -1,9 +1,9 @@
 """Shared by all tests."""
 
+import contextlib
 import ctypes
 import gc
 import os
-import resource
 import sys
 import tarfile
 from pathlib import Path
@@ -42,33 +42,48 @@ def shared_compilations(tmp_path_factory):
         jax.config.update("jax_disable_most_optimizations", True)
 
 
+_ROOM = 1.5e9  # bytes that a process may grow to before it gives back what it can
+_held_after_last_release = 0.0
+
+
+@pytest.fixture(autouse=True)
+def released_memory():
+    """A process that has grown gives back what no test needs any more, compiled programs above all.
+
+    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of compilations.
+    """
+    global _held_after_last_release
+    yield
+    if not sys.platform.startswith("linux") or _memory("VmRSS") < max(_ROOM, _held_after_last_release + 0.4e9):
+        return
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+    elif keras.backend.backend() == "tensorflow":
+        keras.backend.clear_session(free_memory=False)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    _held_after_last_release = _memory("VmRSS")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Between modules, a process that has grown gives back what no test needs any more, compiled programs above all;
-    none may reach 3 GB.
-
-    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of
-    compilations.
-    """
-    yield
+    """No module may take 3 GB."""
     if not sys.platform.startswith("linux"):
+        yield
         return
-    if _resident_bytes() > 1.5e9:
-        if keras.backend.backend() == "jax":
-            import jax
-
-            jax.clear_caches()
-        elif keras.backend.backend() == "tensorflow":
-            keras.backend.clear_session(free_memory=False)
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert peak < 3e9, f"this test process has taken {peak / 1e9:.1f} GB: make the module smaller, or see what it keeps"
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is other modules'
+    yield
+    peak = _memory("VmHWM")
+    assert peak < 3e9, f"this module has taken {peak / 1e9:.1f} GB: make it smaller, or see what it keeps"
 
 
-def _resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def _memory(kind):
+    """Bytes of this process: VmRSS, what it holds now, or VmHWM, the most that it has held."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
+    return int(line.split()[1]) * 1024
 
 
 @pytest.fixture(scope="module")
