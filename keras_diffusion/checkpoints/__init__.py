@@ -11,15 +11,18 @@
 Containers (how tensors lie in a file) and families (whose network it is) are apart; docs/legacy.md lists both.
 """
 
+import importlib
+
 from keras_diffusion.checkpoints.conversion import convert
 from keras_diffusion.checkpoints.export import export
 from keras_diffusion.checkpoints.families import families
 from keras_diffusion.checkpoints.inspection import Inspection, inspect
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint, load
-from keras_diffusion.checkpoints.lora import load_lora, save_lora
 from keras_diffusion.checkpoints.text_to_image import load_text_to_image
 from keras_diffusion.containers import open_container
 from keras_diffusion.containers.errors import CheckpointError
+
+_LORA = ("load_lora", "save_lora")  # they live in lora/, which builds on this room
 
 __all__ = [
     "CheckpointError",
@@ -35,3 +38,9 @@ __all__ = [
     "open_container",
     "save_lora",
 ]
+
+
+def __getattr__(name):
+    if name in _LORA:
+        return getattr(importlib.import_module("keras_diffusion.lora.files"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from keras_diffusion.checkpoints.diffusers import component_of_network, write_schedule
+from keras_diffusion.checkpoints.families.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
 from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.models.diffusion_model import DiffusionModel

@@ -79,7 +79,7 @@ class Attention(keras.layers.Layer):
         return ops.reshape(tokens, (shape[0], shape[1], self.num_heads, self.head_dim))
 
     def attention_projections(self):
-        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
         names = ("to_q", "to_k", "to_v", "to_out")
         return {name: getattr(self, name) for name in names}
 

@@ -158,7 +158,7 @@ class AttentionBlock(keras.layers.Layer):
             )
 
     def attention_projections(self):
-        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
         names = ("qkv", "out", *(("cross_q", "cross_kv", "cross_out") if self.cross_attention else ()))
         return {name: getattr(self, name) for name in names}
 

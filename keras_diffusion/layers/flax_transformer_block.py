@@ -297,7 +297,7 @@ class _Attention(keras.layers.Layer):
         return self.to_out(ops.swapaxes(attended, 1, 2) if self.over == "columns" else attended)
 
     def attention_projections(self):
-        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
         names = ("to_q", "to_k", "to_v", "to_out")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

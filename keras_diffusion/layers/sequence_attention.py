@@ -79,7 +79,7 @@ class SequenceAttention(keras.layers.Layer):
         return layer
 
     def attention_projections(self):
-        """Dict of the dense layers that make queries, keys, values and the output; see `layers.lora`."""
+        """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
         names = ("query", "key", "value", "out")
         return {name: getattr(self, name) for name in names}
 

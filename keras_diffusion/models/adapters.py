@@ -4,7 +4,7 @@ Training then moves the adapters alone, and the average follows these. The froze
 network's, and the average's.
 """
 
-from keras_diffusion.layers.lora import LoRAMixin
+from keras_diffusion.lora.network import LoRAMixin
 from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.models.keeping import reads_weights
 

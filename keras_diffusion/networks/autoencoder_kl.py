@@ -22,8 +22,8 @@ from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
-from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
+from keras_diffusion.lora.network import LoRAMixin, adapters_config
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
 HALVES = ("encoder", "decoder")

@@ -21,7 +21,7 @@ from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
-from keras_diffusion.layers.lora import LoRAMixin, adapters_config
+from keras_diffusion.lora.network import LoRAMixin, adapters_config
 from keras_diffusion.networks.arguments import check_arguments
 
 networks = Registry("network")

@@ -17,8 +17,8 @@ from keras import ops
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import TransformerBlock
-from keras_diffusion.layers.lora import LoRAMixin, adapters_config
 from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization
+from keras_diffusion.lora.network import LoRAMixin, adapters_config
 
 
 @serializable

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.checks import check_number
-from keras_diffusion.layers.lora import adapter_variables
+from keras_diffusion.lora.network import adapter_variables
 from keras_diffusion.runtime.devices import to_host
 
 _WIDE = {

@@ -111,7 +111,7 @@ def test_averaged_weights_are_chosen(pipeline, tmp_path):
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_schedules_round_trip(schedule, zero_snr):
     from keras_diffusion import predictors, schedulers
-    from keras_diffusion.checkpoints.diffusers import read_schedule, write_schedule
+    from keras_diffusion.checkpoints.families.diffusers import read_schedule, write_schedule
 
     one = schedulers.get(schedule, timesteps=250, zero_terminal_snr=zero_snr, spacing={"name": "leading", "offset": 1})
     config = write_schedule(one, predictors.get("v", condition="timestep", timesteps=250))
@@ -122,7 +122,7 @@ def test_schedules_round_trip(schedule, zero_snr):
 
 
 def test_flow_matching_tells_the_network_a_thousand_sigma():
-    from keras_diffusion.checkpoints.diffusers import read_schedule, write_schedule
+    from keras_diffusion.checkpoints.families.diffusers import read_schedule, write_schedule
     from keras_diffusion.core.levels import Levels
 
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
@@ -133,7 +133,7 @@ def test_flow_matching_tells_the_network_a_thousand_sigma():
 
 
 def test_edm_schedulers_tell_the_network_a_quarter_of_the_logarithm():
-    from keras_diffusion.checkpoints.diffusers import read_schedule
+    from keras_diffusion.checkpoints.families.diffusers import read_schedule
     from keras_diffusion.core.levels import Levels
 
     config = {
@@ -161,7 +161,7 @@ def test_edm_schedulers_tell_the_network_a_quarter_of_the_logarithm():
     ids=str,
 )
 def test_schedulers_that_are_not_known_are_no_guess(config):
-    from keras_diffusion.checkpoints.diffusers import read_schedule
+    from keras_diffusion.checkpoints.families.diffusers import read_schedule
 
     key, value = list(config.items())[-1]
     with pytest.raises(checkpoints.CheckpointError, match=f"Received: {key}='{value}'.*'some/folder'"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_diffusion import samplers, schedulers
-from keras_diffusion.checkpoints.diffusers import read_sampling, read_schedule
+from keras_diffusion.checkpoints.families.diffusers import read_sampling, read_schedule
 from keras_diffusion.models.sampling_loop import sampling_levels
 
 GRIDS = Path(__file__).parents[1] / "golden" / "diffusers_grids" / "grids.npz"
@@ -38,7 +38,7 @@ def config_of(text):
 
 def test_every_class_is_there():
     names = {json.loads(text)["_class_name"] for text in CASES}
-    from keras_diffusion.checkpoints.diffusers.scheduler_classes import CLASSES
+    from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import CLASSES
 
     assert set(CLASSES) - names == {"FlowMatchLCMScheduler"}  # the grid of the Euler one
     assert sum(len(grids) for grids in CASES.values()) > 1300

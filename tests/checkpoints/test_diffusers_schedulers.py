@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_diffusion import checkpoints, samplers
-from keras_diffusion.checkpoints.diffusers import read_sampling, read_schedule, write_schedule
-from keras_diffusion.checkpoints.diffusers.scheduler_classes import CLASSES
+from keras_diffusion.checkpoints.families.diffusers import read_sampling, read_schedule, write_schedule
+from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import CLASSES
 from keras_diffusion.guidance import StaticThreshold
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "diffusers"

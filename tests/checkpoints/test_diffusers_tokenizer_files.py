@@ -5,7 +5,7 @@ import json
 import pytest
 
 from keras_diffusion.checkpoints import CheckpointError
-from keras_diffusion.checkpoints.families.diffusers import _tokenizer
+from keras_diffusion.checkpoints.families.diffusers.family import _tokenizer
 
 
 def folder(path, config=None, vocabulary=None):

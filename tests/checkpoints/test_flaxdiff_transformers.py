@@ -12,7 +12,7 @@ from calling import call
 from golden_data import OUTSIDE, array
 
 from keras_diffusion import checkpoints
-from keras_diffusion.checkpoints.families.flaxdiff_transformers import FlaxDiffTransformer
+from keras_diffusion.checkpoints.families.flaxdiff.transformers import FlaxDiffTransformer
 from keras_diffusion.checkpoints.transfer import Report, transfer
 from keras_diffusion.containers.errors import CheckpointError
 

@@ -11,8 +11,8 @@ from calling import call
 from golden_data import OUTSIDE
 
 from keras_diffusion import checkpoints
-from keras_diffusion.checkpoints.families.flaxdiff import activation_of, conventions, fourier_stream, merges
-from keras_diffusion.checkpoints.families.flaxdiff_unet import FlaxDiffUNet
+from keras_diffusion.checkpoints.families.flaxdiff.common import activation_of, conventions, fourier_stream, merges
+from keras_diffusion.checkpoints.families.flaxdiff.unet import FlaxDiffUNet
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.activations import gelu_tanh
 

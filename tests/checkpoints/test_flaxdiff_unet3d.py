@@ -10,7 +10,7 @@ from calling import call
 
 from keras_diffusion import checkpoints
 from keras_diffusion.checkpoints.families import Diffusers
-from keras_diffusion.checkpoints.families.flaxdiff_unet3d import FlaxDiffUNet3D
+from keras_diffusion.checkpoints.families.flaxdiff.unet_3d import FlaxDiffUNet3D
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.networks import UNet3D
 

@@ -152,7 +152,7 @@ def test_upsamplers_of_openai(tmp_path):
 
 
 def test_published_upsamplers_are_known_by_where_attention_is():
-    from keras_diffusion.checkpoints.families.openai_config import complete_config
+    from keras_diffusion.checkpoints.families.openai.config import complete_config
 
     structure = {
         "in_channels": 3,

@@ -11,7 +11,7 @@ from keras import ops
 import keras_diffusion
 from keras_diffusion import checkpoints, schedulers
 from keras_diffusion.checkpoints import CheckpointError
-from keras_diffusion.checkpoints.families.openai_config import complete_config
+from keras_diffusion.checkpoints.families.openai.config import complete_config
 from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 torch = pytest.importorskip("torch")

@@ -11,22 +11,12 @@ A container says which tensors a file has; a family knows what they mean:
 A new family is one file with one subclass, registered here; nothing else has to know of it.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from keras_diffusion.checkpoints.links import Source
 from keras_diffusion.containers.errors import CheckpointError
 
-
-class Source(NamedTuple):
-    """Where the value of one variable comes from.
-
-    Fields:
-        names: tensors of the container.
-        combine: function of their arrays → array of the variable's shape; None (default) takes the one tensor as it is.
-    """
-
-    names: tuple[str, ...]
-    combine: Callable | None = None
+__all__ = ["Family", "Parts", "Source", "families", "family_of", "register", "required_family"]
 
 
 class Parts(NamedTuple):

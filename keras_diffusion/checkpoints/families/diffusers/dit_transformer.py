@@ -1,0 +1,122 @@
+"""diffusers' DiTTransformer2DModel ↔ `networks.DiTTransformer2D`."""
+
+from keras_diffusion.checkpoints.families.diffusers.component import (
+    Component,
+    activation_name,
+    register,
+    size_pair,
+    torch_activation,
+)
+from keras_diffusion.checkpoints.links import layer_links, self_attention_links
+from keras_diffusion.networks import DiTTransformer2D
+
+_LABELS = "norm1.emb.class_embedder.embedding_table.weight"
+
+
+@register
+class DiTTransformer2DModel(Component):
+    """The component."""
+
+    class_name, network_class, folder, denoises = "DiTTransformer2DModel", DiTTransformer2D, "transformer", True
+    # Of Transformer2DModel, which DiT was a case of.
+    obsolete = {
+        **{
+            "double_self_attention": False,
+            "only_cross_attention": False,
+            "use_linear_projection": False,
+            "attention_type": "default",
+        },
+        "use_additional_conditions": False,
+    }
+    defaults = {
+        "num_attention_heads": 16,
+        "attention_head_dim": 72,
+        "in_channels": 4,
+        "out_channels": None,
+        "num_layers": 28,
+        "dropout": 0.0,
+        "norm_num_groups": 32,
+        "attention_bias": True,
+        "sample_size": 32,
+        "patch_size": 2,
+        "activation_fn": "gelu-approximate",
+        "num_embeds_ada_norm": 1000,
+        "upcast_attention": False,
+        "norm_type": "ada_norm_zero",
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-5,
+    }
+    fixed = {"norm_type": "ada_norm_zero", "norm_elementwise_affine": False}
+
+    def recognizes(self, tensors):
+        return "pos_embed.proj.weight" in tensors and f"transformer_blocks.0.{_LABELS}" in tensors
+
+    def guess(self, tensors):
+        width, channels, patch_size, _ = tensors.shape("pos_embed.proj.weight")
+        head_dim = 72 if width == 1152 else 64 if width % 64 == 0 else width
+        return {
+            "in_channels": channels,
+            "patch_size": patch_size,
+            "out_channels": tensors.shape("proj_out_2.weight")[0] // patch_size**2,
+            "num_layers": tensors.count("transformer_blocks.{}."),
+            # Not in the shapes: DiT-XL has heads of 72 channels, the smaller ones of 64.
+            "attention_head_dim": head_dim,
+            "num_attention_heads": width // head_dim,
+            "num_embeds_ada_norm": tensors.shape(f"transformer_blocks.0.{_LABELS}")[0] - 1,
+            "attention_bias": "transformer_blocks.0.attn1.to_q.bias" in tensors,
+        }
+
+    def arguments(self, config):
+        height, width = size_pair(config["sample_size"])
+        return {
+            "input_shape": [height, width, config["in_channels"]],
+            "patch_size": config["patch_size"],
+            "depth": config["num_layers"],
+            "num_heads": config["num_attention_heads"],
+            "head_dim": config["attention_head_dim"],
+            "num_classes": config["num_embeds_ada_norm"],
+            "out_channels": config["out_channels"],
+            "activation": activation_name(config["activation_fn"]),
+            "use_bias": config["attention_bias"],
+            "norm_epsilon": config["norm_eps"],
+            "dropout": config["dropout"],
+        }
+
+    def config(self, network):
+        has = network.get_config()
+        height, width, channels = has["input_shape"]
+        return {
+            **self.defaults,
+            "sample_size": height if height == width else [height, width],
+            "in_channels": channels,
+            "out_channels": has["out_channels"],
+            "patch_size": has["patch_size"],
+            "num_layers": has["depth"],
+            "num_attention_heads": has["num_heads"],
+            "attention_head_dim": has["head_dim"],
+            "num_embeds_ada_norm": has["num_classes"],
+            "activation_fn": torch_activation(has["activation"]),
+            "attention_bias": has["use_bias"],
+            "norm_eps": has["norm_epsilon"],
+            "dropout": has["dropout"],
+        }
+
+    def links(self, network, config):
+        has = network.get_config()
+        patch = network.get_layer("patch_embedding")
+        kernel = (has["patch_size"], has["patch_size"], has["input_shape"][-1], patch.units)
+        yield from layer_links("pos_embed.proj", patch, kernel)
+        for i in range(has["depth"]):
+            block, prefix = network.get_layer(f"block_{i}"), f"transformer_blocks.{i}"
+            for number in (1, 2):
+                dense = network.get_layer(f"block_{i}_time_dense{number}")
+                yield from layer_links(f"{prefix}.norm1.emb.timestep_embedder.linear_{number}", dense)
+            yield from layer_links(
+                f"{prefix}.{_LABELS.removesuffix('.weight')}", network.get_layer(f"block_{i}_label_embedding").table
+            )
+            yield from layer_links(f"{prefix}.norm1.linear", block.modulation)
+            yield from self_attention_links(f"{prefix}.attn1", block.attention)
+            yield from layer_links(f"{prefix}.ff.net.0.proj", block.feed_forward1)
+            yield from layer_links(f"{prefix}.ff.net.2", block.feed_forward2)
+        yield from layer_links("proj_out_1", network.get_layer("modulation_out"))
+        yield from layer_links("proj_out_2", network.get_layer("project_out"))

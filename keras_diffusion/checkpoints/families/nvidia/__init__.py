@@ -1,0 +1,1 @@
+"""NVIDIA's EDM: edm.py is the family, config.py what shapes and arguments tell."""

@@ -1,0 +1,1 @@
+"""OpenAI's improved-diffusion and guided-diffusion: unet.py is the family, config.py what shapes and flags tell."""
