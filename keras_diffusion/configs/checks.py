@@ -162,21 +162,24 @@ def check_known(owner, options, known, suggested=()):
 
 def arguments_of(cls):
     """Names of the arguments of a class's constructor, a tuple; those that it hands on to its bases are among them."""
-    names = {}
+    return tuple(parameters_of(cls))
+
+
+def parameters_of(cls):
+    """As `arguments_of`, a dict from names to `inspect.Parameter`s: an argument of several constructors has the
+    outermost one's default.
+    """
+    found = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base) or base.__module__.partition(".")[0] in ("keras", "builtins"):
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names.update(
-            {
-                p.name: None
-                for p in parameters
-                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            }
-        )
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, p)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return tuple(names)
+    return found
 
 
 def is_whole(value):
