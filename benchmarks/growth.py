@@ -150,8 +150,8 @@ def main():
         results = json.loads(options.json.read_text(encoding="utf-8"))
     if results["backend"] != backend:
         parser.error(
-            f"{options.json} holds curves of {results['backend']}. Received: KERAS_BACKEND={backend}. Name another "
-            f"file with --json"
+            f"{options.json} holds curves of {results['backend']}. Received: "
+            f"KERAS_BACKEND={backend}. Name another file with --json"
         )
     for name in options.curves or (name for name in CURVES if backend == "jax" or name != "devices"):
         title, lines = CURVES[name]()

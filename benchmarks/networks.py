@@ -219,21 +219,20 @@ def table(rows, options):
         numbers += [f"{row['ms there']:.1f}", f"{row['ratio']:.2f}", "{:.2f}–{:.2f}".format(*row["quartiles"])]
         lines.append(f"| {name} | {' | '.join(numbers)} |")
     about = (
-        f"Backend {keras.backend.backend()}, float32, batch {options.batch}, {options.rounds} rounds in turns, "
-        f"{platform.machine()}."
+        f"Backend {keras.backend.backend()}, float32, batch {options.batch}, {options.rounds} "
+        f"rounds in turns, {platform.machine()}."
     )
     return "\n".join(
         [
             "# Networks beside their originals",
             "",
-            "`make bench-networks` writes this page. Each original was made with random weights, saved by its own "
-            "code and read by "
-            "`checkpoints.load`; both then computed the same input.",
+            "`make bench-networks` writes this page. Each original was made with random weights, saved by its own code "
+            "and read by `checkpoints.load`; both then computed the same input.",
             "",
-            f"{about} Difference: largest, relative to the largest output. Ratio: median time here ÷ there, below 1 "
-            f"is faster.",
-            "`HybridSSMAttentionDiT` has more here: its projection takes both directions of a state space, FlaxDiff "
-            "0.2.11's their sum.",
+            f"{about} Difference: largest, relative to the largest output. Ratio: "
+            "median time here ÷ there, below 1 is faster.",
+            "`HybridSSMAttentionDiT` has more here: its projection takes both directions of a "
+            "state space, FlaxDiff 0.2.11's their sum.",
             "",
             head,
             *lines,

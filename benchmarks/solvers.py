@@ -320,8 +320,8 @@ def page(orders, results, floor):
             cells = ["see below"] + ["–"] * 3
         measured = "–" if orders[name] is None else f"{orders[name]:.1f}"
         return (
-            f"| `{name}` | {measured} | {sampler.evaluations_per_step} | {sampler.noises_per_step} | "
-            f"{' | '.join(cells)} |"
+            f"| `{name}` | {measured} | {sampler.evaluations_per_step} | "
+            f"{sampler.noises_per_step} | {' | '.join(cells)} |"
         )
 
     names = [name for name in SAMPLERS.names() if name not in APART]

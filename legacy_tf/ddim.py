@@ -35,9 +35,8 @@ def inception_encoder(image_size, image_channels=3):
     except Exception as error:  # tf_keras has no narrower class for a failed download
         raise RuntimeError(
             "KID compares features of Inception v3, whose weights are downloaded when they are first used. Without a "
-            "network, give "
-            f"`compile` another `kid_encoder`, such as `random_encoder({image_size}, {image_channels})`. Received: "
-            f"{error}"
+            f"network, give `compile` another `kid_encoder`, such as `random_encoder({image_size}, "
+            f"{image_channels})`. Received: {error}"
         ) from error
     images = keras.Input((image_size, image_size, image_channels))
     x = images if image_channels == 3 else layers.Concatenate(axis=-1)([images] * 3)

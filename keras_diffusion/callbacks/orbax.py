@@ -38,8 +38,8 @@ def orbax_checkpoint(directory, **options):
     import_optional("orbax.checkpoint", extra="orbax", purpose="sharded checkpoints")
     if not hasattr(keras.callbacks, "OrbaxCheckpoint"):
         raise ImportError(
-            f"Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: Keras {keras.__version__}. Upgrade "
-            f"it."
+            "Sharded checkpoints need a Keras that has OrbaxCheckpoint. Received: "
+            f"Keras {keras.__version__}. Upgrade it."
         )
     return _finite_only(keras.callbacks.OrbaxCheckpoint)(str(Path(directory).absolute()), **options)
 

@@ -102,8 +102,7 @@ class Resume(keras.callbacks.Callback):
         if (self.save_every_steps or self.save_every_minutes) and not hasattr(self.model, "skip_steps"):
             raise ValueError(
                 "Within epochs, states of a DiffusionModel are saved: other models cannot begin in the middle of one. "
-                "Received: a model of "
-                f"the class {type(self.model).__name__}"
+                f"Received: a model of the class {type(self.model).__name__}"
             )
         if is_writer():
             self._lock.acquire()

@@ -68,7 +68,6 @@ def _report_weights(model):
     if not broken:
         return (
             f"All {len(weights)} weights are still finite: look at the batch and the loss (values out of range, a "
-            f"division by zero, "
-            "a logarithm of zero, float16)."
+            "division by zero, a logarithm of zero, float16)."
         )
     return describe(broken, len(weights))

@@ -93,9 +93,8 @@ def _class_names(config, train, held_out):
         return None
     if held_out is not None and held_out.class_names not in (None, names):
         raise ConfigError(
-            "Training and validation data need the same classes, in one order. Received: "
-            f"{listed(names)} for training, {listed(held_out.class_names)} for validation. Give both folders the same "
-            f"sub-folders."
+            f"Training and validation data need the same classes, in one order. Received: {listed(names)} for "
+            f"training, {listed(held_out.class_names)} for validation. Give both folders the same sub-folders."
         )
     return [str(name) for name in names]
 
@@ -129,8 +128,8 @@ def build_model(config, compile=True, weights=None):
     check_values(config, "the configuration", error=ConfigError)
     if re.fullmatch(r"(mixed_)?float16", str(config["dtype"])):
         raise ConfigError(
-            f"float16 needs loss scaling, which diffusion models here do not do. Received: dtype={config['dtype']!r}. "
-            f"Use 'mixed_bfloat16'."
+            "float16 needs loss scaling, which diffusion models here do not do. Received: "
+            f"dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
         )
     random.seed(config["seed"])  # where Keras gets the seeds of first weights and of dropout from, on every backend
     limits.check_config([config["network"], config["model"]], ConfigError)
@@ -173,9 +172,8 @@ def _validation_options(validation, options):
         split_off = options["validation_fraction"] is not None or options["source"] == "digits"
         if validation is True and not split_off:
             raise ConfigError(
-                "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set it, for "
-                "example to 0.1, "
-                "or name a split."
+                "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set "
+                "it, for example to 0.1, or name a split."
             )
         validation = "validation" if split_off and options["split"] == "train" else False
     if not validation:
@@ -241,8 +239,8 @@ def _sized(name, options, given, shape):
     """
     if "size" in given and "widths" in given:
         raise ConfigError(
-            f"[network] has a `size`, or the `widths` themselves. Received: both, size = {given['size']!r} and widths "
-            f"= {given['widths']!r}"
+            "[network] has a `size`, or the `widths` themselves. Received: both, size = "
+            f"{given['size']!r} and widths = {given['widths']!r}"
         )
     with _section("network"):
         sized = networks.unet_size(given.get("size"), shape)

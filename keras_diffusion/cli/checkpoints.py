@@ -18,8 +18,8 @@ def read_old_config(text):
 
     def error(message):
         return ConfigError(
-            f"--config is JSON, or a file with JSON: the old model's arguments. Received: --config {clip(text, 300)}: "
-            f"{message}"
+            "--config is JSON, or a file with JSON: the old model's arguments. Received: "
+            f"--config {clip(text, 300)}: {message}"
         )
 
     value = parse_json(content, "text", error, kind=object)

@@ -23,14 +23,14 @@ from keras_diffusion.runtime.files import read_bytes
 
 #: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
 SECTIONS = {
-    "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: a split, a table of "
-    "arguments, or false",
+    "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: "
+    "a split, a table of arguments, or false",
     "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the "
     "arguments of that network",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "
     "time_distribution, ema …",
-    "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the `name` of a schedule) and "
-    "other arguments",
+    "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the "
+    "`name` of a schedule) and other arguments",
     "train": "epochs, steps_per_execution, jit_compile, save_every, and `samples`: the pictures drawn while training",
     "seed": "integer",
     "dtype": "dtype policy of the network",
@@ -155,8 +155,8 @@ def with_defaults(config):
     samples = config.get("train", {}).get("samples", {})
     if not isinstance(samples, dict):
         raise ConfigError(
-            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no pictures. Received: "
-            f"samples={samples!r}"
+            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no "
+            f"pictures. Received: samples={samples!r}"
         )
     check_keys(samples, SAMPLES, "[train.samples]")
     merged = merge(DEFAULTS, config)

@@ -269,11 +269,9 @@ def _markdown(results):
     took = results["seconds"]
     return (
         f"# Generated and real digits\n\n{table}\n\n*Read correctly*: {results['judge']}, finds the digit that was "
-        f"asked for; ± is one "
-        "standard error. *Distance*: to the nearest training digit, Euclidean, over 64 pixels in [−1, 1]; 0 is a "
-        "copy. *Nearer than 95 % "
-        "of real*: a model that does not copy has about 5 %.\n\n"
-        f"Training took {took['training']:.0f} s, sampling {took['sampling']:.0f} s, everything {took['all']:.0f} s.\n"
+        "asked for; ± is one standard error. *Distance*: to the nearest training digit, Euclidean, over 64 pixels in "
+        "[−1, 1]; 0 is a copy. *Nearer than 95 % of real*: a model that does not copy has about 5 %.\n\nTraining took "
+        f"{took['training']:.0f} s, sampling {took['sampling']:.0f} s, everything {took['all']:.0f} s.\n"
     )
 
 

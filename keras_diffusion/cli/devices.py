@@ -96,8 +96,8 @@ def share_data(console, train, validation):
     replicas = distribution.num_model_replicas
     if train.batch_size % replicas:
         raise ConfigError(
-            f"Every batch is split over {replicas} devices. Received: data.batch_size={train.batch_size}. Choose a "
-            f"multiple."
+            f"Every batch is split over {replicas} devices. Received: "
+            f"data.batch_size={train.batch_size}. Choose a multiple."
         )
     if not train.drop_remainder and train.batches_per_epoch is None and len(train.source) % train.batch_size % replicas:
         raise ConfigError(

@@ -96,8 +96,8 @@ def choose_backend(backend, run=None):
         backend = folder.environment.get("backend")
         if backend not in PACKAGES:
             raise ConfigError(
-                f"The run in {str(run)!r} was begun on no known backend. Received: backend={backend!r:.100}. Pass "
-                f"--backend"
+                f"The run in {str(run)!r} was begun on no known backend. Received: "
+                f"backend={backend!r:.100}. Pass --backend"
             )
     if backend is not None:
         if "keras" in sys.modules:
@@ -106,8 +106,7 @@ def choose_backend(backend, run=None):
             if keras.backend.backend() != backend:
                 raise ConfigError(
                     f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start "
-                    f"keras-diffusion as a "
-                    "command, or set the environment variable KERAS_BACKEND."
+                    "keras-diffusion as a command, or set the environment variable KERAS_BACKEND."
                 )
         os.environ["KERAS_BACKEND"] = backend
     check()

@@ -86,9 +86,8 @@ def configuration_page():
     others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
     parts.append(
         "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
-        "given; the others are "
-        f"{others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow from the data. "
-        "The keys of each are the arguments of its class; those of a `unet`:"
+        f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "
+        "from the data. The keys of each are the arguments of its class; those of a `unet`:"
     )
     rows = [("size", None, f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name. {_SIZE}")]
     parts.append(_table(rows + [(key, value, told.get(key, "")) for key, value in unet.items()]))
@@ -97,8 +96,8 @@ def configuration_page():
     told = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
     told["class_names"] = "names of the classes. Default: those of the data"
     parts.append(
-        "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a name, or a table with `name` "
-        "and options."
+        "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a "
+        "name, or a table with `name` and options."
     )
     parts.append(_table([(key, value, told.get(key, "")) for key, value in model.items()]))
     kinds = {

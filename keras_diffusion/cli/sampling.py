@@ -103,8 +103,8 @@ def sample(
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if out.suffix == ".png" and not picture:
         raise ConfigError(
-            f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for samples {model.sample_shape}. Use "
-            f".npz."
+            f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for "
+            f"samples {model.sample_shape}. Use .npz."
         )
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
@@ -143,8 +143,8 @@ def _labels(labels, num_samples, per_label, model):
     if labels == "none" or not num_classes:
         if labels not in (None, "none") or per_label is not None:
             raise ConfigError(
-                f"--labels and --per-label are for models with classes. Received: --labels {labels}, --per-label "
-                f"{per_label}"
+                "--labels and --per-label are for models with classes. Received: "
+                f"--labels {labels}, --per-label {per_label}"
             )
         return None, num_samples or 16
     if per_label is not None and num_samples is not None:
@@ -189,8 +189,8 @@ def _check_out(out, overwrite):
         raise ConfigError(f"Samples are written as .png or .npz. Received: --out {out}")
     if out.exists() and not overwrite:
         raise ConfigError(
-            f"An existing file is not replaced unless told so. Received: --out {out}. Add --overwrite, or name "
-            f"another file."
+            f"An existing file is not replaced unless told so. Received: --out {out}. "
+            "Add --overwrite, or name another file."
         )
 
 

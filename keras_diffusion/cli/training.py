@@ -219,8 +219,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
     resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
     rows = {
         "network": _describe_network(config, model),
-        "model": f"{_name(config['model']['predictor'])}-prediction, {_name(config['model']['noise_schedule'])} "
-        f"schedule",
+        "model": f"{_name(config['model']['predictor'])}-prediction, "
+        f"{_name(config['model']['noise_schedule'])} schedule",
         "data": data,
         "training": f"{config['train']['epochs']} epochs of {len(batches)} batches of {batches.batch_size}{resumed}",
         "pictures": f"every {pictures['every']} epochs" if pictures else "none",
@@ -316,8 +316,8 @@ def _note_backend(console, run, environment):
     began = run.environment.get("backend")
     if began != environment["backend"]:
         console.print(
-            f"The run began on {began} and goes on on {environment['backend']}: a sound continuation, but not the "
-            f"same numbers.",
+            f"The run began on {began} and goes on on {environment['backend']}: a sound "
+            "continuation, but not the same numbers.",
             markup=False,
             style="yellow",
         )

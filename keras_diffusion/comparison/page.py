@@ -70,8 +70,7 @@ def _head(summary, title):
     settings, shape = summary["settings"], "×".join(map(str, summary["sample_shape"]))
     text = (
         f"{summary['network']}, {summary['parameters']:,} parameters, samples of {shape}. The same weights, batches, "
-        f"noise and latents on "
-        f"every backend: {settings['num_samples']} samples in {settings['num_steps']} steps, then "
+        f"noise and latents on every backend: {settings['num_samples']} samples in {settings['num_steps']} steps, then "
         f"{settings['steps']} training steps of {settings['batch_size']}."
     )
     if summary["random_data"]:

@@ -142,8 +142,8 @@ def prepare_folder(folder, overwrite=False):
                 ", or overwrite it" if ours else "; only folders of comparisons are overwritten"
             )
             raise FileExistsError(
-                f"A comparison is written to a new or empty folder. Received: {str(folder)!r}, which is not empty. "
-                f"{remedy}."
+                "A comparison is written to a new or empty folder. Received: "
+                f"{str(folder)!r}, which is not empty. {remedy}."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

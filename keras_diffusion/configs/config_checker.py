@@ -128,9 +128,8 @@ class ConfigChecker:
                     "config": {key: self.value(inner[key], where, depth + 1) for key in ("start", "stop", "step")},
                 }
         raise ValueError(
-            f"Values that are no JSON are tensors, arrays, slices or bytes in a config; code is none of them. "
-            f"Received: {shown(name)} in "
-            f"{_short(where)}"
+            "Values that are no JSON are tensors, arrays, slices or bytes in a config; code is none of them. "
+            f"Received: {shown(name)} in {_short(where)}"
         )
 
     def _calls(self, nodes, where, depth):

@@ -104,8 +104,8 @@ class Registry:
             if name is None:
                 raise ValueError(
                     f"Unknown {self.kind}: {shown(identifier)}. Known names: {', '.join(self.names())}. Pass one of "
-                    f"them, or a "
-                    f"{self.kind} object. Received: {shown(identifier)}{suggestion(identifier, self._spellings())}"
+                    f"them, or a {self.kind} object. Received: "
+                    f"{shown(identifier)}{suggestion(identifier, self._spellings())}"
                 )
             cls, defaults = self._entries[name]
             options = {**defaults, **options}
@@ -141,8 +141,7 @@ class Registry:
         if not (inspect.isclass(cls) and issubclass(cls, self._base)):
             raise ValueError(
                 f"A config's class must be a {self.kind} that is registered: {', '.join(sorted(known))}, or one of "
-                f"your own with "
-                f"`@keras.saving.register_keras_serializable()`. Received: "
+                "your own with `@keras.saving.register_keras_serializable()`. Received: "
                 f"class_name={shown(name)}{suggestion(name, known)}"
             )
         arguments = config.get("config") or {}
@@ -177,10 +176,9 @@ class Registry:
         )
         if unknown:
             raise ValueError(
-                f"The {self.kind} {shown(name)} has no option {', '.join(map(shown, unknown))}. "
-                f"Its options: {', '.join(known) or 'none'}. Received: "
-                f"{unknown[0][:100]}={shown(options.get(unknown[0]))}"
-                f"{suggestion(unknown[0], known)}"
+                f"The {self.kind} {shown(name)} has no option {', '.join(map(shown, unknown))}. Its options: "
+                f"{', '.join(known) or 'none'}. Received: "
+                f"{unknown[0][:100]}={shown(options.get(unknown[0]))}{suggestion(unknown[0], known)}"
             )
         missing = [
             key for key, default in parameters.items() if default is inspect.Parameter.empty and key not in options

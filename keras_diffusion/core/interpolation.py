@@ -41,8 +41,8 @@ def slerp(start, end, weights):
     norms = np.linalg.norm(a), np.linalg.norm(b)
     if a.shape != b.shape or not all(norms):
         raise ValueError(
-            f"Arrays of one shape that are not all 0 have a great circle. Received: shapes {a.shape}, {b.shape}, "
-            f"norms {norms}"
+            "Arrays of one shape that are not all 0 have a great circle. Received: "
+            f"shapes {a.shape}, {b.shape}, norms {norms}"
         )
     u, v = a.ravel() / norms[0], b.ravel() / norms[1]
     across = v - (u @ v) * u

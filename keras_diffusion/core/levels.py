@@ -62,8 +62,8 @@ class Levels(NamedTuple):
         """
         if np.size(self.sigma) and self.sigma[-1] == 0:
             raise ValueError(
-                f"Only the last level of a grid may be clean, and this grid ends so already. Received: "
-                f"sigma={self.sigma}"
+                "Only the last level of a grid may be clean, and this grid ends so "
+                f"already. Received: sigma={self.sigma}"
             )
         return Levels(*(np.append(field, end) for field, end in zip(self, (0.0, 1.0, 0.0), strict=True)))
 

@@ -106,8 +106,7 @@ def _eight_bits(image_module, image):
         kind, allowed = ("integers", "0 to 65535") if image.mode.startswith("I") else ("floats", "0 to 1")
         raise ValueError(
             f"pictures of {kind} are read with values from {allowed}, and these go from {low:g} to {high:g}. Scale "
-            f"them and save them with "
-            "8 or 16 bits, or pass them as arrays"
+            "them and save them with 8 or 16 bits, or pass them as arrays"
         )
     return image_module.fromarray((values * scale).round().astype("uint8"))
 

@@ -69,8 +69,8 @@ class ImageFolder(Source):
             )
         if not self.files:
             raise ValueError(
-                f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). Received: none in "
-                f"{str(self.path)!r}"
+                f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). "
+                f"Received: none in {str(self.path)!r}"
             )
         self._tell_what_is_left_out(folders)
 

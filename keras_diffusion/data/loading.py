@@ -93,9 +93,9 @@ def load(
     )
     if own_splits and validation_fraction is not None:
         raise ValueError(
-            f"validation_fraction is for sources without splits of their own. Received: "
-            f"validation_fraction={validation_fraction!r} for "
-            f"{str(source)!r}. Name a split instead; TFDS understands split='train[:80%]' and split='train[80%:]'."
+            "validation_fraction is for sources without splits of their own. Received: "
+            f"validation_fraction={validation_fraction!r} for {str(source)!r}. Name a split instead; TFDS understands "
+            "split='train[:80%]' and split='train[80%:]'."
         )
     if not own_splits:
         if isinstance(source, str) and source == "digits" and validation_fraction is None:
@@ -134,17 +134,16 @@ def _open(source, split, pictures, num_classes, value_range, data_dir, download,
         return ArraySource(_read_arrays(path), num_classes, value_range), False
     if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
         raise ValueError(
-            f"A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: "
-            f"source={str(source)!r}, "
-            f"{'which is none of these' if path.exists() else 'which does not exist'}."
+            "A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: "
+            f"source={str(source)!r}, {'which is none of these' if path.exists() else 'which does not exist'}."
         )
     return _open_tfds(source, split, data_dir, download, image_key, label_key), True
 
 
 def _open_tfds(name, split, data_dir, download, image_key, label_key):
     known = (
-        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as "
-        "'oxford_flowers102'."
+        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a "
+        "TFDS name such as 'oxford_flowers102'."
     )
     try:
         tfds = import_optional(
@@ -168,8 +167,8 @@ def _read_arrays(path):
 def _part(data, split, validation_fraction):
     if split not in ("train", "all", *_HELD_OUT):
         raise ValueError(
-            f"A source without splits of its own knows 'train', 'validation' (or 'test') and 'all'. Received: "
-            f"split={split!r}"
+            "A source without splits of its own knows 'train', 'validation' (or "
+            f"'test') and 'all'. Received: split={split!r}"
         )
     if split == "all" or (split == "train" and validation_fraction is None):
         return data

@@ -170,8 +170,8 @@ def resize(image, image_size):
     """
     if image.ndim != 3:
         raise ValueError(
-            f"Only images (height, width, channels) can be resized. Received: shape={image.shape}. Leave image_size "
-            f"out."
+            "Only images (height, width, channels) can be resized. Received: "
+            f"shape={image.shape}. Leave image_size out."
         )
     height, width = image_size
     if image.shape[:2] == (height, width):
@@ -206,9 +206,9 @@ def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (str, bytes)):
         return SampleSource(data)
     raise ValueError(
-        "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ (random access). "
-        f"Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() directly; names and paths into "
-        f"data.load()."
+        "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ "
+        f"(random access). Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() "
+        "directly; names and paths into data.load()."
     )
 
 
@@ -225,9 +225,8 @@ def collate(samples, indices):
                     else ""
                 )
                 raise ValueError(
-                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in "
-                    f"sample {indices[0]} and "
-                    f"{value.shape} in sample {index}.{remedy}"
+                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in sample "
+                    f"{indices[0]} and {value.shape} in sample {index}.{remedy}"
                 )
         batch[key] = np.stack(values)
     return batch
@@ -252,7 +251,7 @@ def held_out_indices(n, fraction, labels=None):
     held_out = np.sort(np.concatenate([rng.permutation(g)[: round(fraction * len(g))] for g in groups]))
     if not 0 < len(held_out) < n:
         raise ValueError(
-            f"Each part of a split needs a sample. Received: validation_fraction={fraction!r} of {n} samples leaves "
-            f"one part empty."
+            f"Each part of a split needs a sample. Received: validation_fraction={fraction!r} "
+            f"of {n} samples leaves one part empty."
         )
     return np.setdiff1d(np.arange(n), held_out), held_out

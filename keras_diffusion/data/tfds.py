@@ -43,9 +43,9 @@ class TFDSSource(Source):
         if not _is_prepared(builder):
             if not download:
                 raise ValueError(
-                    f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. Prepare it once "
-                    f"(this needs TensorFlow "
-                    f"and the network) with download=True, or with: {_prepare_call(builder, data_dir)}"
+                    f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. "
+                    "Prepare it once (this needs TensorFlow and the network) with download=True, or "
+                    f"with: {_prepare_call(builder, data_dir)}"
                 )
             builder = tfds.builder(str(name), data_dir=data_dir, file_format="array_record")
             builder.download_and_prepare()
@@ -53,11 +53,9 @@ class TFDSSource(Source):
         if file_format not in _RANDOM_ACCESS:
             raise ValueError(
                 f"Reading single samples needs the file format array_record. Received: the TFDS data set {name!r}, "
-                f"prepared as "
-                f"{file_format} in {str(builder.data_path)!r}. A data set has one format per data_dir: prepare it in "
-                f"another one, "
-                f"{_prepare_call(builder, 'another/folder')}, and pass that data_dir; or pass a tf.data pipeline of "
-                f"it to fit() directly."
+                f"prepared as {file_format} in {str(builder.data_path)!r}. A data set has one format per data_dir: "
+                f"prepare it in another one, {_prepare_call(builder, 'another/folder')}, and pass that data_dir; or "
+                "pass a tf.data pipeline of it to fit() directly."
             )
         features = builder.info.features
         for key in (image_key, label_key):

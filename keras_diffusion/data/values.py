@@ -69,10 +69,8 @@ def check_floats(images, indices, value_range):
     bad = indices[int(np.argmin(inside))]
     raise ValueError(
         f"Float images must lie in [{value_range[0]:g}, {value_range[1]:g}], the range that models train and sample "
-        f"in. Received: values "
-        f"from {smallest:g} to {largest:g}, first in sample {bad}. Scale them (x / 127.5 - 1 for 0..255), pass uint8 "
-        f"images, which are "
-        "scaled for you, or pass value_range=None for data that are no pictures."
+        f"in. Received: values from {smallest:g} to {largest:g}, first in sample {bad}. Scale them (x / 127.5 - 1 for "
+        "0..255), pass uint8 images, which are scaled for you, or pass value_range=None for data that are no pictures."
     )
 
 
@@ -93,8 +91,7 @@ def standardize_labels(labels, indices, num_classes=None):
     bad = np.flatnonzero((labels < 0) | (labels >= upper))
     if bad.size:
         raise ValueError(
-            f"Labels must lie in [0, {'number of classes' if num_classes is None else num_classes}). "
-            f"Received: label {labels[bad[0]]} of sample {indices[int(bad[0])]}. Raise num_classes or number the "
-            f"classes from 0."
+            f"Labels must lie in [0, {'number of classes' if num_classes is None else num_classes}). Received: label "
+            f"{labels[bad[0]]} of sample {indices[int(bad[0])]}. Raise num_classes or number the classes from 0."
         )
     return labels.astype("int32")

@@ -80,9 +80,8 @@ def layout_map(network, device_mesh, model_axis="model"):
     if not len(layouts):
         raise ValueError(
             f"Nothing of this network can be split over {parts} devices: its layers have other names than those of "
-            f"the library, or the "
-            f"number divides none of them. Received: {type(network).__name__}. Use data parallelism, or a `LayoutMap` "
-            f"of your own."
+            f"the library, or the number divides none of them. Received: {type(network).__name__}. Use data "
+            "parallelism, or a `LayoutMap` of your own."
         )
     return layouts
 

@@ -51,8 +51,8 @@ def share(batches):
             and len(batches.source) % batches.batch_size
         ):
             raise ValueError(
-                "Processes share batches of one size. Received: drop_remainder=False. Make them with "
-                "drop_remainder=True."
+                "Processes share batches of one size. Received: "
+                "drop_remainder=False. Make them with drop_remainder=True."
             )
         batches.rows = local_rows(batches.batch_size)
     return batches

@@ -66,8 +66,8 @@ def parse(specification, count):
         word, equals, number = (piece.strip() for piece in part.partition("="))
         if word not in _WORDS or word in sizes or (equals and not (number.isdecimal() and int(number) > 0)):
             raise ValueError(
-                f'Devices are given as "data=8", "data=4,model=2", or "data" for all. Received: {str(specification)!r}, of which {part!r} '
-                "is not understood"
+                'Devices are given as "data=8", "data=4,model=2", or "data" for all. Received: '
+                f"{str(specification)!r}, of which {part!r} is not understood"
             )
         sizes[word] = int(number) if equals else None
     sizes = {"data": None, **sizes} if "data" not in sizes else {"model": 1, **sizes}

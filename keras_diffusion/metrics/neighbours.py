@@ -75,8 +75,8 @@ def nearest_neighbours(samples, reference):
     for name, array in (("samples", samples), ("reference", reference)):
         if not np.isfinite(array).all():
             raise ValueError(
-                f"Distances need finite values. Received: {name} with {int((~np.isfinite(array)).sum())} NaN or "
-                f"infinite values"
+                f"Distances need finite values. Received: {name} with "
+                f"{int((~np.isfinite(array)).sum())} NaN or infinite values"
             )
     samples, reference = (array.reshape(len(array), -1).astype("float64") for array in (samples, reference))
     indices = np.concatenate([_nearest(samples[i : i + _ROWS], reference) for i in range(0, len(samples), _ROWS)])

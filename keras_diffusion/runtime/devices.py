@@ -115,8 +115,7 @@ def batches_that_divide(data=None, batch_size=None):
     replicas = distribution.num_model_replicas
     remedy = (
         "Choose a batch size that divides, and leave the rest of the data out: data.Batches(drop_remainder=True), its "
-        "default, or "
-        "tf.data's batch(..., drop_remainder=True)"
+        "default, or tf.data's batch(..., drop_remainder=True)"
     )
     sizes = {} if several_processes() else _batch_sizes(data, batch_size)
     for which, size in sizes.items():

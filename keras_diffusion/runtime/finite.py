@@ -41,10 +41,9 @@ def describe(broken, count, shown=5):
     """A sentence on `broken`, paths of weights, of which there are `count`, and what to do."""
     more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
     return (
-        f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. Go back to the "
-        f"last "
-        "checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or a warm-up, and check the data for "
-        "NaN."
+        f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. "
+        "Go back to the last checkpoint; try a lower learning rate, clipnorm=1.0 in the optimizer, or "
+        "a warm-up, and check the data for NaN."
     )
 
 

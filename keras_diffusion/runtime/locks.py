@@ -87,8 +87,7 @@ def _locked_file(path, what):
             os.close(file)
             raise FolderLocked(
                 f"One process at a time works in a folder. Received: {str(path.parent)!r}, which is {what} by "
-                f"{holder}. Wait for it, "
-                "stop it, or choose another folder."
+                f"{holder}. Wait for it, stop it, or choose another folder."
             ) from None
         except OSError as error:  # a file system that knows no locks
             os.close(file)

@@ -61,9 +61,9 @@ def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_
         )
     except ValueError as error:
         raise ValueError(
-            f"Processes need to know where the first one is, how many there are, and their own number. Received: "
-            f"{found}. Give them, or "
-            f"set {', '.join(_VARIABLES.values())}; TPU pods, SLURM and Open MPI are recognized. JAX says: {error}"
+            "Processes need to know where the first one is, how many there are, and their own number. "
+            f"Received: {found}. Give them, or set {', '.join(_VARIABLES.values())}; TPU pods, SLURM and Open "
+            f"MPI are recognized. JAX says: {error}"
         ) from error
     except RuntimeError as error:
         if "before any JAX calls" in str(error) or "only be called once" in str(error):

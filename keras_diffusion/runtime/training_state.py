@@ -55,8 +55,8 @@ def read_state(directory, error=ValueError):
         or (directory / name).resolve().parent != directory.resolve()
     ):
         raise error(
-            f"The state's weights are a file beside it, state-….weights.h5. Received: weights={shown(name)} in "
-            f"{str(path)!r}"
+            "The state's weights are a file beside it, state-….weights.h5. Received: "
+            f"weights={shown(name)} in {str(path)!r}"
         )
     return state
 

@@ -83,8 +83,8 @@ def test_errors_are_one_message_and_debug_shows_the_traceback():
     result = run("info", "nothing-here")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert result.stderr.startswith(
-        "Error: A model is a run folder, a preset folder, a .keras file or a checkpoint of an older system. Received: "
-        "'nothing-here', which"
+        "Error: A model is a run folder, a preset folder, a .keras file or a checkpoint of an older "
+        "system. Received: 'nothing-here', which"
     )
     assert "Traceback" in run("info", "nothing-here", "--debug").stderr
 

@@ -152,8 +152,8 @@ def test_registry():
     assert type(pair("apg")) is AdaptiveProjectedGuidance and type(pair("cfg_zero_star")) is CFGZeroStarGuidance
     with pytest.raises(
         ValueError,
-        match="Unknown guidance: 'pag'. Known names: adaptive_projected, classifier_free, rescale, two_scales, "
-        "zero_star",
+        match="Unknown guidance: 'pag'. Known names: adaptive_projected, "
+        "classifier_free, rescale, two_scales, zero_star",
     ):
         pair("pag")
 

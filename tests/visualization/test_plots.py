@@ -88,9 +88,8 @@ def test_file_that_holds_no_metrics(tmp_path):
 def test_pyplot_is_not_touched(tmp_path):
     code = (
         "import sys, keras; before = 'matplotlib.pyplot' in sys.modules; from keras_diffusion.visualization import "
-        "loss_curve;"
-        f"loss_curve({{'loss': [1.0, 0.5]}}, {str(tmp_path / 'l.png')!r}); print(before or 'matplotlib.pyplot' not in "
-        f"sys.modules)"
+        f"loss_curve;loss_curve({{'loss': [1.0, 0.5]}}, {str(tmp_path / 'l.png')!r}); print(before or "
+        "'matplotlib.pyplot' not in sys.modules)"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
