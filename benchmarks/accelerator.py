@@ -1,5 +1,4 @@
-"""Training and sampling on an accelerator: time, memory, and the share of the hardware's peak that the arithmetic of
-the model makes up.
+"""Training and sampling on an accelerator: time, memory, and the share of the hardware's peak that is used.
 
     KERAS_BACKEND=jax python benchmarks/accelerator.py [--cases unet64 unet128 dit_s dit_b] [--dtypes float32
     mixed_bfloat16] [--scale 1]

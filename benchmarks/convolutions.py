@@ -1,5 +1,4 @@
-"""Convolutions on a CPU with JAX: programs compiled as here, and as JAX would by itself (runtime/compile.py says what
-the difference is).
+"""Convolutions on a CPU with JAX: compiled with our options, and with JAX's own (see runtime/compile.py).
 
     KERAS_BACKEND=jax python benchmarks/convolutions.py [--rounds 15]
 

@@ -44,9 +44,7 @@ def training(model, batch, steps=5):
 
 
 def on_devices(count):
-    """Seconds of sampling and of a training step on so many devices, measured by this file in a process
-    that has them.
-    """
+    """Seconds of sampling and of a training step on `count` devices, measured in a process that has them."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
     environment = {**os.environ, "XLA_FLAGS": flags, "KERAS_BACKEND": "jax"}
     command = [sys.executable, __file__, "--devices", str(count)]

@@ -1,5 +1,4 @@
-"""Writes docs/solvers.md: every sampler with its measured order, its cost, its error per network evaluation, and its
-peers.
+"""Writes docs/solvers.md: every sampler with its measured order, cost, error per network evaluation, and peers.
 
 The problem is a mixture of three Gaussians in the plane, whose denoiser is known exactly, so that all error is the
 solver's. Everything is computed in float64 on the JAX backend, in about a minute.
@@ -229,8 +228,9 @@ def start(count, seed=0):
 
 @functools.cache
 def exact(sigma_end=0.0, substeps=4000):
-    """Ends of the probability-flow ODE's paths from `start(PATHS)`: classical Runge–Kutta in log σ, far below the
-    errors shown.
+    """Ends of the probability-flow ODE's paths from `start(PATHS)`.
+
+    By classical Runge–Kutta in log σ, with an error far below those shown.
     """
     first, last = np.log(10.0), np.log(sigma_end or 1e-6)
     h = (last - first) / substeps
@@ -269,8 +269,9 @@ def is_deterministic(name):
 
 
 def order(name):
-    """Slope of the error at σ = 0.2 against the number of steps, 32 to 128, even in log σ from σ = 10; None for
-    stochastic methods.
+    """Slope of the error at σ = 0.2 against the number of steps; None for stochastic methods.
+
+    The grids have 32 to 128 steps, even in log σ from σ = 10.
     """
     if not is_deterministic(name) or name in APART or name == "dpm_adaptive":
         return None
@@ -285,8 +286,9 @@ def order(name):
 
 
 def measure(name, clean, points):
-    """{budget: (evaluations, error)}: distance from the exact end for the ODE's methods, of the distributions for the
-    others.
+    """{budget: (evaluations, error)}.
+
+    The error is the distance from the exact end for methods of the ODE, that of the distributions for others.
     """
     if name in APART:
         return {}
@@ -333,6 +335,7 @@ def page(orders, results, floor):
     )
     rule = "|---|---:|---:|---:|" + "---:|" * len(BUDGETS)
     adaptive = ", ".join(f"{error:.1g} ({count})" for count, error in results["dpm_adaptive"].values())
+    tolerances = ", ".join(f"{rtol:g}" for rtol in results["dpm_adaptive"])
     peers = "\n".join(f"| `{name}` | {' | '.join(PEERS[name])} |" for name in SAMPLERS.names())
     departures = "\n".join(f"| {' | '.join(cells)} |" for cells in DEPARTURES)
     reasons = {why: [name for name in APART if APART[name] == why] for why in APART.values()}
@@ -340,29 +343,31 @@ def page(orders, results, floor):
     return f"""\
 # Solvers
 
-This page is written by `make solvers` (`benchmarks/solvers.py`). The problem is a mixture of three Gaussians in the plane, whose denoiser
-is known exactly: all error is the solver's. The grid has Karras spacing from σ = 10 to 0.005, α = 1, and a closing step to σ = 0.
-Budgets are network evaluations, the closing one included; methods with inner stages take fewer steps for the same budget.
+This page is written by `make solvers` (`benchmarks/solvers.py`). The problem is a mixture of three Gaussians in the
+plane, whose denoiser is known exactly: all error is the solver's. The grid has Karras spacing from σ = 10 to 0.005,
+α = 1, and a closing step to σ = 0. Budgets are network evaluations, the closing one included; methods with inner stages
+take fewer steps for the same budget.
 
 ![Error against network evaluations](images/solvers-error.png)
 
 ## Methods for the probability-flow ODE
 
-*order*: slope of the error against the number of steps (32 to 128, even in log σ, from σ = 10 to 0.2; no closing step, and full order in
-the last steps). Methods with a history start without one, which holds some of them back: `dpmpp_3m` and `dpm_3m` are of order 3 when
-started exactly (see `tests/samplers`). *error*: root mean squared distance from the exact end of the path, with default options.
+*order*: slope of the error against the number of steps (32 to 128, even in log σ, from σ = 10 to 0.2; no closing step,
+and full order in the last steps). Methods with a history start without one, which holds some of them back: `dpmpp_3m`
+and `dpm_3m` are of order 3 when started exactly (see `tests/samplers`). *error*: root mean squared distance from the
+exact end of the path, with default options.
 
 {head}
 {rule}
 {chr(10).join(row(name) for name in ode)}
 
-`dpm_adaptive` chooses its steps itself. With tolerances rtol = {", ".join(f"{rtol:g}" for rtol in results["dpm_adaptive"])} its
+`dpm_adaptive` chooses its steps itself. With tolerances rtol = {tolerances} its
 errors were, in brackets after how many evaluations: {adaptive}.
 
 ## Stochastic methods
 
-*error*: sliced 2-Wasserstein distance of {POINTS:,} samples from as many of the mixture. Two sets of samples of the mixture itself are
-{floor:.2g} apart: nothing below that can be told.
+*error*: sliced 2-Wasserstein distance of {POINTS:,} samples from as many of the mixture. Two sets of samples of the
+mixture itself are {floor:.2g} apart: smaller errors cannot be distinguished.
 
 {head}
 {rule}

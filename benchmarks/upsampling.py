@@ -1,5 +1,4 @@
-"""Doubling an image and convolving it: in phases, with kernels of size 2, and by repeating positions
-(layers/resampling.py).
+"""Upsampling by 2 with a convolution: in phases, with kernels of size 2, or by repeating (layers/resampling.py).
 
     KERAS_BACKEND=jax python benchmarks/upsampling.py [--rounds 30]
 

@@ -77,8 +77,9 @@ class ClassConditionalDiffusionModel(ddpm.DiffusionModel):
         return {"loss": loss}
 
     def predictor(self, labels, guidance_scale=1.0, network=None):
-        """`predict_noise(x, t)` for labels `(B,)`, guided by scale w: 0 leaves the labels out, 1 is the plain
-        prediction.
+        """`predict_noise(x, t)` for labels `(B,)`, guided by scale w.
+
+        0 leaves the labels out, 1 is the plain prediction.
         """
         network = self.ema_network if network is None else network
         labels = tf.constant(labels, tf.int64)

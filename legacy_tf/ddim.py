@@ -65,8 +65,9 @@ def random_encoder(image_size, image_channels=3, features=64, seed=0):
 
 
 class KID(keras.metrics.Metric):
-    """Kernel Inception distance: the squared maximum mean discrepancy of features under a cubic kernel, averaged over
-    batches.
+    """Kernel Inception distance, averaged over batches.
+
+    It is the squared maximum mean discrepancy of features under a cubic kernel.
 
     Args:
         encoder: model from images in [0, 1] to features `(B, F)`.

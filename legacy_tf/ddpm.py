@@ -1,5 +1,4 @@
-"""Denoising diffusion probabilistic models, as one wrote them in TensorFlow 2: a U-Net, a table of betas, a custom
-`train_step`.
+"""Denoising diffusion probabilistic models in TensorFlow 2 style: a U-Net, a table of betas, a `train_step`.
 
     q(x_t | x_0) = N(√ᾱ_t·x_0, (1 − ᾱ_t)·I),   ᾱ_t = Π(1 − β_s),   β from 1e-4 to 0.02 on a line, t = 0 … T−1
 
@@ -269,8 +268,9 @@ def build_model(
 
 
 class DiffusionModel(keras.Model):
-    """Network, its exponential moving average, and the training step. `compile` takes the loss as an object, not by
-    name.
+    """Network, its exponential moving average, and the training step.
+
+    `compile` takes the loss as an object, not by name.
 
     Args:
         network: what is trained.

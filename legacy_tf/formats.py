@@ -7,8 +7,8 @@
 | `ema_model.keras` | the same in the zip of the last Keras-2 versions | `ema_network.save` |
 | `tf_checkpoint/` | network, average and optimizer | `model.save_weights` |
 | `train_checkpoint/` | the average, as `model` | `tf.train.Checkpoint(model=…)` |
-| `sharded_checkpoint/` | the average, its tensors spread over two files, as on two machines | `save_weights`, then the ops below |
-| `saved_model/` | the average; of a DDIM the whole model, as its normalizer belongs to it | `save(…, save_format="tf")` |
+| `sharded_checkpoint/` | the average, its tensors in two files, as from two machines | `save_weights`, then the ops below |
+| `saved_model/` | the average; of a DDIM the whole model, with its normalizer | `save(…, save_format="tf")` |
 """
 
 import shutil

@@ -50,7 +50,7 @@ _held_after_last_release = 0.0
 def released_memory():
     """A process that has grown gives back what no test needs any more, compiled programs above all.
 
-    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of compilations.
+    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes from the shared compilation cache.
     """
     global _held_after_last_release
     yield

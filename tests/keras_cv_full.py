@@ -1,7 +1,7 @@
 """Full-size files of KerasCV's Stable Diffusion, and their loading, in processes of their own.
 
 python tests/keras_cv_full.py write diffusion_model FOLDER     KerasCV: weights file, inputs and outputs
-python tests/keras_cv_full.py load diffusion_model FOLDER      this library: prints a JSON line with error, seconds, and peak memory
+python tests/keras_cv_full.py load diffusion_model FOLDER      this library: prints error, seconds and peak memory
 """
 
 import json

@@ -133,9 +133,7 @@ def measure(name, what, rounds, starts, only):
 
 
 def applies(what, case):
-    """Whether something is measured of a case: training where it has a batch for it, first images of
-    FlaxDiff's U-Net.
-    """
+    """Whether `what` is measured of a case: training needs a batch, "first" is FlaxDiff's U-Net alone."""
     return {"sample": True, "train": case.train_batch > 0, "first": case.network == "Unet"}[what]
 
 
@@ -173,8 +171,9 @@ def runs_in_turns(wanted, start, rounds, parts, starts):
 
 
 def first_results(wanted, start, rounds):
-    """Rows of contestants that are started anew each round, and timed from the import of their library to their first
-    result.
+    """Rows of contestants that are started anew each round.
+
+    Each is timed from the import of its library to its first result.
     """
     rows, seconds, peaks = {}, {title: [] for title, *_ in wanted}, {}
     for _ in range(rounds):

@@ -1,5 +1,4 @@
-"""What is measured: networks as FlaxDiff or diffusers builds them, so that both sides do the same work with the same
-weights.
+"""What is measured: networks as FlaxDiff or diffusers builds them, so that both sides do the same work.
 
 | case | network | samples | what it stands for |
 |---|---|---|---|

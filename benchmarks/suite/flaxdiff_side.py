@@ -33,8 +33,9 @@ class _Inputs:
 
 
 def write_weights(case, folder):
-    """Random weights, as FlaxDiff's msgpack; layers that start at zero are moved, or they would hide what is behind
-    them.
+    """Random weights, as FlaxDiff's msgpack.
+
+    Layers that start at zero are moved, or they would hide what is behind them.
     """
     model = _NETWORKS[case.network](**case.config)
     params = _new_params(model, case)

@@ -1,6 +1,4 @@
-"""keras_diffusion: `generate` and `fit`, on the backend that KERAS_BACKEND names; and the floor, the bare compiled
-network.
-"""
+"""keras_diffusion: `generate` and `fit` on the backend of KERAS_BACKEND; and the floor, the bare compiled network."""
 
 import keras
 import numpy as np
@@ -97,9 +95,7 @@ def network_alone(case, weights):
 
 
 def step_alone(case, weights, steps=10):
-    """The training step by hand, on JAX: gradient of the loss, Adam of optax, and the average, compiled as one, as ours
-    is.
-    """
+    """The training step by hand, on JAX: gradient, optax's Adam and the average, compiled as one program."""
     import jax
     import jax.numpy as jnp
     import optax

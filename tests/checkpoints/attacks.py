@@ -406,7 +406,7 @@ def texts(folder):
         "deep.json": "[" * 200_000,
         "laughs.yaml": "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [" + f"*a{i}, " * 9 + "x]\n" for i in range(12)),
         "wide.toml": '[data]\nsource = "digits"\n[network]\nwidths = [500000, 500000]\n',
-        "blocks.toml": '[data]\nsource = "digits"\n[network]\nname = "unet"\nwidths = [8]\nnum_res_blocks = 1000000000\n',
+        "blocks.toml": '[data]\nsource = "digits"\n[network]\nwidths = [8]\nnum_res_blocks = 1000000000\n',
     }
     for name, text in found.items():
         (folder / name).write_text(text)

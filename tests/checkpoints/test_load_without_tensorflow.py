@@ -29,7 +29,8 @@ for name in ("ddpm_unet", "ddim_residual_unet"):
         if file.suffix in (".json", ".npz"):
             continue
         loaded = checkpoints.load(file, verbose=0)
-        expected = stored["out" if name == "ddpm_unet" else f"out_{'ema' if loaded.report.weights == 'ema' else 'network'}"]
+        kept = "ema" if loaded.report.weights == "ema" else "network"
+        expected = stored["out" if name == "ddpm_unet" else f"out_{kept}"]
         output = np.asarray(loaded.network({"x": stored["image"], "noise_level": level.astype("float32")}))
         errors[f"{name}/{file.name}"] = float(np.abs(output - expected).max() / np.abs(expected).max())
 assert not {"tensorflow", "tf_keras"} & set(sys.modules)

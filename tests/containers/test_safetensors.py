@@ -65,7 +65,7 @@ def test_formats(tmp_path):
         {"a": entry([True, 4], 0, 16)},
         {"a": {"dtype": "F32", "shape": [4]}},
         {"a": 3},
-        b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}',
+        b"{%(a)s, %(a)s}" % {b"a": b'"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}'},
         b"{" + b"[" * 100_000,
         b"{\xff",
         b"[]",

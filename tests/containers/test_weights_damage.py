@@ -109,9 +109,11 @@ def test_checksums_beside_the_files_of_a_store_and_of_a_pipeline(tmp_path):
 PROGRAM = """
 import sys
 
+blocked = {"flax", "orbax", "torch", "tensorflow", "msgpack", "safetensors", "diffusers", "tf_keras"}
+
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("flax", "orbax", "torch", "tensorflow", "msgpack", "safetensors", "diffusers", "tf_keras"):
+        if name.split(".")[0] in blocked:
             raise ImportError(f"{name} is blocked")
 
 import keras

@@ -1,4 +1,4 @@
-"""Files and configs of November 2026, from before modules moved and constructors were rewritten, stay readable and equal."""
+"""Files and configs from before modules moved and constructors were rewritten stay readable and equal."""
 
 import json
 from pathlib import Path

@@ -87,7 +87,8 @@ model = kd.DiffusionModel(network, seed=0)
 model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(1e-3, 40)))
 data = kd.data.load("digits", batch_size=128, seed=1, batches_per_epoch=4)
 model.fit(data, epochs=epochs, verbose=0, callbacks=[kd.callbacks.Resume(out, data=data)] if resume else [])
-np.savez(out + f"/{epochs}-{sys.argv[3]}.npz", *[keras.ops.convert_to_numpy(v) for v in (*model.weights, *model.optimizer.variables)])
+variables = (*model.weights, *model.optimizer.variables)
+np.savez(out + f"/{epochs}-{sys.argv[3]}.npz", *map(keras.ops.convert_to_numpy, variables))
 """
 
 
