@@ -62,11 +62,7 @@ def __getattr__(name):
         return getattr(importlib.import_module(f"keras_diffusion.{_HOMES[name]}"), name)
     if name in _LAZY or name in __all__:
         return importlib.import_module(f"keras_diffusion.{name}")
-    raise AttributeError(f"module 'keras_diffusion' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *_LAZY])
+    raise AttributeError(f"module 'keras_diffusion' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 __all__ = [
@@ -93,3 +89,4 @@ __all__ = [
     "training",
     "visualization",
 ]
+__dir__ = __all__.copy

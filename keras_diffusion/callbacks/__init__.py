@@ -9,3 +9,4 @@ from keras_diffusion.callbacks.terminate_on_non_finite import TerminateOnNonFini
 from keras_diffusion.callbacks.time_left import TimeLeft
 
 __all__ = ["MetricsJSONL", "Resume", "SampleGrid", "TerminateOnNonFinite", "TimeLeft", "orbax_checkpoint"]
+__dir__ = __all__.copy

@@ -38,6 +38,7 @@ __all__ = [
     "open_container",
     "save_lora",
 ]
+__dir__ = __all__.copy
 
 
 def __getattr__(name):

@@ -6,3 +6,4 @@ from keras_diffusion.comparison.inputs import Settings
 from keras_diffusion.comparison.run import BACKENDS, compare
 
 __all__ = ["BACKENDS", "Settings", "compare"]
+__dir__ = __all__.copy

@@ -12,6 +12,18 @@ from keras_diffusion.configs.checks import shown, suggestion
 from keras_diffusion.configs.file_configs import check_values
 from keras_diffusion.configs.plain_classes import PACKAGE
 
+_GET = """Returns a {kind}, whichever way it is given.
+
+Args:
+    identifier: a name, see `{names}()`; a dict `{{"name": ..., **options}}`; a Keras config; a class; or an object, which
+        is returned as it is.
+    options: constructor arguments, where `identifier` is a name, a dict with a name, or a class.
+
+Raises:
+    ValueError: unknown name or option (the message lists the known ones), a missing option, options given with a
+        finished object, or something else than a {kind}.
+"""
+
 
 def serializable(cls):
     """Class decorator: registers `cls` with Keras as `keras_diffusion>ClassName`."""
@@ -24,6 +36,7 @@ class Registry:
     Args:
         kind: what the table holds, in the singular ("sampler"); used in error messages.
         saved: whether Keras saves such objects, which then need a `get_config`. Default True.
+        default: the name that `get(None)` means. None (default): it means nothing, and is refused.
 
     Example:
 
@@ -33,8 +46,8 @@ class Registry:
     >>> samplers.get("ddim", eta=0.5)
     """
 
-    def __init__(self, kind, saved=True):
-        self.kind, self.saved = kind, saved
+    def __init__(self, kind, saved=True, default=None):
+        self.kind, self.saved, self.default = kind, saved, default
         self._base = object
         self._entries = {}
         self._aliases = {}
@@ -66,6 +79,28 @@ class Registry:
         """Known names, sorted."""
         return sorted(self._entries)
 
+    def functions(self, of=None):
+        """`get` and `names` of this table as functions with docstrings, for the room that it is in.
+
+        Args:
+            of: what they are called after in a room of several tables: "spacing" for `get_spacing`, `spacing_names`.
+
+        Example:
+
+        >>> get, names = samplers.functions()
+        """
+
+        def get(identifier, **options):
+            return self.get(identifier, **options)
+
+        def names():
+            return self.names()
+
+        get.__name__, names.__name__ = (f"get_{of}", f"{of}_names") if of else ("get", "names")
+        get.__doc__ = _GET.format(kind=self.kind, names=names.__name__)
+        names.__doc__ = f"The names that `{get.__name__}` knows, a sorted list."
+        return get, names
+
     def __contains__(self, name):
         """Whether `get` knows `name`."""
         return isinstance(name, str) and (_normalize(name) in self._entries or _normalize(name) in self._aliases)
@@ -86,6 +121,7 @@ class Registry:
             ValueError: unknown name (the message lists the known ones), unknown or missing option, options given with a
                 finished object, or a config of a class that is not registered as one of this kind.
         """
+        identifier = self.default if identifier is None else identifier
         if isinstance(identifier, dict):
             if "class_name" in identifier:
                 return self.get(self._from_config(identifier), **options)
@@ -159,7 +195,10 @@ class Registry:
             ) from error
 
     def _spellings(self):
-        return [*self._entries, *(cls.__name__ for cls in self.classes())]
+        return [
+            *(cls.__name__ for cls in self.classes()),
+            *self._entries,
+        ]  # of two that differ in case, the last counts
 
     def parameters(self, identifier):
         """Constructor arguments, with their defaults, of the class that a known name or class means, a dict."""

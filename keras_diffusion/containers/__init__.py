@@ -36,3 +36,4 @@ __all__ = [
     "TorchPickle",
     "open_container",
 ]
+__dir__ = __all__.copy

@@ -13,3 +13,4 @@ __all__ = [
     "MixtureDenoiser",
     "NetworkDenoiser",
 ]
+__dir__ = __all__.copy

@@ -20,3 +20,4 @@ __all__ = [
     "share",
     "split_axis",
 ]
+__dir__ = __all__.copy

@@ -12,11 +12,12 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 from keras_diffusion.guidance.perturbed_attention import PerturbedAttention
 from keras_diffusion.guidance.pi_gdm import PiGDM
 from keras_diffusion.guidance.rescaled import RescaledGuidance
-from keras_diffusion.guidance.threshold import DynamicThreshold, StaticThreshold
+from keras_diffusion.guidance.threshold import THRESHOLDS, DynamicThreshold, StaticThreshold
 from keras_diffusion.guidance.two_scales import TwoScaleGuidance
 from keras_diffusion.guidance.zero_star import CFGZeroStarGuidance
 
-get = GUIDANCES.get
+get, names = GUIDANCES.functions()
+get_threshold, threshold_names = THRESHOLDS.functions("threshold")
 
 __all__ = [
     "DPS",
@@ -39,4 +40,8 @@ __all__ = [
     "StaticThreshold",
     "TwoScaleGuidance",
     "get",
+    "get_threshold",
+    "names",
+    "threshold_names",
 ]
+__dir__ = __all__.copy

@@ -68,3 +68,4 @@ __all__ = [
     "Unpatchify",
     "Upsample",
 ]
+__dir__ = __all__.copy

@@ -15,3 +15,4 @@ __all__ = [
     "nearest_neighbours",
     "train_classifier",
 ]
+__dir__ = __all__.copy

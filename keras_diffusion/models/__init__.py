@@ -6,3 +6,4 @@ from keras_diffusion.models.known_channels import inpainting_condition, pix2pix_
 from keras_diffusion.models.text_to_image import TextToImage
 
 __all__ = ["DiffusionModel", "TextToImage", "inpainting_condition", "interpolate_noise", "pix2pix_condition", "slerp"]
+__dir__ = __all__.copy

@@ -20,8 +20,7 @@ from keras_diffusion.networks.unet_3d import UNet3D
 from keras_diffusion.networks.unet_sizes import UNET_SIZES, name_of_size, unet_size
 from keras_diffusion.networks.uvit import UViT
 
-get = networks.get
-
+get, names = networks.functions()
 
 __all__ = [
     "MLP",
@@ -45,5 +44,7 @@ __all__ = [
     "UViT",
     "get",
     "name_of_size",
+    "names",
     "unet_size",
 ]
+__dir__ = __all__.copy

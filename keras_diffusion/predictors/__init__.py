@@ -7,6 +7,16 @@ from keras_diffusion.predictors.v import VPredictor
 from keras_diffusion.predictors.velocity import VelocityPredictor
 from keras_diffusion.predictors.x0 import X0Predictor
 
-get = PREDICTORS.get
+get, names = PREDICTORS.functions()
 
-__all__ = ["EDMPredictor", "EpsilonPredictor", "Predictor", "VPredictor", "VelocityPredictor", "X0Predictor", "get"]
+__all__ = [
+    "EDMPredictor",
+    "EpsilonPredictor",
+    "Predictor",
+    "VPredictor",
+    "VelocityPredictor",
+    "X0Predictor",
+    "get",
+    "names",
+]
+__dir__ = __all__.copy

@@ -31,7 +31,7 @@ from keras_diffusion.samplers.tcd import TCDSampler
 from keras_diffusion.samplers.two_stage import DPM2AncestralSampler, DPMpp2SAncestralSampler, DPMppSDESingleStepSampler
 from keras_diffusion.samplers.unipc import UniPCSampler
 
-get = SAMPLERS.get
+get, names = SAMPLERS.functions()
 
 __all__ = [
     "AdaptiveSampler",
@@ -72,4 +72,6 @@ __all__ = [
     "Walk",
     "get",
     "log_likelihood",
+    "names",
 ]
+__dir__ = __all__.copy

@@ -29,8 +29,8 @@ from keras_diffusion.schedulers.time_spacing import (
 from keras_diffusion.schedulers.variance_exploding import VarianceExplodingNoiseSchedule
 from keras_diffusion.schedulers.variance_preserving import VariancePreservingNoiseSchedule
 
-get = SCHEDULES.get
-get_spacing = SPACINGS.get
+get, names = SCHEDULES.functions()
+get_spacing, spacing_names = SPACINGS.functions("spacing")
 
 __all__ = [
     "AlignYourStepsSpacing",
@@ -64,4 +64,7 @@ __all__ = [
     "flow_shift",
     "get",
     "get_spacing",
+    "names",
+    "spacing_names",
 ]
+__dir__ = __all__.copy

@@ -2,6 +2,7 @@
 
 from keras_diffusion.training.ema import WeightAverage
 from keras_diffusion.training.loss_weighting import (
+    LOSS_WEIGHTINGS,
     EDMWeighting,
     LossWeighting,
     MinSNRWeighting,
@@ -11,7 +12,6 @@ from keras_diffusion.training.loss_weighting import (
     SNRWeighting,
     SoftMinSNRWeighting,
     TruncatedSNRWeighting,
-    get_loss_weighting,
 )
 from keras_diffusion.training.time_distribution import (
     TIME_DISTRIBUTIONS,
@@ -22,7 +22,8 @@ from keras_diffusion.training.time_distribution import (
     UniformTime,
 )
 
-get_time_distribution = TIME_DISTRIBUTIONS.get
+get_loss_weighting, loss_weighting_names = LOSS_WEIGHTINGS.functions("loss_weighting")
+get_time_distribution, time_distribution_names = TIME_DISTRIBUTIONS.functions("time_distribution")
 
 __all__ = [
     "DiscreteTime",
@@ -42,4 +43,7 @@ __all__ = [
     "WeightAverage",
     "get_loss_weighting",
     "get_time_distribution",
+    "loss_weighting_names",
+    "time_distribution_names",
 ]
+__dir__ = __all__.copy

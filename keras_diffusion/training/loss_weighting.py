@@ -27,7 +27,7 @@ from keras import ops
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.configs.registry import Registry
 
-LOSS_WEIGHTINGS = Registry("loss weighting")
+LOSS_WEIGHTINGS = Registry("loss weighting", default="none")
 
 _LIMIT = 40.0  # of |λ|; e^40 squared still is a float32
 
@@ -213,8 +213,3 @@ class SoftMinSNRWeighting(_SigmaDataWeighting):
 
     def __call__(self, log_snr):
         return 1.0 / (_snr(-log_snr) + self.sigma_data**2)
-
-
-def get_loss_weighting(identifier, **options):
-    """A weighting by name, dict or object; None is "none"."""
-    return LOSS_WEIGHTINGS.get("none" if identifier is None else identifier, **options)
