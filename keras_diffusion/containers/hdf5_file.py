@@ -1,4 +1,4 @@
-"""HDF5 as Keras writes it, read without the HDF5 library, which damaged files can crash or hold up for ever.
+"""HDF5 as Keras writes it, read without the HDF5 library, which damaged files can crash or hang.
 
 A file is a tree of groups and arrays; groups have attributes. An array lies in one piece at the address that its header
 says, or, if it is short, within the header.
