@@ -4,16 +4,13 @@ a network, an autoencoder, a text encoder      config.json, diffusion_pytorch_mo
 a model with schedule and predictor            model_index.json, scheduler/, unet/ or transformer/, and vae/, text_encoder/, tokenizer/
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from keras_diffusion.checkpoints.families.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
 from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.runtime.files import remove_folder, write_json
+from keras_diffusion.runtime.files import atomic_folder, write_json
 from keras_diffusion.runtime.finite import check_finite_arrays
 from keras_diffusion.text.clip_tokenizer import END, START
 
@@ -68,16 +65,9 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
             f"Nothing is written over what exists. Received: folder={str(folder)!r}. Pass overwrite=True to replace it."
         )
     files = _files(model, weights, dict(config or {}))  # errors come before anything is written
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as temporary:
         for name, content in files.items():
             _write(temporary / name, content)
-        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
-        remove_folder(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

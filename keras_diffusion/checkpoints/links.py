@@ -85,25 +85,52 @@ def _own_weights(layer):
     return [variable for variable in layer.weights if not variable.name.startswith("lora_")]
 
 
-def pointwise(layer):
-    """The kernel of a 1×1 convolution that is a dense layer here."""
-    return (1, 1, *layer.kernel.shape)
+def links_of(prefix, parts):
+    """Links of several layers: `parts` is a dict from their names below `prefix` to the layers, None where there is none."""
+    for name, layer in parts.items():
+        if layer is not None:
+            yield from layer_links(f"{prefix}.{name}", layer)
 
 
-def residual_links(prefix, block):
-    """Links of a `ResidualBlock`."""
-    parts = {
+def residual_parts(block):
+    """The layers of a `ResidualBlock` by their names in diffusers, in the order of the computation."""
+    return {
         "norm1": block.norm1,
         "conv1": block.conv1,
+        "time_emb_proj": None if block.time_injection is None else block.time_projection,
         "norm2": block.norm2,
         "conv2": block.conv2,
         "conv_shortcut": block.shortcut,
     }
-    if block.time_injection is not None:
-        parts["time_emb_proj"] = block.time_projection
-    for name, layer in parts.items():
-        if layer is not None:
-            yield from layer_links(f"{prefix}.{name}", layer)
+
+
+def attention_parts(attention, names=("to_q", "to_k", "to_v", "to_out.0")):
+    """Those of an `Attention`."""
+    return dict(zip(names, (attention.to_q, attention.to_k, attention.to_v, attention.to_out)))
+
+
+def transformer_parts(block):
+    """Those of a `TransformerBlock`."""
+    first, second = attention_parts(block.attention1), attention_parts(block.attention2)
+    return {
+        "norm1": block.norm1,
+        **{f"attn1.{name}": layer for name, layer in first.items()},
+        "norm2": block.norm2,
+        **{f"attn2.{name}": layer for name, layer in second.items()},
+        "norm3": block.norm3,
+        "ff.net.0.proj": block.feed_forward1,
+        "ff.net.2": block.feed_forward2,
+    }
+
+
+def spatial_parts(layer):
+    """Those of a `SpatialTransformer` or a `TemporalTransformer`."""
+    blocks = {
+        f"transformer_blocks.{i}.{name}": part
+        for i, block in enumerate(layer.blocks)
+        for name, part in transformer_parts(block).items()
+    }
+    return {"norm": layer.norm, "proj_in": layer.project_in, **blocks, "proj_out": layer.project_out}
 
 
 def attention_links(prefix, block):
@@ -116,24 +143,9 @@ def attention_links(prefix, block):
 
 def transformer_links(prefix, layer, linear):
     """Links of a `SpatialTransformer`; `linear`: whether its projections are dense layers in the file."""
-    yield from layer_links(f"{prefix}.norm", layer.norm)
-    for name, projection in (("proj_in", layer.project_in), ("proj_out", layer.project_out)):
-        yield from layer_links(f"{prefix}.{name}", projection, None if linear else pointwise(projection))
-    for i, block in enumerate(layer.blocks):
-        inner = f"{prefix}.transformer_blocks.{i}"
-        parts = {"norm1": block.norm1, "norm2": block.norm2, "norm3": block.norm3}
-        for name, part in parts.items():
-            yield from layer_links(f"{inner}.{name}", part)
-        for name, attention in (("attn1", block.attention1), ("attn2", block.attention2)):
-            yield from self_attention_links(f"{inner}.{name}", attention)
-        yield from layer_links(f"{inner}.ff.net.0.proj", block.feed_forward1)
-        yield from layer_links(f"{inner}.ff.net.2", block.feed_forward2)
-
-
-def self_attention_links(prefix, attention, names=("to_q", "to_k", "to_v", "to_out.0")):
-    """Links of an `Attention`."""
-    for name, layer in zip(names, (attention.to_q, attention.to_k, attention.to_v, attention.to_out)):
-        yield from layer_links(f"{prefix}.{name}", layer)
+    for name, part in spatial_parts(layer).items():
+        convolves = name.startswith("proj") and not linear
+        yield from layer_links(f"{prefix}.{name}", part, (1, 1, *part.kernel.shape) if convolves else None)
 
 
 class Tensors:

@@ -5,9 +5,6 @@ model.weights.h5     weights, their average and random state
 metadata.json        versions that wrote it
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -17,7 +14,7 @@ from keras_diffusion.configs.file_configs import build_from_file, named_objects
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.run_folders import build_run, is_finished, is_run, preset_of, weights_of
 from keras_diffusion.runtime import limits
-from keras_diffusion.runtime.files import read_json, remove_folder, write_json
+from keras_diffusion.runtime.files import atomic_folder, read_json, write_json
 from keras_diffusion.runtime.finite import check_finite
 from keras_diffusion.runtime.training_state import STATE
 from keras_diffusion.version import __version__
@@ -85,9 +82,7 @@ def save_preset(model, directory, overwrite=False, extra=None):
             f"to replace it."
         )
     check_finite(model, f"The preset {str(directory)!r}")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+    with atomic_folder(directory) as temporary:
         write_json(temporary / _CONFIG, keras.saving.serialize_keras_object(model))
         model.save_weights(temporary / _WEIGHTS)
         write_json(
@@ -96,14 +91,6 @@ def save_preset(model, directory, overwrite=False, extra=None):
         )
         for name, value in (extra or {}).items():
             write_json(temporary / name, value)
-        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
-        if directory.is_dir():
-            remove_folder(directory)
-        elif directory.exists():
-            directory.unlink()
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_preset(path):

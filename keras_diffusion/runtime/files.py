@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from keras_diffusion.runtime import limits
@@ -43,6 +44,32 @@ def atomic_path(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """A new folder to write into that becomes `path` at the end of the `with` block, by renaming; after an error nothing
+    is left of it.
+
+    Args:
+        path: the folder; missing parents are made, an existing folder or file is replaced.
+
+    Yields:
+        `pathlib.Path` of a temporary folder beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

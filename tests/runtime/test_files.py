@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from keras_diffusion.runtime.files import unused_path, write_json, write_whole
+from keras_diffusion.runtime.files import atomic_folder, unused_path, write_json, write_whole
 
 
 def test_writes_and_replaces(tmp_path):
@@ -40,3 +40,19 @@ def test_json_is_written_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"σ": object()})
     assert path.read_text(encoding="utf-8") == '{\n  "σ": 1\n}\n' and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "sub" / "a"
+    with atomic_folder(path) as folder:
+        (folder / "one").write_text("1")
+    path.with_name("b").write_text("a file")
+    for target in (path, path.with_name("b")):
+        with pytest.raises(KeyError), atomic_folder(target) as folder:
+            (folder / "two").write_text("2")
+            raise KeyError
+    assert sorted(p.name for p in path.parent.iterdir()) == ["a", "b"] and (path / "one").exists()
+    for target in (path, path.with_name("b")):
+        with atomic_folder(target) as folder:
+            (folder / "two").write_text("2")
+        assert [p.name for p in target.iterdir()] == ["two"]

@@ -11,11 +11,13 @@ A container says which tensors a file has; a family knows what they mean:
 A new family is one file with one subclass, registered here; nothing else has to know of it.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 from keras_diffusion.checkpoints.links import Source
 from keras_diffusion.containers.errors import CheckpointError
 
+_SETS = {"ema": "averaged weights (EMA)", "raw": "raw weights"}
 __all__ = ["Family", "Parts", "Source", "families", "family_of", "register", "required_family"]
 
 
@@ -48,9 +50,11 @@ class Family:
         name: short name, "keras_ddpm".
         title: what it is, in words.
         loses: what a file of this family holds and `load` leaves behind, in words.
+        one_set: what the report says where a file has one set of weights, and not surely the one asked for; "" (default)
+            for a file that says which set it has.
     """
 
-    name = title = loses = ""
+    name = title = loses = one_set = ""
 
     def recognizes(self, container):
         """Whether the names and shapes in `container` are of this family. Must not raise on others."""
@@ -73,9 +77,13 @@ class Family:
         """
         known = self.weights(container)
         name = weights if weights in known else next(iter(known))
-        words = {"ema": "averaged weights (EMA)", "raw": "raw weights"}
-        notes = [] if name == weights else [f"The file has no {words[weights]}; these are its {words[name]}."]
-        return name, known[name], notes
+        return name, known[name], self.set_notes(weights, name)
+
+    def set_notes(self, wanted, taken):
+        """What the report says of the set of weights that was taken: nothing where it is the one asked for."""
+        if taken == wanted:
+            return []
+        return [self.one_set or f"The file has no {_SETS[wanted]}; these are its {_SETS[taken]}."]
 
     def read_config(self, container, root, config):
         """The network's arguments.
@@ -104,6 +112,14 @@ class Family:
         weights.
         """
         return set()
+
+    @contextlib.contextmanager
+    def describing(self, container):
+        """A block that builds from a config: where that fails, the config does not describe such a network."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
 
 
 _FAMILIES: dict[str, Family] = {}

@@ -7,7 +7,7 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
     torch_activation,
 )
 from keras_diffusion.checkpoints.families.diffusers.unet_2d import _place
-from keras_diffusion.checkpoints.links import attention_links, layer_links, residual_links
+from keras_diffusion.checkpoints.links import attention_links, layer_links, links_of, residual_parts
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.networks import AutoencoderKL as Network
@@ -120,7 +120,7 @@ class AutoencoderKL(Component):
             for layer in half.layers:
                 place = f"{half.name}.{_place(layer.name, levels)}"
                 if isinstance(layer, ResidualBlock):
-                    yield from residual_links(place, layer)
+                    yield from links_of(place, residual_parts(layer))
                 elif isinstance(layer, AttentionBlock):
                     yield from attention_links(place, layer)
                 elif isinstance(layer, (Downsample, Upsample)):

@@ -6,7 +6,7 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
     register,
     torch_activation,
 )
-from keras_diffusion.checkpoints.links import Link, layer_links, self_attention_links
+from keras_diffusion.checkpoints.links import Link, attention_parts, layer_links, links_of
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.text import CLIPTextEncoder
 
@@ -112,13 +112,11 @@ class CLIPTextModel(Component):
             yield Link(getattr(network, name).weights[0], (f"{prefix}embeddings.{name}.weight",), table=True)
         for i, block in enumerate(network.blocks):
             layer = f"{prefix}encoder.layers.{i}"
-            yield from self_attention_links(
-                f"{layer}.self_attn", block.attention1, ("q_proj", "k_proj", "v_proj", "out_proj")
-            )
-            yield from layer_links(f"{layer}.layer_norm1", block.norm1)
-            yield from layer_links(f"{layer}.layer_norm2", block.norm3)
-            yield from layer_links(f"{layer}.mlp.fc1", block.feed_forward1)
-            yield from layer_links(f"{layer}.mlp.fc2", block.feed_forward2)
+            attention = attention_parts(block.attention1, ("q_proj", "k_proj", "v_proj", "out_proj"))
+            yield from links_of(f"{layer}.self_attn", attention)
+            parts = {"layer_norm1": block.norm1, "layer_norm2": block.norm3}
+            parts |= {"mlp.fc1": block.feed_forward1, "mlp.fc2": block.feed_forward2}
+            yield from links_of(layer, parts)
         yield from layer_links(f"{prefix}final_layer_norm", network.norm)
 
     def needless(self, name):

@@ -7,7 +7,7 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
     size_pair,
     torch_activation,
 )
-from keras_diffusion.checkpoints.links import layer_links, self_attention_links
+from keras_diffusion.checkpoints.links import attention_parts, layer_links, links_of
 from keras_diffusion.networks import DiTTransformer2D
 
 _LABELS = "norm1.emb.class_embedder.embedding_table.weight"
@@ -108,15 +108,15 @@ class DiTTransformer2DModel(Component):
         yield from layer_links("pos_embed.proj", patch, kernel)
         for i in range(has["depth"]):
             block, prefix = network.get_layer(f"block_{i}"), f"transformer_blocks.{i}"
-            for number in (1, 2):
-                dense = network.get_layer(f"block_{i}_time_dense{number}")
-                yield from layer_links(f"{prefix}.norm1.emb.timestep_embedder.linear_{number}", dense)
-            yield from layer_links(
-                f"{prefix}.{_LABELS.removesuffix('.weight')}", network.get_layer(f"block_{i}_label_embedding").table
-            )
-            yield from layer_links(f"{prefix}.norm1.linear", block.modulation)
-            yield from self_attention_links(f"{prefix}.attn1", block.attention)
-            yield from layer_links(f"{prefix}.ff.net.0.proj", block.feed_forward1)
-            yield from layer_links(f"{prefix}.ff.net.2", block.feed_forward2)
+            parts = {
+                "norm1.emb.timestep_embedder.linear_1": network.get_layer(f"block_{i}_time_dense1"),
+                "norm1.emb.timestep_embedder.linear_2": network.get_layer(f"block_{i}_time_dense2"),
+                _LABELS.removesuffix(".weight"): network.get_layer(f"block_{i}_label_embedding").table,
+                "norm1.linear": block.modulation,
+                **{f"attn1.{name}": layer for name, layer in attention_parts(block.attention).items()},
+                "ff.net.0.proj": block.feed_forward1,
+                "ff.net.2": block.feed_forward2,
+            }
+            yield from links_of(prefix, parts)
         yield from layer_links("proj_out_1", network.get_layer("modulation_out"))
         yield from layer_links("proj_out_2", network.get_layer("project_out"))

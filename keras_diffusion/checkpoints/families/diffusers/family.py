@@ -11,8 +11,10 @@ What the classes are, and what their tensors are called, is in the other files o
 
 from pathlib import Path
 
+from keras_diffusion.checkpoints.families.agreement import network_notes
 from keras_diffusion.checkpoints.families.diffusers import Tensors, component_of, read_sampling, read_schedule
-from keras_diffusion.checkpoints.families.family import Family, Parts, register
+from keras_diffusion.checkpoints.families.family import Parts, register
+from keras_diffusion.checkpoints.families.rooted_family import RootedFamily
 from keras_diffusion.checkpoints.transfer import Report, transfer
 from keras_diffusion.configs.checks import shown
 from keras_diffusion.containers.errors import CheckpointError
@@ -25,7 +27,7 @@ _ROOT = "_root"
 
 
 @register
-class Diffusers(Family):
+class Diffusers(RootedFamily):
     """diffusers' model classes that there are networks for here."""
 
     name = "diffusers"
@@ -34,26 +36,12 @@ class Diffusers(Family):
     )
     loses = "safety checkers and feature extractors of pipelines"
 
-    def recognizes(self, container):
-        return bool(self.weights(container))
+    one_set = "There is one set of weights; diffusers does not say whether it is an average."
 
-    def weights(self, container):
+    def my_roots(self, container):
         found = {root: component_of(Tensors(container, root)) for root in container.roots}
         known = [root for root, component in found.items() if component is not None]
-        roots = [root for root in known if found[root].denoises] or known[:1]
-        names = [root or container.path.name for root in roots]
-        return {
-            ("ema" if "ema" in name.lower().split("_") else "raw"): root
-            for name, root in reversed(list(zip(names, roots)))
-        }
-
-    def choose(self, container, weights, state):
-        known = self.weights(container)
-        name = weights if weights in known else next(iter(known))
-        notes = (
-            [] if name == weights else ["There is one set of weights; diffusers does not say whether it is an average."]
-        )
-        return name, known[name], notes
+        return [root for root in known if found[root].denoises] or known[:1]
 
     def read_config(self, container, root, config):
         tensors = Tensors(container, root)
@@ -74,30 +62,17 @@ class Diffusers(Family):
         if config[_ROOT]:
             autoencoder, options, more = self._others(container, config[_ROOT])
             notes = [*notes, *more]
+        notes = [*notes, *network_notes(network)]
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
-            notes = [
-                *notes,
-                "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always "
-                "there.",
-            ]
         known = getattr(network, "concat_channels", 0)
         if known:
             # What the network was trained to do without: InstructPix2Pix's images were left out at times, masks and
             # small images never.
             options["concat_dropout"] = None if known == network.sample_shape[-1] else 0.0
-            notes = [
-                *notes,
-                f"Of the channels that go in, {known} are known beside the sample: the condition “concat”.",
-            ]
-        if network.output.shape[-1] == 2 * network.sample_shape[-1]:
-            notes = [
-                *notes,
-                "The network tells a variance too, in the second half of its channels, which samplers here do not use.",
-            ]
-        return Parts(
-            network, schedule, predictor, autoencoder, options, tuple(notes), read_sampling(scheduler, container.path)
-        )
+            notes.append(f"Of the channels that go in, {known} are known beside the sample: the condition “concat”.")
+        sampling = read_sampling(scheduler, container.path)
+        return Parts(network, schedule, predictor, autoencoder, options, tuple(notes), sampling)
 
     def sources(self, container, root, network, config):
         tensors = Tensors(container, root)
@@ -106,8 +81,7 @@ class Diffusers(Family):
 
     def ignores(self, container, root):
         component = component_of(Tensors(container, root))
-        others = tuple(f"{other}/" for other in container.roots if other != root)
-        return {name for name in container.tensors if (root and name.startswith(others)) or component.needless(name)}
+        return super().ignores(container, root) | set(filter(component.needless, container.tensors))
 
     def _others(self, container, root):
         """The autoencoder, the text encoder and the tokenizer of a pipeline, filled; (autoencoder, options, notes)."""

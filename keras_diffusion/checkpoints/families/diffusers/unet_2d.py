@@ -9,7 +9,7 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
     size_pair,
     torch_activation,
 )
-from keras_diffusion.checkpoints.links import attention_links, layer_links, residual_links, transformer_links
+from keras_diffusion.checkpoints.links import attention_links, layer_links, links_of, residual_parts, transformer_links
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, SpatialTransformer, Upsample
 from keras_diffusion.networks import UNet2D
 from keras_diffusion.networks.unet_2d import DOWN_TYPES, UP_TYPES
@@ -136,9 +136,9 @@ class UNet2DModel(Component):
 
     def links(self, network, config):
         yield from unet_links(network)
-        yield from layer_links("time_embedding.linear_1", network.get_layer("time_dense1"))
-        yield from layer_links("time_embedding.linear_2", network.get_layer("time_dense2"))
-        yield from layer_links("time_proj", network.get_layer("time_embedding"))
+        time = {"time_embedding.linear_1": "dense1", "time_embedding.linear_2": "dense2", "time_proj": "embedding"}
+        for name, part in time.items():
+            yield from layer_links(name, network.get_layer(f"time_{part}"))
 
 
 def _type(types, has_attention, resnet):
@@ -235,7 +235,7 @@ def unet_links(network, linear=True):
     for layer in network.layers:
         place = _place(layer.name, len(network.get_config()["widths"]))
         if isinstance(layer, ResidualBlock):
-            yield from residual_links(place, layer)
+            yield from links_of(place, residual_parts(layer))
         elif isinstance(layer, AttentionBlock):
             yield from attention_links(place, layer)
         elif isinstance(layer, SpatialTransformer):

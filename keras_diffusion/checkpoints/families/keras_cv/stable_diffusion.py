@@ -17,6 +17,7 @@ project by convolutions (1.x), as many as make 64 channels each where they proje
 Source: the package keras-cv 0.9.0, models/stable_diffusion.
 """
 
+from keras_diffusion.checkpoints.families.agreement import check_known, must_agree
 from keras_diffusion.checkpoints.families.family import Family, Parts, register
 from keras_diffusion.checkpoints.families.keras_cv.variables import (
     autoencoder_slots,
@@ -31,6 +32,7 @@ from keras_diffusion.predictors import EpsilonPredictor
 from keras_diffusion.schedulers import ScaledLinearNoiseSchedule
 from keras_diffusion.text import CLIPTextEncoder
 
+_SAYS = "The shapes say {name}={found}. Received: {name}={value}."
 # Ranks of a layer's weights, in KerasCV's order.
 _NORM, _DENSE, _CONV = (1, 1), (2, 1), (4, 1)
 _ATTENTION = (2, 2, 2, 2, 1)
@@ -124,17 +126,10 @@ class KerasCVStableDiffusion(Family):
         read = {"diffusion_model": _read_unet, "text_encoder": _read_text_encoder}.get(component, _read_autoencoder)
         certain, assumed = read(shapes, container.path)
         certain = {"component": component, **certain}
-        unknown = sorted(set(config) - set(certain) - set(assumed))
-        if unknown:
-            known = ", ".join([*certain, *assumed])
-            raise CheckpointError(
-                f"The config of a {component} has the keys {known}. Received: {', '.join(unknown)}.", container.path
-            )
+        words = f"The config of a {component} has the keys {{known}}. Received: {{unknown}}."
+        check_known(config, (*certain, *assumed), words, container.path)
         for key in config.keys() & certain.keys():
-            if _listed(config[key]) != _listed(certain[key]):
-                raise CheckpointError(
-                    f"The shapes say {key}={certain[key]}. Received: {key}={config[key]}.", container.path
-                )
+            must_agree(key, config[key], certain[key], container.path, _SAYS)
         return {**certain, **assumed, **{key: config[key] for key in config if key in assumed}}
 
     def build(self, container, config):
@@ -280,7 +275,3 @@ def _whole(count, unit, what, path):
             f"Levels of one network have as many {what} each. Received: {count} of them for {unit} places.", path
         )
     return count // unit
-
-
-def _listed(value):
-    return list(value) if isinstance(value, (list, tuple)) else value

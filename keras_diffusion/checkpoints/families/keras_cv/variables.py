@@ -6,7 +6,7 @@ variables.
 
 import numpy as np
 
-from keras_diffusion.checkpoints.families.family import Source
+from keras_diffusion.checkpoints.links import Source, attention_parts, residual_parts, spatial_parts
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import ResidualBlock, SpatialTransformer
 
@@ -17,16 +17,11 @@ def _of(*layers):
 
 
 def _block_variables(block):
-    time = [] if block.time_injection is None else [block.time_projection]
-    shortcut = [] if block.shortcut is None else [block.shortcut]
-    return _of(block.norm1, block.conv1, *time, block.norm2, block.conv2, *shortcut)
+    return _of(*filter(None, residual_parts(block).values()))
 
 
 def _transformer_variables(transformer):
-    (block,) = transformer.blocks
-    first, second = ([a.to_q, a.to_k, a.to_v, a.to_out] for a in (block.attention1, block.attention2))
-    inner = [block.norm1, *first, block.norm2, *second, block.norm3, block.feed_forward1, block.feed_forward2]
-    return _of(transformer.norm, transformer.project_in, *inner, transformer.project_out)
+    return _of(*spatial_parts(transformer).values())
 
 
 def unet_slots(network):
@@ -54,8 +49,7 @@ def text_encoder_slots(network):
     """The same of `CLIPTextEncoder`."""
 
     def variables(block):
-        attention = block.attention1
-        projections = (attention.to_q, attention.to_k, attention.to_v, attention.to_out)
+        projections = attention_parts(block.attention1).values()
         return _of(block.norm1, *projections, block.norm3, block.feed_forward1, block.feed_forward2)
 
     return {

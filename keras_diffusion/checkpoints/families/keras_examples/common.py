@@ -15,7 +15,9 @@ one, from the user, or from the example.
 import re
 from typing import Any, NamedTuple
 
-from keras_diffusion.checkpoints.families.family import Family, Source
+from keras_diffusion.checkpoints.families.agreement import must_agree
+from keras_diffusion.checkpoints.families.family import Source
+from keras_diffusion.checkpoints.families.rooted_family import RootedFamily
 from keras_diffusion.containers.errors import CheckpointError
 
 # By letter: the class as Keras 2 calls it, and its weights in Keras's order.
@@ -49,7 +51,7 @@ class Slot(NamedTuple):
     layer: Any
 
 
-class KerasExample(Family):
+class KerasExample(RootedFamily):
     """Base class of the two families.
 
     Attributes:
@@ -70,17 +72,6 @@ class KerasExample(Family):
         """`Slot`s in the order of the old network."""
         raise NotImplementedError(f"{type(self).__name__} must implement slots(network)")
 
-    def recognizes(self, container):
-        return any(self._fits(container, root) for root in container.roots)
-
-    def weights(self, container):
-        roots = [root for root in container.roots if self._fits(container, root)]
-        if len(roots) == 1:
-            # A file of one network: only its name can say which, "ema_weights.h5".
-            name = roots[0] or container.path.name
-            return {"ema" if re.search(r"(^|[^a-z])ema([^a-z]|$)", name.lower()) else "raw": roots[0]}
-        return {"ema" if "ema" in root.rsplit("/", 1)[-1] else "raw": root for root in roots}
-
     def read_config(self, container, root, config):
         found = self.infer(container, root)
         for key, value in config.items():
@@ -89,22 +80,17 @@ class KerasExample(Family):
                 size = list(value) if isinstance(value, (list, tuple)) else [value, value]
                 found["input_shape"] = [*size, found["input_shape"][-1]]
             elif key == "channels":
-                _must_agree(container, key, value, found["input_shape"][-1])
+                must_agree(key, value, found["input_shape"][-1], container.path)
             elif key == "input_shape":
-                _must_agree(container, key, value[-1:], found["input_shape"][-1:])
+                must_agree(key, value[-1:], found["input_shape"][-1:], container.path)
                 found["input_shape"] = list(value)
             elif key in self.free:
                 found[key] = value
             elif key in found:
-                _must_agree(container, key, value, found[key])
+                must_agree(key, value, found[key], container.path)
             else:
                 known = ", ".join(
-                    [
-                        *found,
-                        "size",
-                        "channels",
-                        *(k for k, v in self.aliases.items() if v not in (k, "size", "channels")),
-                    ]
+                    [*found, "size", "channels", *(k for k, v in self.aliases.items() if v not in ("size", "channels"))]
                 )
                 raise CheckpointError(f"Unknown argument of a {self.title}: {key!r}. Known: {known}.", container.path)
         return found
@@ -135,10 +121,9 @@ class KerasExample(Family):
         raise NotImplementedError(f"{type(self).__name__} must implement attention_sources(container, saved, layer)")
 
     def ignores(self, container, root):
-        others = [r for r in container.roots if r != root]
-        return {n for n in container.tensors if _NEEDLESS.match(n) or any(n.startswith(f"{r}/") for r in others)}
+        return super().ignores(container, root) | set(filter(_NEEDLESS.match, container.tensors))
 
-    def _fits(self, container, root):
+    def is_mine(self, container, root):
         try:
             return self.pattern.fullmatch(word_of(container, root)) is not None
         except CheckpointError:
@@ -150,7 +135,7 @@ def word_of(container, root):
     return "".join(_letter(container, layer) for layer in container.layers(root))
 
 
-def shapes_of(container, root):
+def kernel_shapes(container, root):
     """For each layer under `root`, the shape of its largest tensor: of the kernel, where it has one."""
     return [
         max((container.tensors[n].shape for n in layer.weights.values()), key=len) for layer in container.layers(root)
@@ -243,13 +228,3 @@ def _letter(container, layer):
 def _in_order(weights, names):
     """Tensor names in Keras's order. .keras files number the weights; others name them."""
     return [weights[name] if name in weights else weights[str(i)] for i, name in enumerate(names)]
-
-
-def _must_agree(container, key, given, found):
-    as_list = list(given) if isinstance(given, (list, tuple)) else given
-    if as_list != found:
-        raise CheckpointError(
-            f"`{key}` follows from the shapes of the weights and cannot be another. Received: {key}={given!r}, the "
-            f"file has {found!r}",
-            container.path,
-        )

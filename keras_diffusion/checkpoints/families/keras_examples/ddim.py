@@ -26,8 +26,8 @@ from keras_diffusion.checkpoints.families.keras_examples.common import (
     Slot,
     file_layers,
     image_size,
+    kernel_shapes,
     must_be,
-    shapes_of,
     word_of,
 )
 from keras_diffusion.containers.errors import CheckpointError
@@ -49,12 +49,15 @@ class KerasDDIM(KerasExample):
     pattern = re.compile(r"p((?:bccp?)+)p")
     free = ("embedding_max_frequency", "min_signal_rate", "max_signal_rate")
     aliases = {
-        **{"image_size": "size", "ch": "channels", "depth": "block_depth", "emb": "embedding_dims"},
-        **{"maxf": "embedding_max_frequency"},
+        "image_size": "size",
+        "ch": "channels",
+        "depth": "block_depth",
+        "emb": "embedding_dims",
+        "maxf": "embedding_max_frequency",
     }
 
     def infer(self, container, root):
-        shapes = shapes_of(container, root)
+        shapes = kernel_shapes(container, root)
         inputs, widths, position = [], [], 1
         for block in re.findall("bccp?", self.pattern.fullmatch(word_of(container, root))[1]):
             inputs.append(shapes[position][0])
@@ -71,9 +74,8 @@ class KerasDDIM(KerasExample):
                 container.path,
             )
         channels, first, out = shapes[0][2], shapes[0][3], shapes[-1][-1]
-        must_be(container, root, "BatchNormalization", "epsilon", (1e-3,))
-        for key in ("center", "scale"):
-            must_be(container, root, "BatchNormalization", key, (False,))
+        for key, values in (("epsilon", (1e-3,)), ("center", (False,)), ("scale", (False,))):
+            must_be(container, root, "BatchNormalization", key, values)
         return {
             "input_shape": [*image_size(container, root), channels],
             "widths": widths[:k:depth],
@@ -88,11 +90,9 @@ class KerasDDIM(KerasExample):
     def build(self, container, config):
         arguments = dict(config)
         low, high = arguments.pop("min_signal_rate"), arguments.pop("max_signal_rate")
-        try:
+        with self.describing(container):
             network = ResidualUNet(**arguments)
             schedule = CosineNoiseSchedule(log_snr_min=_log_snr(low), log_snr_max=_log_snr(high), spacing="trailing")
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         normalizer = _normalizer(container)
         notes = [f"Assumed, as in the example: signal rates from {high} to {low}."]
         if not any(_max_frequency(container, root, config["embedding_dims"]) for root in container.roots):
@@ -106,15 +106,9 @@ class KerasDDIM(KerasExample):
                 "The file has no normalizer: the network gets and gives images of zero mean and unit variance. "
                 "Pass diffusion_model(autoencoder=layers.Normalizer(mean, variance)), or Normalizer.from_data(images)."
             )
-        sampling = {"sampler": "ddim"}  # nothing is clipped but the image at the end
-        return Parts(
-            network,
-            schedule,
-            EpsilonPredictor(condition="noise_variance"),
-            normalizer,
-            notes=tuple(notes),
-            sampling=sampling,
-        )
+        predictor = EpsilonPredictor(condition="noise_variance")
+        # Nothing is clipped but the image at the end.
+        return Parts(network, schedule, predictor, normalizer, notes=tuple(notes), sampling={"sampler": "ddim"})
 
     def slots(self, network):
         yield Slot("p", network.get_layer("conv_in"))
@@ -136,13 +130,9 @@ def _log_snr(signal_rate):
 
 def _normalizer(container):
     """The `Normalizer` of a whole DiffusionModel, or None."""
-    names = {
-        key: next((n for n in container.tensors if n.endswith(f"normalizer/{key}")), None)
-        for key in ("mean", "variance")
-    }
-    if None in names.values():
-        return None
-    return Normalizer(*(container.read(names[key]) for key in ("mean", "variance")))
+    ends = ("normalizer/mean", "normalizer/variance")
+    names = [next((name for name in container.tensors if name.endswith(end)), None) for end in ends]
+    return None if None in names else Normalizer(*map(container.read, names))
 
 
 def _max_frequency(container, root, dim):

@@ -22,8 +22,8 @@ from keras_diffusion.checkpoints.families.keras_examples.common import (
     attention_names,
     file_layers,
     image_size,
+    kernel_shapes,
     must_be,
-    shapes_of,
     word_of,
 )
 from keras_diffusion.containers.errors import CheckpointError
@@ -46,18 +46,19 @@ class KerasDDPM(KerasExample):
     pattern = re.compile(r"(dcd|ddec)((?:ndcncp?|a|c)+)nc")
     free = ("norm_groups", "timesteps")
     aliases = {
-        **{
-            "image_size": "size",
-            "img_size": "size",
-            "ch": "channels",
-            "image_channels": "channels",
-            "img_channels": "channels",
-        },
-        **{"first": "first_conv_channels", "att": "has_attention", "nres": "num_res_blocks", "g": "norm_groups"},
+        "image_size": "size",
+        "img_size": "size",
+        "ch": "channels",
+        "image_channels": "channels",
+        "img_channels": "channels",
+        "first": "first_conv_channels",
+        "att": "has_attention",
+        "nres": "num_res_blocks",
+        "g": "norm_groups",
     }
 
     def infer(self, container, root):
-        shapes = shapes_of(container, root)
+        shapes = kernel_shapes(container, root)
         head, body = self.pattern.fullmatch(word_of(container, root)).groups()
         levels, first = [[]], head.index("c")
         position = len(head)
@@ -100,34 +101,25 @@ class KerasDDPM(KerasExample):
     def build(self, container, config):
         arguments = dict(config)
         timesteps = arguments.pop("timesteps")
-        try:
+        with self.describing(container):
             network = DDPMUNet(**arguments)
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
         notes = [f"Assumed, as in the example: {timesteps} timesteps with linear betas, images in [−1, 1]."]
         if container.config is None:
             notes.append(
                 f"Weights alone do not tell the groups of the group normalizations: {config['norm_groups']} is taken "
                 "(another number: config={'norm_groups': …})."
             )
-        return Parts(
-            network,
-            LinearNoiseSchedule(timesteps),
-            EpsilonPredictor(condition="timestep", timesteps=timesteps),
-            notes=tuple(notes),
-            sampling={
-                "sampler": "ddpm",
-                "guidance": "static_threshold",
-            },  # `p_sample(clip_denoised=True)`, the posterior's variance
-        )
+        schedule = LinearNoiseSchedule(timesteps)
+        predictor = EpsilonPredictor(condition="timestep", timesteps=timesteps)
+        # `p_sample(clip_denoised=True)`, with the posterior's variance.
+        sampling = {"sampler": "ddpm", "guidance": "static_threshold"}
+        return Parts(network, schedule, predictor, notes=tuple(notes), sampling=sampling)
 
     def slots(self, network):
-        first = [Slot("d", network.get_layer("time_dense1")), Slot("d", network.get_layer("time_dense2"))]
-        conv = Slot("c", network.get_layer("conv_in"))
-        if network.num_classes is None:
-            yield from (first[0], conv, first[1])
-        else:
-            yield from (*first, Slot("e", network.get_layer("label_embedding")), conv)
+        head = {"time_dense1": "d", "conv_in": "c", "time_dense2": "d"}
+        if network.num_classes is not None:
+            head = {"time_dense1": "d", "time_dense2": "d", "label_embedding": "e", "conv_in": "c"}
+        yield from (Slot(letter, network.get_layer(name)) for name, letter in head.items())
         # Behind these the network is one chain, so its layers are in the order of the computation.
         for layer in network.layers:
             if "residual" in layer.name:

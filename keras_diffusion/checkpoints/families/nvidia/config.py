@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.families.openai.config import must_agree, whole
+from keras_diffusion.checkpoints.families.agreement import check_known, must_agree
+from keras_diffusion.checkpoints.families.openai.config import numbers, whole
 from keras_diffusion.containers.errors import CheckpointError
 
 PRECONDITIONS = ("EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond")
@@ -95,12 +96,8 @@ def complete_config(structure, told, given, path):
     told = dict(told or {})
     name = given.get("class_name", told.pop("_class_name", None))
     for source, arguments in (("in the file", told), ("in `config`", given)):
-        unknown = sorted(set(arguments) - {*structure, *_FREE, *_NEEDLESS})
-        if unknown:
-            known = ", ".join([*structure, *_FREE])
-            raise CheckpointError(
-                f"Arguments {source} that EDM's networks do not have: {', '.join(unknown)}. Known: {known}.", path
-            )
+        words = f"Arguments {source} that EDM's networks do not have: {{unknown}}. Known: {{known}}."
+        check_known(set(arguments) - _NEEDLESS, (*structure, *_FREE), words, path)
         for key, value in arguments.items():
             if key in structure:
                 _compare(key, value, structure, path)
@@ -131,8 +128,7 @@ def _compare(key, value, structure, path):
     if key == "attn_resolutions":
         sizes = [structure["img_resolution"] >> i for i in range(len(structure["channel_mult"]))]
         value = [size for size in sizes if size in value]  # others have no effect
-    if key == "resample_filter":
-        value = _scaled(value)
+    value = {"resample_filter": _scaled, "channel_mult": numbers}.get(key, lambda value: value)(value)
     must_agree(key, value, structure[key], path)
 
 

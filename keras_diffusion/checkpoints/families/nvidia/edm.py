@@ -23,9 +23,11 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.families.family import Family, Parts, Source, register
+from keras_diffusion.checkpoints.families.agreement import network_notes
+from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.nvidia.config import complete_config, read_structure
-from keras_diffusion.checkpoints.links import Link, Tensors, layer_links
+from keras_diffusion.checkpoints.families.rooted_family import RootedFamily
+from keras_diffusion.checkpoints.links import Link, Tensors, layer_links, links_of
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AttentionBlock, EDMBlock
 from keras_diffusion.layers.initializers import zero_kernels
@@ -46,23 +48,21 @@ _BLOCK = {
     "skip": "shortcut",
 }
 _PLACE = re.compile(r"(down|up|middle)_(\d+)(?:_(\d+|downsample|upsample|path))?(?:_residual|_attention)?")
+_NEEDLESS = ("model.map_augment.weight", "u")
+_NO_CLASS = " (config={'label_dropout': 0.1} takes zeros for it all the same, as EDM does)."
 _EDM, _EDM2 = "model.map_layer0.weight", "unet.emb_noise.weight"
 
 
 @register
-class NVIDIAEDM(Family):
+class NVIDIAEDM(RootedFamily):
     """Pickles of EDM, and state dicts of its networks."""
 
     name = "nvidia_edm"
     title = "U-Net of NVIDIA's EDM: DDPM++, NCSN++ or ADM"
     loses = "what the network made of augmentation labels, which are zeros in sampling"
 
-    def recognizes(self, container):
-        return bool(self._roots(container))
-
-    def weights(self, container):
-        names = {root: (root or container.path.name).lower() for root in self._roots(container)}
-        return {("ema" if "ema" in name else "raw"): root for root, name in reversed(names.items())}
+    def is_mine(self, container, root):
+        return bool({_EDM, _EDM2} & set(Tensors(container, root)))
 
     def read_config(self, container, root, config):
         tensors = Tensors(container, root)
@@ -77,27 +77,14 @@ class NVIDIAEDM(Family):
         return complete_config(structure, container.config_of(root), config, container.path)
 
     def build(self, container, config):
-        try:
-            with zero_kernels():  # every weight is read from the file
-                network = EDMUNet(**_arguments(config))
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
+        with self.describing(container), zero_kernels():  # every weight is read from the file
+            network = EDMUNet(**_arguments(config))
         schedule, predictor, options = _process(config, container.metadata.get("loss_fn"))
-        notes = list(config["assumed"])
+        notes = [*config["assumed"], *network_notes(network, _NO_CLASS)]
         if config["augment_dim"]:
             notes.append("Labels of augmentations are zeros in sampling, and their weights are left out.")
-        if network.output.shape[-1] != network.sample_shape[-1]:
-            notes.append(
-                "The network tells a variance too, in the second half of its channels, which samplers here do not use."
-            )
         if network.num_classes is not None:
             options["condition_dropout"] = config["label_dropout"]
-            if network.null_labels is None:
-                notes.append(
-                    "The network was trained on labels that are always there and knows none for “no class”: it cannot "
-                    "be guided "
-                    "(config={'label_dropout': 0.1} takes zeros for it all the same, as EDM does)."
-                )
         # The default of EDM's generate.py: its sampler without churn. Nothing is clipped but the image at the end.
         return Parts(network, schedule, predictor, options=options, notes=tuple(notes), sampling={"sampler": "heun"})
 
@@ -106,8 +93,7 @@ class NVIDIAEDM(Family):
         for layer in network.layers:
             place = f"model.{_place(layer.name, config)}"
             if isinstance(layer, EDMBlock):
-                parts = {f"{place}.{theirs}": getattr(layer, ours, None) for theirs, ours in _BLOCK.items()}
-                links = [link for name, part in parts.items() if part is not None for link in layer_links(name, part)]
+                links = links_of(place, {theirs: getattr(layer, ours, None) for theirs, ours in _BLOCK.items()})
             elif isinstance(layer, AttentionBlock):
                 links = list(layer_links(f"{place}.norm2", layer.norm1))
                 links += layer_links(f"{place}.proj", layer.out, (1, 1, *layer.out.kernel.shape))
@@ -126,14 +112,8 @@ class NVIDIAEDM(Family):
 
     def ignores(self, container, root):
         tensors = Tensors(container, root)
-        needless = [
-            name for name in tensors if name.endswith("resample_filter") or name in ("model.map_augment.weight", "u")
-        ]
-        others = tuple(f"{other}/" for other in container.roots if other != root)
-        return {*tensors.names(*needless), *(name for name in container.tensors if root and name.startswith(others))}
-
-    def _roots(self, container):
-        return [root for root in container.roots if {_EDM, _EDM2} & set(Tensors(container, root))]
+        needless = [name for name in tensors if name.endswith("resample_filter") or name in _NEEDLESS]
+        return super().ignores(container, root) | set(tensors.names(*needless))
 
 
 def _arguments(config):

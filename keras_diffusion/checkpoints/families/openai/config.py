@@ -2,6 +2,7 @@
 OpenAI's scripts.
 """
 
+from keras_diffusion.checkpoints.families.agreement import check_known, must_agree
 from keras_diffusion.containers.errors import CheckpointError
 
 # What shapes do not tell, as `guided-diffusion` has it where no flag is given.
@@ -150,10 +151,9 @@ def complete_config(structure, given, path):
     if structure["concat_channels"]:  # the scripts of upsamplers say it so
         given.pop("small_size", None)
         given |= {"image_size": given.pop("large_size")} if "large_size" in given else {}
-    unknown = sorted(set(given) - {*structure, *_FREE, *_NEEDLESS, "attention_resolutions"})
-    if unknown:
-        known = ", ".join([*structure, *_FREE, "attention_resolutions"])
-        raise CheckpointError(f"Unknown flag of a U-Net of OpenAI: {', '.join(unknown)}. Known: {known}.", path)
+    known = (*structure, *_FREE, "attention_resolutions")
+    words = "Unknown flag of a U-Net of OpenAI: {unknown}. Known: {known}."
+    check_known(set(given) - _NEEDLESS, known, words, path)
     key = (
         structure["num_channels"],
         tuple(structure["channel_mult"]),
@@ -173,8 +173,8 @@ def complete_config(structure, given, path):
         guessed.pop("num_head_channels", None)  # which the scripts put before `num_heads`
     config = {**structure, **_FREE, **guessed, **{name: value for name, value in given.items() if name in _FREE}}
     for name, value in given.items():
-        if name in structure:
-            must_agree(name, value, structure[name], path)
+        if name in structure and (name, value) != ("channel_mult", ""):
+            must_agree(name, numbers(value) if name == "channel_mult" else value, structure[name], path)
     _check(config, given, path)
     config["assumed"] = _assumed(config, given, published)
     return config
@@ -236,20 +236,6 @@ def _assumed(config, given, published):
         else "By its sizes it is one of the models that OpenAI published"
     )
     return (f"{why}; assumed: {values} (others: config={{…}}).",)
-
-
-def must_agree(name, value, found, path):
-    """Raises CheckpointError where what the user says of `name` is not what the file has."""
-    if name == "channel_mult":
-        if value == "":
-            return
-        value = numbers(value)
-    if (list(value) if isinstance(value, (list, tuple)) else value) != found:
-        raise CheckpointError(
-            f"`{name}` follows from the shapes of the weights and cannot be another. Received: {name}={value!r}, the "
-            f"file has {found!r}",
-            path,
-        )
 
 
 def numbers(value):

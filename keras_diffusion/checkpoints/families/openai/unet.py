@@ -23,58 +23,46 @@ github.com/openai/ improved-diffusion and guided-diffusion.
 
 import numpy as np
 
-from keras_diffusion.checkpoints.families.family import Family, Parts, Source, register
+from keras_diffusion.checkpoints.families.agreement import network_notes
+from keras_diffusion.checkpoints.families.family import Parts, Source, register
 from keras_diffusion.checkpoints.families.openai.config import complete_config, read_structure
-from keras_diffusion.checkpoints.links import Tensors, layer_links
-from keras_diffusion.containers.errors import CheckpointError
+from keras_diffusion.checkpoints.families.rooted_family import RootedFamily
+from keras_diffusion.checkpoints.links import Tensors, layer_links, links_of
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.networks import UNet2D
 from keras_diffusion.predictors import EpsilonPredictor, X0Predictor
 from keras_diffusion.schedulers import CosineBetaNoiseSchedule, LinearNoiseSchedule
 
+_NAMES = {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.2.weight"}
+
 
 @register
-class OpenAIUNet(Family):
+class OpenAIUNet(RootedFamily):
     """State dicts of OpenAI's U-Nets. Each file holds one set of weights."""
 
     name = "openai_unet"
     title = "U-Net of OpenAI's guided-diffusion or improved-diffusion"
     loses = "nothing; the learned variance is in the network's last channels, which samplers here do not use"
 
-    def recognizes(self, container):
-        return bool(self._roots(container))
+    one_set = "The file holds one set of weights, and does not say whether it is an average."
 
-    def weights(self, container):
-        names = {root: (root or container.path.name).lower() for root in self._roots(container)}
-        return {("ema" if "ema" in name else "raw"): root for root, name in reversed(names.items())}
-
-    def choose(self, container, weights, state):
-        known = self.weights(container)
-        name = weights if weights in known else next(iter(known))
-        notes = (
-            [] if name == weights else ["The file holds one set of weights, and does not say whether it is an average."]
-        )
-        return name, known[name], notes
+    def is_mine(self, container, root):
+        names = set(Tensors(container, root))
+        # Those of latent diffusion, which see a text, have transformers.
+        return names >= _NAMES and not any("transformer_blocks" in name for name in names)
 
     def read_config(self, container, root, config):
         structure = read_structure(Tensors(container, root), container.path, config.get("in_channels"))
         return complete_config(structure, config, container.path)
 
     def build(self, container, config):
-        try:
-            with zero_kernels():  # every weight is read from the file
-                network = UNet2D(**_arguments(config))
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
+        with self.describing(container), zero_kernels():  # every weight is read from the file
+            network = UNet2D(**_arguments(config))
         steps = config["diffusion_steps"]
         schedule = {"linear": LinearNoiseSchedule, "cosine": CosineBetaNoiseSchedule}[config["noise_schedule"]]
         predictor = X0Predictor if config["predict_xstart"] else EpsilonPredictor
-        notes, options = list(config["assumed"]), {}
-        if config["learn_sigma"]:
-            notes.append(
-                "The network tells a variance too, in the second half of its channels, which samplers here do not use."
-            )
+        notes, options = [*config["assumed"], *network_notes(network)], {}
         if network.concat_channels:
             options["concat_dropout"] = 0.0
             notes.append(
@@ -83,10 +71,6 @@ class OpenAIUNet(Family):
             )
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
-            notes.append(
-                "The network knows no label for “no class”: it cannot be guided, and trains on labels that are always "
-                "there."
-            )
         # `p_sample(clip_denoised=True)`; without a variance of the network's own theirs is β, unless told
         # `sigma_small`.
         ancestral = {"name": "ddpm", "variance": "fixed_small" if config["learn_sigma"] else "fixed_large"}
@@ -104,7 +88,7 @@ class OpenAIUNet(Family):
         for name, place in _places(network):
             layer = network.get_layer(name)
             if isinstance(layer, ResidualBlock):
-                links = _residual_links(place, layer)
+                links = links_of(place, _residual_parts(layer))
             elif isinstance(layer, AttentionBlock):
                 links = list(layer_links(f"{place}.norm", layer.norm1))
                 order = None if config["use_new_attention_order"] else layer.heads
@@ -117,19 +101,6 @@ class OpenAIUNet(Family):
             else:
                 links = layer_links(place, getattr(layer, "table", layer))
             yield from ((link.variable, tensors.source(link)) for link in links)
-
-    def ignores(self, container, root):
-        others = tuple(f"{other}/" for other in container.roots if other != root)
-        return {name for name in container.tensors if root and name.startswith(others)}
-
-    def _roots(self, container):
-        roots = {root: Tensors(container, root) for root in container.roots}
-        return [
-            root
-            for root, tensors in roots.items()
-            if {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.2.weight"} <= set(tensors)
-            and not any("transformer_blocks" in name for name in tensors)  # latent diffusion's, which see a text
-        ]
 
 
 def _arguments(config):
@@ -188,8 +159,8 @@ def _places(network):
             yield from ((layer, f"{place}.{k}.{j}") for j, layer in enumerate(layers))
 
 
-def _residual_links(place, block):
-    parts = {
+def _residual_parts(block):
+    return {
         "in_layers.0": block.norm1,
         "in_layers.2": block.conv1,
         "emb_layers.1": block.time_projection,
@@ -197,9 +168,6 @@ def _residual_links(place, block):
         "out_layers.3": block.conv2,
         "skip_connection": block.shortcut,
     }
-    return [
-        link for name, layer in parts.items() if layer is not None for link in layer_links(f"{place}.{name}", layer)
-    ]
 
 
 def _pointwise(tensors, place, layer, heads=None):
