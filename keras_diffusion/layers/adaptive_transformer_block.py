@@ -14,13 +14,13 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.layers.attention import Attention
-from keras_diffusion.layers.options import activation_config, check_dropout, dense, get_activation
+from keras_diffusion.layers.layer import Layer, built
+from keras_diffusion.layers.options import check_dropout, get_activation
 
 
 @serializable
-class AdaptiveTransformerBlock(keras.layers.Layer):
+class AdaptiveTransformerBlock(Layer):
     """Attention and a feed-forward step, whose norms follow the condition: adaLN-Zero.
 
     Args:
@@ -61,37 +61,20 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_dropout(dropout)
-        self.activation, self.norm_epsilon, self.dropout, self.seed = (
-            get_activation(activation),
-            norm_epsilon,
-            dropout,
-            seed,
-        )
-        self.attention_options = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "use_bias": use_bias,
-            "flash_attention": flash_attention,
-        }
-        self.attention = Attention(**self.attention_options, name="attention", dtype=self.dtype_policy)
-        # See ResidualBlock: a generator with a name of its own.
-        self.seed_generator = (
-            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
-        )
+        self.activation = get_activation(activation)
+        options = {"use_bias": use_bias, "flash_attention": flash_attention}
+        self.attention = Attention(num_heads, head_dim, **options, name="attention", dtype=self.dtype_policy)
+        self.seed_generator = self._dropout_generator()
 
     def build(self, x_shape, embedding_shape):
         channels = x_shape[-1]
-        self.modulation = dense(
-            6 * channels, embedding_shape[-1], "modulation", self.dtype_policy, kernel_initializer="zeros"
-        )
+        self.modulation = self._dense(6 * channels, embedding_shape[-1], "modulation", kernel_initializer="zeros")
         options = {"center": False, "scale": False, "dtype": self.dtype_policy}
-        self.norm1 = keras.layers.LayerNormalization(epsilon=1e-6, name="norm1", **options)
-        self.norm2 = keras.layers.LayerNormalization(epsilon=self.norm_epsilon, name="norm2", **options)
-        for norm in (self.norm1, self.norm2):
-            norm.build(x_shape)
+        self.norm1 = built(keras.layers.LayerNormalization(epsilon=1e-6, name="norm1", **options), x_shape)
+        self.norm2 = built(keras.layers.LayerNormalization(epsilon=self.norm_epsilon, name="norm2", **options), x_shape)
         self.attention.build(x_shape)
-        self.feed_forward1 = dense(4 * channels, channels, "feed_forward1", self.dtype_policy)
-        self.feed_forward2 = dense(channels, 4 * channels, "feed_forward2", self.dtype_policy)
+        self.feed_forward1 = self._dense(4 * channels, channels, "feed_forward1")
+        self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2")
 
     def call(self, x, embedding, training=False):
         shift1, scale1, gate1, shift2, scale2, gate2 = ops.split(self.modulation(embedding)[:, None], 6, axis=-1)
@@ -104,16 +87,3 @@ class AdaptiveTransformerBlock(keras.layers.Layer):
         if self.seed_generator is None or not training:
             return h
         return keras.random.dropout(h, self.dropout, seed=self.seed_generator)
-
-    def compute_output_shape(self, x_shape, embedding_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            **self.attention_options,
-            "activation": activation_config(self.activation),
-            "norm_epsilon": self.norm_epsilon,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }

@@ -10,16 +10,16 @@ fuses them. `causal` lets position n see the positions up to n only: language mo
 Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, section 3.2.
 """
 
-import keras
 from keras import ops
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
-from keras_diffusion.layers.options import dense
+from keras_diffusion.layers.layer import Layer
 
 
 @serializable
-class Attention(keras.layers.Layer):
+class Attention(Layer):
     """Attention of a sequence to itself or to a context.
 
     Args:
@@ -49,19 +49,16 @@ class Attention(keras.layers.Layer):
 
     def __init__(self, num_heads, head_dim, use_bias=False, causal=False, flash_attention=None, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("num_heads", num_heads), ("head_dim", head_dim)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer ≥ 1. Received: {name}={value!r}")
-        self.num_heads, self.head_dim = num_heads, head_dim
-        self.use_bias, self.causal, self.flash_attention = use_bias, causal, flash_attention
+        self.num_heads = check_whole("num_heads", num_heads, 1)
+        self.head_dim = check_whole("head_dim", head_dim, 1)
 
     def build(self, x_shape, context_shape=None):
         channels, inner = x_shape[-1], self.num_heads * self.head_dim
         source = channels if context_shape is None else context_shape[-1]
-        self.to_q = dense(inner, channels, "to_q", self.dtype_policy, self.use_bias)
-        self.to_k = dense(inner, source, "to_k", self.dtype_policy, self.use_bias)
-        self.to_v = dense(inner, source, "to_v", self.dtype_policy, self.use_bias)
-        self.to_out = dense(channels, inner, "to_out", self.dtype_policy)
+        self.to_q = self._dense(inner, channels, "to_q", use_bias=self.use_bias)
+        self.to_k = self._dense(inner, source, "to_k", use_bias=self.use_bias)
+        self.to_v = self._dense(inner, source, "to_v", use_bias=self.use_bias)
+        self.to_out = self._dense(channels, inner, "to_out")
 
     def call(self, x, context=None, identity=False):
         source = x if context is None else context
@@ -80,18 +77,4 @@ class Attention(keras.layers.Layer):
 
     def attention_projections(self):
         """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
-        names = ("to_q", "to_k", "to_v", "to_out")
-        return {name: getattr(self, name) for name in names}
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "use_bias": self.use_bias,
-            "causal": self.causal,
-            "flash_attention": self.flash_attention,
-        }
+        return {name: getattr(self, name) for name in ("to_q", "to_k", "to_v", "to_out")}

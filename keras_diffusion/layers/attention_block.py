@@ -14,17 +14,17 @@ the square of the number of positions, so U-Nets attend at low resolutions only.
 Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, equation 1.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
-from keras_diffusion.layers.options import activation_config, check_norm, dense, get_activation, normalization
+from keras_diffusion.layers.layer import Layer, built, check_context
+from keras_diffusion.layers.options import check_norm, get_activation, normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
 @serializable
-class AttentionBlock(keras.layers.Layer):
+class AttentionBlock(Layer):
     """Self-attention, with cross-attention to a context and a feed-forward step where wanted.
 
     Args:
@@ -74,32 +74,29 @@ class AttentionBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         if norm is not None:
             check_norm(norm)
-        self.num_heads, self.head_dim = num_heads, head_dim
-        self.cross_attention, self.feed_forward = cross_attention, feed_forward
-        self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
         self.activation = get_activation(activation)
-        self.flash_attention, self.zero_init, self.output_scale = flash_attention, zero_init, output_scale
 
     def build(self, x_shape, context_shape=None):
-        self._check_context(context_shape)
+        check_context(self, context_shape)
         channels = x_shape[-1]
         self.heads, self.channels_per_head = self._heads(channels)
         tokens_shape = (x_shape[0], None, channels)
         self.norm1 = self._norm("norm1", tokens_shape)
-        self.qkv = self._dense(3 * channels, "qkv", channels)
-        self.out = self._dense(channels, "out", channels, last=True)
+        last = {"kernel_initializer": "zeros" if self.zero_init else "glorot_uniform"}
+        self.qkv = self._dense(3 * channels, channels, "qkv")
+        self.out = self._dense(channels, channels, "out", **last)
         if self.cross_attention:
             self.norm2 = self._norm("norm2", tokens_shape)
-            self.cross_q = self._dense(channels, "cross_q", channels)
-            self.cross_kv = self._dense(2 * channels, "cross_kv", context_shape[-1])
-            self.cross_out = self._dense(channels, "cross_out", channels, last=True)
+            self.cross_q = self._dense(channels, channels, "cross_q")
+            self.cross_kv = self._dense(2 * channels, context_shape[-1], "cross_kv")
+            self.cross_out = self._dense(channels, channels, "cross_out", **last)
         if self.feed_forward:
             self.norm3 = self._norm("norm3", tokens_shape)
-            self.feed_forward1 = self._dense(4 * channels, "feed_forward1", channels)
-            self.feed_forward2 = self._dense(channels, "feed_forward2", 4 * channels, last=True)
+            self.feed_forward1 = self._dense(4 * channels, channels, "feed_forward1")
+            self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2", **last)
 
     def call(self, x, context=None):
-        self._check_context(context)
+        check_context(self, context)
         shape = ops.shape(x)
         tokens = ops.reshape(x, (shape[0], -1, shape[-1]))
         # One product makes queries, keys and values together.
@@ -142,41 +139,9 @@ class AttentionBlock(keras.layers.Layer):
 
     def _norm(self, name, shape):
         layer = normalization(self.norm, shape[-1], self.norm_groups, self.norm_epsilon, name, self.dtype_policy)
-        layer.build(shape)
-        return layer
-
-    def _dense(self, units, name, inputs, last=False):
-        initializer = "zeros" if last and self.zero_init else "glorot_uniform"
-        return dense(units, inputs, name, self.dtype_policy, kernel_initializer=initializer)
-
-    def _check_context(self, context):
-        if self.cross_attention and context is None:
-            raise ValueError("A block with cross_attention=True needs a context (B, M, D). Received: context=None")
-        if not self.cross_attention and context is not None:
-            raise ValueError(
-                "A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False"
-            )
+        return built(layer, shape)
 
     def attention_projections(self):
         """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
         names = ("qkv", "out", *(("cross_q", "cross_kv", "cross_out") if self.cross_attention else ()))
         return {name: getattr(self, name) for name in names}
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "cross_attention": self.cross_attention,
-            "feed_forward": self.feed_forward,
-            "norm": self.norm,
-            "norm_groups": self.norm_groups,
-            "norm_epsilon": self.norm_epsilon,
-            "activation": activation_config(self.activation),
-            "flash_attention": self.flash_attention,
-            "zero_init": self.zero_init,
-            "output_scale": self.output_scale,
-        }

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
+from keras_diffusion.layers.layer import built
 from keras_diffusion.layers.modulation import AdaLNParams, modulate
 from keras_diffusion.layers.perturbation import is_perturbed
 from keras_diffusion.layers.sequence_attention import SequenceAttention
@@ -67,18 +68,14 @@ class DiTBlock(SequenceBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.num_heads, self.head_dim, self.mlp_ratio, self.rotary = num_heads, head_dim, mlp_ratio, rotary
-        self.conditions, self.norm_epsilon = tuple(conditions), norm_epsilon
-        self.parallel, self.flash_attention = parallel, flash_attention
 
     def build(self, x_shape, conditions_shape):
         channels = x_shape[-1]
         hidden = int(channels * self.mlp_ratio)
-        self.ada_ln = AdaLNParams(channels, self.conditions, name="ada_ln", dtype=self.dtype_policy)
-        self.ada_ln.build(conditions_shape)
+        ada_ln = AdaLNParams(channels, self.conditions, name="ada_ln", dtype=self.dtype_policy)
+        self.ada_ln = built(ada_ln, conditions_shape)
         options = {"epsilon": self.norm_epsilon, "center": False, "scale": False, "dtype": self.dtype_policy}
-        self.norm = keras.layers.LayerNormalization(name="norm", **options)
-        self.norm.build(x_shape)
+        self.norm = built(keras.layers.LayerNormalization(name="norm", **options), x_shape)
         self.mixer = self._mixer(x_shape)
         self.mlp1 = self._dense(hidden, channels, "mlp1", activation=gelu_tanh)
         self.mlp2 = self._dense(channels, hidden, "mlp2")
@@ -86,9 +83,7 @@ class DiTBlock(SequenceBlock):
     def _mixer(self, x_shape):
         """The layer that lets tokens see each other."""
         options = {"rotary": self.rotary, "flash_attention": self.flash_attention, "dtype": self.dtype_policy}
-        layer = SequenceAttention(self.num_heads, self.head_dim, name="attention", **options)
-        layer.build(x_shape)
-        return layer
+        return built(SequenceAttention(self.num_heads, self.head_dim, name="attention", **options), x_shape)
 
     def _mix(self, x):
         """What the tokens tell each other; what `step` receives beyond the conditions comes here."""
@@ -107,16 +102,3 @@ class DiTBlock(SequenceBlock):
         else:
             normalized = self.norm(x)
         return x + gate_mlp * second * self.mlp2(self.mlp1(modulate(normalized, scale_mlp, shift_mlp)))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "mlp_ratio": self.mlp_ratio,
-            "rotary": self.rotary,
-            "conditions": list(self.conditions),
-            "norm_epsilon": self.norm_epsilon,
-            "parallel": self.parallel,
-            "flash_attention": self.flash_attention,
-        }

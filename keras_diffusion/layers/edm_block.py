@@ -57,7 +57,6 @@ class EDMBlock(ResidualBlock):
     def __init__(self, filters, norm_groups=32, resample_filter=(1, 1), project_resampled=False, **kwargs):
         super().__init__(filters, norm_groups=norm_groups, **kwargs)
         self.resample_filter = check_filter(resample_filter)
-        self.project_resampled = project_resampled
 
     def _normalization(self, channels, name):
         groups = group_count(channels, self.norm_groups)
@@ -70,13 +69,6 @@ class EDMBlock(ResidualBlock):
         if set(self.resample_filter) == {1.0} and len(self.resample_filter) == 2:
             return super()._resampled(x)
         return {"down": filter_down, "up": filter_up}[self.resample](x, self.resample_filter)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "resample_filter": list(self.resample_filter),
-            "project_resampled": self.project_resampled,
-        }
 
 
 @serializable
@@ -105,6 +97,8 @@ class SmoothDownsample(Downsample):
     (8, 8, 6, 64)
     """
 
+    fixed_arguments = ("symmetric",)
+
     def __init__(self, filters, kernel_size=3, resample_filter=(1, 1), **kwargs):
         super().__init__(filters, kernel_size, symmetric=True, **kwargs)
         self.resample_filter = check_filter(resample_filter)
@@ -120,11 +114,6 @@ class SmoothDownsample(Downsample):
         side = self.kernel_size // 2 + len(self.resample_filter) // 2 - 1
         x = self.conv(ops.pad(x, [(0, 0), (side, side), (side, side), (0, 0)]))
         return filter_down(x, self.resample_filter, pad=False)
-
-    def get_config(self):
-        config = {**super().get_config(), "resample_filter": list(self.resample_filter)}
-        del config["symmetric"]
-        return config
 
 
 def group_count(channels, most=32):

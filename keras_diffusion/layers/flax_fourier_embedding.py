@@ -5,19 +5,19 @@ FlaxDiff drew the frequencies at every start and stored them nowhere. JAX 0.5 ch
 a network goes with one of two tables, and with the other it is lost: every noise level looks like some other one.
 """
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.jax_random import JAX_STREAMS, jax_normal
 from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.layers.layer import Layer
 
 _SEED, _SCALE = 42, 16.0
 
 
 @serializable
-class FlaxFourierEmbedding(keras.layers.Layer):
+class FlaxFourierEmbedding(Layer):
     """Sines and cosines of FlaxDiff's frequencies. No weights: the table follows from `dim` and `stream`.
 
     For networks that shall be trained anew `FourierEmbedding` is the better choice: 16 is a high standard deviation for
@@ -53,7 +53,6 @@ class FlaxFourierEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}"
             )
-        self.dim, self.stream = dim, stream
         self._radians = np.float32(2.0 * np.pi) * (np.float32(_SCALE) * jax_normal(_SEED, dim // 2, stream))
 
     def call(self, noise_level):
@@ -64,6 +63,3 @@ class FlaxFourierEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
-
-    def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "stream": self.stream}

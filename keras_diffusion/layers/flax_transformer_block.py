@@ -27,9 +27,9 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
+from keras_diffusion.layers.layer import Layer, built, check_context
 from keras_diffusion.layers.options import check_dropout, unbuilt_dense
 from keras_diffusion.layers.rms_normalization import RMSNormalization
 
@@ -38,7 +38,7 @@ RESIDUALS = ("raw", "normalized")
 
 
 @serializable
-class FlaxTransformerBlock(keras.layers.Layer):
+class FlaxTransformerBlock(Layer):
     """Self-attention, cross-attention and a gated feed-forward step on an image, or one attention alone.
 
     Args:
@@ -121,22 +121,10 @@ class FlaxTransformerBlock(keras.layers.Layer):
                 "Pass use_self_and_cross=True, or a context"
             )
         check_dropout(dropout)
-        self.num_heads, self.head_dim, self.cross_attention = num_heads, head_dim, cross_attention
-        self.use_self_and_cross, self.only_pure_attention = use_self_and_cross, only_pure_attention
-        self.use_projection, self.norm_inputs = use_projection, norm_inputs
-        self.explicitly_add_residual, self.residual, self.attention_over = (
-            explicitly_add_residual,
-            residual,
-            attention_over,
-        )
-        self.norm_epsilon, self.flash_attention, self.zero_init = norm_epsilon, flash_attention, zero_init
-        self.dropout, self.seed, self.remat = dropout, seed, remat
-        self.seed_generator = (
-            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
-        )
+        self.seed_generator = self._dropout_generator()
 
     def build(self, x_shape, context_shape=None):
-        self._check_context(context_shape)
+        check_context(self, context_shape)
         channels = x_shape[-1]
         head_dim = self.head_dim
         if head_dim is None:
@@ -149,22 +137,15 @@ class FlaxTransformerBlock(keras.layers.Layer):
         inner = self.num_heads * head_dim if self.use_projection else channels
         context_dim = context_shape[-1] if self.cross_attention else inner
 
+        last = {"kernel_initializer": "zeros" if self.zero_init else "glorot_uniform"}
+
         def attention(name, key_dim):
-            layer = _Attention(
-                self.num_heads,
-                head_dim,
-                inner,
-                self.attention_over,
-                self.flash_attention,
-                self._last(),
-                name=name,
-                dtype=self.dtype_policy,
-            )
-            layer.build((None, None, inner), (None, None, key_dim))
-            return layer
+            options = {"name": name, "dtype": self.dtype_policy, **last}
+            layer = _Attention(self.num_heads, head_dim, inner, self.attention_over, self.flash_attention, **options)
+            return built(layer, (None, None, inner), (None, None, key_dim))
 
         self.norm_in = self._norm("norm_in", channels) if self.norm_inputs else None
-        self.project_in = self._dense(inner, "project_in", channels, use_bias=False) if self.use_projection else None
+        self.project_in = self._dense(inner, channels, "project_in", use_bias=False) if self.use_projection else None
         self.attention1 = self.attention2 = self.norm1 = self.norm2 = None
         if self.use_self_and_cross and not (self.only_pure_attention and self.cross_attention):
             self.norm1 = None if self.only_pure_attention else self._norm("norm1", inner)
@@ -174,14 +155,14 @@ class FlaxTransformerBlock(keras.layers.Layer):
             self.attention2 = attention("attention2", context_dim)
         if not self.only_pure_attention:
             self.norm3 = self._norm("norm3", inner)
-            self.feed_forward1 = self._dense(8 * inner, "feed_forward1", inner)
-            self.feed_forward2 = self._dense(inner, "feed_forward2", 4 * inner, self._last())
-        self.project_out = (
-            self._dense(channels, "project_out", inner, self._last(), use_bias=False) if self.use_projection else None
-        )
+            self.feed_forward1 = self._dense(8 * inner, inner, "feed_forward1")
+            self.feed_forward2 = self._dense(inner, 4 * inner, "feed_forward2", **last)
+        self.project_out = None
+        if self.use_projection:
+            self.project_out = self._dense(channels, inner, "project_out", use_bias=False, **last)
 
     def call(self, x, context=None, training=False):
-        self._check_context(context)
+        check_context(self, context)
         tensors = [x] if context is None else [x, context]
         run = self._run if context is not None else lambda x, *masks: self._run(x, None, *masks)
         if self.seed_generator is not None and training:
@@ -217,59 +198,16 @@ class FlaxTransformerBlock(keras.layers.Layer):
             return h
         return (x if self.residual == "raw" else y) + h
 
-    def _last(self):
-        return "zeros" if self.zero_init else "glorot_uniform"
-
     def _norm(self, name, channels):
-        layer = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
-        layer.build((None, None, channels))
-        return layer
-
-    def _dense(self, units, name, inputs, initializer="glorot_uniform", use_bias=True):
-        layer = unbuilt_dense(
-            units, kernel_initializer=initializer, use_bias=use_bias, name=name, dtype=self.dtype_policy
-        )
-        layer.build((None, None, inputs))
-        return layer
-
-    def _check_context(self, context):
-        if self.cross_attention and context is None:
-            raise ValueError("A block with cross_attention=True needs a context (B, M, D). Received: context=None")
-        if not self.cross_attention and context is not None:
-            raise ValueError(
-                "A context is for blocks built with cross_attention=True. Received a context, and cross_attention=False"
-            )
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        names = (
-            "num_heads",
-            "head_dim",
-            "cross_attention",
-            "use_self_and_cross",
-            "only_pure_attention",
-            "use_projection",
-            "norm_inputs",
-        )
-        names += (
-            "explicitly_add_residual",
-            "residual",
-            "attention_over",
-            "norm_epsilon",
-            "flash_attention",
-            "zero_init",
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, "dropout", "seed", "remat")}}
+        norm = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+        return built(norm, (None, None, channels))
 
 
-class _Attention(keras.layers.Layer):
+class _Attention(Layer):
     """Attention of an image or a sequence to itself or a context, without biases."""
 
-    def __init__(self, num_heads, head_dim, units, over, flash_attention, initializer, **kwargs):
+    def __init__(self, num_heads, head_dim, units, over, flash_attention, kernel_initializer, **kwargs):
         super().__init__(**kwargs)
-        self.num_heads, self.head_dim, self.over, self.flash_attention = num_heads, head_dim, over, flash_attention
         inner = num_heads * head_dim
         options = {"use_bias": False, "dtype": self.dtype_policy}
         self.to_q = self.to_k = None
@@ -277,7 +215,7 @@ class _Attention(keras.layers.Layer):
             self.to_q = unbuilt_dense(inner, name="to_q", **options)
             self.to_k = unbuilt_dense(inner, name="to_k", **options)
         self.to_v = unbuilt_dense(inner, name="to_v", **options)
-        self.to_out = unbuilt_dense(units, kernel_initializer=initializer, name="to_out", **options)
+        self.to_out = unbuilt_dense(units, kernel_initializer=kernel_initializer, name="to_out", **options)
 
     def build(self, x_shape, keys_shape):
         for layer, shape in ((self.to_q, x_shape), (self.to_k, keys_shape), (self.to_v, keys_shape)):

@@ -5,13 +5,13 @@
 A condition of the video (its noise level, its text) is one of every frame.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.layers.layer import Layer
 
 
-class _Around(keras.layers.Layer):
+class _Around(Layer):
     """Base class: a layer that is applied to a video laid out in another way."""
 
     def __init__(self, layer, **kwargs):
@@ -22,15 +22,6 @@ class _Around(keras.layers.Layer):
         """Builds the inner layer, unless it came built."""
         if not self.layer.built:
             self.layer.build(*shapes)
-
-    def get_config(self):
-        layer = keras.saving.serialize_keras_object(self.layer)
-        layer.pop("build_config", None)  # it is built with this one, so that its variables bear the same paths again
-        return {**super().get_config(), "layer": layer}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
 
 
 @serializable

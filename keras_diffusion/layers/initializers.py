@@ -17,13 +17,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import check_seed
 
 _ZERO_KERNELS = contextvars.ContextVar("zero_kernels", default=False)
 
 
-class HostInitializer(keras.initializers.Initializer):
+class HostInitializer(ArgumentsMixin, keras.initializers.Initializer):
     """Base of initializers that draw on the host; subclasses give `values`.
 
     Args:
@@ -46,7 +47,7 @@ class HostInitializer(keras.initializers.Initializer):
         raise NotImplementedError
 
     def get_config(self):
-        return {"seed": self.init_seed}
+        return {**super().get_config(), "seed": self.init_seed}
 
 
 @serializable
@@ -78,13 +79,9 @@ class RandomNormal(HostInitializer):
 
     def __init__(self, stddev=0.05, seed=None):
         super().__init__(seed)
-        self.stddev = stddev
 
     def values(self, rng, shape, dtype):
         return dtype(self.stddev) * rng.standard_normal(shape, dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev}
 
 
 @serializable
@@ -98,13 +95,9 @@ class RandomUniform(HostInitializer):
 
     def __init__(self, minval=-0.05, maxval=0.05, seed=None):
         super().__init__(seed)
-        self.minval, self.maxval = minval, maxval
 
     def values(self, rng, shape, dtype):
         return dtype(self.minval) + dtype(self.maxval - self.minval) * rng.random(shape, dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
 
 
 @serializable

@@ -9,10 +9,11 @@ from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
+from keras_diffusion.layers.layer import Layer
 
 
 @serializable
-class LabelEmbedding(keras.layers.Layer):
+class LabelEmbedding(Layer):
     """A table of `num_classes + 1` vectors; row `num_classes` means "no class". (Of `num_classes` without
     `null_class`.)
 
@@ -47,7 +48,6 @@ class LabelEmbedding(keras.layers.Layer):
                 f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: "
                 f"num_classes={num_classes!r}"
             )
-        self.num_classes, self.dim, self.null_class = num_classes, dim, null_class
         rows = num_classes + 1 if null_class else num_classes
         self.table = _Table(
             rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy
@@ -66,9 +66,6 @@ class LabelEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.dim)
-
-    def get_config(self):
-        return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim, "null_class": self.null_class}
 
 
 class _Table(keras.layers.Embedding):

@@ -8,15 +8,15 @@ W starts at 0: every gate is shut, and the network starts as the identity.
 Reference: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748, section 3.2.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.layers.layer import Layer
 from keras_diffusion.layers.options import unbuilt_dense
 
 
 @serializable
-class AdaLNParams(keras.layers.Layer):
+class AdaLNParams(Layer):
     """Scale, shift and gate of both branches of a transformer block, from one or more condition vectors.
 
     Args:
@@ -39,7 +39,6 @@ class AdaLNParams(keras.layers.Layer):
 
     def __init__(self, dim, names=("condition",), **kwargs):
         super().__init__(**kwargs)
-        self.dim, self.names = dim, tuple(names)
         self.projections = [
             unbuilt_dense(6 * dim, kernel_initializer="zeros", dtype=self.dtype_policy, name=n) for n in self.names
         ]
@@ -54,9 +53,6 @@ class AdaLNParams(keras.layers.Layer):
 
     def compute_output_shape(self, shapes):
         return [(shapes[0][0], 1, self.dim)] * 6
-
-    def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "names": list(self.names)}
 
 
 def modulate(x, scale, shift):

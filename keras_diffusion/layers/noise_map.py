@@ -11,16 +11,16 @@ Reference: A. Béres, "Denoising diffusion implicit models", a Keras example, ke
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.layers.layer import Layer
 
 
 @serializable
-class NoiseMap(keras.layers.Layer):
+class NoiseMap(Layer):
     """Sines and cosines of the noise level, spread over an image.
 
     Args:
@@ -54,7 +54,7 @@ class NoiseMap(keras.layers.Layer):
             raise ValueError(
                 f"The frequencies start at 1, so `max_frequency` must be > 1. Received: max_frequency={max_frequency!r}"
             )
-        self.dim, self.max_frequency = dim, float(max_frequency)
+        self.max_frequency = float(max_frequency)
 
     def call(self, noise_level, image):
         # Rounded to float32 where the example rounds: with angles of 2π·1000 the seventh digit of a frequency can be
@@ -70,6 +70,3 @@ class NoiseMap(keras.layers.Layer):
 
     def compute_output_shape(self, noise_level_shape, image_shape):
         return (*image_shape[:-1], self.dim)
-
-    def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "max_frequency": self.max_frequency}

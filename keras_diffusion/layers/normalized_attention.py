@@ -38,6 +38,9 @@ class NormalizedAttention(AttentionBlock):
     (8, 4, 6, 32)
     """
 
+    fixed_arguments = ("num_heads", "head_dim", "cross_attention", "feed_forward")
+    fixed_arguments += ("norm", "activation", "flash_attention", "output_scale")
+
     def __init__(self, norm_groups=8, norm_epsilon=1e-3, zero_init=True, **kwargs):
         super().__init__(num_heads=1, norm_groups=norm_groups, norm_epsilon=norm_epsilon, zero_init=zero_init, **kwargs)
 
@@ -50,20 +53,3 @@ class NormalizedAttention(AttentionBlock):
         query, key, value = self._split(self.qkv(tokens), 3)
         attended = value if is_perturbed(self.name) else dot_product_attention(query, key, value)
         return ops.reshape(tokens + self.out(self._merge(attended)), shape)
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
-
-    def get_config(self):
-        config = super().get_config()
-        fixed = (
-            "num_heads",
-            "head_dim",
-            "cross_attention",
-            "feed_forward",
-            "norm",
-            "activation",
-            "flash_attention",
-            "output_scale",
-        )
-        return {key: value for key, value in config.items() if key not in fixed}

@@ -9,18 +9,18 @@ it lets `fit` and `generate` stay in [−1, 1]. Noise of variance 1 is then as s
 assumes.
 """
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
+from keras_diffusion.layers.layer import Layer
 
 _SMALLEST_STD = 1e-7  # a channel that is constant: as in Keras's Normalization
 
 
 @serializable
-class Normalizer(keras.layers.Layer):
+class Normalizer(Layer):
     """Maps images in [−1, 1] to zero mean and unit variance per channel, and back.
 
     Args:
@@ -118,13 +118,5 @@ class Normalizer(keras.layers.Layer):
         shift, scale = 2.0 * (mean - low) / (high - low) - 1.0, 2.0 * std / (high - low)
         return ops.convert_to_tensor(shift, self.compute_dtype), ops.convert_to_tensor(scale, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "mean": self._mean,
-            "variance": self._variance,
-            "value_range": list(self.value_range),
-        }
+        return {**super().get_config(), "mean": self._mean, "variance": self._variance}

@@ -9,28 +9,22 @@ same one.
 Reference: Liu et al., "Swin transformer", arXiv:2103.14030, section 3.1 (merging).
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
+from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.options import layer_normalization
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.patches import patch_grid, to_image, to_patches
 
 
-class _Resampling(keras.layers.Layer):
+class _Resampling(Layer):
     """What `PatchMerging` and `PatchExpanding` share."""
 
     def __init__(self, dim, patch_size, order="raster", norm_epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
         check_patch_order(order)
-        self.dim, self.patch_size, self.order, self.norm_epsilon = dim, patch_size, order, norm_epsilon
         self.norm = layer_normalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
-
-    def _dense(self, units, inputs):
-        layer = unbuilt_dense(units, name="projection", dtype=self.dtype_policy)
-        layer.build((None, None, inputs))
-        return layer
 
     def _grid(self, image, patch_size):
         """Rows and columns of patches of `patch_size`."""
@@ -49,15 +43,6 @@ class _Resampling(keras.layers.Layer):
 
     def compute_output_shape(self, tokens_shape, image_shape):
         return (tokens_shape[0], None, self.dim)
-
-    def get_config(self):
-        config = {
-            "dim": self.dim,
-            "patch_size": self.patch_size,
-            "order": self.order,
-            "norm_epsilon": self.norm_epsilon,
-        }
-        return {**super().get_config(), **config}
 
 
 @serializable
@@ -88,7 +73,7 @@ class PatchMerging(_Resampling):
 
     def build(self, tokens_shape, image_shape):
         self.norm.build((None, None, 4 * tokens_shape[-1]))
-        self.projection = self._dense(self.dim, 4 * tokens_shape[-1])
+        self.projection = self._dense(self.dim, 4 * tokens_shape[-1], "projection")
 
     def call(self, tokens, image):
         fine, coarse = self._grid(image, self.patch_size), self._grid(image, 2 * self.patch_size)
@@ -123,7 +108,7 @@ class PatchExpanding(_Resampling):
     """
 
     def build(self, tokens_shape, image_shape):
-        self.projection = self._dense(4 * self.dim, tokens_shape[-1])
+        self.projection = self._dense(4 * self.dim, tokens_shape[-1], "projection")
         self.norm.build((None, None, 4 * self.dim))
 
     def call(self, tokens, image):

@@ -6,17 +6,17 @@ A patch is flattened row by row, channels last: (p₁, p₂, C). A dense layer o
 kernel. The sequence follows one of `PATCH_ORDERS`; `Unpatchify` undoes it, for grids of any shape.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.layers.layer import Layer
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.position import sincos_position
 
 
 @serializable
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(Layer):
     """An image as a sequence of embedded patches.
 
     Args:
@@ -47,8 +47,6 @@ class PatchEmbedding(keras.layers.Layer):
     def __init__(self, patch_size, dim, order="raster", sincos_position=False, times=1, **kwargs):
         super().__init__(**kwargs)
         check_patch_order(order)
-        self.patch_size, self.dim, self.order = patch_size, dim, order
-        self.sincos_position, self.times = sincos_position, times
         self.projection = unbuilt_dense(dim, dtype=self.dtype_policy, name="projection")
 
     def build(self, image_shape):
@@ -76,19 +74,9 @@ class PatchEmbedding(keras.layers.Layer):
         height, width = patch_grid(image_shape[1:3], self.patch_size)
         return (image_shape[0], None if None in (height, width) else height * width, self.dim)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "patch_size": self.patch_size,
-            "dim": self.dim,
-            "order": self.order,
-            "sincos_position": self.sincos_position,
-            "times": self.times,
-        }
-
 
 @serializable
-class Unpatchify(keras.layers.Layer):
+class Unpatchify(Layer):
     """A sequence of flattened patches as an image.
 
     Args:
@@ -117,7 +105,6 @@ class Unpatchify(keras.layers.Layer):
     def __init__(self, patch_size, channels, order="raster", first_only=False, **kwargs):
         super().__init__(**kwargs)
         check_patch_order(order)
-        self.patch_size, self.channels, self.order, self.first_only = patch_size, channels, order, first_only
 
     def call(self, tokens, image):
         size = ops.shape(image)
@@ -131,15 +118,6 @@ class Unpatchify(keras.layers.Layer):
     def compute_output_shape(self, tokens_shape, image_shape):
         images = 1 if self.first_only else tokens_shape[-1] // (self.patch_size**2 * self.channels)
         return (*image_shape[:3], images * self.channels)
-
-    def get_config(self):
-        config = {
-            "patch_size": self.patch_size,
-            "channels": self.channels,
-            "order": self.order,
-            "first_only": self.first_only,
-        }
-        return {**super().get_config(), **config}
 
 
 def to_patches(image, patch_size):

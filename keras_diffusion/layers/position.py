@@ -9,12 +9,12 @@ Reference: Vaswani et al., "Attention is all you need", arXiv:1706.03762, sectio
 "An image is worth 16x16 words", arXiv:2010.11929, appendix D.4 (two).
 """
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
+from keras_diffusion.layers.layer import Layer
 from keras_diffusion.runtime import limits
 
 
@@ -46,7 +46,7 @@ def sincos_position(height, width, dim):
 
 
 @serializable
-class LearnedPosition(keras.layers.Layer):
+class LearnedPosition(Layer):
     """Adds a learned vector for each place in the sequence: a table, of which a sequence of N tokens takes the first N
     rows.
 
@@ -70,7 +70,6 @@ class LearnedPosition(keras.layers.Layer):
 
     def __init__(self, max_tokens, **kwargs):
         super().__init__(**kwargs)
-        self.max_tokens = max_tokens
 
     def build(self, tokens_shape):
         initializer = RandomNormal(stddev=0.02)
@@ -85,9 +84,3 @@ class LearnedPosition(keras.layers.Layer):
                 "smaller images, or build the network with more (`max_tokens`)"
             )
         return tokens + self.table[None, :count]
-
-    def compute_output_shape(self, tokens_shape):
-        return tokens_shape
-
-    def get_config(self):
-        return {**super().get_config(), "max_tokens": self.max_tokens}

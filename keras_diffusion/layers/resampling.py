@@ -16,23 +16,19 @@ Reference: Shi et al., "Is the deconvolution layer the same as a convolutional l
 
 import math
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.layers.layer import Layer
 from keras_diffusion.layers.options import convolution
 from keras_diffusion.runtime.hardware import jax_platform
 
 _MANY_POSITIONS = 64
 
 
-class _Resampling(keras.layers.Layer):
+class _Resampling(Layer):
     def __init__(self, filters, kernel_size=3, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.kernel_size = filters, kernel_size
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
 
 
 @serializable
@@ -59,7 +55,6 @@ class Downsample(_Resampling):
 
     def __init__(self, filters, kernel_size=3, symmetric=False, **kwargs):
         super().__init__(filters, kernel_size, **kwargs)
-        self.symmetric = symmetric
 
     def build(self, input_shape):
         rank = len(input_shape) - 2
@@ -75,9 +70,6 @@ class Downsample(_Resampling):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(None if n is None else (n + 1) // 2 for n in input_shape[1:-1]), self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "symmetric": self.symmetric}
 
 
 @serializable

@@ -21,14 +21,12 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.noise import generator_seed
 from keras_diffusion.layers.initializers import first_kernel
+from keras_diffusion.layers.layer import Layer, built
 from keras_diffusion.layers.options import (
-    activation_config,
     check_dropout,
     check_norm,
     convolution,
-    dense,
     get_activation,
     normalization,
 )
@@ -39,7 +37,7 @@ RESAMPLINGS = ("down", "up")
 
 
 @serializable
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Layer):
     """Norm → act → conv → time injection → norm → act → dropout → conv, plus the shortcut.
 
     Args:
@@ -104,36 +102,23 @@ class ResidualBlock(keras.layers.Layer):
             )
         if resample is not None:
             check_choice("resample", resample, RESAMPLINGS)
-        self.filters, self.kernel_size = filters, kernel_size
-        self.norm, self.norm_groups, self.norm_epsilon = norm, norm_groups, norm_epsilon
         self.activation = get_activation(activation)
-        self.time_injection, self.dropout, self.zero_init, self.seed = time_injection, dropout, zero_init, seed
-        self.separable, self.remat = separable, remat
-        self.resample, self.output_scale = resample, output_scale
-        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process
-        # to process.
-        self.seed_generator = (
-            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
-        )
+        self.seed_generator = self._dropout_generator()
 
     def build(self, x_shape, embedding_shape=None):
         channels, rank = x_shape[-1], len(x_shape) - 2
         hidden_shape = (*x_shape[:-1], self.filters)
-        self.norm1 = self._normalization(channels, "norm1")
-        self.norm1.build(x_shape)
-        self.conv1 = self._convolution(rank, self.kernel_size, "conv1")
-        self.conv1.build(x_shape)
+        self.norm1 = built(self._normalization(channels, "norm1"), x_shape)
+        self.conv1 = built(self._convolution(rank, self.kernel_size, "conv1"), x_shape)
         if self.time_injection is not None:
             outputs = self.filters * (2 if self.time_injection == "scale_shift" else 1)
-            self.time_projection = dense(outputs, embedding_shape[-1], "time_projection", self.dtype_policy)
-        self.norm2 = self._normalization(self.filters, "norm2")
-        self.norm2.build(hidden_shape)
-        self.conv2 = self._convolution(rank, self.kernel_size, "conv2", "zeros" if self.zero_init else "glorot_uniform")
-        self.conv2.build(hidden_shape)
+            self.time_projection = self._dense(outputs, embedding_shape[-1], "time_projection")
+        self.norm2 = built(self._normalization(self.filters, "norm2"), hidden_shape)
+        last = "zeros" if self.zero_init else "glorot_uniform"
+        self.conv2 = built(self._convolution(rank, self.kernel_size, "conv2", last), hidden_shape)
         self.shortcut = None
         if self._has_shortcut(channels):
-            self.shortcut = self._convolution(rank, 1, "shortcut")
-            self.shortcut.build(x_shape)
+            self.shortcut = built(self._convolution(rank, 1, "shortcut"), x_shape)
 
     def call(self, x, embedding=None, training=False):
         mask = None
@@ -189,25 +174,6 @@ class ResidualBlock(keras.layers.Layer):
     def compute_output_shape(self, x_shape, embedding_shape=None):
         change = {None: lambda n: n, "down": lambda n: n // 2, "up": lambda n: 2 * n}[self.resample]
         return (x_shape[0], *(None if n is None else change(n) for n in x_shape[1:-1]), self.filters)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "norm": self.norm,
-            "norm_groups": self.norm_groups,
-            "norm_epsilon": self.norm_epsilon,
-            "activation": activation_config(self.activation),
-            "time_injection": self.time_injection,
-            "dropout": self.dropout,
-            "zero_init": self.zero_init,
-            "seed": self.seed,
-            "separable": self.separable,
-            "remat": self.remat,
-            "resample": self.resample,
-            "output_scale": self.output_scale,
-        }
 
 
 def _resample(x, direction):

@@ -6,17 +6,16 @@ its own.
 No norm and no residual: the block around it has them.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
-from keras_diffusion.layers.options import unbuilt_dense
+from keras_diffusion.layers.layer import Layer
 from keras_diffusion.layers.rotary import rotate
 
 
 @serializable
-class SequenceAttention(keras.layers.Layer):
+class SequenceAttention(Layer):
     """Multi-head attention from a sequence to itself or to another one.
 
     Args:
@@ -46,8 +45,6 @@ class SequenceAttention(keras.layers.Layer):
 
     def __init__(self, num_heads, head_dim=None, use_bias=True, rotary=False, flash_attention=None, **kwargs):
         super().__init__(**kwargs)
-        self.num_heads, self.head_dim, self.use_bias = num_heads, head_dim, use_bias
-        self.rotary, self.flash_attention = rotary, flash_attention
 
     def build(self, x_shape, context_shape=None):
         channels = x_shape[-1]
@@ -56,10 +53,10 @@ class SequenceAttention(keras.layers.Layer):
             raise ValueError(f"Each head needs a channel. Received: num_heads={self.num_heads}, {channels} channels")
         inner = self.num_heads * self.channels_per_head
         other = channels if context_shape is None else context_shape[-1]
-        self.query = self._dense(inner, "query", channels)
-        self.key = self._dense(inner, "key", other)
-        self.value = self._dense(inner, "value", other)
-        self.out = self._dense(channels, "out", inner)
+        self.query = self._dense(inner, channels, "query", use_bias=self.use_bias)
+        self.key = self._dense(inner, other, "key", use_bias=self.use_bias)
+        self.value = self._dense(inner, other, "value", use_bias=self.use_bias)
+        self.out = self._dense(channels, inner, "out", use_bias=self.use_bias)
 
     def call(self, x, context=None, identity=False):
         source = x if context is None else context
@@ -73,25 +70,6 @@ class SequenceAttention(keras.layers.Layer):
     def _split(self, tokens):
         return ops.reshape(tokens, (-1, ops.shape(tokens)[1], self.num_heads, self.channels_per_head))
 
-    def _dense(self, units, name, inputs):
-        layer = unbuilt_dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
-        layer.build((None, None, inputs))
-        return layer
-
     def attention_projections(self):
         """Dict of the dense layers that make queries, keys, values and the output; see `lora.network`."""
-        names = ("query", "key", "value", "out")
-        return {name: getattr(self, name) for name in names}
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "use_bias": self.use_bias,
-            "rotary": self.rotary,
-            "flash_attention": self.flash_attention,
-        }
+        return {name: getattr(self, name) for name in ("query", "key", "value", "out")}

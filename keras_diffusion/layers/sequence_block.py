@@ -8,10 +8,11 @@ import keras
 from keras import ops
 
 from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.layers.options import check_dropout, unbuilt_dense
+from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.options import check_dropout
 
 
-class SequenceBlock(keras.layers.Layer):
+class SequenceBlock(Layer):
     """Base class of blocks. Subclasses define `build` and `step(x, first mask, second mask, *others)`.
 
     Args:
@@ -26,7 +27,6 @@ class SequenceBlock(keras.layers.Layer):
     def __init__(self, dropout=0.0, remat=False, seed=None, **kwargs):
         super().__init__(**kwargs)
         check_dropout(dropout)
-        self.dropout, self.remat, self.seed = dropout, remat, seed
         self.seed_generator = keras.random.SeedGenerator(generator_seed(seed)) if dropout > 0 else None
 
     def step(self, x, first, second, *others):
@@ -42,14 +42,3 @@ class SequenceBlock(keras.layers.Layer):
             masks = [ops.ones((), x.dtype)] * 2
         step = keras.remat(self.step) if self.remat and training else self.step
         return step(x, *masks, *others)
-
-    def compute_output_shape(self, x_shape, *others):
-        return x_shape
-
-    def get_config(self):
-        return {**super().get_config(), "dropout": self.dropout, "remat": self.remat, "seed": self.seed}
-
-    def _dense(self, units, inputs, name, **options):
-        layer = unbuilt_dense(units, name=name, dtype=self.dtype_policy, **options)
-        layer.build((None, None, inputs))
-        return layer

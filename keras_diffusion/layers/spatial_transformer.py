@@ -13,12 +13,13 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.layers.options import dense, normalization
+from keras_diffusion.layers.layer import Layer, built
+from keras_diffusion.layers.options import normalization
 from keras_diffusion.layers.transformer_block import TransformerBlock
 
 
 @serializable
-class SpatialTransformer(keras.layers.Layer):
+class SpatialTransformer(Layer):
     """Group norm → dense → transformer blocks → dense, added to x.
 
     Args:
@@ -67,29 +68,19 @@ class SpatialTransformer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.norm_groups, self.norm_epsilon, self.remat = norm_groups, norm_epsilon, remat
-        self.block_options = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "activation": activation,
-            "flash_attention": flash_attention,
-            "cross_attention": cross_attention,
-        }
-        names = [f"{self.name}_block_{i}" for i in range(depth)]
-        self.blocks = [
-            TransformerBlock(**self.block_options, **self.block_kind, name=name, dtype=self.dtype_policy)
-            for name in names
-        ]
+        options = {"activation": activation, "flash_attention": flash_attention, "cross_attention": cross_attention}
+        options |= {"num_heads": num_heads, "head_dim": head_dim, "dtype": self.dtype_policy, **self.block_kind}
+        self.blocks = [TransformerBlock(**options, name=f"{self.name}_block_{i}") for i in range(depth)]
 
     def build(self, x_shape, context_shape=None):
         channels = x_shape[-1]
-        inner = self.block_options["num_heads"] * self.block_options["head_dim"]
-        self.norm = normalization("group", channels, self.norm_groups, self.norm_epsilon, "norm", self.dtype_policy)
-        self.norm.build(x_shape)
-        self.project_in = dense(inner, channels, "project_in", self.dtype_policy)
+        inner = self.num_heads * self.head_dim
+        norm = normalization("group", channels, self.norm_groups, self.norm_epsilon, "norm", self.dtype_policy)
+        self.norm = built(norm, x_shape)
+        self.project_in = self._dense(inner, channels, "project_in")
         for block in self.blocks:
             block.build((x_shape[0], None, inner), context_shape)
-        self.project_out = dense(channels, inner, "project_out", self.dtype_policy, kernel_initializer=self.last_kernel)
+        self.project_out = self._dense(channels, inner, "project_out", kernel_initializer=self.last_kernel)
 
     def call(self, x, context=None, training=False):
         given = (x,) if context is None else (x, context)
@@ -109,16 +100,3 @@ class SpatialTransformer(keras.layers.Layer):
     def _positions(self, tokens, shape):
         """Back from `_sequences` to `shape`."""
         return ops.reshape(tokens, shape)
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            **self.block_options,
-            "depth": len(self.blocks),
-            "norm_groups": self.norm_groups,
-            "norm_epsilon": self.norm_epsilon,
-            "remat": self.remat,
-        }

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.dit_block import DiTBlock
+from keras_diffusion.layers.layer import built
 from keras_diffusion.layers.patch_order import check_patch_order, inverse_order, patch_order
 from keras_diffusion.layers.patches import patch_grid
 from keras_diffusion.layers.state_space import StateSpace
@@ -49,35 +50,24 @@ class SSMDiTBlock(DiTBlock):
     def __init__(self, state_dim=64, bidirectional=True, spatial_fusion=False, order="raster", patch_size=1, **kwargs):
         super().__init__(**kwargs)
         check_patch_order(order)
-        self.state_dim, self.bidirectional = state_dim, bidirectional
-        self.spatial_fusion, self.order, self.patch_size = spatial_fusion, order, patch_size
 
     def build(self, x_shape, conditions_shape, image_shape=None):
         super().build(x_shape, conditions_shape)
         if self.bidirectional:
             seed = None if self.seed is None else self.seed + 4
-            self.backward = StateSpace(self.state_dim, reverse=True, seed=seed, name="backward")
-            self.backward.build(x_shape)
+            backward = StateSpace(self.state_dim, reverse=True, seed=seed, name="backward")
+            self.backward = built(backward, x_shape)
             self.out = self._dense(x_shape[-1], 2 * x_shape[-1], "out")
         self.convolutions = []
         if self.spatial_fusion:
-            options = {
-                "padding": "same",
-                "depthwise_initializer": "zeros",
-                "data_format": "channels_last",
-                "dtype": self.dtype_policy,
-            }
+            options = {"padding": "same", "data_format": "channels_last", "dtype": self.dtype_policy}
+            options |= {"depthwise_initializer": "zeros", "use_bias": False}
             for rate in (1, 2, 3):
-                layer = keras.layers.DepthwiseConv2D(
-                    3, dilation_rate=rate, use_bias=False, name=f"fusion_{rate}", **options
-                )
-                layer.build((None, None, None, x_shape[-1]))
-                self.convolutions.append(layer)
+                layer = keras.layers.DepthwiseConv2D(3, dilation_rate=rate, name=f"fusion_{rate}", **options)
+                self.convolutions.append(built(layer, (None, None, None, x_shape[-1])))
 
     def _mixer(self, x_shape):
-        layer = StateSpace(self.state_dim, seed=self.seed, name="forward")
-        layer.build(x_shape)
-        return layer
+        return built(StateSpace(self.state_dim, seed=self.seed, name="forward"), x_shape)
 
     def call(self, x, conditions, image=None, training=False):
         return self.run(x, *conditions, *([image] if self.spatial_fusion else []), training=training)
@@ -93,16 +83,3 @@ class SSMDiTBlock(DiTBlock):
         image = ops.reshape(ops.take(y, inverse_order(sequence), axis=1), (-1, *grid, y.shape[-1]))
         image = image + sum(convolution(image) for convolution in self.convolutions)
         return ops.take(ops.reshape(image, (-1, len(sequence), y.shape[-1])), sequence, axis=1)
-
-    def compute_output_shape(self, x_shape, *others, **named):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "state_dim": self.state_dim,
-            "bidirectional": self.bidirectional,
-            "spatial_fusion": self.spatial_fusion,
-            "order": self.order,
-            "patch_size": self.patch_size,
-        }

@@ -22,19 +22,19 @@ A).
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.layers.initializers import Ones, RandomNormal, RandomUniform
+from keras_diffusion.layers.layer import Layer
 
 _TINY = 1e-8  # added to A before dividing, as FlaxDiff does
 
 
 @serializable
-class StateSpace(keras.layers.Layer):
+class StateSpace(Layer):
     """A sequence filtered by a diagonal state space.
 
     Args:
@@ -59,7 +59,6 @@ class StateSpace(keras.layers.Layer):
 
     def __init__(self, state_dim=64, reverse=False, seed=None, **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
-        self.state_dim, self.reverse, self.seed = state_dim, reverse, seed
 
     def build(self, u_shape):
         n, channels = self.state_dim, u_shape[-1]
@@ -118,12 +117,6 @@ class StateSpace(keras.layers.Layer):
             if self.reverse
             else ops.pad(states[:, :-1], [(0, 0), (1, 0), (0, 0)])
         )
-
-    def compute_output_shape(self, u_shape):
-        return u_shape
-
-    def get_config(self):
-        return {**super().get_config(), "state_dim": self.state_dim, "reverse": self.reverse, "seed": self.seed}
 
 
 def _starts_as(values):

@@ -13,14 +13,14 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.noise import generator_seed
-from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
+from keras_diffusion.layers.layer import Layer, built
+from keras_diffusion.layers.options import check_dropout, convolution, get_activation, normalization
 
 _STEPS = 4
 
 
 @serializable
-class TemporalConvolution(keras.layers.Layer):
+class TemporalConvolution(Layer):
     """Four convolutions over neighbouring frames, added to x.
 
     Args:
@@ -62,14 +62,8 @@ class TemporalConvolution(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_dropout(dropout)
-        self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
         self.activation = get_activation(activation)
-        self.dropout, self.zero_init, self.seed, self.remat = dropout, zero_init, seed, remat
-        # Not keras.layers.Dropout: the state of its generator would bear an automatic name, which differs from process
-        # to process.
-        self.seed_generator = (
-            keras.random.SeedGenerator(generator_seed(seed), name=f"{self.name}_seed_generator") if dropout else None
-        )
+        self.seed_generator = self._dropout_generator()
 
     def build(self, x_shape):
         channels = x_shape[-1]
@@ -80,10 +74,8 @@ class TemporalConvolution(keras.layers.Layer):
             conv = convolution(
                 3, channels, (3, 1, 1), kernel_initializer=last, name=f"conv{i}", dtype=self.dtype_policy
             )
-            norm.build(x_shape)
-            conv.build(x_shape)
-            self.norms.append(norm)
-            self.convolutions.append(conv)
+            self.norms.append(built(norm, x_shape))
+            self.convolutions.append(built(conv, x_shape))
 
     def call(self, x, training=False):
         masks = []
@@ -99,18 +91,3 @@ class TemporalConvolution(keras.layers.Layer):
             h = self.activation(norm(h))
             h = conv(h * masks[i - 1] if masks and i > 0 else h)
         return x + h
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "norm_groups": self.norm_groups,
-            "norm_epsilon": self.norm_epsilon,
-            "activation": activation_config(self.activation),
-            "dropout": self.dropout,
-            "zero_init": self.zero_init,
-            "seed": self.seed,
-            "remat": self.remat,
-        }

@@ -45,6 +45,7 @@ class TemporalTransformer(SpatialTransformer):
     (2, 5, 4, 6, 32)
     """
 
+    fixed_arguments = ("cross_attention",)
     block_kind = {"double_self_attention": True}
 
     def __init__(
@@ -62,7 +63,6 @@ class TemporalTransformer(SpatialTransformer):
     ):
         options = {"flash_attention": flash_attention, "cross_attention": False, "remat": remat, **kwargs}
         super().__init__(num_heads, head_dim, depth, activation, norm_groups, norm_epsilon, **options)
-        self.zero_init = zero_init
         self.last_kernel = "zeros" if zero_init else "glorot_uniform"
 
     def build(self, x_shape):
@@ -79,11 +79,3 @@ class TemporalTransformer(SpatialTransformer):
     def _positions(self, tokens, shape):
         batch, frames, height, width, channels = shape
         return ops.transpose(ops.reshape(tokens, (batch, height, width, frames, channels)), (0, 3, 1, 2, 4))
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
-
-    def get_config(self):
-        config = {**super().get_config(), "zero_init": self.zero_init}
-        del config["cross_attention"]
-        return config

@@ -18,7 +18,6 @@ et al., "Fourier features let networks learn high frequency functions", arXiv:20
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -26,11 +25,12 @@ from keras_diffusion.configs.checks import check_flag, check_number, check_whole
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
+from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.options import get_activation, unbuilt_dense
 
 
 @serializable
-class FourierEmbedding(keras.layers.Layer):
+class FourierEmbedding(Layer):
     """Sines and cosines of Gaussian frequencies: [sin(2πf·c), cos(2πf·c)], f ~ N(0, scale²).
 
     The frequencies are a weight, though not trained: they are drawn by NumPy from `seed`, the same on every backend,
@@ -62,7 +62,7 @@ class FourierEmbedding(keras.layers.Layer):
         super().__init__(**solver_layer_options(kwargs, self))
         _check_even(dim)
         _check_positive("scale", scale)
-        self.dim, self.scale, self.seed, self.log = dim, scale, check_seed(seed), check_flag("log", log)
+        self.seed, self.log = check_seed(seed), check_flag("log", log)
 
     def build(self, input_shape):
         self.frequencies = self.add_weight(
@@ -83,12 +83,9 @@ class FourierEmbedding(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
 
-    def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "scale": self.scale, "seed": self.seed, "log": self.log}
-
 
 @serializable
-class SinusoidalEmbedding(keras.layers.Layer):
+class SinusoidalEmbedding(Layer):
     """Sines and cosines of geometric frequencies: [sin(f·c), cos(f·c)], f_k = scale · max_period^(−k/(dim/2)), k = 0 …
     dim/2 − 1.
 
@@ -119,7 +116,6 @@ class SinusoidalEmbedding(keras.layers.Layer):
         _check_even(dim)
         _check_positive("max_period", max_period)
         _check_positive("scale", scale)
-        self.dim, self.max_period, self.scale, self.cos_first = dim, max_period, scale, cos_first
 
     def call(self, noise_level):
         half = self.dim // 2
@@ -133,18 +129,9 @@ class SinusoidalEmbedding(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "max_period": self.max_period,
-            "scale": self.scale,
-            "cos_first": self.cos_first,
-        }
-
 
 @serializable
-class TimeProjection(keras.layers.Layer):
+class TimeProjection(Layer):
     """Dense → activation → Dense → activation: makes the condition vector of an embedded noise level.
 
     Args:
@@ -169,10 +156,8 @@ class TimeProjection(keras.layers.Layer):
 
     def __init__(self, dim, activation="swish", last_activation=None, **kwargs):
         super().__init__(**kwargs)
-        self.dim = dim
         self.activation = get_activation(activation)
         self.dense1 = unbuilt_dense(dim, activation=self.activation, dtype=self.dtype_policy, name="dense1")
-        self.last_activation = last_activation
         last = self.activation if last_activation is None else get_activation(last_activation)
         self.dense2 = unbuilt_dense(dim, activation=last, dtype=self.dtype_policy, name="dense2")
 
@@ -185,15 +170,6 @@ class TimeProjection(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.dim)
-
-    def get_config(self):
-        activation = activation_config(self.activation)
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "activation": activation,
-            "last_activation": self.last_activation,
-        }
 
 
 def _check_even(dim):

@@ -15,17 +15,17 @@ References: Vaswani et al., arXiv:1706.03762; norms first: Xiong et al., arXiv:2
 improve transformer", arXiv:2002.05202.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.attention import Attention
-from keras_diffusion.layers.options import activation_config, dense, get_activation, layer_normalization
+from keras_diffusion.layers.layer import Layer, built
+from keras_diffusion.layers.options import get_activation, layer_normalization
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
 @serializable
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Layer):
     """Layer norm → self-attention, layer norm → cross-attention, layer norm → feed-forward, each added to x.
 
     Args:
@@ -77,20 +77,11 @@ class TransformerBlock(keras.layers.Layer):
                 "A second self-attention stands in the place of cross-attention. "
                 "Received: cross_attention=True and double_self_attention=True. Choose one"
             )
-        self.cross_attention, self.gated, self.norm_epsilon = cross_attention, gated, norm_epsilon
-        self.double_self_attention = double_self_attention
         self.activation = get_activation(activation)
-        self.attention_options = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "use_bias": use_bias,
-            "causal": causal,
-            "flash_attention": flash_attention,
-        }
-        self.attention1 = Attention(**self.attention_options, name="attention1", dtype=self.dtype_policy)
-        options = {**self.attention_options, "causal": False}
+        options = {"use_bias": use_bias, "flash_attention": flash_attention, "dtype": self.dtype_policy}
+        self.attention1 = Attention(num_heads, head_dim, causal=causal, name="attention1", **options)
         second = cross_attention or double_self_attention
-        self.attention2 = Attention(**options, name="attention2", dtype=self.dtype_policy) if second else None
+        self.attention2 = Attention(num_heads, head_dim, name="attention2", **options) if second else None
 
     def build(self, x_shape, context_shape=None):
         self._check_context(context_shape)
@@ -101,8 +92,8 @@ class TransformerBlock(keras.layers.Layer):
             self.norm2 = self._norm("norm2", x_shape)
             self.attention2.build(x_shape, context_shape)
         self.norm3 = self._norm("norm3", x_shape)
-        self.feed_forward1 = dense((8 if self.gated else 4) * channels, channels, "feed_forward1", self.dtype_policy)
-        self.feed_forward2 = dense(channels, 4 * channels, "feed_forward2", self.dtype_policy)
+        self.feed_forward1 = self._dense((8 if self.gated else 4) * channels, channels, "feed_forward1")
+        self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2")
 
     def call(self, x, context=None):
         self._check_context(context)
@@ -118,9 +109,7 @@ class TransformerBlock(keras.layers.Layer):
         return x + self.feed_forward2(hidden)
 
     def _norm(self, name, shape):
-        layer = layer_normalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
-        layer.build(shape)
-        return layer
+        return built(layer_normalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy), shape)
 
     def _check_context(self, context):
         if self.cross_attention != (context is not None):
@@ -130,17 +119,3 @@ class TransformerBlock(keras.layers.Layer):
                 f"cross_attention={self.cross_attention}. "
                 "Pass a context (B, M, D) to blocks with cross-attention, and to no others"
             )
-
-    def compute_output_shape(self, x_shape, context_shape=None):
-        return x_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            **self.attention_options,
-            "cross_attention": self.cross_attention,
-            "gated": self.gated,
-            "activation": activation_config(self.activation),
-            "norm_epsilon": self.norm_epsilon,
-            "double_self_attention": self.double_self_attention,
-        }

@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
+from keras_diffusion.layers.layer import built
 from keras_diffusion.layers.perturbation import is_perturbed
 from keras_diffusion.layers.rms_normalization import RMSNormalization
 from keras_diffusion.layers.sequence_attention import SequenceAttention
@@ -70,9 +71,6 @@ class UViTBlock(SequenceBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.num_heads, self.head_dim, self.double_attention = num_heads, head_dim, double_attention
-        self.norm_inputs, self.use_projection, self.outer_residual = norm_inputs, use_projection, outer_residual
-        self.raw_keys, self.norm_epsilon, self.flash_attention = raw_keys, norm_epsilon, flash_attention
 
     def build(self, x_shape):
         channels = x_shape[-1]
@@ -107,26 +105,8 @@ class UViTBlock(SequenceBlock):
         return x + h if self.outer_residual else h
 
     def _norm(self, name, shape):
-        layer = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
-        layer.build(shape)
-        return layer
+        return built(RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy), shape)
 
     def _attention(self, name, shape):
         options = {"use_bias": False, "flash_attention": self.flash_attention, "dtype": self.dtype_policy}
-        layer = SequenceAttention(self.num_heads, self.head_dim, name=name, **options)
-        layer.build(shape)
-        return layer
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "double_attention": self.double_attention,
-            "norm_inputs": self.norm_inputs,
-            "use_projection": self.use_projection,
-            "outer_residual": self.outer_residual,
-            "raw_keys": self.raw_keys,
-            "norm_epsilon": self.norm_epsilon,
-            "flash_attention": self.flash_attention,
-        }
+        return built(SequenceAttention(self.num_heads, self.head_dim, name=name, **options), shape)
