@@ -17,6 +17,19 @@ import pytest
 
 import keras_diffusion as kd
 
+# Rooms that compute nothing on a backend: byte formats, configs, files, the shape of the package. One backend is enough.
+_WITHOUT_BACKEND = ("containers", "configs", "test_architecture.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out, on TensorFlow and torch, what the JAX run has already seen."""
+    if keras.backend.backend() == "jax" or config.option.file_or_dir:
+        return
+    here = Path(__file__).parent
+    left_out = [item for item in items if item.path.relative_to(here).parts[0] in _WITHOUT_BACKEND]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item.path.relative_to(here).parts[0] not in _WITHOUT_BACKEND]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_compilations(tmp_path_factory):

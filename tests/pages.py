@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,10 +67,14 @@ def run_page(page, timeout=900):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="+", help="paths from the top of the repository")
+    parser.add_argument("--jobs", type=int, default=2, help="pages that run at the same time; default 2")
+    options = parser.parse_args()
     passed, failed = 0, []
-    for page in parser.parse_args().pages:
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = {page: pool.submit(run_page, page) for page in options.pages}
+    for page, run in runs.items():
         try:
-            passed += run_page(page)
+            passed += run.result()
         except subprocess.SubprocessError as error:
             failed.append(f"{page}: {error}"[:300])
     print("\n".join(failed))

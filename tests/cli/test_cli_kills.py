@@ -1,4 +1,7 @@
-"""A run that is killed anywhere is continued or started anew, and ends as if nothing had happened."""
+"""A run that is killed anywhere is continued or started anew, and ends as if nothing had happened.
+
+Every third change of a run's folder is tried; `KERAS_DIFFUSION_KILLS=all pytest tests/cli/test_cli_kills.py` tries all.
+"""
 
 import json
 import os
@@ -19,6 +22,8 @@ from keras_diffusion.cli import building, training
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.runtime.locks import FolderLock, FolderLocked
+
+STRIDE = 1 if os.environ.get("KERAS_DIFFUSION_KILLS") == "all" else 3
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +84,7 @@ def assert_equal(folder, expected, where):
 @pytest.mark.slow
 def test_a_run_killed_at_any_change_of_its_folder_ends_equal(config, tmp_path, whole):
     assert whole[2] > 50
-    for at in range(1, whole[2] + 1):
+    for at in range(1, whole[2] + 1, STRIDE):
         folder = tmp_path / f"run-{at}"
         assert dies(folder, at, "train", config, "--out", folder), at
         succeeds(*kills.arguments_after(folder, config))
@@ -89,14 +94,14 @@ def test_a_run_killed_at_any_change_of_its_folder_ends_equal(config, tmp_path, w
 @pytest.mark.slow
 def test_a_resumption_killed_at_any_change_ends_equal(config, tmp_path, whole):
     """Two steps from the end of what was saved, and twice."""
-    at, more = 1, True
+    at, more = min(2, STRIDE), True
     while more:
         folder = tmp_path / f"run-{at}"
         dies(folder, whole[2] // 2, "train", config, "--out", folder)
         more = dies(folder, at, "train", "--resume", "--out", folder)
         succeeds("train", "--resume", "--out", folder)
         assert_equal(folder, whole[1], at)
-        at += 1
+        at += STRIDE
     assert at > 20
 
 
@@ -111,14 +116,14 @@ def test_a_finished_run_that_is_replaced_or_continued_and_killed(config, tmp_pat
 
     shutil.copytree(whole[0], tmp_path / "again")
     succeeds("train", *given, "--out", tmp_path / "again", *arguments)
-    expected, at, more = kills.result_of(tmp_path / "again"), 1, True
+    expected, at, more = kills.result_of(tmp_path / "again"), STRIDE, True
     while more:
         folder = tmp_path / f"run-{at}"
         shutil.copytree(whole[0], folder)
         more = dies(folder, at, "train", *given, "--out", folder, *arguments)
         succeeds("train", *given, "--out", folder, *arguments)
         assert_equal(folder, expected, at)
-        at += 1
+        at += STRIDE
     assert at > 20
 
 
