@@ -20,7 +20,7 @@ from keras_diffusion import samplers
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import portable_optimizer
+from keras_diffusion.models.optimizers import portable_optimizer
 from keras_diffusion.models.validation import SAMPLE_KEY, concat_channels_of, condition_keys_of, unpack_batch
 from keras_diffusion.runtime.devices import run_batch
 from keras_diffusion.runtime.files import atomic_path, write_json

@@ -8,51 +8,22 @@ given weights of its own     the average counts
 from keras_diffusion.runtime.devices import several_processes
 
 
-class AveragingMixin:
-    """`restart_average`, for a model with `network` and `average`. Goes before `keras.Model` in the bases."""
+def restart_average(model):
+    """See `DiffusionModel.restart_average`."""
+    if model.average is None:
+        raise ValueError(
+            "This model keeps no average of its weights. Received: ema=None. Make the model with ema=0.999, for example"
+        )
+    model.average.restart(model.network)
 
-    def restart_average(self):
-        """Sets the average of the weights to the network's present weights; its warm-up begins anew.
 
-        Call it after putting weights into `model.network` (`load_weights`, `set_weights`, `assign`) of a model that has
-        been trained: `generate` and `save_to_preset` would otherwise go on with the average of the old ones. A model
-            that has not been trained yet
-        needs no call: until the first training step, its average is whatever the network holds.
+def averaged_network(model):
+    """See `DiffusionModel.averaged_network`."""
+    unused = model.average is None or model.average.is_unused()
+    return model.network if unused else model.average.network
 
-        Raises:
-            ValueError: a model without an average.
 
-        Example:
-
-        >>> model.network.load_weights("pretrained.weights.h5")
-        >>> model.restart_average()
-        >>> images = model.generate(4)
-        """
-        if self.average is None:
-            raise ValueError(
-                "This model keeps no average of its weights. Received: ema=None. Make the model with ema=0.999, for "
-                "example"
-            )
-        self.average.restart(self.network)
-
-    def load_weights(self, filepath, *args, **kwargs):
-        super().load_weights(filepath, *args, **kwargs)
-        if self.average is not None:
-            self.average.loaded(self.network)
-
-    def save_own_variables(self, store):
-        self._settle_average()
-        super().save_own_variables(store)
-
-    def averaged_network(self):
-        """The network whose weights "ema" stands for: the average's, or `network` where there is none or nothing has
-        been averaged yet.
-        """
-        return self.network if self.average is None or self.average.is_unused() else self.average.network
-
-    def _settle_average(self):
-        """Before training, saving and adapters: an average that nothing has used yet starts at the network's present
-        weights.
-        """
-        if self.average is not None and not several_processes():
-            self.average.follow(self.network)
+def settle_average(model):
+    """Lets an unused average start at the network's present weights: before training, saving and adapters."""
+    if model.average is not None and not several_processes():
+        model.average.follow(model.network)

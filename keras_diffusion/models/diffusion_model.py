@@ -10,37 +10,33 @@ One training step:
 
 It happens in `call` and `compute_loss`, so Keras's own training step runs it on every backend: `fit`, callbacks,
 gradient accumulation, learning-rate schedules, mixed precision and `steps_per_execution` are Keras's. Sampling is in
-`sampling.py`, folders of trained models in `presets.py`, what is saved besides weights in `state.py`.
+`generate.py`; how training stops and goes on, and what files hold, in `resumable_model.py`.
 """
 
 import keras
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.configs.labels import check_class_names
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.models import arguments, validation
-from keras_diffusion.models.adapters import AdaptingMixin
-from keras_diffusion.models.averaging import AveragingMixin
-from keras_diffusion.models.data_watch import DataWatch, harmless
+from keras_diffusion.models import adapters, arguments, averaging, summary, validation
+from keras_diffusion.models.batch_checks import without_invalid
+from keras_diffusion.models.data_watcher import DataWatcher
 from keras_diffusion.models.generate import SamplingMixin
 from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.models.inversion import InversionMixin
-from keras_diffusion.models.keeping import KeepsStateMixin
 from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.pairing import check_pair
-from keras_diffusion.models.presets import PresetMixin
-from keras_diffusion.models.state import RandomStateMixin, SavesWholeMixin, StateTreeMixin, reset_seed, seed_generator
-from keras_diffusion.models.training_data import TrainingDataMixin
+from keras_diffusion.models.random_state import reset_seed, seed_generator
+from keras_diffusion.models.resumable_model import ResumableModel
+from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.networks.network import check_beside
-from keras_diffusion.runtime.compile import CompiledStepsMixin
-from keras_diffusion.runtime.devices import batches_that_divide
 from keras_diffusion.runtime.recent import Recent
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
@@ -52,16 +48,7 @@ class DiffusionModel(
     SamplingMixin,
     InversionMixin,
     LikelihoodMixin,
-    AdaptingMixin,
-    AveragingMixin,
-    TrainingDataMixin,
-    PresetMixin,
-    StateTreeMixin,
-    SavesWholeMixin,
-    RandomStateMixin,
-    KeepsStateMixin,
-    CompiledStepsMixin,
-    keras.Model,
+    ResumableModel,
 ):
     """Trains a denoising network and samples from it.
 
@@ -108,6 +95,10 @@ class DiffusionModel(
     >>> model.fit({"images": images, "labels": labels}, epochs=20)
     >>> digits = model.generate(conditions={"labels": [3, 1, 4]}, num_steps=30, guidance_scale=2.0)
     """
+
+    #: Range of pictures. None turns off what is expected of pictures: that something is below 0, and nothing as large
+    #: as 255.
+    value_range = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -156,10 +147,10 @@ class DiffusionModel(
         self._band_metrics = [
             keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
         ]
-        self._metrics.append(DataWatch(self.num_classes))  # no attribute: those get a place in files
-        self._guided_generators = Recent()
-        self._generator = self._guided_generator(read_guidance(None, 1.0))
-        self._likelihood_programs = Recent()
+        self._data = DataWatcher(self)
+        self._metrics.append(self._data.checks)  # no attribute: those get a place in files
+        self._guided_generators, self._likelihood_programs = Recent(), Recent()
+        self.forget_sampling_programs()
         self.built = True
 
     # Training ---------------------------------------------------------------------------------------------------------
@@ -175,13 +166,13 @@ class DiffusionModel(
             x0, conditions = validation.unpack_batch(data, self.sample_shape, self._condition_keys)
         else:
             x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
-            x0, _ = harmless(x0, {}, None, None)
+            x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
             check_beside(
                 "concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network)
             )
-        x0, conditions = harmless(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
+        x0, conditions = without_invalid(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
         seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
         # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021,
@@ -268,14 +259,17 @@ class DiffusionModel(
             ValueError: a `y`, for which a diffusion model has no use, or a loss given to `compile`.
         """
         if y is not None:
+            received = f"of shape {tuple(y.shape)}" if hasattr(y, "shape") else f"a {type(y).__name__}"
             raise ValueError(
-                "A diffusion model learns from samples alone; labels are a condition of the network. Pass one dict, "
-                '{"images": images, "labels": labels}, instead of a pair (x, y); weights of samples are its key "sample_weight".'
+                "A diffusion model learns from samples alone; labels are a condition of the network. Received: "
+                f'y, {received}. Pass one dict, {{"images": images, "labels": labels}}, instead of a pair '
+                '(x, y); weights of samples are its key "sample_weight".'
             )
         if self._compile_loss is not None:
+            given = {key: self.get_compile_config().get(key) for key in ("loss", "metrics", "weighted_metrics")}
             raise ValueError(
                 "The loss follows from `predictor` and `loss_weighting`; call compile(optimizer=...) without `loss` "
-                "and `metrics`."
+                f"and `metrics`. Received: {', '.join(f'{k}={shown(v)}' for k, v in given.items() if v is not None)}."
             )
         error = ops.square(y_pred["output"] - y_pred["target"])
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
@@ -284,7 +278,7 @@ class DiffusionModel(
         if sample_weight is not None:
             error = error * validation.batch_weights(sample_weight, error)
         if x is not None:
-            self._data_watch().update_state(x, sample_weight)
+            self._data.checks.update_state(x, sample_weight)
         for i, metric in enumerate(self._band_metrics):
             inside = ops.logical_and(y_pred["t"] > i / self.noise_bands, y_pred["t"] <= (i + 1) / self.noise_bands)
             metric.update_state(error, sample_weight=ops.cast(inside, "float32"))
@@ -318,23 +312,13 @@ class DiffusionModel(
         arguments.check_data(x)
         arguments.check_fit(kwargs)
         data = (x, kwargs.get("validation_data"))
-        x, kwargs["sample_weight"] = self._given(x, y, kwargs.get("sample_weight"), kwargs.pop("class_weight", None))
+        x = self._data.checked(x, kwargs.pop("sample_weight", None), kwargs.pop("class_weight", None))
         if getattr(x, "shuffles_itself", False):
             kwargs["shuffle"] = False
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._validation_given(kwargs["validation_data"])
-        kwargs["callbacks"] = self._watching(kwargs.get("callbacks"), *data)
-        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
-            # Before the first step: TensorFlow could not make them after a first step that failed, nor load them from a
-            # file.
-            self.optimizer.build(self.trainable_variables)
-        with (
-            self._telling(kwargs.get("callbacks")),
-            batches_that_divide(x, kwargs.get("batch_size")),
-            self._steps("fit"),
-        ):
-            self._settle_average()
-            return super().fit(validation.readable(x), y, **kwargs)
+            kwargs["validation_data"] = self._data.checked_validation(kwargs["validation_data"])
+        kwargs["callbacks"] = self._data.watch(kwargs.get("callbacks"), *data)
+        return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be
@@ -344,16 +328,157 @@ class DiffusionModel(
         """
         arguments.check_data(x)
         arguments.check_fit(kwargs)
-        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._pictures(x)
+        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._data.expects_pictures(x)
         if within_fit:
-            self._watcher.read()  # what the training steps have noted: the validation begins anew
+            self._data.read()  # what the training steps have noted: the validation begins anew
         else:
-            x, kwargs["sample_weight"] = self._given(x, y, kwargs.get("sample_weight"), quiet=True)
-        with batches_that_divide(x, kwargs.get("batch_size")), self._steps("evaluate"):
+            x = self._data.checked(x, kwargs.pop("sample_weight", None), quiet=True)
+        with self.weight_guard.running("evaluate"):
             reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-            logs = super().evaluate(validation.readable(x), y, **kwargs)
-        self._refuse_bad_data("the validation data" if within_fit else "the data evaluated", pictures)
+            logs = super().evaluate(x, y, **kwargs)
+        self._data.refuse("the validation data" if within_fit else "the data evaluated", pictures)
         return logs
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Keras's `train_on_batch`, with data as in `fit`, whose values are checked at once."""
+        x = self._data.checked(x, sample_weight, class_weight, quiet=True)
+        logs = super().train_on_batch(x, y, return_dict=return_dict)
+        self._data.refuse("train_on_batch", self._data.expects_pictures())
+        return logs
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Keras's `test_on_batch`, with data as in `fit`, whose values are checked at once."""
+        x = self._data.checked(x, sample_weight, quiet=True)
+        logs = super().test_on_batch(x, y, return_dict=return_dict)
+        self._data.refuse("test_on_batch", self._data.expects_pictures())
+        return logs
+
+    def check_batches(self):
+        """Raises a ValueError if a step of the running epoch of `fit` was given a batch that breaks a rule."""
+        self._data.refuse()
+
+    # The average of the weights ---------------------------------------------------------------------------------------
+
+    def restart_average(self):
+        """Sets the average of the weights to the network's present weights; its warm-up begins anew.
+
+        Call it after putting weights into `model.network` (`load_weights`, `set_weights`, `assign`) of a model that has
+        been trained: `generate` and `save_to_preset` would otherwise go on with the average of the old ones. A model
+        that has not been trained yet needs no call: until the first training step, its average is whatever the network
+        holds.
+
+        Raises:
+            ValueError: a model without an average.
+
+        Example:
+
+        >>> model.network.load_weights("pretrained.weights.h5")
+        >>> model.restart_average()
+        >>> images = model.generate(4)
+        """
+        averaging.restart_average(self)
+
+    def averaged_network(self):
+        """The network whose weights "ema" stands for: the average's, or `network` where there is none or nothing has
+        been averaged yet.
+        """
+        return averaging.averaged_network(self)
+
+    def prepare_weights(self):
+        """Before training and saving: an average that nothing has used yet starts at the network's present weights."""
+        averaging.settle_average(self)
+
+    def weights_loaded(self):
+        """After `load_weights`: an average that equals the network counts as unused."""
+        if self.average is not None:
+            self.average.loaded(self.network)
+
+    def state_prefixes(self):
+        """The average's weights have the paths of the network's; in state trees, "average/" goes before them."""
+        return {} if self.average is None else {"average/": self.average}
+
+    # Adapters ---------------------------------------------------------------------------------------------------------
+
+    @reads_weights
+    def enable_lora(self, rank, alpha=None, target="attention"):
+        """Adds low-rank adapters to the network and freezes all its other weights, so that `fit` trains the adapters
+        alone.
+
+        What the model makes does not change at first. A compiled model is compiled anew, with an optimizer of the same
+        config. Where training was short and fast, network and average may lie far apart: adapters trained on the one
+        then suit the other less. `model.network.set_weights(model.average.network.get_weights())` beforehand trains
+        them on the average.
+
+        Args:
+            rank: r ≥ 1 of the adapters; from 4 to 64 is usual.
+            alpha: α: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
+            target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense
+                layer; or a list of names of dense layers, `["to_q", "to_v"]`.
+
+        Raises:
+            ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters or that is
+                not of this library, no layer of the target.
+
+        Example:
+
+        >>> model.enable_lora(8)
+        >>> model.compile(keras.optimizers.Adam(1e-3))
+        >>> model.fit(images, epochs=10)
+        >>> keras_diffusion.checkpoints.save_lora(model, "style.safetensors")
+
+        Reference: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
+        """
+        adapters.add(self, "enable_lora", rank, alpha, target)
+
+    def add_adapters(self, table):
+        """`enable_lora` with a rank and an alpha for each layer.
+
+        Args:
+            table: dict from paths of dense layers in the network to (rank, alpha), as `model.network.adapters` gives
+                it.
+
+        Raises:
+            ValueError: as `enable_lora`; a path that is none of a dense layer.
+        """
+        adapters.add(self, "add_adapters", table)
+
+    @reads_weights
+    def merge_lora(self):
+        """Adds what the adapters learned to the kernels and removes them: what the model makes stays, up to rounding.
+
+        Raises:
+            ValueError: a model without adapters.
+        """
+        adapters.end(self, "merge_lora")
+
+    def remove_lora(self):
+        """Removes the adapters: the model is what it was before `enable_lora`.
+
+        Raises:
+            ValueError: a model without adapters.
+        """
+        adapters.end(self, "remove_lora")
+
+    def forget_sampling_programs(self):
+        """Forgets the compiled programs of `generate`, `invert` and `log_likelihood`: the network is another."""
+        self._guided_generators.clear()
+        self._likelihood_programs.clear()
+        self._generator = self._guided_generator(read_guidance(None, 1.0))
+
+    # Looking at the model ---------------------------------------------------------------------------------------------
+
+    def summary(self, line_length=None, positions=None, print_fn=None, **kwargs):
+        """Keras's `summary`, after lines on what is trained: noise schedule, predictor, loss, average, conditions.
+
+        Args:
+            line_length, positions, kwargs: as in Keras.
+            print_fn: function of a text; None (default) writes to standard output.
+        """
+        summary.show(self, line_length, print_fn)
+        super().summary(line_length, positions, print_fn, **kwargs)
+
+    def __repr__(self):
+        return summary.short(self)
 
     # Saving -----------------------------------------------------------------------------------------------------------
 

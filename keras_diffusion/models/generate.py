@@ -19,7 +19,6 @@ from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_guidance_scale, check_mask_use, check_walk, mask_of
 from keras_diffusion.models.guidance_argument import read_guidance
-from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER, check_sampling_defaults
 from keras_diffusion.models.sampling_loop import (
     Generator,
@@ -29,6 +28,7 @@ from keras_diffusion.models.sampling_loop import (
     progress_bar,
     sampling_levels,
 )
+from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.compile import as_tensor
 from keras_diffusion.runtime.devices import run_batch

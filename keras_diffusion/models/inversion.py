@@ -6,8 +6,8 @@ from keras_diffusion import samplers
 from keras_diffusion.configs.checks import check_array
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_batch_size, check_guidance_scale
-from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_loop import check_samples, sampling_levels
+from keras_diffusion.models.weight_guard import reads_weights
 
 
 class InversionMixin:

@@ -17,8 +17,8 @@ from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_batch_size, check_verbose
 from keras_diffusion.models.guidance_argument import read_guidance
-from keras_diffusion.models.keeping import reads_weights
 from keras_diffusion.models.sampling_loop import check_samples, progress_bar, progress_lines
+from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.runtime.compile import Compiled, as_tensors, loop_bound
 from keras_diffusion.runtime.devices import BatchPlacement
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, is_exact, make_probes, standard_error

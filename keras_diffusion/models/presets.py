@@ -22,55 +22,6 @@ from keras_diffusion.version import __version__
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 
-class PresetMixin:
-    """Adds `save_to_preset` and `from_preset`, and compile configs that every backend can read.
-
-    Goes before `keras.Model` in the bases.
-    """
-
-    def save_to_preset(self, directory, overwrite=False):
-        """Writes a folder with `config.json`, `model.weights.h5` and `metadata.json`; see `from_preset`.
-
-        Args:
-            directory: path of the folder to make.
-            overwrite: whether an existing preset may be replaced. Default False.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is False.
-            FloatingPointError: weights that are NaN or infinite; what is there stays.
-        """
-        save_preset(self, directory, overwrite)
-
-    @classmethod
-    def from_preset(cls, directory, load_weights=True, custom_objects=None):
-        """Loads what `save_to_preset` wrote, on any backend. Nothing of the folder is run: it makes classes that are
-        known to be plain.
-
-        Args:
-            directory: path of the folder; or that of a run of `keras-diffusion train`, which gives its model, of an
-                unfinished run the last state that was saved.
-            load_weights: False for the architecture with new weights. Default True.
-            custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork":
-                MyNetwork}`: those of this library and the plain ones of Keras need no mention, others are refused,
-                registered with Keras or not. Default None.
-
-        Raises:
-            FileNotFoundError: no preset there.
-            CheckpointError: a class that is not allowed; a damaged file; weights that do not fit, or are not finite.
-        """
-        return load_preset(cls, check_path("directory", directory), load_weights, custom_objects)
-
-    def get_compile_config(self):
-        # As saved by Keras, the config names the optimizer's class of one backend and that backend's way to compile:
-        # neither would work after loading on another.
-        config = super().get_compile_config()
-        if config:
-            config["jit_compile"] = "auto"
-            if isinstance(config.get("optimizer"), dict):
-                config["optimizer"] = portable_optimizer(config["optimizer"])
-        return config
-
-
 def save_preset(model, directory, overwrite=False, extra=None):
     """Writes `model` to a new folder, with `extra` JSON files (a dict): first under a temporary name beside it, then
     renamed.
@@ -99,7 +50,7 @@ def is_preset(path):
 
 
 def load_preset(cls, directory, load_weights=True, custom_objects=None):
-    """Reads a folder of `save_preset` as an instance of `cls`; see `PresetMixin.from_preset`."""
+    """Reads a folder of `save_preset` as an instance of `cls`; see `ResumableModel.from_preset`."""
     directory = Path(directory)
     if is_run(directory):
         if not is_finished(directory):
@@ -113,7 +64,7 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
         )
     config = read_config(directory / _CONFIG)
     custom_objects = named_objects(custom_objects)
-    if issubclass(cls, PresetMixin):  # the caller has named it, by asking it
+    if hasattr(cls, "from_preset"):  # the caller has named it, by asking it
         custom_objects = {keras.saving.get_registered_name(cls): cls, **custom_objects}
     model = build_within(config, directory / _WEIGHTS, custom_objects, directory, file_error(directory / _CONFIG))
     if not isinstance(model, cls):
@@ -202,12 +153,3 @@ def file_error(path):
     from keras_diffusion.containers.errors import error_at
 
     return error_at(path)
-
-
-def portable_optimizer(config):
-    """The config of an optimizer, under the name that it has on every backend: Keras writes the class of
-    one of them.
-    """
-    if not str(config.get("module", "")).startswith("keras."):
-        return config
-    return {**config, "module": "keras.optimizers", "registered_name": None}

@@ -4,10 +4,6 @@ Shapes are checked wherever a batch passes. Values (NaN, label range) are checke
 during training.
 """
 
-import collections.abc
-import copy
-import sys
-
 import keras
 import numpy as np
 from keras import ops
@@ -111,28 +107,6 @@ def check_shape(name, shape, sample_shape):
             f"The network takes samples of shape {sample_shape}. Received: {name} of shape {tuple(shape)}, another "
             f"{what}"
         )
-
-
-def readable(data):
-    """`data` in a form that Keras reads as batches: a generator, and a torch `DataLoader` of dicts, are made to yield
-    tuples.
-
-    Keras turns what a loader yields into a tuple; of a dict, that would be its keys. Generators it wants to yield
-    tuples, and other iterators (`map`, `zip`, `iter(...)`) it does not know at all.
-    """
-    if isinstance(data, collections.abc.Iterator):
-        return (batch if isinstance(batch, (tuple, list)) else (batch,) for batch in data)
-    torch_data = sys.modules.get("torch.utils.data")
-    if torch_data is None or not isinstance(data, torch_data.DataLoader):
-        return data
-
-    class InTuples(type(data)):
-        def __iter__(self):
-            return ((batch,) if isinstance(batch, dict) else batch for batch in super().__iter__())
-
-    loader = copy.copy(data)
-    loader.__class__ = InTuples
-    return loader
 
 
 def check_finite(name, array):

@@ -56,20 +56,19 @@ class Compiled:
         return self._call(*args)
 
 
-class CompiledStepsMixin:
-    """Compiles the steps of `fit`, `evaluate` and `predict` with `compiler_options`.
+def jit_step(step):
+    """A step of training that Keras has compiled with `jax.jit`, compiled with `compiler_options` instead.
 
-    Goes before `keras.Model` in the bases.
+    On other backends, and where there are no such options, it is returned as it is. So it is under a distribution: there
+    Keras tells `jax.jit` where the results lie.
     """
+    on_jax = keras.backend.backend() == "jax" and active_distribution() is None
+    options = compiler_options() if on_jax else None
+    if not options:
+        return step
+    import jax
 
-    def _make_function(self, step_function, *args, **kwargs):
-        # Keras's `jit` takes no options; under a distribution it tells where results lie, and is left as it is.
-        xla = compiler_options() if keras.backend.backend() == "jax" and active_distribution() is None else None
-        if xla and self.jit_compile and not self.run_eagerly:
-            import jax
-
-            step_function = jax.jit(step_function.__wrapped__, donate_argnums=0, compiler_options=xla)
-        return super()._make_function(step_function, *args, **kwargs)
+    return jax.jit(step.__wrapped__, donate_argnums=0, compiler_options=options)
 
 
 @functools.lru_cache(maxsize=1)

@@ -246,7 +246,7 @@ def test_every_network_of_the_library_comes_back():
 def test_optimizers_and_schedules_come_back():
     rate = keras.optimizers.schedules.CosineDecay(1e-3, 10)
     for cls in (keras.optimizers.AdamW, keras.optimizers.SGD):
-        config = kd.models.presets.portable_optimizer(saved(cls(rate)))
+        config = kd.models.optimizers.portable_optimizer(saved(cls(rate)))
         again = build_from_file(config)
         assert isinstance(again, cls) and saved(again)["config"] == config["config"]
 

@@ -1,4 +1,4 @@
-"""The checks of training data of any kind, within the compiled step.
+"""Checks of training data of any kind, within the compiled step.
 
 Arrays in memory are checked before training; of generators, `tf.data` or a `DataLoader` a model sees one batch after
 the other, perhaps only on the device. There the step itself notes the first batch that breaks a rule:
@@ -10,9 +10,10 @@ the other, perhaps only on the device. There the step itself notes the first bat
     weights     sample weights are numbers ≥ 0
 
 That is a few sums over the batch in a program that runs a network on it. The host reads the notes now and then, and at
-the end of an epoch. Until it does, `harmless` keeps what is no number out of the weights.
+the end of an epoch (`data_watcher.py`). Until it does, `without_invalid` keeps NaN out of the weights.
 """
 
+import functools
 from typing import NamedTuple
 
 import keras
@@ -34,9 +35,10 @@ class Finding(NamedTuple):
     value: float
 
 
-class DataWatch(keras.metrics.Metric):
-    """Notes about the batches since the last reset: as a metric it is reset with each epoch, and changes no random
-    numbers.
+class BatchChecks(keras.metrics.Metric):
+    """Checks the batches since the last reset, and notes what it finds.
+
+    A metric, as those are reset with each epoch; it changes no random numbers.
 
     Args:
         num_classes: labels must lie below it; None: any integers ≥ 0.
@@ -63,14 +65,11 @@ class DataWatch(keras.metrics.Metric):
             found["finite"], found["scale"] = self._look_at_samples(samples)
         if "labels" in data:
             found["labels"] = self._look_at_labels(ops.convert_to_tensor(data["labels"]))
-        others = [
-            ops.convert_to_tensor(data[key]) for key in sorted(data) if key not in (SAMPLE_KEY, WEIGHT_KEY, "labels")
-        ]
-        for tensor in others:
-            if keras.backend.is_float_dtype(tensor.dtype):
-                bad = ops.logical_not(_finite_rows(tensor))
-                bad = ops.logical_or(bad, found["conditions"][0]) if "conditions" in found else bad
-                found["conditions"] = (bad, ops.zeros_like(bad, "float32"))
+        others = (ops.convert_to_tensor(data[k]) for k in sorted(set(data) - {SAMPLE_KEY, WEIGHT_KEY, "labels"}))
+        finite = [_finite_rows(tensor) for tensor in others if keras.backend.is_float_dtype(tensor.dtype)]
+        if finite:
+            bad = ops.logical_not(functools.reduce(ops.logical_and, finite))
+            found["conditions"] = (bad, ops.zeros_like(bad, "float32"))
         if sample_weight is not None:
             weight = ops.cast(sample_weight, "float32")
             found["weights"] = (ops.logical_not(ops.logical_and(ops.isfinite(weight), weight >= 0)), weight)
@@ -128,9 +127,10 @@ class DataWatch(keras.metrics.Metric):
         return Finding(RULES[k], int(first[k]), int(read(self.sample)[k]), float(read(self.value)[k]))
 
 
-def harmless(samples, conditions, num_classes, null_labels):
-    """A batch as tensors, in which what is no number is 0 and labels lie in range: it is refused soon, and does not
-    spoil the weights.
+def without_invalid(samples, conditions, num_classes, null_labels):
+    """A batch as tensors, with 0 for NaN and infinity, and labels clipped to their range.
+
+    Such a batch soon becomes an error; until then it must not spoil the weights.
 
     Args:
         samples: float32 tensor.
@@ -140,13 +140,13 @@ def harmless(samples, conditions, num_classes, null_labels):
     conditions = dict(conditions)
     for key, value in conditions.items():
         if keras.backend.is_float_dtype(value.dtype):
-            conditions[key] = _numbers(value)
+            conditions[key] = _finite(value)
         elif key == "labels" and num_classes is not None:
             conditions[key] = ops.clip(value, 0, num_classes - 1 if null_labels is None else null_labels)
-    return _numbers(samples), conditions
+    return _finite(samples), conditions
 
 
-def _numbers(tensor):
+def _finite(tensor):
     return ops.where(ops.isfinite(tensor), tensor, ops.zeros_like(tensor))
 
 

@@ -1,0 +1,133 @@
+"""Looks at the data of `fit` and `evaluate`, and reads what the compiled steps have noted about them."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_diffusion.models import training_data
+from keras_diffusion.models.batch_checks import BatchChecks
+from keras_diffusion.models.batch_sources import readable
+from keras_diffusion.models.training_data import DARKEST_ABOVE_ZERO, SCALE_REMEDY
+from keras_diffusion.models.validation import SAMPLE_KEY
+from keras_diffusion.runtime.devices import to_host
+
+_PATIENCE = 8  # batches without a number below 0, after which there is a warning
+
+
+class DataWatcher(keras.callbacks.Callback):
+    """What a model knows of its data: checks arrays before training, and batches by the notes of `checks`.
+
+    As a callback of `fit` it reads the notes after batch 1, 2, 4, …, 64, 128, 192 … of an epoch and at its end, so that
+    it seldom waits for the device.
+
+    Args:
+        model: `DiffusionModel`.
+
+    Attributes:
+        checks: `BatchChecks`, to be updated within steps.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        # Keras's property `model` would bring the whole state back from JAX's device; `_model` does not.
+        self._model = model
+        self.checks = BatchChecks(model.num_classes)
+        self._epoch = self._next = 0
+        self._pictures, self._silent = None, True
+
+    def expects_pictures(self, *data):
+        """Whether samples are expected to be pictures."""
+        free = self._model.value_range is None or any(getattr(d, "value_range", True) is None for d in data)
+        return len(self._model.sample_shape) >= 3 and not free
+
+    # Before steps -----------------------------------------------------------------------------------------------------
+
+    def checked(self, x, sample_weight=None, class_weight=None, quiet=False):
+        """Data as Keras takes them: what is in memory is checked, and holds its weights."""
+        classes = self._model.num_classes
+        return training_data.checked(x, sample_weight, class_weight, classes, self.expects_pictures(), quiet)
+
+    def checked_validation(self, data):
+        """`validation_data` of `fit` likewise: samples, or (samples, None, weights)."""
+        # As in Keras, a list is (x, y, weights) too, unless its members are single samples.
+        several = (
+            isinstance(data, list)
+            and 0 < len(data) <= 3
+            and (isinstance(data[0], dict) or np.ndim(data[0]) > len(self._model.sample_shape))
+        )
+        parts = tuple(data) if several or isinstance(data, tuple) else (data,)
+        x, y, weight = (*parts, None, None)[:3]
+        x = readable(self.checked(x, weight, quiet=True))
+        return x if y is None else (x, y)
+
+    # During steps -----------------------------------------------------------------------------------------------------
+
+    def watch(self, callbacks, *data):
+        """Begins to watch a `fit` on `data`; returns its callbacks with this one in front."""
+        self._pictures = self.expects_pictures(*data)
+        self._silent = not self._pictures or training_data.in_memory(data[0]) is not None
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            # A new one: Keras decides at its beginning what may run in other threads.
+            return keras.callbacks.CallbackList(
+                [self, *callbacks.callbacks], model=self._model, **(callbacks.params or {})
+            )
+        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+        return [self, *(callback for callback in callbacks if callback is not None)]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._next = epoch, 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 >= self._next:
+            self._next = batch + 1 + min(batch + 1, 64)
+            self.read(batch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.read()
+
+    def read(self, batches=None):
+        """Raises where a rule is broken; warns once of pictures with nothing below 0."""
+        self.refuse()
+        if self._silent or (batches is not None and batches < _PATIENCE):
+            return
+        self._silent = True
+        low, high = (float(self._value(v)) for v in (self.checks.lowest, self.checks.highest))
+        if low == 0 and high > 0:  # the lowest is counted from 0 down
+            where = " in the first epoch" if batches is None else f" in the first {batches} batches"
+            warnings.warn(DARKEST_ABOVE_ZERO.format(where=where, high=high), stacklevel=2)
+
+    def refuse(self, where=None, pictures=None):
+        """Raises a ValueError if a step since the last reset was given a batch that breaks a rule.
+
+        Args:
+            where: which data they were; None (default): the running epoch of `fit`.
+            pictures: whether they are expected to be pictures; None (default): as `fit` expects.
+        """
+        pictures = self._pictures if pictures is None else pictures
+        found = self.checks.finding(self._value, pictures)
+        if found is None:
+            return
+        place = f"sample {found.sample} of batch {found.batch} of {where or f'epoch {self._epoch + 1}'}"
+        num_classes = self._model.num_classes
+        classes = "integers ≥ 0" if num_classes is None else f"the integers from 0 to {num_classes - 1}"
+        messages = {
+            "finite": f"Samples must be finite. Received: {SAMPLE_KEY} with NaN or infinite values, first in {place}",
+            "scale": f"Float pictures lie in [-1, 1]. Received: nothing below 0 and a value of {found.value:g} in "
+            f"{place}. {SCALE_REMEDY}",
+            "labels": f"Labels of this network are {classes}. Received: label {found.value:g} in {place}. Number the "
+            f"classes from 0",
+            "conditions": f"Conditions must be finite. Received: a condition with NaN or infinite values, first in "
+            f"{place}",
+            "weights": f"Sample weights are numbers ≥ 0. Received: {found.value:g} for {place}",
+        }
+        raise ValueError(messages[found.rule])
+
+    def _value(self, variable):
+        """The value of a metric's variable on the host, also between the steps of a running `fit` on JAX."""
+        model = self._model
+        state = getattr(model, "_jax_state", None)
+        if state and not model._jax_state_synced and state.get("metrics_variables"):
+            position = [id(v) for v in model.metrics_variables].index(id(variable))
+            return to_host(state["metrics_variables"][position])
+        return to_host(variable.value)
