@@ -17,8 +17,7 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.core.precision import solver_dtype
-from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
 
 
 class ConsistencyDenoiser(Denoiser):
@@ -40,26 +39,16 @@ class ConsistencyDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser, sigma_data=0.5, timestep_scaling=10.0, timesteps=1000):
-        for name, value in (
-            ("sigma_data", sigma_data),
-            ("timestep_scaling", timestep_scaling),
-            ("timesteps", timesteps),
-        ):
-            check_number(name, value)
+        for name in ("sigma_data", "timestep_scaling", "timesteps"):
+            check_number(name, getattr(self, name))
         if not (sigma_data > 0 and timestep_scaling > 0 and timesteps > 0):
             raise ValueError(
                 "`sigma_data`, `timestep_scaling` and `timesteps` must be positive. "
                 f"Received: sigma_data={sigma_data}, timestep_scaling={timestep_scaling}, timesteps={timesteps}"
             )
-        self.denoiser, self.sigma_data, self.timestep_scaling, self.timesteps = (
-            denoiser,
-            sigma_data,
-            timestep_scaling,
-            timesteps,
-        )
 
     def __call__(self, x, level):
-        x, level = _tensors(x, level)
+        x, level = as_tensors(x, level)
         tau = self.timestep_scaling * (self.timesteps * level.t - 1.0)
         total = tau**2 + self.sigma_data**2
         c_skip, c_out = (expand_to_rank(c, x) for c in (self.sigma_data**2 / total, tau / ops.sqrt(total)))
@@ -91,10 +80,9 @@ class EDMConsistencyDenoiser(Denoiser):
                 "The boundary's `sigma_min` must not be negative and `sigma_data` must be positive. "
                 f"Received: sigma_min={sigma_min}, sigma_data={sigma_data}"
             )
-        self.denoiser, self.sigma_min, self.sigma_data = denoiser, sigma_min, sigma_data
 
     def __call__(self, x, level):
-        x, level = _tensors(x, level)
+        x, level = as_tensors(x, level)
         # All multiplied through with α, which may be 0: c·x/α = (α·σ_d²/(α²·…))·x.
         alpha, sigma, signal = level.alpha, level.sigma, level.alpha * self.sigma_data**2
         above = sigma - alpha * self.sigma_min
@@ -102,9 +90,3 @@ class EDMConsistencyDenoiser(Denoiser):
         share = above / sigma
         boundary, own, share = (expand_to_rank(c, x) for c in (boundary, own, share))
         return with_x0(x, boundary * x + share * (self.denoiser(x, level).x0 - own * x), level)
-
-
-def _tensors(x, level):
-    return ops.convert_to_tensor(x, dtype=solver_dtype()), level.map(
-        lambda v: ops.convert_to_tensor(v, dtype=solver_dtype())
-    )

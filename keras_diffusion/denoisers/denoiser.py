@@ -1,18 +1,19 @@
 """Denoisers: whatever returns (x0, ε) for a noisy x.
 
 A network with its predictor, the exact posterior mean of a known density, guidance around either: a sampler sees no
-difference.
+difference. A plain function of (x, level) that returns such a pair does as well.
 """
 
 import keras
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.core.broadcast import expand_to_rank, per_sample
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.precision import solver_dtype
 
 
-class Denoiser:
+class Denoiser(ArgumentsMixin):
     """Base class: `denoiser(x, level) -> Prediction(x0, eps)`.
 
     Call arguments:
@@ -38,8 +39,8 @@ class Denoiser:
 
     def parts(self):
         """This denoiser and all that it wraps."""
-        wrapped = [value for value in vars(self).values() if isinstance(value, Denoiser)]
-        return [self, *(part for denoiser in wrapped for part in denoiser.parts())]
+        wrapped = {id(value): value for value in vars(self).values() if isinstance(value, Denoiser)}
+        return [self, *(part for denoiser in wrapped.values() for part in denoiser.parts())]
 
     def initial_memory(self, x):
         """The memory at the beginning of a walk, see `core/denoiser_memory.py`; None (default) for denoisers that
@@ -78,7 +79,7 @@ class NetworkDenoiser(Denoiser):
     """
 
     def __init__(self, network, predictor, conditions=None, values=None):
-        self.network, self.predictor, self.conditions, self.values = network, predictor, dict(conditions or {}), values
+        self.conditions, self.values = dict(conditions or {}), values
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -120,15 +120,6 @@ class MixtureDenoiser(Denoiser):
     def _tensor(self, value):
         return ops.convert_to_tensor(value, dtype=solver_dtype())
 
-    def get_config(self):
-        """Constructor arguments."""
-        return {"weights": self.weights.tolist(), "means": self.means.tolist(), "stds": self.stds.tolist()}
-
-    @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
-        return cls(**config)
-
 
 def _columns(level, x):
     """α and σ as (B, 1) or (1, 1), against the components' (1, K)."""

@@ -66,7 +66,6 @@ class AdaptiveProjectedGuidance(PairGuidance):
             check_whole(
                 "axis", number, -8, 8, rule="`axis` is an axis of a sample, several, or None for all", optional=True
             )
-        self.eta, self.norm_threshold, self.momentum, self.axis, self.base = eta, norm_threshold, momentum, axis, base
 
     def initial_memory(self, x):
         return None if self.momentum is None else ops.zeros_like(x)

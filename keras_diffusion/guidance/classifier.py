@@ -33,7 +33,7 @@ class ClassifierGuidance(Denoiser):
     """
 
     def __init__(self, denoiser, log_prob, scale=1.0):
-        self.denoiser, self.log_prob, self.scale = denoiser, log_prob, check_number("scale", scale)
+        self.scale = check_number("scale", scale)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

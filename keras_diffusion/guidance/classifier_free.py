@@ -21,5 +21,10 @@ class ClassifierFreeGuidance(PairGuidance):
     def __init__(self, conditional, unconditional, scale, interval=None):
         super().__init__(conditional, unconditional, scale, interval)
 
+    @property
+    def weight(self):
+        """w of the formula."""
+        return self.scale
+
     def guide(self, conditional, unconditional, x, level):
-        return Prediction(*(u + self.scale * (c - u) for c, u in zip(conditional, unconditional, strict=True)))
+        return Prediction(*(u + self.weight * (c - u) for c, u in zip(conditional, unconditional, strict=True)))

@@ -39,9 +39,7 @@ class DiffPIR(Denoiser):
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, prior_weight=1.0):
         check_problem(operator, noise_std)
         rule = "`prior_weight` weighs the denoiser's x0 and must be positive"
-        prior_weight = check_number("prior_weight", prior_weight, above=0, rule=rule)
-        self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
-        self.noise_std, self.prior_weight = noise_std, prior_weight
+        self.prior_weight = check_number("prior_weight", prior_weight, above=0, rule=rule)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -44,10 +44,8 @@ class DPS(Denoiser):
             "divide by the "
             "residual's norm"
         )
-        noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)
-        scale = check_number("scale", scale)
-        self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
-        self.noise_std, self.scale = noise_std, scale
+        self.noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)
+        self.scale = check_number("scale", scale)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

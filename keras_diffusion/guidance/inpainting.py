@@ -18,7 +18,7 @@ class ReplaceKnown(Denoiser):
     """
 
     def __init__(self, denoiser, known, mask):
-        self.denoiser, self.known, self.mask = denoiser, known, mask
+        pass
 
     def __call__(self, x, level):
         return with_x0(x, self.mask * self.known + (1.0 - self.mask) * self.denoiser(x, level).x0, level)

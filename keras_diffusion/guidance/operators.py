@@ -10,11 +10,12 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_array, check_number, check_whole
 from keras_diffusion.core.broadcast import expand_to_rank
 
 
-class LinearOperator:
+class LinearOperator(ArgumentsMixin):
     """Base class: `operator(x)` is A·x, of samples `(B, ...)`.
 
     A subclass writes `__call__`, `transpose` and `solve`.

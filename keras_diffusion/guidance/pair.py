@@ -45,7 +45,6 @@ class PairGuidance(Denoiser):
     """
 
     def __init__(self, conditional, unconditional, scale, interval=None, rescale=None, predictor="x0"):
-        low, high = (0.0, math.inf) if interval is None else _range_of(interval)
         check_number(
             "rescale",
             rescale,
@@ -56,8 +55,8 @@ class PairGuidance(Denoiser):
         )
         if not ops.is_tensor(scale):
             scale = check_number("scale", scale)
-        self.conditional, self.unconditional, self.scale, self.interval = conditional, unconditional, scale, (low, high)
-        self.rescale, self.predictor = rescale, predictors.get(predictor)
+        self.interval = None if interval is None else _range_of(interval)
+        self.scale, self.predictor = scale, predictors.get(predictor)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)
@@ -84,7 +83,7 @@ class PairGuidance(Denoiser):
 
     def inside(self, x, level):
         """Whether the level is within the interval: booleans that broadcast to x, or None where everything is."""
-        if self.interval == (0.0, math.inf):
+        if self.interval in (None, (0.0, math.inf)):
             return None
         ratio = level.sigma / level.alpha
         return expand_to_rank(ops.logical_and(ratio > self.interval[0], ratio <= self.interval[1]), x)

@@ -44,7 +44,11 @@ class PerturbedAttention(ClassifierFreeGuidance):
     """
 
     def __init__(self, denoiser, scale, blocks=None, interval=None):
-        super().__init__(denoiser, PerturbedDenoiser(denoiser, blocks), 1.0 + check_number("scale", scale), interval)
+        super().__init__(denoiser, PerturbedDenoiser(denoiser, blocks), check_number("scale", scale), interval)
+
+    @property
+    def weight(self):
+        return 1.0 + self.scale
 
 
 class PerturbedDenoiser(Denoiser):
@@ -54,7 +58,7 @@ class PerturbedDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser, blocks=None):
-        self.denoiser, self.select = denoiser, _selection(blocks, denoiser)
+        self.select = _selection(blocks, denoiser)
 
     def __call__(self, x, level):
         memories = get_memory(self.denoiser)

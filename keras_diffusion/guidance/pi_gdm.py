@@ -40,9 +40,8 @@ class PiGDM(Denoiser):
     def __init__(self, denoiser, measurement, operator, noise_std=0.0, data_std=1.0, scale=1.0):
         check_problem(operator, noise_std)
         rule = "`data_std` is the standard deviation of the data and must be positive"
-        data_std, scale = check_number("data_std", data_std, above=0, rule=rule), check_number("scale", scale)
-        self.denoiser, self.measurement, self.operator = denoiser, measurement, operator
-        self.noise_std, self.data_std, self.scale = noise_std, data_std, scale
+        self.data_std = check_number("data_std", data_std, above=0, rule=rule)
+        self.scale = check_number("scale", scale)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -24,7 +24,7 @@ class StaticThreshold(Denoiser):
 
     def __init__(self, denoiser, limit=1.0, keep_eps=False):
         rule = "`limit` is the largest magnitude of a sample and must be positive"
-        self.denoiser, self.limit = denoiser, check_number("limit", limit, above=0, rule=rule)
+        self.limit = check_number("limit", limit, above=0, rule=rule)
         self.keep_eps = check_flag("keep_eps", keep_eps)
 
     def __call__(self, x, level):
@@ -58,13 +58,6 @@ class DynamicThreshold(Denoiser):
                 "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "
                 f"Received: quantile={quantile}, limit={limit}, ceiling={ceiling}"
             )
-        self.denoiser, self.quantile, self.limit, self.ceiling, self.keep_eps = (
-            denoiser,
-            quantile,
-            limit,
-            ceiling,
-            keep_eps,
-        )
 
     def __call__(self, x, level):
         prediction = self.denoiser(x, level)

@@ -34,7 +34,7 @@ class TwoScaleGuidance(PairGuidance):
     def __init__(self, conditional, unconditional, scale, concat_scale=1.5, interval=None, empty=None):
         super().__init__(conditional, unconditional, scale, interval)
         rule = "`concat_scale` is the guidance scale of known channels, a finite number"
-        self.concat_scale, self.empty = check_number("concat_scale", concat_scale, rule=rule), empty
+        self.concat_scale = check_number("concat_scale", concat_scale, rule=rule)
 
     def guide(self, conditional, unconditional, x, level):
         empty = self.empty(x, level)

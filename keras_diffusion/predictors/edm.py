@@ -41,6 +41,3 @@ class EDMPredictor(Predictor):
 
     def input_scale(self, alpha, sigma):
         return 1.0 / ops.sqrt(ops.square(alpha * self.sigma_data) + ops.square(sigma))
-
-    def get_config(self):
-        return {**super().get_config(), "sigma_data": self.sigma_data, "prediction": self.prediction}

@@ -16,6 +16,7 @@ import math
 import keras
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_choice, check_whole
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core import gaussian
@@ -45,7 +46,7 @@ def _log_ratio(level):
 
 
 @PREDICTORS.base
-class Predictor(keras.layers.Layer):
+class Predictor(ArgumentsMixin, keras.layers.Layer):
     """Base class: a row (a, b), and what goes with it on the way into the network.
 
     Args:
@@ -123,6 +124,3 @@ class Predictor(keras.layers.Layer):
 
     def _tensors(self, *values):
         return [ops.convert_to_tensor(v, dtype=self.compute_dtype) for v in values]
-
-    def get_config(self):
-        return {**super().get_config(), "condition": self.condition, "timesteps": self.timesteps}

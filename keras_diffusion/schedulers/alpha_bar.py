@@ -8,15 +8,14 @@ from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
 
 class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
-    def __init__(self, alpha_bar, timesteps, max_beta, **kwargs):
-        max_beta = check_number(
-            "max_beta", max_beta, above=0, most=1, rule="`max_beta` caps the betas and must lie in (0, 1]"
-        )
-        super().__init__(betas_from_alpha_bar(alpha_bar, check_timesteps(timesteps), max_beta), **kwargs)
-        self.max_beta = max_beta
+    """A table that follows the curve `alpha_bar`, which a subclass writes as a method."""
 
-    def get_config(self):
-        return {**super().get_config(), "timesteps": self.timesteps, "max_beta": self.max_beta}
+    fixed_arguments = ("betas",)
+
+    def __init__(self, timesteps, max_beta, **kwargs):
+        rule = "`max_beta` caps the betas and must lie in (0, 1]"
+        self.max_beta = check_number("max_beta", max_beta, above=0, most=1, rule=rule)
+        super().__init__(betas_from_alpha_bar(self.alpha_bar, check_timesteps(timesteps), self.max_beta), **kwargs)
 
 
 @SCHEDULES.register("cosine_beta", "squaredcos_cap_v2", "CosineNoiseScheduler")
@@ -35,14 +34,12 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, offset=0.008, max_beta=0.999, zero_terminal_snr=False, **kwargs):
-        offset = check_number("offset", offset, 0)
-        super().__init__(
-            lambda u: _cosine(u, offset), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs
-        )
-        self.offset = offset
+        self.offset = check_number("offset", offset, 0)
+        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
-    def get_config(self):
-        return {**super().get_config(), "offset": self.offset}
+    def alpha_bar(self, u):
+        """ᾱ(u) for a float64 array in [0, 1]."""
+        return np.cos((u + self.offset) / (1.0 + self.offset) * 0.5 * np.pi) ** 2
 
 
 @SCHEDULES.register("exp", "exponential")
@@ -57,14 +54,12 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
-        rate = check_number("rate", rate, above=0, rule="`rate` is the decay of the signal and must be positive")
-        super().__init__(
-            lambda u: np.exp(-rate * u), timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs
-        )
-        self.rate = rate
+        self.rate = check_number("rate", rate, above=0, rule="`rate` is the decay of the signal and must be positive")
+        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
+    def alpha_bar(self, u):
+        """ᾱ(u) for a float64 array in [0, 1]."""
+        return np.exp(-self.rate * u)
 
 
 @SCHEDULES.register("laplace_beta")
@@ -81,13 +76,9 @@ class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):
-        super().__init__(_diffusers_laplace, timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
-
-def _cosine(u, offset):
-    return np.cos((u + offset) / (1.0 + offset) * 0.5 * np.pi) ** 2
-
-
-def _diffusers_laplace(u):
-    log_snr = -0.5 * np.copysign(1.0, 0.5 - u) * np.log(1.0 - 2.0 * np.abs(0.5 - u) + 1e-6)
-    return 1.0 / np.sqrt(1.0 + np.exp(-log_snr))
+    def alpha_bar(self, u):
+        """ᾱ(u) for a float64 array in [0, 1]."""
+        log_snr = -0.5 * np.copysign(1.0, 0.5 - u) * np.log(1.0 - 2.0 * np.abs(0.5 - u) + 1e-6)
+        return 1.0 / np.sqrt(1.0 + np.exp(-log_snr))

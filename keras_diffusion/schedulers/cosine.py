@@ -32,7 +32,7 @@ class CosineNoiseSchedule(NoiseSchedule):
 
     def __init__(self, shift=1.0, log_snr_min=None, log_snr_max=None, **kwargs):
         super().__init__(**kwargs)
-        shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
+        self.shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
         for name, limit in (("log_snr_min", log_snr_min), ("log_snr_max", log_snr_max)):
             check_number(name, limit, -1000, 1000, optional=True)
         if log_snr_min is not None and log_snr_max is not None and not log_snr_min < log_snr_max:
@@ -40,7 +40,6 @@ class CosineNoiseSchedule(NoiseSchedule):
                 "The log-SNR falls with t, so `log_snr_min` (at t = 1) must lie below `log_snr_max` (at t = 0). "
                 f"Received: log_snr_min={log_snr_min}, log_snr_max={log_snr_max}"
             )
-        self.shift, self.log_snr_min, self.log_snr_max = shift, log_snr_min, log_snr_max
         # θ at t = 0, and its complement π/2 − θ at t = 1; both 0 without limits.
         self._first = 0.0 if log_snr_max is None else math.atan(math.exp(-0.5 * log_snr_max))
         self._rest = 0.0 if log_snr_min is None else math.atan(math.exp(0.5 * log_snr_min))
@@ -57,17 +56,8 @@ class CosineNoiseSchedule(NoiseSchedule):
         theta = xp.arctan(xp.exp(-0.5 * log_snr) / self.shift)
         return (theta - self._first) / self._range
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "shift": self.shift,
-            "log_snr_min": self.log_snr_min,
-            "log_snr_max": self.log_snr_max,
-        }
 
-
-# FlaxDiff's CosineGeneralNoiseScheduler walks the same angle between the angles of σ/α = 80 and 0.02, and divides x by
-# α.
+# FlaxDiff's CosineGeneralNoiseScheduler covers the same angle, from that of σ/α = 0.02 to that of 80, and divides x by α.
 SCHEDULES.variant(
     "cosine_general",
     CosineNoiseSchedule,
@@ -93,8 +83,7 @@ class OffsetCosineNoiseSchedule(NoiseSchedule):
 
     def __init__(self, offset=0.008, **kwargs):
         super().__init__(**kwargs)
-        offset = check_number("offset", offset, 0, rule="`offset` must not be negative")
-        self.offset = offset
+        self.offset = check_number("offset", offset, 0, rule="`offset` must not be negative")
         self._start = offset / (1 + offset) * 0.5 * math.pi
         self._range = 0.5 * math.pi - self._start
 
@@ -104,6 +93,3 @@ class OffsetCosineNoiseSchedule(NoiseSchedule):
         # 1 − cos²θ/cos²θ₀ = sin(θ − θ₀)·sin(θ + θ₀)/cos²θ₀, without the cancellation at small t.
         sigma = xp.sqrt(xp.sin(step) * xp.sin(step + 2 * self._start)) / math.cos(self._start)
         return alpha, sigma
-
-    def get_config(self):
-        return {**super().get_config(), "offset": self.offset}

@@ -24,21 +24,6 @@ from keras_diffusion.schedulers.time_spacing import SPACINGS, Spacing, check_ste
 _KINDS = ("table", "sigma", "solver", "consistency", "flow")
 _CURVES = {"karras": KarrasSpacing, "exponential": ExponentialSpacing, "beta": BetaSpacing}
 _TOLD = {"exact": np.asarray, "rounded": np.round, "truncated": np.trunc}
-_OPTIONS = (
-    *(
-        "kind",
-        "spacing",
-        "offset",
-        "curve",
-        "told",
-        "sigma_min",
-        "sigma_max",
-        "log_linear",
-        "log_snr_min",
-        "original_steps",
-        "timesteps",
-    ),
-)
 _LEAST_SQUARE = 2.0**-24  # ᾱ in place of 0, where diffusers works in σ/α
 
 
@@ -86,17 +71,14 @@ class DiffusersSpacing(Spacing):
             "curve": (None, *_CURVES),
             "told": tuple(_TOLD),
         }
-        for name, value in (("kind", kind), ("spacing", spacing), ("curve", curve), ("told", told)):
-            check_choice(name, value, choices[name])
-        for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("log_snr_min", log_snr_min)):
-            check_number(name, value, optional=True, finite=name != "log_snr_min")
+        for name, known in choices.items():
+            check_choice(name, getattr(self, name), known)
+        for name in ("sigma_min", "sigma_max", "log_snr_min"):
+            check_number(name, getattr(self, name), optional=True, finite=name != "log_snr_min")
         check_whole("offset", offset, 0)
         check_flag("log_linear", log_linear)
         check_whole("original_steps", original_steps, 1)
         check_whole("timesteps", timesteps, 1)
-        self.kind, self.spacing, self.offset, self.curve, self.told = kind, spacing, offset, curve, told
-        self.sigma_min, self.sigma_max, self.log_linear = sigma_min, sigma_max, log_linear
-        self.log_snr_min, self.original_steps, self.timesteps = log_snr_min, original_steps, timesteps
 
     def times(self, schedule, num_steps, start, end):
         return self.levels(schedule, num_steps, start, end).t
@@ -184,6 +166,3 @@ class DiffusersSpacing(Spacing):
             sigma = self._curved(sigma, steps)
             t = sigma / (shift - (shift - 1.0) * sigma)
         return t, 1.0 - sigma, sigma
-
-    def get_config(self):
-        return {name: getattr(self, name) for name in _OPTIONS}

@@ -105,9 +105,9 @@ class DiscreteNoiseSchedule(NoiseSchedule):
         return xp.take(self._constant(self._table, xp), index.astype("int64") if xp is np else ops.cast(index, "int32"))
 
     def get_config(self):
-        config = {**super().get_config(), "zero_terminal_snr": self.zero_terminal_snr}
-        if type(self) is DiscreteNoiseSchedule:
-            config.update(betas=self.betas.tolist(), zero_terminal_snr=False)  # the betas are the rescaled ones
+        config = super().get_config()
+        if "betas" in config:  # they are the rescaled ones
+            config["zero_terminal_snr"] = False
         return config
 
 

@@ -26,8 +26,7 @@ class FlowNoiseSchedule(NoiseSchedule):
 
     def __init__(self, shift=1.0, **kwargs):
         super().__init__(**kwargs)
-        shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
-        self.shift = shift
+        self.shift = check_number("shift", shift, above=0, rule="`shift` multiplies σ/α and must be positive")
 
     def alpha_sigma(self, t, xp):
         total = 1.0 + (self.shift - 1.0) * t
@@ -36,9 +35,6 @@ class FlowNoiseSchedule(NoiseSchedule):
     def time_at(self, log_snr, xp):
         ratio = xp.exp(-0.5 * log_snr) / self.shift  # t/(1 − t)
         return 1.0 / (1.0 + 1.0 / ratio)
-
-    def get_config(self):
-        return {**super().get_config(), "shift": self.shift}
 
 
 def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shift=1.15, kind="exponential"):

@@ -31,6 +31,3 @@ class LaplaceNoiseSchedule(NoiseSchedule):
         distance = xp.abs(log_snr - self.mu)
         tail = 0.5 * xp.exp(-distance / self.b)
         return xp.where(log_snr > self.mu, tail, 1.0 - tail)
-
-    def get_config(self):
-        return {**super().get_config(), "mu": self.mu, "b": self.b}

@@ -12,6 +12,8 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
     depend on T.
     """
 
+    fixed_arguments = ("betas",)
+
     def __init__(self, timesteps, beta_start, beta_end, **kwargs):
         timesteps = check_timesteps(timesteps)
         check_number("beta_start", beta_start)
@@ -25,15 +27,6 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
                 f"{beta_start * scale:.4g} and {beta_end * scale:.4g}. Take more timesteps or smaller betas."
             )
         super().__init__(self.table(scale * beta_start, scale * beta_end, timesteps), **kwargs)
-        self.beta_start, self.beta_end = beta_start, beta_end
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "timesteps": self.timesteps,
-            "beta_start": self.beta_start,
-            "beta_end": self.beta_end,
-        }
 
 
 @SCHEDULES.register("linear")

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_array
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.levels import Levels
@@ -22,7 +23,7 @@ SCHEDULES = Registry("noise schedule")
 
 
 @SCHEDULES.base
-class NoiseSchedule(keras.layers.Layer):
+class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
     """Base class: a curve t → (α, σ).
 
     Subclasses write the formula once, in `alpha_sigma`, for NumPy (host, float64) and for `keras.ops` (device,
@@ -44,8 +45,8 @@ class NoiseSchedule(keras.layers.Layer):
 
     def __init__(self, spacing=None, **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
-        if spacing is not None:
-            self.spacing = spacing
+        if spacing is None:
+            self.spacing = type(self).spacing
         self.built = True
 
     def alpha_sigma(self, t, xp):
@@ -106,5 +107,7 @@ class NoiseSchedule(keras.layers.Layer):
         return input_shape, input_shape
 
     def get_config(self):
-        own = {} if self.spacing == type(self).spacing else {"spacing": self.spacing}
-        return {**super().get_config(), **own}
+        config = super().get_config()
+        if self.spacing == type(self).spacing:
+            del config["spacing"]
+        return config

@@ -34,7 +34,6 @@ class RatioSpacing(Spacing):
                 f"σ/α must satisfy 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, sigma_max={sigma_max}"
             )
         check_choice("coordinate", coordinate, ("sigma", "flow"), "`coordinate` must be 'sigma' or 'flow'")
-        self.sigma_min, self.sigma_max, self.coordinate = sigma_min, sigma_max, coordinate
 
     def times(self, schedule, num_steps, start, end):
         low, high, leaves_start, reaches_end = self._range(schedule, start, end)
@@ -69,9 +68,6 @@ class RatioSpacing(Spacing):
         with np.errstate(divide="ignore"):
             return levels.sigma / (levels.alpha + levels.sigma if self.coordinate == "flow" else levels.alpha)
 
-    def get_config(self):
-        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "coordinate": self.coordinate}
-
 
 @SPACINGS.register("karras")
 class KarrasSpacing(RatioSpacing):
@@ -92,9 +88,6 @@ class KarrasSpacing(RatioSpacing):
     def ratios(self, high, low, count):
         return np.linspace(high ** (1 / self.rho), low ** (1 / self.rho), count) ** self.rho
 
-    def get_config(self):
-        return {"rho": self.rho, **super().get_config()}
-
 
 @SPACINGS.register("polyexponential")
 class PolyexponentialSpacing(RatioSpacing):
@@ -111,9 +104,6 @@ class PolyexponentialSpacing(RatioSpacing):
 
     def ratios(self, high, low, count):
         return low * (high / low) ** (np.linspace(1.0, 0.0, count) ** self.rho)
-
-    def get_config(self):
-        return {"rho": self.rho, **super().get_config()}
 
 
 @SPACINGS.register("exponential", "log_snr", "LogSNRSpacing")
@@ -161,15 +151,11 @@ class BetaSpacing(RatioSpacing):
         check_number("b", b)
         if not (a > 0 and b > 0):
             raise ValueError(f"The parameters of a beta distribution are positive. Received: a={a}, b={b}")
-        self.a, self.b = a, b
 
     def ratios(self, high, low, count):
         from scipy.special import betaincinv
 
         return low + (high - low) * betaincinv(self.a, self.b, np.linspace(1.0, 0.0, count))
-
-    def get_config(self):
-        return {"a": self.a, "b": self.b, **super().get_config()}
 
 
 # σ/α of ten optimized steps and of the last one's end: Sabour et al. 2024, arXiv:2404.14507, table 3.
@@ -226,6 +212,3 @@ class AlignYourStepsSpacing(Spacing):
         times = schedule.time(-2.0 * squeezed)
         times[0] = start if high == first else times[0]
         return np.append(times[:-1], end)
-
-    def get_config(self):
-        return {"table": self.table}

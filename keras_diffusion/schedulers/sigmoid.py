@@ -30,7 +30,6 @@ class SigmoidNoiseSchedule(NoiseSchedule):
             raise ValueError(
                 f"The sigmoid needs start < end and tau > 0. Received: start={start}, end={end}, tau={tau}"
             )
-        self.start, self.end, self.tau = start, end, tau
         self._first, self._last = start / tau, end / tau
 
     def alpha_sigma(self, t, xp):
@@ -41,6 +40,3 @@ class SigmoidNoiseSchedule(NoiseSchedule):
         sigma2 = xp.sinh(0.5 * width * t) * math.cosh(0.5 * self._last) / (xp.cosh(0.5 * u) * scale)
         alpha2 = xp.sinh(0.5 * width * (1.0 - t)) * math.cosh(0.5 * self._first) / (xp.cosh(0.5 * u) * scale)
         return xp.sqrt(alpha2), xp.sqrt(sigma2)
-
-    def get_config(self):
-        return {**super().get_config(), "start": self.start, "end": self.end, "tau": self.tau}

@@ -3,11 +3,12 @@
 A spacing turns a schedule and a number of steps n into n + 1 falling times, from `start` (where the sampler begins) to
 `end`. Each of the first n is a level at which the network is evaluated once per step (solvers with inner stages add
 evaluations between them); the last is where the sample arrives. Here are those that are even, or nearly, in t; on a
-discrete schedule they give whole timesteps. Those in σ/α are in `ratio_spacing.py`.
+discrete schedule they give whole timesteps. Those in σ/α are in `sigma_spacing.py`.
 """
 
 import numpy as np
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_number, check_whole
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.runtime import limits
@@ -16,7 +17,7 @@ SPACINGS = Registry("spacing")
 
 
 @SPACINGS.base
-class Spacing:
+class Spacing(ArgumentsMixin):
     """Base class of spacings.
 
     Call arguments:
@@ -32,8 +33,8 @@ class Spacing:
         ValueError: n < 1, times out of order, or more steps than a discrete schedule has timesteps.
 
     Attributes:
-        visits_end: whether a network is asked at `end` too where the schedule's curve stops at some noise, before x ←
-            x0.
+        visits_end: whether a network is also evaluated at `end`, before x ← x0, where the schedule's curve ends with some
+            noise left.
     """
 
     visits_end = True
@@ -69,15 +70,6 @@ class Spacing:
         """The n + 1 times; arguments are checked already."""
         raise NotImplementedError(f"{type(self).__name__} must implement times(schedule, num_steps, start, end)")
 
-    def get_config(self):
-        """Constructor arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
-        return cls(**config)
-
 
 @SPACINGS.register("linspace", "linear")
 class LinspaceSpacing(Spacing):
@@ -105,7 +97,8 @@ class LeadingSpacing(Spacing):
     """
 
     def __init__(self, offset=0, timesteps=1000):
-        self.offset, self.timesteps = check_whole("offset", offset, 0), check_whole("timesteps", timesteps, 1)
+        self.offset = check_whole("offset", offset, 0)
+        self.timesteps = check_whole("timesteps", timesteps, 1)
 
     def times(self, schedule, num_steps, start, end):
         steps = schedule.timesteps or self.timesteps
@@ -113,9 +106,6 @@ class LeadingSpacing(Spacing):
         stride = (high - low) // num_steps
         index = low + np.arange(num_steps)[::-1] * stride + self.offset
         return np.append(np.minimum((index + 1) / steps, start), end)
-
-    def get_config(self):
-        return {"offset": self.offset, "timesteps": self.timesteps}
 
 
 @SPACINGS.register("trailing")

@@ -36,7 +36,6 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
                 f"The noise must grow: 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, "
                 f"sigma_max={sigma_max}"
             )
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self._log_min, self._log_range = math.log(sigma_min), math.log(sigma_max / sigma_min)
 
     def alpha_sigma(self, t, xp):
@@ -44,6 +43,3 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
 
     def time_at(self, log_snr, xp):
         return (-0.5 * log_snr - self._log_min) / self._log_range
-
-    def get_config(self):
-        return {**super().get_config(), "sigma_min": self.sigma_min, "sigma_max": self.sigma_max}

@@ -27,7 +27,6 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
             raise ValueError(
                 f"The rates must grow: 0 <= beta_min < beta_max. Received: beta_min={beta_min}, beta_max={beta_max}"
             )
-        self.beta_min, self.beta_max = beta_min, beta_max
 
     def alpha_sigma(self, t, xp):
         log_alpha = -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
@@ -38,6 +37,3 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
         minus_log_alpha = 0.5 * xp.logaddexp(-log_snr, xp.zeros_like(log_snr))
         half = 0.5 * self.beta_min
         return 2.0 * minus_log_alpha / (half + xp.sqrt(half**2 + (self.beta_max - self.beta_min) * minus_log_alpha))
-
-    def get_config(self):
-        return {**super().get_config(), "beta_min": self.beta_min, "beta_max": self.beta_max}

@@ -24,6 +24,7 @@ import math
 
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.configs.registry import Registry
 
@@ -41,7 +42,7 @@ def _snr(log_snr):
 
 
 @LOSS_WEIGHTINGS.base
-class LossWeighting:
+class LossWeighting(ArgumentsMixin):
     """Base class: `weighting(log_snr) -> w`, the weight on the squared x0 error.
 
     Call arguments:
@@ -58,15 +59,6 @@ class LossWeighting:
         """The weight on the squared error of the network's output; `x0_error_scale` is `Predictor.x0_error_scale`."""
         scale = ops.clip(x0_error_scale, math.exp(-_LIMIT), math.exp(_LIMIT))
         return self(_bounded(log_snr)) * scale
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
-        return cls(**config)
 
 
 @LOSS_WEIGHTINGS.register("none")
@@ -112,9 +104,6 @@ class MinSNRWeighting(LossWeighting):
     def __call__(self, log_snr):
         return ops.minimum(_snr(log_snr), self.gamma)
 
-    def get_config(self):
-        return {"gamma": self.gamma}
-
 
 @LOSS_WEIGHTINGS.register("truncated_snr")
 class TruncatedSNRWeighting(LossWeighting):
@@ -145,14 +134,10 @@ class P2Weighting(LossWeighting):
         check_number("gamma", gamma)
         if not k > 0 or not gamma >= 0:
             raise ValueError(f"P2 weighting needs k > 0 and gamma >= 0. Received: k={k}, gamma={gamma}")
-        self.k, self.gamma = k, gamma
 
     def __call__(self, log_snr):
         snr = _snr(log_snr)
         return snr / (self.k + snr) ** self.gamma
-
-    def get_config(self):
-        return {"k": self.k, "gamma": self.gamma}
 
 
 @LOSS_WEIGHTINGS.register("sigmoid")
@@ -172,17 +157,11 @@ class SigmoidWeighting(LossWeighting):
     def __call__(self, log_snr):
         return _snr(log_snr) * ops.sigmoid(self.bias - _bounded(log_snr))
 
-    def get_config(self):
-        return {"bias": self.bias}
-
 
 class _SigmaDataWeighting(LossWeighting):
     def __init__(self, sigma_data=0.5):
         rule = "`sigma_data` is a standard deviation and must be positive"
         self.sigma_data = check_number("sigma_data", sigma_data, above=0, rule=rule)
-
-    def get_config(self):
-        return {"sigma_data": self.sigma_data}
 
 
 @LOSS_WEIGHTINGS.register("edm")

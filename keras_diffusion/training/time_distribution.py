@@ -6,6 +6,7 @@ evenly (every batch then sees every noise level) or fix them for validation.
 
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_number, check_whole
 from keras_diffusion.configs.registry import Registry
 
@@ -13,7 +14,7 @@ TIME_DISTRIBUTIONS = Registry("time distribution")
 
 
 @TIME_DISTRIBUTIONS.base
-class TimeDistribution:
+class TimeDistribution(ArgumentsMixin):
     """Base class: `quantile(u, schedule) -> t`."""
 
     def quantile(self, u, schedule):
@@ -27,15 +28,6 @@ class TimeDistribution:
             t, shaped like `u`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement quantile(u, schedule)")
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
-        return cls(**config)
 
 
 @TIME_DISTRIBUTIONS.register("uniform")
@@ -61,9 +53,6 @@ class DiscreteTime(TimeDistribution):
     def quantile(self, u, schedule):
         return _whole_timesteps(u, self.timesteps)
 
-    def get_config(self):
-        return {"timesteps": self.timesteps}
-
 
 @TIME_DISTRIBUTIONS.register("log_normal_sigma", "log_normal", "edm", "LogNormalSigma")
 class LogNormalSigma(TimeDistribution):
@@ -84,9 +73,6 @@ class LogNormalSigma(TimeDistribution):
     def quantile(self, u, schedule):
         return schedule.time(-2.0 * (self.mean + self.std * _normal_quantile(u)))
 
-    def get_config(self):
-        return {"mean": self.mean, "std": self.std}
-
 
 @TIME_DISTRIBUTIONS.register("logit_normal")
 class LogitNormalTime(TimeDistribution):
@@ -106,9 +92,6 @@ class LogitNormalTime(TimeDistribution):
 
     def quantile(self, u, schedule):
         return ops.sigmoid(self.mean + self.std * _normal_quantile(u))
-
-    def get_config(self):
-        return {"mean": self.mean, "std": self.std}
 
 
 def _whole_timesteps(u, timesteps):
