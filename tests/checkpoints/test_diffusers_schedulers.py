@@ -176,3 +176,35 @@ def test_unknown_keys_of_a_network_are_refused(folder):
             checkpoints.CheckpointError, match=f"config.json of a UNet2DModel .*Received: {key}={value}.*take it out"
         ):
             checkpoints.load(folder, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "DDPMScheduler", "variance_type": "fixed_large", "timestep_spacing": "trailing"},
+        {"_class_name": "DDPMScheduler", "clip_sample": True},
+        {"_class_name": "PNDMScheduler", "skip_prk_steps": True},
+        {"_class_name": "EulerDiscreteScheduler"},
+        {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "leading", "steps_offset": 1},
+        {"_class_name": "HeunDiscreteScheduler"},
+        {"_class_name": "LMSDiscreteScheduler"},
+        {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3, "algorithm_type": "sde-dpmsolver++"},
+        {"_class_name": "UniPCMultistepScheduler", "solver_order": 3, "solver_type": "bh1"},
+        {"_class_name": "SASolverScheduler", "corrector_order": 0},
+    ],
+    ids=str,
+)
+def test_the_class_that_samples_so_is_written(config):
+    schedule, predictor, _ = read_schedule(config, "UNet2DModel")
+    sampling = read_sampling(config)
+    written = json.loads(json.dumps(write_schedule(schedule, predictor, sampling)))
+    assert config.items() <= written.items()
+    again, _, _ = read_schedule(written, "UNet2DModel")
+    assert read_sampling(written) == sampling and again.spacing == schedule.spacing
+    np.testing.assert_allclose(again.alphas, schedule.alphas, rtol=1e-9)
+
+
+def test_samplers_that_diffusers_does_not_have_are_written_as_ddim():
+    schedule, predictor, _ = read_schedule({"_class_name": "DDIMScheduler"}, "UNet2DModel")
+    written = write_schedule(schedule, predictor, {"sampler": "restart"})
+    assert written["_class_name"] == "DDIMScheduler"

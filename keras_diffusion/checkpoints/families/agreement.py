@@ -29,12 +29,13 @@ def check_known(arguments, known, words, path):
     Args:
         arguments: their names.
         known: the names that there are.
-        words: of the error, with the places {unknown} and {known}.
+        words: of the error, with the places {unknown}, or {quoted}, and {known}.
         path: of the checkpoint, for errors.
     """
     unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise CheckpointError(words.format(unknown=", ".join(unknown), known=", ".join(known)), path)
+        names = {"unknown": ", ".join(unknown), "quoted": ", ".join(map(repr, unknown)), "known": ", ".join(known)}
+        raise CheckpointError(words.format(**names), path)
 
 
 def network_notes(network, no_class=", and trains on labels that are always there."):

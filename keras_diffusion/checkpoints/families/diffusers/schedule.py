@@ -15,7 +15,7 @@ Which classes and keys there are is in `scheduler_classes.py`.
 """
 
 from keras_diffusion import predictors, schedulers
-from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import complete
+from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import complete, written_as
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.models.sampling_defaults import check_sampling_defaults
 
@@ -23,7 +23,13 @@ _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 _WRITTEN = {**_PREDICTIONS, "flow_prediction": "velocity"}
 _RANGES = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid_beta"}
 _CURVES = {"squaredcos_cap_v2": "cosine_beta", "laplace": "laplace_beta", "exp": "exp"}
-_SPACINGS = {"leading": "leading", "trailing": "trailing", "linspace": "linspace"}
+_WORDS = {
+    schedulers.LinearNoiseSchedule: "linear",
+    schedulers.ScaledLinearNoiseSchedule: "scaled_linear",
+    schedulers.SigmoidBetaNoiseSchedule: "sigmoid",
+    schedulers.CosineBetaNoiseSchedule: "squaredcos_cap_v2",
+    schedulers.LaplaceBetaNoiseSchedule: "laplace",
+}
 # What the networks of a class are trained with, where no scheduler is beside them.
 _LINEAGE = {
     "UNet2DConditionModel": {
@@ -167,7 +173,8 @@ def write_schedule(schedule, predictor, sampling=None):
     Args:
         schedule: a discrete `NoiseSchedule`, or a `FlowNoiseSchedule`.
         predictor: ε, x0 or v; for flow matching: velocity.
-        sampling: `sampling_defaults` of the model, of which the threshold is written, or None.
+        sampling: `sampling_defaults` of the model, or None. Its sampler decides the class, DDIM's where diffusers has
+            none that samples so; its threshold is written.
 
     Raises:
         ValueError: what diffusers' schedulers cannot be.
@@ -182,40 +189,34 @@ def write_schedule(schedule, predictor, sampling=None):
             f"noise_schedule={type(schedule).__name__}, predictor={type(predictor).__name__} with "
             f"condition={predictor.condition!r}"
         )
-    ranges = {
-        schedulers.LinearNoiseSchedule: "linear",
-        schedulers.ScaledLinearNoiseSchedule: "scaled_linear",
-        schedulers.SigmoidBetaNoiseSchedule: "sigmoid",
-    }
-    curves = {schedulers.CosineBetaNoiseSchedule: "squaredcos_cap_v2", schedulers.LaplaceBetaNoiseSchedule: "laplace"}
-    config = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None}
-    zero_snr = schedule.zero_terminal_snr
-    if kind in ranges:
-        scale = 1000.0 / schedule.timesteps
-        config |= {
-            "beta_schedule": ranges[kind],
-            "beta_start": scale * schedule.beta_start,
-            "beta_end": scale * schedule.beta_end,
-        }
-    elif kind in curves and schedule.max_beta == 0.999 and getattr(schedule, "offset", 0.008) == 0.008:
-        config |= {"beta_schedule": curves[kind]}
-    else:
-        config |= {"trained_betas": schedule.betas.tolist()}  # the rescaled ones
-        zero_snr = False
     spacing = schedule.spacing if isinstance(schedule.spacing, (str, dict)) else "trailing"
     spacing = {"name": spacing} if isinstance(spacing, str) else spacing
     name = spacing.get("spacing", "linspace") if spacing.get("name") == "diffusers" else spacing.get("name")
-    return {
+    config = {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": schedule.timesteps,
-        **config,
+        **_write_betas(schedule),
         "prediction_type": prediction,
-        "rescale_betas_zero_snr": zero_snr,
-        "timestep_spacing": name if name in _SPACINGS else "trailing",
+        "timestep_spacing": name if name in ("leading", "trailing", "linspace") else "trailing",
         "steps_offset": spacing.get("offset", 0),
         **_write_threshold(sampling or {}),
         "set_alpha_to_one": True,
     }
+    return written_as(config, (sampling or {}).get("sampler", "ddim"))
+
+
+def _write_betas(schedule):
+    config = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None}
+    config["rescale_betas_zero_snr"] = schedule.zero_terminal_snr
+    word = _WORDS.get(type(schedule))
+    if word in _RANGES:
+        scale = 1000.0 / schedule.timesteps
+        limits = {"beta_start": scale * schedule.beta_start, "beta_end": scale * schedule.beta_end}
+        return {**config, "beta_schedule": word, **limits}
+    if word is not None and schedule.max_beta == 0.999 and getattr(schedule, "offset", 0.008) == 0.008:
+        return {**config, "beta_schedule": word}
+    # The rescaled ones.
+    return {**config, "trained_betas": schedule.betas.tolist(), "rescale_betas_zero_snr": False}
 
 
 def _write_threshold(sampling):
@@ -225,12 +226,9 @@ def _write_threshold(sampling):
         if options["name"] == "static_threshold":
             return {"clip_sample": True, "clip_sample_range": options.get("limit", 1.0)}
         if options["name"] == "dynamic_threshold":
-            ceiling = options.get("ceiling")
-            told = {
-                "dynamic_thresholding_ratio": options.get("quantile", 0.995),
-                "sample_max_value": 1e6 if ceiling is None else ceiling,
-            }
-            return {"clip_sample": False, "thresholding": True, **told}
+            told = {"clip_sample": False, "thresholding": True, "sample_max_value": options.get("ceiling")}
+            told["sample_max_value"] = 1e6 if told["sample_max_value"] is None else told["sample_max_value"]
+            return {**told, "dynamic_thresholding_ratio": options.get("quantile", 0.995)}
     return {"clip_sample": False}
 
 

@@ -6,9 +6,11 @@ where it says nothing but how to sample (`_HARMLESS`). Any other is an error, as
 network is told or asked for.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from keras_diffusion import samplers
 from keras_diffusion.containers.errors import CheckpointError
 
 _BETAS = {
@@ -17,9 +19,10 @@ _BETAS = {
     "beta_end": 0.02,
     "beta_schedule": "linear",
     "trained_betas": None,
+    "prediction_type": "epsilon",
+    "steps_offset": 0,
 }
-_BETAS |= {"prediction_type": "epsilon", "steps_offset": 0}
-_LATENT = {**_BETAS, "beta_start": 0.00085, "beta_end": 0.012}
+_STABLE = {"beta_start": 0.00085, "beta_end": 0.012}  # Stable Diffusion's
 _LEADING, _LINSPACE = {"timestep_spacing": "leading"}, {"timestep_spacing": "linspace"}
 _ZERO = {"rescale_betas_zero_snr": False}
 _CLIP = {"clip_sample": True, "clip_sample_range": 1.0}
@@ -34,15 +37,14 @@ _FLOW_SIGMAS = {
     "time_shift_type": "exponential",
 }
 _LAMBDA = {"lambda_min_clipped": float("-inf"), "variance_type": None}
-_DDIM = {**_BETAS, **_CLIP, **_THRESHOLD, **_LEADING, **_ZERO, "set_alpha_to_one": True}
-_DDPM = {**_BETAS, **_CLIP, **_THRESHOLD, **_LEADING, **_ZERO, "variance_type": "fixed_small"}
-_K = {**_LATENT, **_CURVES, **_LINSPACE}
+_TABLE = {**_BETAS, **_CLIP, **_THRESHOLD, **_LEADING, **_ZERO}
+_DDIM = {**_TABLE, "set_alpha_to_one": True}
+_DDPM = {**_TABLE, "variance_type": "fixed_small"}
+_K = {**_BETAS, **_STABLE, **_CURVES, **_LINSPACE}
 _SOLVER = {**_BETAS, **_THRESHOLD, **_CURVES, **_LINSPACE, **_ORDER, **_FLOW_SIGMAS}
 _DPM = {**_SOLVER, **_LAMBDA, **_FINAL, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
-# Its grid is "linspace" whatever the config says.
-_SINGLE = {key: value for key, value in _DPM.items() if key not in ("timestep_spacing", "steps_offset")} | {
-    "lower_order_final": False
-}
+# The single-step solver's grid is "linspace" whatever the config says.
+_SINGLE = {key: _DPM[key] for key in _DPM if key not in ("timestep_spacing", "steps_offset")}
 _UNIPC = {
     **_SOLVER,
     **_ZERO,
@@ -51,10 +53,18 @@ _UNIPC = {
     "solver_type": "bh2",
     "disable_corrector": [],
     "solver_p": None,
+    "sigma_min": None,
+    "sigma_max": None,
+    "shift_terminal": None,
 }
-_UNIPC |= {"sigma_min": None, "sigma_max": None, "shift_terminal": None}
-_LCM = {**_DDIM, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-_LCM |= {"original_inference_steps": 50, "timestep_scaling": 10.0}
+_LCM = {
+    **_DDIM,
+    **_STABLE,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "original_inference_steps": 50,
+    "timestep_scaling": 10.0,
+}
 _EDM = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
@@ -62,8 +72,9 @@ _EDM = {
     "sigma_max": 80.0,
     "sigma_data": 0.5,
     "rho": 7.0,
+    "sigma_schedule": "karras",
+    **_FINAL,
 }
-_EDM |= {"sigma_schedule": "karras", **_FINAL}
 _FLOW = {"num_train_timesteps": 1000, "shift": 1.0}
 _FLOW_MORE = {
     "use_dynamic_shifting": False,
@@ -71,8 +82,11 @@ _FLOW_MORE = {
     "base_shift": 0.5,
     "max_shift": 1.15,
     **_CURVES,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+    "invert_sigmas": False,
+    "shift_terminal": None,
 }
-_FLOW_MORE |= {"base_image_seq_len": 256, "max_image_seq_len": 4096, "invert_sigmas": False, "shift_terminal": None}
 _EULER = {
     **_BETAS,
     **_CURVES,
@@ -82,8 +96,8 @@ _EULER = {
     "interpolation_type": "linear",
     "sigma_min": None,
     "sigma_max": None,
+    "timestep_type": "discrete",
 }
-_EULER |= {"timestep_type": "discrete"}
 
 
 class SchedulerClass(NamedTuple):
@@ -110,39 +124,30 @@ def _ddpm(config):
 
 
 def _multistep(config):
-    algorithm = config["algorithm_type"]
-    names = {
-        "dpmsolver++": "dpmpp_2m",
-        "dpmsolver": "dpm_solver",
-        "sde-dpmsolver++": "dpmpp_2m_sde",
-        "sde-dpmsolver": "dpm_2m_sde",
-    }
-    return {"name": names[algorithm], "order": config["solver_order"], "solver_type": config["solver_type"]}
+    name = _MULTISTEP[config["algorithm_type"]]
+    return {"name": name, "order": config["solver_order"], "solver_type": config["solver_type"]}
 
 
 def _singlestep(config):
     algorithm = config["algorithm_type"]
-    eta = {"eta": 1.0} if algorithm.startswith("sde") else {}
-    kind = "dpmpp" if algorithm.endswith("++") else "dpm"
     return {
         "name": "dpm_singlestep",
         "order": config["solver_order"],
-        "algorithm": kind,
+        "algorithm": "dpmpp" if algorithm.endswith("++") else "dpm",
         "solver_type": config["solver_type"],
-        **eta,
+        **({"eta": 1.0} if algorithm.startswith("sde") else {}),
     }
 
 
 def _unipc(config):
-    solver_type = config["solver_type"] if config["solver_type"] in ("bh1", "bh2") else "bh2"
-    final, corrector = config["lower_order_final"], config["disable_corrector"] or []
-    options = {
+    return {
+        "name": "unipc",
         "order": config["solver_order"],
-        "solver_type": solver_type,
-        "lower_order_final": final,
+        "solver_type": config["solver_type"] if config["solver_type"] in ("bh1", "bh2") else "bh2",
+        "lower_order_final": config["lower_order_final"],
         "predict_x0": config["predict_x0"],
+        **({"disable_corrector": list(config["disable_corrector"])} if config["disable_corrector"] else {}),
     }
-    return {"name": "unipc", **options, **({"disable_corrector": list(corrector)} if corrector else {})}
 
 
 def _sa(config):
@@ -155,7 +160,12 @@ def _named(name):
 
 
 _WHOLE = ("rounded", "truncated")
-_ALGORITHMS = ("dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")
+_MULTISTEP = {
+    "dpmsolver++": "dpmpp_2m",
+    "dpmsolver": "dpm_solver",
+    "sde-dpmsolver++": "dpmpp_2m_sde",
+    "sde-dpmsolver": "dpm_2m_sde",
+}
 CLASSES = {
     "DDIMScheduler": SchedulerClass("table", _DDIM, _named("ddim"), keeps_eps=True),
     "DDIMParallelScheduler": SchedulerClass("table", _DDIM, _named("ddim"), keeps_eps=True),
@@ -178,7 +188,9 @@ CLASSES = {
     "DPMSolverMultistepScheduler": SchedulerClass(
         "solver", {**_DPM, **_ZERO, "euler_at_final": False, "use_lu_lambdas": False}, _multistep, _WHOLE
     ),
-    "DPMSolverSinglestepScheduler": SchedulerClass("solver", _SINGLE, _singlestep, _WHOLE),
+    "DPMSolverSinglestepScheduler": SchedulerClass(
+        "solver", {**_SINGLE, "lower_order_final": False}, _singlestep, _WHOLE
+    ),
     "UniPCMultistepScheduler": SchedulerClass("solver", _UNIPC, _unipc, _WHOLE),
     "DEISMultistepScheduler": SchedulerClass(
         "solver",
@@ -249,44 +261,60 @@ _ALGORITHM_VALUES = {
 }
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 # Of another class's keys, those that say only how its sampler goes about it.
-_HARMLESS = {
-    *(
-        "clip_sample",
-        "clip_sample_range",
-        *_THRESHOLD,
-        "set_alpha_to_one",
-        "skip_prk_steps",
-        "steps_offset",
-        "variance_type",
-        "eta",
-    ),
-    *(
-        "interpolation_type",
-        "final_sigmas_type",
-        "algorithm_type",
-        "solver_type",
-        "solver_order",
-        "lower_order_final",
-        "euler_at_final",
-    ),
-    *(
-        "predict_x0",
-        "disable_corrector",
-        "noise_sampler_seed",
-        "original_inference_steps",
-        "timestep_scaling",
-        "predictor_order",
-    ),
-    *(
-        "corrector_order",
-        "lambda_min_clipped",
-        "timestep_spacing",
-        "flow_shift",
-        "time_shift_type",
-        "rho",
-        "sigma_data",
-    ),
+_HARMLESS = frozenset(
+    """
+    clip_sample clip_sample_range thresholding dynamic_thresholding_ratio sample_max_value set_alpha_to_one
+    skip_prk_steps steps_offset variance_type eta interpolation_type final_sigmas_type algorithm_type solver_type
+    solver_order lower_order_final euler_at_final predict_x0 disable_corrector noise_sampler_seed
+    original_inference_steps timestep_scaling predictor_order corrector_order lambda_min_clipped timestep_spacing
+    flow_shift time_shift_type rho sigma_data
+    """.split()
+)
+# Options of samplers here, and the keys that they are there.
+_OPTIONS = {
+    "variance": "variance_type",
+    "order": "solver_order",
+    "solver_type": "solver_type",
+    "lower_order_final": "lower_order_final",
+    "predict_x0": "predict_x0",
+    "disable_corrector": "disable_corrector",
+    "predictor_order": "predictor_order",
+    "corrector_order": "corrector_order",
+    "skip_prk_steps": "skip_prk_steps",
 }
+# Keys that a class need not have to be written, at the values at which they say nothing.
+_SILENT = {"clip_sample": False, "rescale_betas_zero_snr": False, "set_alpha_to_one": True, "steps_offset": 0}
+
+
+def written_as(config, sampler):
+    """The config of the class that samples like `sampler`, a name or a dict; DDIM's where no class does.
+
+    Args:
+        config: of DDIM's class.
+        sampler: as `samplers.get` takes it.
+    """
+    wanted, has = _identity(sampler)
+    for name, known in CLASSES.items():
+        lacking = {key: value for key, value in config.items() if key not in known.keys and key != "_class_name"}
+        if known.kind not in ("table", "sigma", "solver") or any(_SILENT.get(key) != lacking[key] for key in lacking):
+            continue
+        # Samplers without an option for it end as they do whatever the key says.
+        apart = () if "lower_order_final" in known.sampler(known.keys) else ("lower_order_final",)
+        options = {theirs: has[ours] for ours, theirs in _OPTIONS.items() if has.get(ours) is not None}
+        for algorithm in _algorithms(name) if "algorithm_type" in known.keys else (None,):
+            told = {**config, **options, "algorithm_type": algorithm}
+            whole = {key: told.get(key, value) if key not in apart else value for key, value in known.keys.items()}
+            with contextlib.suppress(ValueError):  # options of other samplers, of the same name
+                if _identity(known.sampler(whole)) == (wanted, has):
+                    said = {key: whole[key] for key in whole if key in config or whole[key] != known.keys[key]}
+                    return {"_class_name": name, **said}
+    return config
+
+
+def _identity(sampler):
+    """(class, options) of a sampler: equal where two sample alike."""
+    sampler = samplers.get(sampler)
+    return type(sampler), {key: value for key, value in sampler.get_config().items() if key != "name"}
 
 
 def complete(config, path=None):
@@ -326,8 +354,12 @@ def complete(config, path=None):
     return name, known, whole, notes
 
 
+def _algorithms(name):
+    return _ALGORITHM_VALUES.get(name, tuple(_MULTISTEP))
+
+
 def _check_values(name, config, path):
-    values = {**_VALUES, "algorithm_type": _ALGORITHM_VALUES.get(name, _ALGORITHMS)}
+    values = {**_VALUES, "algorithm_type": _algorithms(name)}
     if name.startswith("DDPM"):
         values["variance_type"] = _VARIANCES
     for key, known in values.items():

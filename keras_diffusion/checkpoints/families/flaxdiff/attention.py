@@ -12,9 +12,10 @@ the same number the neighbouring levels tell, for H falls from level to level, o
 
 import re
 
-from keras_diffusion.checkpoints.families.flaxdiff.common import must_agree
+from keras_diffusion.checkpoints.families.flaxdiff.common import must_agree, pairs
 from keras_diffusion.containers.errors import CheckpointError
 
+_PROJECTIONS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out_0"}
 _UNUSED = re.compile(r".*attention_\d+/MultiHeadAttention_0/")
 
 
@@ -64,24 +65,16 @@ def unused_by_attention(shapes):
 
 def attention_layers(layer, name, head, middle=""):
     """Pairs (layer, name in the file) of a `FlaxTransformerBlock`."""
-    if layer.norm_in is not None:
-        yield layer.norm_in, f"{name}/RMSNorm_0"
-    for part in ("project_in", "project_out"):
-        if getattr(layer, part) is not None:
-            yield getattr(layer, part), f"{name}/{part}{middle}"
-    for part, path in (("attention1", "Attention1"), ("attention2", "Attention2")):
-        attention = getattr(layer, part)
+    parts = {"RMSNorm_0": layer.norm_in}
+    parts |= {f"{part}{middle}": getattr(layer, part) for part in ("project_in", "project_out")}
+    for number in (1, 2):
+        attention, place = getattr(layer, f"attention{number}"), f"Attention/Attention{number}" if head else "Attention"
         if attention is not None:
-            path = f"{name}/Attention/{path}" if head else f"{name}/Attention"
-            for key in ("to_q", "to_k", "to_v", "to_out"):
-                if getattr(attention, key) is not None:
-                    yield getattr(attention, key), f"{path}/{key}{'_0' if key == 'to_out' else ''}"
-    for part in ("norm1", "norm2", "norm3"):
-        if getattr(layer, part, None) is not None:
-            yield getattr(layer, part), f"{name}/Attention/{part}"
+            parts |= {f"{place}/{leaf}": getattr(attention, key) for key, leaf in _PROJECTIONS.items()}
+    parts |= {f"Attention/{part}": getattr(layer, part, None) for part in ("norm1", "norm2", "norm3")}
     if not layer.only_pure_attention:
-        yield layer.feed_forward1, f"{name}/Attention/ff/net_0/proj"
-        yield layer.feed_forward2, f"{name}/Attention/ff/net_2"
+        parts |= {"Attention/ff/net_0/proj": layer.feed_forward1, "Attention/ff/net_2": layer.feed_forward2}
+    return pairs(name, parts)
 
 
 class _Head:

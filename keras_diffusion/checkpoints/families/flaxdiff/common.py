@@ -14,8 +14,8 @@ output means. They follow from the era of the code (which the names of the weigh
 import datetime
 import re
 
-from keras_diffusion.checkpoints.families.family import Family, Source
-from keras_diffusion.containers.errors import CheckpointError
+from keras_diffusion.checkpoints.families import agreement
+from keras_diffusion.checkpoints.families.family import Family, Parts, Source
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.predictors import EDMPredictor, EpsilonPredictor, VPredictor, X0Predictor
 from keras_diffusion.schedulers import CosineBetaNoiseSchedule, VarianceExplodingNoiseSchedule
@@ -36,16 +36,22 @@ FACTS = (
 # Arguments of every FlaxDiff network that change nothing here: Keras has its dtype policies, and attention its own
 # precision.
 NEEDLESS = ("dtype", "precision", "force_fp32_for_softmax", "kernel_init")
-# Its pipeline and the validation of its trainer; nothing is clipped but the image at the end.
-SAMPLING = {"sampler": "euler_ancestral"}
+# What `read_config` of its families says beside the network's arguments.
+NOTED = ("kind", "names", "named_norms", "era", "facts", "assumed")
+OLDEST = "2024-06"  # the era of cosine betas and v-prediction
+_STATE_WORDS = {"best": "of the best epoch", "last": "of the last step"}
+_SAYS = (
+    "The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the config. Leave it out, or check the "
+    "file."
+)
 _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 
 
 class FlaxDiffFamily(Family):
     """Base class of FlaxDiff's families.
 
-    A subclass defines `is_mine`, `read_config`, `build` and `layers`, which pairs layers of the network with names in
-    the file.
+    A subclass defines `is_mine`, `read_config`, `class_of`, `origin` and `layers`. Its config has the network's arguments,
+    and beside them what `NOTED` lists: "facts", which `conventions` takes, and "assumed", sentences for the report.
     """
 
     loses = "optimizer and metrics, random states, epoch; weights that the old network held but did not use"
@@ -55,6 +61,14 @@ class FlaxDiffFamily(Family):
         shapes.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement is_mine(shapes)")
+
+    def class_of(self, config):
+        """The network's class."""
+        raise NotImplementedError(f"{type(self).__name__} must implement class_of(config)")
+
+    def origin(self, config):
+        """A sentence for the report: of which code the arithmetic is."""
+        raise NotImplementedError(f"{type(self).__name__} must implement origin(config)")
 
     def layers(self, network, config):
         """Pairs (built layer of `network`, its name in the file), each layer with weights once."""
@@ -72,14 +86,19 @@ class FlaxDiffFamily(Family):
         # The average of the other state is nearer to what was asked for than raw weights are.
         order = sorted(roots, key=lambda key: (key[0] != weights, key[1] != state))
         name, found = order[0]
-        notes = []
-        if name != weights:
-            words = {"ema": "averaged weights (EMA)", "raw": "raw weights"}
-            notes.append(f"The file has no {words[weights]}; these are its {words[name]}.")
+        notes = self.set_notes(weights, name)
         if found != state:
-            words = {"best": "of the best epoch", "last": "of the last step"}
-            notes.append(f"The file has no such weights {words[state]}; these are those {words[found]}.")
+            notes.append(f"The file has no such weights {_STATE_WORDS[state]}; these are those {_STATE_WORDS[found]}.")
         return name, roots[name, found], notes
+
+    def build(self, container, config):
+        network_class, arguments = self.class_of(config), {key: config[key] for key in config if key not in NOTED}
+        with self.describing(container):
+            network = network_class(**arguments)
+        schedule, predictor = conventions(config["facts"], cosine=config.get("era") == OLDEST)
+        notes = (self.origin(config), *config["assumed"])
+        # Its pipeline and the validation of its trainer; nothing is clipped but the image at the end.
+        return Parts(network, schedule, predictor, notes=notes, sampling={"sampler": "euler_ancestral"})
 
     def sources(self, container, root, network, config):
         for layer, name in self.layers(network, config):
@@ -163,23 +182,36 @@ def split_config(container, config, known, title):
     run = next((key for key in ("constructor", "model") if isinstance(config.get(key), dict)), None)
     arguments = dict(config if run is None else config[run])
     facts = {key: config[key] for key in FACTS if config.get(key) is not None}
-    unknown = sorted(set(arguments) - set(known) - set(FACTS) - set(NEEDLESS))
-    if unknown:
-        raise CheckpointError(
-            f"Unknown argument of a {title}: {', '.join(map(repr, unknown))}. Known: {', '.join([*known, *FACTS])}.",
-            container.path,
-        )
+    words = f"Unknown argument of a {title}: {{quoted}}. Known: {{known}}."
+    agreement.check_known(set(arguments) - set(NEEDLESS), (*known, *FACTS), words, container.path)
     return {key: value for key, value in arguments.items() if key in known}, facts
 
 
 def must_agree(container, name, value, found):
     """CheckpointError unless what the user says of an argument is what the shapes say."""
-    if value != found:
-        raise CheckpointError(
-            f"The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the config. Leave it out, or "
-            f"check the file.",
-            container.path,
-        )
+    agreement.must_agree(name, value, found, container.path, _SAYS)
+
+
+def must_agree_on(container, arguments, found, names):
+    """`must_agree` for each of the user's arguments that has a counterpart in `found`; `names`: pairs (theirs, ours)."""
+    for name, key in names:
+        if name in arguments:
+            must_agree(container, name, arguments[name], found[key])
+
+
+def beside(facts, assumed):
+    """What a config has beside the network's arguments: see `NOTED`."""
+    return {"facts": {key: facts[key] for key in ("noise_schedule", "predictor") if key in facts}, "assumed": assumed}
+
+
+def pairs(prefix, parts):
+    """Pairs (layer, name in the file) of several layers.
+
+    Args:
+        prefix: what their names begin with.
+        parts: dict from the rest of their names to the layers, None where there is none.
+    """
+    return [(layer, f"{prefix}/{name}") for name, layer in parts.items() if layer is not None]
 
 
 def activation_of(value):

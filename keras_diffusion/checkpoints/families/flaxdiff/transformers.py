@@ -13,14 +13,15 @@ import re
 
 import numpy as np
 
-from keras_diffusion.checkpoints.families.family import Parts, Source, register
+from keras_diffusion.checkpoints.families.family import Source, register
 from keras_diffusion.checkpoints.families.flaxdiff.common import (
-    SAMPLING,
     FlaxDiffFamily,
     activation_of,
-    conventions,
+    beside,
     fourier_stream,
     must_agree,
+    must_agree_on,
+    pairs,
     shapes_of,
     split_config,
 )
@@ -36,7 +37,6 @@ from keras_diffusion.checkpoints.families.flaxdiff.transformer_sizes import (
     stages_of,
     uvit_options_of,
 )
-from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.patch_pyramid import PatchExpanding, PatchMerging
 from keras_diffusion.layers.patches import PatchEmbedding
@@ -57,49 +57,28 @@ KINDS = {
     "udit": (SimpleUDiT, ("mid_block/ada_params_module/ada_proj/kernel", "up_dense_0/kernel")),
     "uvit": (UViT, ("mid_block/Attention/Attention2/to_q/kernel", "pos_encoding")),
 }
-_ARGUMENTS = (
-    *(
-        "output_channels",
-        "patch_size",
-        "base_patch_size",
-        "emb_features",
-        "num_layers",
-        "num_heads",
-        "mlp_ratio",
-        "norm_epsilon",
-    ),
-    *(
-        "learn_sigma",
-        "use_hilbert",
-        "use_zigzag",
-        "use_projection",
-        "use_self_and_cross",
-        "norm_inputs",
-        "explicitly_add_residual",
-    ),
-    *(
-        "add_residualblock_output",
-        "activation",
-        "ssm_state_dim",
-        "ssm_attention_ratio",
-        "block_pattern",
-        "bidirectional_ssm",
-    ),
-    *("use_2d_fusion", "sincos_position", "rotary"),
+_ARGUMENTS = tuple(
+    """
+    output_channels patch_size base_patch_size emb_features num_layers num_heads mlp_ratio norm_epsilon learn_sigma
+    use_hilbert use_zigzag use_projection use_self_and_cross norm_inputs explicitly_add_residual
+    add_residualblock_output activation ssm_state_dim ssm_attention_ratio block_pattern bidirectional_ssm use_2d_fusion
+    sincos_position rotary
+    """.split()
 )
-_NO_EFFECT = (
-    "dropout_rate",
-    "norm_groups",
-    "use_flash_attention",
-    "use_remat",
-)  # FlaxDiff's transformers take them and do nothing
-_OURS = ("kind", "names", "facts", "assumed")  # what `read_config` says beside the network's arguments
+# FlaxDiff's transformers take these and do nothing with them.
+_NO_EFFECT = ("dropout_rate", "norm_groups", "use_flash_attention", "use_remat")
 
 # Sublayers of blocks, and what FlaxDiff calls them.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out_0"}
 _STATE_SPACE = {
-    **{"log_a_real": "log_A_real", "a_imag": "A_imag", "log_dt": "log_dt", "d": "D"},
-    **{"b_real": "B_re", "b_imag": "B_im", "c_real": "C_re", "c_imag": "C_im"},
+    "log_a_real": "log_A_real",
+    "a_imag": "A_imag",
+    "log_dt": "log_dt",
+    "d": "D",
+    "b_real": "B_re",
+    "b_imag": "B_im",
+    "c_real": "C_re",
+    "c_imag": "C_im",
 }
 # Layers without sublayers that are called the same here and there.
 _SAME_NAME = re.compile(
@@ -131,9 +110,7 @@ class FlaxDiffTransformer(FlaxDiffFamily):
         found[size], channels = patches_of(container, shapes, arguments, facts, size, assumed)
         found |= output_of(container, shapes, kind, arguments, found[size], channels, assumed)
         found |= uvit_options_of(shapes, arguments, assumed) if kind == "uvit" else {}
-        for name in sorted(set(arguments) & set(found)):
-            value = list(arguments[name]) if isinstance(arguments[name], (list, tuple)) else arguments[name]
-            must_agree(container, name, value, found[name])
+        must_agree_on(container, arguments, found, [(name, name) for name in sorted(found)])
         stream, notes = fourier_stream(container, facts)
         assumed += notes
         shape = list(facts.get("image_shape_hwc") or (None, None, channels))
@@ -152,19 +129,14 @@ class FlaxDiffTransformer(FlaxDiffFamily):
             "flaxdiff_compatible": True,
             "kind": kind,
             "names": names,
-            "facts": {key: facts[key] for key in ("noise_schedule", "predictor") if key in facts},
-            "assumed": assumed,
+            **beside(facts, assumed),
         }
 
-    def build(self, container, config):
-        cls, _ = KINDS[config["kind"]]
-        try:
-            network = cls(**{key: value for key, value in config.items() if key not in _OURS})
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
-        schedule, predictor = conventions(config["facts"])
-        notes = (f"FlaxDiff's {cls.__name__}.", *config["assumed"])
-        return Parts(network, schedule, predictor, notes=notes, sampling=SAMPLING)
+    def class_of(self, config):
+        return KINDS[config["kind"]][0]
+
+    def origin(self, config):
+        return f"FlaxDiff's {self.class_of(config).__name__}."
 
     def layers(self, network, config):
         names = config["names"]
@@ -173,10 +145,8 @@ class FlaxDiffTransformer(FlaxDiffFamily):
             if isinstance(layer, PatchEmbedding):
                 yield layer.projection, names["patches"]
             elif name == "time_projection":
-                yield from (
-                    (layer.dense1, names["time"] + "/layers_1/DenseGeneral_0"),
-                    (layer.dense2, names["time"] + "/layers_1/DenseGeneral_1"),
-                )
+                parts = {"DenseGeneral_0": layer.dense1, "DenseGeneral_1": layer.dense2}
+                yield from pairs(f"{names['time']}/layers_1", parts)
             elif name == "time_out":
                 yield layer, names["time"] + "/layers_2"
             elif name == "context_projection":
@@ -186,11 +156,11 @@ class FlaxDiffTransformer(FlaxDiffFamily):
             elif name in ("final_conv1", "final_conv2"):
                 yield layer, f"{name}/conv"
             elif isinstance(layer, (PatchMerging, PatchExpanding)):
-                yield from ((layer.norm, f"{name}/norm"), (layer.projection, f"{name}/projection"))
+                yield from pairs(name, {"norm": layer.norm, "projection": layer.projection})
             elif isinstance(layer, UViTBlock):
-                yield from _uvit_block(layer, name)
+                yield from pairs(name, _uvit_parts(layer))
             elif isinstance(layer, DiTBlock):
-                yield from _dit_block(layer, name)
+                yield from pairs(name, _dit_parts(layer))
 
     def sources(self, container, root, network, config):
         for variable, source in super().sources(container, root, network, config):
@@ -215,38 +185,35 @@ def _kind(shapes):
 
 
 def _attention(layer, name):
-    """Pairs (layer, name) of a `SequenceAttention`."""
-    return [(getattr(layer, ours), f"{name}/{theirs}") for ours, theirs in _ATTENTION.items()]
+    """The layers of a `SequenceAttention` by their names in the file."""
+    return {f"{name}/{theirs}": getattr(layer, ours) for ours, theirs in _ATTENTION.items()}
 
 
-def _uvit_block(block, name):
-    inner = f"{name}/Attention"
-    if block.norm_inputs:
-        yield block.norm_in, f"{name}/RMSNorm_0"
+def _uvit_parts(block):
+    parts = {"RMSNorm_0": block.norm_in} if block.norm_inputs else {}
     if block.use_projection:
-        yield from ((block.project_in, f"{name}/project_in"), (block.project_out, f"{name}/project_out"))
+        parts |= {"project_in": block.project_in, "project_out": block.project_out}
     if block.double_attention:
-        yield block.norm1, f"{inner}/norm1"
-        yield from _attention(block.attention1, f"{inner}/Attention1")
-    yield block.norm2, f"{inner}/norm2"
-    yield from _attention(block.attention2, f"{inner}/Attention2")
-    yield block.norm3, f"{inner}/norm3"
-    yield from ((block.feed_forward1, f"{inner}/ff/net_0/proj"), (block.feed_forward2, f"{inner}/ff/net_2"))
+        parts |= {"Attention/norm1": block.norm1, **_attention(block.attention1, "Attention/Attention1")}
+    return {
+        **parts,
+        "Attention/norm2": block.norm2,
+        **_attention(block.attention2, "Attention/Attention2"),
+        "Attention/norm3": block.norm3,
+        "Attention/ff/net_0/proj": block.feed_forward1,
+        "Attention/ff/net_2": block.feed_forward2,
+    }
 
 
-def _dit_block(block, name):
-    modulations = (
-        ("ada_ln_zero/ada_t_proj", "ada_ln_zero/ada_text_proj")
-        if len(block.conditions) == 2
-        else ("ada_params_module/ada_proj",)
-    )
-    for projection, modulation in zip(block.ada_ln.projections, modulations, strict=True):
-        yield projection, f"{name}/{modulation}"
-    yield from ((block.mlp1, f"{name}/mlp/layers_0"), (block.mlp2, f"{name}/mlp/layers_2"))
+def _dit_parts(block):
+    modulations = ("ada_params_module/ada_proj",)
+    if len(block.conditions) == 2:
+        modulations = ("ada_ln_zero/ada_t_proj", "ada_ln_zero/ada_text_proj")
+    parts = dict(zip(modulations, block.ada_ln.projections, strict=True))
+    parts |= {"mlp/layers_0": block.mlp1, "mlp/layers_2": block.mlp2}
     if not isinstance(block, SSMDiTBlock):
-        yield from _attention(block.mixer, f"{name}/attention")
-    elif block.bidirectional:
-        yield block.out, f"{name}/ssm/out_proj"
+        return {**parts, **_attention(block.mixer, "attention")}
+    return {**parts, "ssm/out_proj": block.out if block.bidirectional else None}
 
 
 def _state_spaces(container, block, name):

@@ -18,16 +18,18 @@ import math
 import re
 from datetime import date
 
-from keras_diffusion.checkpoints.families.family import Parts, register
+from keras_diffusion.checkpoints.families.family import register
 from keras_diffusion.checkpoints.families.flaxdiff.attention import attention_layers, attention_of, unused_by_attention
 from keras_diffusion.checkpoints.families.flaxdiff.common import (
-    SAMPLING,
+    OLDEST,
     FlaxDiffFamily,
     activation_of,
+    beside,
     code_date,
-    conventions,
     fourier_stream,
     must_agree,
+    must_agree_on,
+    pairs,
     shapes_of,
     split_config,
 )
@@ -36,29 +38,22 @@ from keras_diffusion.networks import FlaxUNet
 
 # Era → what its code does and its weights do not show.
 ERAS = {
-    "2024-06": {"norm_epsilon": 1e-6, "time_embedding": "sinusoidal"},
+    OLDEST: {"norm_epsilon": 1e-6, "time_embedding": "sinusoidal"},
     "2024-07-06": {"norm_epsilon": 1e-6, "attention": {"norm_epsilon": 1e-5, "residual": "raw"}},
     "2024-07-16": {"norm_epsilon": 1e-6, "attention": {"norm_epsilon": 1e-5, "residual": "raw"}},
     "head": {"norm_epsilon": 1e-4, "attention": {"norm_epsilon": 1e-4, "residual": "normalized"}},
 }
 _NORMALIZED_RESIDUAL, _LARGER_EPSILON = date(2024, 9, 19), date(2025, 5, 2)
 _GROUPS = 8  # of the oldest era, and the default of the others
-_ARGUMENTS = (
-    *(
-        "output_channels",
-        "emb_features",
-        "feature_depths",
-        "attention_configs",
-        "num_res_blocks",
-        "num_middle_res_blocks",
-    ),
-    *("activation", "norm_groups", "named_norms"),
-)
+# FlaxDiff's arguments that shapes tell, and their names here.
 _SAME = {
-    **{"emb_features": "embedding_dim", "feature_depths": "widths", "num_res_blocks": "num_res_blocks"},
-    **{"num_middle_res_blocks": "num_middle_res_blocks", "output_channels": "out_channels"},
+    "output_channels": "out_channels",
+    "emb_features": "embedding_dim",
+    "feature_depths": "widths",
+    "num_res_blocks": "num_res_blocks",
+    "num_middle_res_blocks": "num_middle_res_blocks",
 }
-_OURS = ("named_norms", "era", "facts", "assumed")  # what `read_config` says beside the network's arguments
+_ARGUMENTS = (*_SAME, "attention_configs", "activation", "norm_groups", "named_norms")
 _MIDDLE = re.compile(r"middle_(\d+)_residual_(\d+)")
 
 
@@ -81,10 +76,7 @@ class FlaxDiffUNet(FlaxDiffFamily):
         arguments, facts = split_config(container, config, _ARGUMENTS, self.title)
         shapes = shapes_of(container, root)
         found, era = _infer(shapes), _era(container, shapes, arguments)
-        for name, key in _SAME.items():
-            if name in arguments:
-                value = arguments[name]
-                must_agree(container, name, list(value) if isinstance(value, (list, tuple)) else value, found[key])
+        must_agree_on(container, arguments, found, _SAME.items())
         channels = shapes["ConvLayer_0/conv/kernel"][2]
         size = list(facts.get("image_shape_hwc") or (None, None, channels))
         must_agree(container, "channels", size[-1], channels)
@@ -98,7 +90,7 @@ class FlaxDiffUNet(FlaxDiffFamily):
             assumed += notes
             if attention["context_dim"] is None and era != "2024-07-06":
                 assumed.append("The network takes no notice of a text, nor did the old one.")
-        if era != "2024-06":
+        if era != OLDEST:
             options["fourier_stream"], notes = fourier_stream(container, facts, old=era != "head")
             assumed += notes
         rms = not any(f"final_residual/{norm}/bias" in shapes for norm in ("norm1", "GroupNorm_0"))
@@ -122,22 +114,15 @@ class FlaxDiffUNet(FlaxDiffFamily):
             "upsample_widths": "flaxdiff",
             "named_norms": "final_residual/norm1/scale" not in shapes,
             "era": era,
-            "facts": {key: facts[key] for key in ("noise_schedule", "predictor") if key in facts},
-            "assumed": assumed,
+            **beside(facts, assumed),
         }
 
-    def build(self, container, config):
-        try:
-            network = FlaxUNet(**{key: value for key, value in config.items() if key not in _OURS})
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
-        schedule, predictor = conventions(config["facts"], cosine=config["era"] == "2024-06")
-        notes = [
-            f"Arithmetic of FlaxDiff's code of {config['era']}."
-            if config["era"] != "head"
-            else "Arithmetic of FlaxDiff's present code."
-        ]
-        return Parts(network, schedule, predictor, notes=(*notes, *config["assumed"]), sampling=SAMPLING)
+    def class_of(self, config):
+        return FlaxUNet
+
+    def origin(self, config):
+        code = "present code" if config["era"] == "head" else f"code of {config['era']}"
+        return f"Arithmetic of FlaxDiff's {code}."
 
     def layers(self, network, config):
         kind = "RMSNorm" if config["norm_groups"] == 0 else "GroupNorm"
@@ -153,10 +138,7 @@ class FlaxDiffUNet(FlaxDiffFamily):
             if name in simple:
                 yield layer, simple[name]
             elif name == "time_projection":
-                yield from (
-                    (layer.dense1, "TimeProjection_0/DenseGeneral_0"),
-                    (layer.dense2, "TimeProjection_0/DenseGeneral_1"),
-                )
+                yield from pairs("TimeProjection_0", {"DenseGeneral_0": layer.dense1, "DenseGeneral_1": layer.dense2})
             elif name.endswith("sample"):
                 yield layer.conv, f"{name}/ConvLayer_0/conv"
             elif "residual" in name:
@@ -207,7 +189,7 @@ def _infer(shapes):
 def _era(container, shapes, arguments):
     """The era of the code; a key of `ERAS`."""
     if _infer(shapes)["time_injection"] == "scale_shift":
-        return "2024-06"
+        return OLDEST
     if "ConvLayer_2/conv/kernel" not in shapes:
         return "2024-07-06"
     if "final_residual/norm1/scale" in shapes or any("/Attention/Attention2/" in name for name in shapes):
@@ -235,7 +217,7 @@ def _groups(container, shapes, era, arguments):
         name for name in shapes if name.endswith(("norm1/scale", "norm2/scale", "_norm/scale")) or "GroupNorm_" in name
     )
     divisor = math.gcd(*(shapes[name][0] for name in norms if "ttention" not in name))
-    said = _GROUPS if era == "2024-06" else arguments.get("norm_groups")
+    said = _GROUPS if era == OLDEST else arguments.get("norm_groups")
     if said is None:
         groups = math.gcd(divisor, _GROUPS)
         return groups, [
@@ -253,8 +235,5 @@ def _groups(container, shapes, era, arguments):
 
 def _block(layer, name, norms):
     """Pairs (layer, name) of a `ResidualBlock`."""
-    yield from ((layer.norm1, f"{name}/{norms[0]}"), (layer.norm2, f"{name}/{norms[1]}"))
-    yield from ((layer.conv1, f"{name}/conv1/conv"), (layer.conv2, f"{name}/conv2/conv"))
-    yield layer.time_projection, f"{name}/temb_projection"
-    if layer.shortcut is not None:
-        yield layer.shortcut, f"{name}/residual_conv/conv"
+    parts = {norms[0]: layer.norm1, norms[1]: layer.norm2, "conv1/conv": layer.conv1, "conv2/conv": layer.conv2}
+    return pairs(name, {**parts, "temb_projection": layer.time_projection, "residual_conv/conv": layer.shortcut})

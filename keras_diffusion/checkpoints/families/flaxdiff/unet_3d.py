@@ -11,34 +11,32 @@ caller, and left out here.
 
 import re
 
-from keras_diffusion.checkpoints.families.family import Parts, register
+from keras_diffusion.checkpoints.families.family import register
 from keras_diffusion.checkpoints.families.flaxdiff.common import (
-    SAMPLING,
     FlaxDiffFamily,
-    conventions,
-    must_agree,
+    beside,
+    must_agree_on,
+    pairs,
     shapes_of,
     split_config,
 )
+from keras_diffusion.checkpoints.links import residual_parts, spatial_parts
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.layers import AsOneVideo, PerFrame
 from keras_diffusion.networks import UNet3D
 
 _HEADS = 8  # FlaxDiff's default
-# Arguments of FlaxDiff that shapes tell.
+# Arguments of FlaxDiff that shapes tell, and their names here.
 _SAME = {
-    **{
-        "in_channels": "in_channels",
-        "out_channels": "out_channels",
-        "block_out_channels": "widths",
-        "layers_per_block": "num_res_blocks",
-    },
-    **{"cross_attention_dim": "context_dim", "transformer_layers_per_block": "transformer_depth"},
-    **{
-        "down_block_types": "down_block_types",
-        "up_block_types": "up_block_types",
-        "use_linear_projection": "use_linear_projection",
-    },
+    "in_channels": "in_channels",
+    "out_channels": "out_channels",
+    "block_out_channels": "widths",
+    "layers_per_block": "num_res_blocks",
+    "cross_attention_dim": "context_dim",
+    "transformer_layers_per_block": "transformer_depth",
+    "down_block_types": "down_block_types",
+    "up_block_types": "up_block_types",
+    "use_linear_projection": "use_linear_projection",
 }
 _FREE = {
     "attention_head_dim": "num_heads",
@@ -49,16 +47,14 @@ _FREE = {
 # FlaxDiff refuses the first; for the others see `read_config`.
 _NONE = ("num_attention_heads", "addition_embed_type", "addition_time_embed_dim")
 _NO_EFFECT = ("use_memory_efficient_attention", "split_head_dim")
-_OURS = ("facts", "assumed")  # what `read_config` says beside the network's arguments
 _PLACE = re.compile(r"(down|up)_(\d+)(?:_(\d+))?_([a-z_]+)|middle(?:_(\d+))?_([a-z_]+)")
 _PARTS = {
-    **{
-        "residual": "resnets_{}",
-        "time": "temp_convs_{}",
-        "transformer": "attentions_{}",
-        "time_transformer": "temp_attentions_{}",
-    },
-    **{"downsample": "downsamplers_0/conv", "upsample": "upsamplers_0/conv"},
+    "residual": "resnets_{}",
+    "time": "temp_convs_{}",
+    "transformer": "attentions_{}",
+    "time_transformer": "temp_attentions_{}",
+    "downsample": "downsamplers_0/conv",
+    "upsample": "upsamplers_0/conv",
 }
 
 
@@ -95,17 +91,10 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
                 container.path,
             )
         found = _infer(container, shapes)
-        for name, key in _SAME.items():
-            if name in arguments:
-                said = arguments[name]
-                # Depths that are the same at every level are one number here; of levels without attention the file
-                # tells nothing.
-                must_agree(
-                    container,
-                    name,
-                    said[0] if key == "transformer_depth" and isinstance(said, list) else said,
-                    found[key],
-                )
+        # Depths that are the same at every level are one number here; of levels without attention the file tells nothing.
+        depths = arguments.get("transformer_layers_per_block")
+        said = arguments | ({"transformer_layers_per_block": depths[0]} if isinstance(depths, list) else {})
+        must_agree_on(container, said, found, _SAME.items())
         size = arguments.get("sample_size")
         size = [None] * 3 if size is None else [size] * 3 if isinstance(size, int) else size
         assumed = []
@@ -127,21 +116,17 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
             "time_norm_epsilon": 1e-6,
             "feed_forward_activation": "gelu_tanh",
             "flaxdiff_compatible": True,
-            "facts": {key: facts[key] for key in ("noise_schedule", "predictor") if key in facts},
-            "assumed": assumed,
+            **beside(facts, assumed),
         }
 
-    def build(self, container, config):
-        try:
-            network = UNet3D(**{key: value for key, value in config.items() if key not in _OURS})
-        except ValueError as error:
-            raise CheckpointError(f"The config does not describe a {self.title}. {error}", container.path) from error
-        schedule, predictor = conventions(config["facts"])
-        note = (
-            "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output "
-            "depends on its neighbours."
+    def class_of(self, config):
+        return UNet3D
+
+    def origin(self, config):
+        return (
+            "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output depends on "
+            "its neighbours."
         )
-        return Parts(network, schedule, predictor, notes=(note, *config["assumed"]), sampling=SAMPLING)
 
     def layers(self, network, config):
         ends = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
@@ -151,16 +136,16 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
             if layer.name in ends:
                 yield layer, ends[layer.name]
             elif layer.name == "time_projection":
-                yield from ((layer.dense1, "time_embedding/linear_1"), (layer.dense2, "time_embedding/linear_2"))
+                yield from pairs("time_embedding", {"linear_1": layer.dense1, "linear_2": layer.dense2})
             elif part in ("downsample", "upsample"):
                 yield layer.conv, name
             elif part == "residual":
-                yield from _residual(layer, name)
+                yield from _flax_pairs(name, residual_parts(layer))
             elif part == "time":
-                for i, (norm, convolution) in enumerate(zip(layer.norms, layer.convolutions, strict=True)):
-                    yield from ((norm, f"{name}/GroupNorm_{i}"), (convolution, f"{name}/Conv_{i}"))
+                yield from pairs(name, {f"GroupNorm_{i}": norm for i, norm in enumerate(layer.norms)})
+                yield from pairs(name, {f"Conv_{i}": part for i, part in enumerate(layer.convolutions)})
             elif part in ("transformer", "time_transformer"):
-                yield from _transformer(layer, name)
+                yield from _flax_pairs(name, spatial_parts(layer))
 
 
 def _place(name, levels):
@@ -173,14 +158,8 @@ def _place(name, levels):
     way, level, block, part = found[1], found[2], found[3] or found[5] or 0, found[4] or found[6]
     if part not in _PARTS:
         return None, None
-    place = (
-        "mid_block"
-        if way is None
-        else f"down_blocks_{level}"
-        if way == "down"
-        else f"up_blocks_{levels - 1 - int(level)}"
-    )
-    return f"{place}/{_PARTS[part].format(block)}", part
+    places = {None: "mid_block", "down": f"down_blocks_{level}", "up": f"up_blocks_{levels - 1 - int(level or 0)}"}
+    return f"{places[way]}/{_PARTS[part].format(block)}", part
 
 
 def _infer(container, shapes):
@@ -215,31 +194,6 @@ def _infer(container, shapes):
     }
 
 
-def _residual(block, name):
-    """Pairs (layer, name) of a `ResidualBlock`."""
-    parts = {
-        "norm1": block.norm1,
-        "conv1": block.conv1,
-        "time_emb_proj": block.time_projection,
-        "norm2": block.norm2,
-        "conv2": block.conv2,
-    }
-    yield from ((layer, f"{name}/{part}") for part, layer in parts.items())
-    if block.shortcut is not None:
-        yield block.shortcut, f"{name}/conv_shortcut"
-
-
-def _transformer(layer, name):
-    """Pairs (layer, name) of a `SpatialTransformer` or a `TemporalTransformer`."""
-    yield from (
-        (layer.norm, f"{name}/norm"),
-        (layer.project_in, f"{name}/proj_in"),
-        (layer.project_out, f"{name}/proj_out"),
-    )
-    for i, block in enumerate(layer.blocks):
-        inner = f"{name}/transformer_blocks_{i}"
-        yield from ((block.norm1, f"{inner}/norm1"), (block.norm2, f"{inner}/norm2"), (block.norm3, f"{inner}/norm3"))
-        for part, attention in (("attn1", block.attention1), ("attn2", block.attention2)):
-            yield from ((attention.to_q, f"{inner}/{part}/to_q"), (attention.to_k, f"{inner}/{part}/to_k"))
-            yield from ((attention.to_v, f"{inner}/{part}/to_v"), (attention.to_out, f"{inner}/{part}/to_out_0"))
-        yield from ((block.feed_forward1, f"{inner}/ff/net_0/proj"), (block.feed_forward2, f"{inner}/ff/net_2"))
+def _flax_pairs(name, parts):
+    """Pairs (layer, name) of layers by PyTorch's names: lists are "resnets_0" in Flax, and parts are joined by "/"."""
+    return pairs(name, {re.sub(r"\.(\d+)", r"_\1", part).replace(".", "/"): layer for part, layer in parts.items()})
