@@ -1,4 +1,4 @@
-"""The README's training example runs as it stands, and its tables name what exists."""
+"""README.md fits two screens, its examples run as they stand, and what it counts is there."""
 
 import re
 from pathlib import Path
@@ -7,32 +7,52 @@ import pytest
 from pages import blocks
 
 import keras_diffusion as kd
+from keras_diffusion.networks.network import networks
+from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     """One after the other, as a reader pastes them; `tests/pages.py` runs them in an environment of their own."""
-    training, steering = (code for code, _ in blocks(README, "python"))
+    training, loading = (code for code, _ in blocks(README, "python"))
     assert len([line for line in training.splitlines() if line.strip()]) <= 15
+    assert len(loading.splitlines()) == 3
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "legacy_tf").symlink_to(ROOT / "legacy_tf")
     names = {"__name__": "__main__"}
     exec(compile(training, "README.md", "exec"), names)
     assert (tmp_path / "digits.png").stat().st_size > 500
     assert kd.DiffusionModel.from_preset(tmp_path / "digits-model").generate(1, num_steps=1).shape == (1, 8, 8, 1)
-    capsys.readouterr()
-    exec(compile(steering, "README.md", "exec"), names)
-    assert names["latents"].shape == (4, 8, 8, 1) and len(capsys.readouterr().out.splitlines()) >= 50
+    exec(compile(loading, "README.md", "exec"), names)
+    assert names["images"].shape[:3] == (16, 8, 8) and "keras_ddim" in capsys.readouterr().out
 
 
-def test_the_sampler_table_names_every_sampler():
-    table = README[README.index("### Samplers") : README.index("## Coming from FlaxDiff")]
-    assert set(re.findall(r"`([a-z0-9_]+)`", table)) >= set(kd.samplers.SAMPLERS.names())
+def test_it_is_short():
+    assert len(README.splitlines()) <= 100
 
 
-def test_pictures_exist():
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (Path(__file__).parent.parent / path).is_file(), path
+def test_the_counts_are_right():
+    counts = dict(
+        (kind, int(number))
+        for number, kind in re.findall(r"(\d+) (names|noise schedules|predictors|loss weightings|time dist)", README)
+    )
+    assert counts == {
+        "names": len(kd.samplers.SAMPLERS.names()),
+        "noise schedules": len(kd.schedulers.SCHEDULES.names()),
+        "predictors": len(kd.predictors.PREDICTORS.names()),
+        "loss weightings": len(LOSS_WEIGHTINGS.names()),
+        "time dist": len(kd.training.TIME_DISTRIBUTIONS.names()),
+    }
+    assert f"| [networks](docs/features.md#networks) | {len(networks.names())}:" in README
+
+
+def test_the_demo_takes_as_long_as_it_says_itself():
+    said = re.search(r"about (\d+) minutes on 2 CPU cores", README)[1]
+    demo = (ROOT / "keras_diffusion" / "cli" / "demo.py").read_text(encoding="utf-8")
+    assert f'"{said} minutes on two CPU cores"' in demo
+    assert f"about {said} minutes" in (ROOT / "Makefile").read_text(encoding="utf-8")
