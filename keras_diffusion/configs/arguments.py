@@ -22,6 +22,7 @@ lists, NumPy values Python ones, functions their names, and objects with a confi
 
 import functools
 import inspect
+import types
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -92,15 +93,13 @@ class ArgumentsMixin:
 
     def _argument(self, name):
         """The attribute of an argument; where there is none, what the constructor was given, or the default."""
-        attributes = vars(self)
-        if name in attributes:
-            return attributes[name]
-        return attributes.get("_arguments", {}).get(name, _parameters(type(self))[name].default)
+        default = _parameters(type(self))[name].default
+        return vars(self).get(name, getattr(vars(self).get("_arguments"), name, default))
 
     def _has_default(self, name):
         default, value = _parameters(type(self))[name].default, self._argument(name)
         if not isinstance(value, _PLAIN):  # what a constructor made of a name: a function of "swish"
-            value = vars(self).get("_arguments", {}).get(name, value)
+            value = getattr(vars(self).get("_arguments"), name, value)
         return value is default or config_value(value) == config_value(default)
 
 
@@ -156,7 +155,8 @@ def _keeping_arguments(init):
         except TypeError:
             return init(self, *args, **kwargs)  # says what is missing or too much
         bound.apply_defaults()
-        given = vars(self).setdefault("_arguments", {})
+        # In no dict: Keras looks for weights in dicts and lists, and would save those of layers among the arguments here.
+        given = vars(vars(self).setdefault("_arguments", types.SimpleNamespace()))
         for name in names:
             if name in _OF_KERAS and isinstance(self, keras.layers.Layer):
                 continue

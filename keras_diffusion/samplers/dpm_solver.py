@@ -14,7 +14,7 @@ A step from pure noise (h = ∞) is of first order, and with η > 0 DPM-Solver++
 
 import numpy as np
 
-from keras_diffusion.samplers.dpmpp import DPMppSampler, DPMppSDESampler
+from keras_diffusion.samplers.dpmpp import DPMppSampler
 from keras_diffusion.samplers.sampler import SAMPLERS
 
 
@@ -42,17 +42,6 @@ class DPMSolverSampler(DPMppSampler):
         h = np.diff(0.5 * levels.log_snr)
         weights = np.stack([self.past_weights(-h[i], h, i) for i in range(len(h))])
         return (1.0 + self.eta) * levels.sigma[1:, None] * weights
-
-
-@SAMPLERS.register("dpm_2m_sde")
-class DPMSolverSDESampler(DPMSolverSampler, DPMppSDESampler):
-    """Multistep DPM-Solver on the reverse SDE. Arguments: see `DPMppSDESampler`.
-
-    One evaluation and one draw per step. The noise is Brownian unless told otherwise.
-
-    Reference:
-        diffusers' "sde-dpmsolver".
-    """
 
 
 SAMPLERS.variant("dpm_2m", DPMSolverSampler, order=2)

@@ -19,7 +19,7 @@ import numpy as np
 from keras_diffusion.configs.checks import check_choice, check_number
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.grids import pairs
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.sampler import Sampler
 
 
 class RungeKuttaSampler(Sampler):
@@ -131,70 +131,3 @@ class RungeKuttaSampler(Sampler):
     def get_config(self):
         own = {name: getattr(self, name) for name in ("s_churn", "s_tmin", "s_tmax", "s_noise", "coordinate")}
         return {**super().get_config(), **own}
-
-
-@SAMPLERS.register("euler", "SimplifiedEulerSampler")
-class EulerSampler(RungeKuttaSampler):
-    """Euler's method; without churn it is DDIM(0), and on a flow schedule the usual flow-matching sampler. Order 1.
-
-    One evaluation per step. Arguments: see `RungeKuttaSampler`.
-    """
-
-
-@SAMPLERS.register("heun")
-class HeunSampler(RungeKuttaSampler):
-    """Heun's method: Euler's step, then the mean of the slopes at both ends. Order 2.
-
-    Two evaluations per step, one for the closing step. Arguments: see `RungeKuttaSampler`.
-    """
-
-    a, b, c = ((), (1.0,)), (0.5, 0.5), (0.0, 1.0)
-
-
-@SAMPLERS.register("edm")
-class EDMSampler(HeunSampler):
-    """EDM's stochastic sampler: Heun's method with churn.
-
-    Args:
-        s_churn: total churn. Default 40, of the order that EDM uses on ImageNet; 0 is deterministic.
-        s_tmin, s_tmax: range of σ/α in which noise is added. Default 0.05 and 50.
-        s_noise: factor on the added noise. Default 1.003.
-        coordinate: see `RungeKuttaSampler`.
-
-    Reference:
-        Karras et al. 2022, arXiv:2206.00364, algorithm 2 and table 5.
-    """
-
-    def __init__(self, s_churn=40.0, s_tmin=0.05, s_tmax=50.0, s_noise=1.003, coordinate="auto", **kwargs):
-        super().__init__(s_churn, s_tmin, s_tmax, s_noise, coordinate, **kwargs)
-
-
-@SAMPLERS.register("rk4")
-class RK4Sampler(RungeKuttaSampler):
-    """The classical Runge–Kutta method. Order 4, four evaluations per step. Arguments: see `RungeKuttaSampler`."""
-
-    a, b, c = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0)
-
-
-@SAMPLERS.register("dpm_2")
-class DPM2Sampler(RungeKuttaSampler):
-    """DPM-Solver-2: the midpoint rule in σ̂, with the middle taken in log σ̂. Order 2, two evaluations per step.
-
-    In the flow coordinate, where a step may start at pure noise, the middle is the middle. Arguments: see
-    `RungeKuttaSampler`.
-
-    Reference:
-        Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule, as k-diffusion's `sample_dpm_2`; Lu et
-        al. 2022, arXiv:2206.00927.
-    """
-
-    a, b, c = ((), (0.5,)), (0.0, 1.0), (0.0, 0.5)
-
-    def position(self, node, start, end, flow):
-        return super().position(node, start, end, flow) if flow else np.sqrt(start * end)
-
-
-# Flow matching's own names: the straight line of a flow schedule is solved exactly where the velocity is constant along
-# it.
-SAMPLERS.variant("flow_euler", EulerSampler, coordinate="flow")
-SAMPLERS.variant("flow_heun", HeunSampler, coordinate="flow")

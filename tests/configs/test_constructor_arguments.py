@@ -1,5 +1,6 @@
 import pickle
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -115,6 +116,16 @@ def test_layers_within_layers():
     assert config["layer"]["class_name"] == "Dense" and "build_config" not in config["layer"]
     copy = Around.from_config(config)
     assert copy.layer.units == 3 and copy.get_config() == config
+
+
+def test_weights_lie_in_files_where_attributes_say(tmp_path):
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, Around(keras.layers.Dense(3, name="inner"), name="around")(inputs))
+    model.save_weights(tmp_path / "m.weights.h5")
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        paths = []
+        file.visit(paths.append)
+    assert [path for path in paths if path.endswith("vars/0")] == ["layers/around/layer/vars/0"]
 
 
 def test_methods_and_properties_keep_their_names():
