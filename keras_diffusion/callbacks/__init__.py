@@ -1,5 +1,4 @@
-"""Callbacks for `fit`, beside Keras's own: pictures, metrics as text, the time left, exact resuming, and a stop when
-the loss is no number."""
+"""Callbacks for `fit`: pictures, metrics as text, time left, exact resuming, and a stop at NaN."""
 
 from keras_diffusion.callbacks.metrics_jsonl import MetricsJSONL
 from keras_diffusion.callbacks.orbax import orbax_checkpoint

@@ -4,17 +4,18 @@ An event file is a sequence of records
 
     length (8 bytes) · checksum of the length (4) · event (length bytes) · checksum of the event (4)
 
-each event being a small Protocol Buffers message. Forty lines of it spare the dependency on `tensorboard`, and on the
-JAX and torch backends the import of TensorFlow, which takes seconds and, on a GPU, its memory. Only `tensorboard`
-itself is needed, to look at the file.
+each event being a small Protocol Buffers message. These forty lines avoid a dependency on `tensorboard` and, on the JAX
+and torch backends, the import of TensorFlow, which takes seconds and, on a GPU, its memory. `tensorboard` is needed only
+to view the file.
 
-Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format; checksums are CRC-32C (RFC 3720, appendix
-B.4), masked.
+Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format, with masked CRC-32C checksums.
 """
 
 import struct
 import time
 from pathlib import Path
+
+from keras_diffusion.containers.crc32c import crc32c, masked
 
 _COLORSPACE = {1: 1, 3: 3, 4: 4}  # Summary.Image.colorspace: grey, RGB, RGBA
 _VARINT, _FIXED64, _BYTES = 0, 1, 2  # wire types
@@ -24,8 +25,7 @@ class EventFile:
     """A TensorBoard event file to which images are appended.
 
     Args:
-        directory: log directory; TensorBoard follows only the newest event file of a directory, so give it one of its
-            own.
+        directory: log directory, used for nothing else: TensorBoard follows only the newest event file in it.
     """
 
     def __init__(self, directory):
@@ -53,7 +53,7 @@ class EventFile:
         event = _field(1, _FIXED64, time.time()) + event
         length = struct.pack("<Q", len(event))
         record = length + _masked_crc(length) + event + _masked_crc(event)
-        with open(self.path, "ab") as file:  # one write: a killed run leaves at most one cut record at the end
+        with open(self.path, "ab") as file:  # one write: a killed run truncates at most the last record
             file.write(record)
 
 
@@ -68,30 +68,9 @@ def _field(number, wire_type, value):
 
 
 def _varint(value):
-    """Seven bits per byte, lowest first; the eighth says that more follow."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _crc_table():
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
+    """Seven bits per byte, lowest first; the eighth bit marks that more follow."""
+    return bytes([value]) if value <= 0x7F else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
 
 
 def _masked_crc(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    return struct.pack("<I", masked(crc32c(data)))

@@ -1,4 +1,4 @@
-"""Watching a model learn: a grid of its samples every few epochs."""
+"""A grid of samples every few epochs, to watch a model learn."""
 
 import warnings
 from pathlib import Path
@@ -14,23 +14,24 @@ from keras_diffusion.visualization import film_strip, image_grid, png_bytes
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Writes `epoch-0010.png` with samples of the model at the end of every `every`-th epoch and of the last one; of
-    videos all frames.
+    """Writes `epoch-0010.png`, a grid of samples, at the end of every `every`-th epoch and of the last one.
 
-    All grids start from the same noise, one `seed`, so that what differs between two of them is the model. On JAX,
-    reaching the model costs a transfer of its whole state: at epoch ends that does not matter, which is why there is no
-    option "every N batches".
+    Videos are shown with all their frames.
+
+    All grids start from the same noise, one `seed`, so that only the model differs between them. On JAX, using the
+    model costs a transfer of its whole state, which is negligible at epoch ends; so there is no option "every N
+    batches".
 
     Args:
-        directory: where the pictures go.
+        directory: folder of the pictures.
         num_samples: int. Default: 16, or as many as `conditions` has.
-        conditions: dict as `generate` takes it, for example `{"labels": np.arange(10)}`.
+        conditions: dict, as for `generate`, for example `{"labels": np.arange(10)}`.
         every: int ≥ 1, in epochs.
         cols: columns of the grid. Default: nearly square. Videos have a row each, whatever `cols` is.
         scale: enlargement, int or "auto" (64 pixels per image).
         titles: texts beside the rows, or None.
-        tensorboard: log directory, or None. The grids then also go to its sub-directory "samples", tag "samples"; needs
-            no package.
+        tensorboard: log directory, or None. Grids are also written to its sub-directory "samples", with the tag
+            "samples"; this needs no package.
         generate_options: further arguments of `generate`: `num_steps`, `sampler`, `guidance_scale`, `seed` (default 0),
             `weights` …
 
@@ -39,7 +40,8 @@ class SampleGrid(keras.callbacks.Callback):
 
     Example:
 
-    >>> model.fit(data, epochs=50, callbacks=[SampleGrid("run/samples", conditions={"labels": np.arange(10)}, every=5, num_steps=30)])
+    >>> grid = SampleGrid("run/samples", conditions={"labels": np.arange(10)}, every=5, num_steps=30)
+    >>> model.fit(data, epochs=50, callbacks=[grid])
     """
 
     def __init__(
@@ -56,10 +58,8 @@ class SampleGrid(keras.callbacks.Callback):
     ):
         super().__init__()
         check_whole("cols", cols, 1, optional=True)
-        for name, value in (("every", every), ("num_samples", num_samples)):
-            allowed_none = name == "num_samples" and value is None
-            if not allowed_none and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-                raise ValueError(f"{name} must be an integer ≥ 1. Received: {name}={value!r}")
+        check_whole("every", every, 1, rule="every must be an integer ≥ 1")
+        check_whole("num_samples", num_samples, 1, rule="num_samples must be an integer ≥ 1", optional=True)
         if num_samples is None and conditions is None:
             num_samples = 16
         self.directory = Path(directory)
@@ -89,7 +89,7 @@ class SampleGrid(keras.callbacks.Callback):
     def draw(self, epoch):
         """Draws now; `epoch` names the file.
 
-        Returns its path, or None: samples not finite, or not the first process.
+        Returns its path, or None if samples are not finite or this is not the first process.
         """
         try:
             samples = np.asarray(self.model.generate(**self.generate_options))
@@ -98,7 +98,7 @@ class SampleGrid(keras.callbacks.Callback):
         if not is_writer():  # samples are drawn by all processes together
             return None
         if not np.isfinite(samples).all():
-            # A picture is no reason to stop a training run; TerminateOnNonFinite is there for that.
+            # A picture is no reason to stop training; TerminateOnNonFinite does that.
             warnings.warn(
                 f"SampleGrid: the samples after epoch {epoch} hold NaN or infinity; no picture is written.",
                 stacklevel=2,

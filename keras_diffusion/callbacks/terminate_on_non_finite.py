@@ -1,4 +1,4 @@
-"""Stopping when the loss is no number any more, and saying what broke."""
+"""Stopping when the loss is NaN or infinite, with a report of what broke."""
 
 import math
 import warnings
@@ -11,20 +11,20 @@ from keras_diffusion.runtime.finite import describe, non_finite
 class TerminateOnNonFinite(keras.callbacks.Callback):
     """Stops training when the loss is NaN or infinite, and reports what is not finite.
 
-    Keras's `TerminateOnNaN` says only that it happened. This one names the loss and metrics, the epoch and batch, and
-    the weights that hold NaN or infinity after that batch. If all weights are finite still, the update did not go
-    through (loss scaling, or an infinite loss whose gradients are finite): look at the batch and the loss. If few are
-    not, look at these layers; if all are not, the step before was too large or the batch bad.
+    Keras's `TerminateOnNaN` only says that it happened. This callback names the loss and metrics, the epoch and batch,
+    and the weights that hold NaN or infinity after that batch. If all weights are still finite, the update was not
+    applied (loss scaling) or had finite gradients (an infinite loss): look at the batch and the loss. If few are not
+    finite, look at their layers; if none is, the previous step was too large or the batch bad.
 
-    The logs hold running means, so that a NaN stays visible until the epoch ends; with `steps_per_execution` above 1,
+    The logs hold running means, so a NaN stays visible until the epoch ends; with `steps_per_execution` above 1,
     `batch` is the last one of its group.
 
     Args:
-        raise_error: False: training stops after this batch, and `fit` goes on to the end of the epoch: callbacks that
-            save then save the broken weights. True: a FloatingPointError at once, so that nothing is saved.
+        raise_error: False: training stops after this batch, but `fit` completes the epoch's callbacks, so those that
+            save will save the broken weights. True: a FloatingPointError at once, so that nothing is saved.
 
     Attributes:
-        reason: the report, a string; None while all is well.
+        reason: the report, a string; None as long as the loss is finite.
 
     Raises:
         FloatingPointError: with `raise_error=True`.
@@ -51,7 +51,7 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     def _check(self, logs, key, where):
         value = (logs or {}).get(key)
-        # Nothing here may touch self.model while all is well: on JAX that copies the whole state back to the model.
+        # Do not touch self.model while the loss is finite: on JAX that copies the whole state back to the model.
         if value is None or math.isfinite(value):
             return
         names = [f"{name} = {v}" for name, v in logs.items() if isinstance(v, float) and not math.isfinite(v)]

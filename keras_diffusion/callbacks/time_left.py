@@ -1,4 +1,4 @@
-"""How long training will take, in a few lines that read well on a terminal and in a log file."""
+"""Estimates of the remaining training time, for terminals and log files."""
 
 import sys
 import time
@@ -12,21 +12,20 @@ _FIRST_LOOK = 10.0  # seconds of training before the first estimate
 
 
 class TimeLeft(keras.callbacks.Callback):
-    """Tells how long an epoch and the whole training take, after the first steps, and then now and then how much is
-    left.
+    """Prints how long an epoch and the whole training take, and from time to time how much is left.
 
-    The first step, which compiles, does not count. Lines come after the first ten seconds of training, and then no more
-    often than every `every` seconds and every twentieth of the whole.
+    The first step, which compiles, does not count. The first line comes after ten seconds of training, later ones at
+    most every `every` seconds and every twentieth of the whole time.
 
     Args:
-        every: least number of seconds between two lines, > 0. Default 60.
-        write: function of a line. Default: to standard output, where Keras writes its own lines.
-        advice: lines that are added to the first estimate if training takes longer than `long`. Default: none.
+        every: minimum number of seconds between two lines, > 0. Default 60.
+        write: function of a line. Default: print to standard output, as Keras does.
+        advice: lines added to the first estimate if training takes longer than `long`. Default: none.
         long: seconds of the whole training. Default 3600.
-        clock: function that gives seconds. Default `time.monotonic`.
+        clock: function that returns seconds. Default `time.monotonic`.
 
     Attributes:
-        seconds_per_epoch: the estimate of now, or None.
+        seconds_per_epoch: the current estimate, or None.
 
     Raises:
         ValueError: `every` ≤ 0.
@@ -48,7 +47,7 @@ class TimeLeft(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.seconds_per_epoch = None
         self._epoch, self._epochs_timed = 0, []
-        self._compiled = self._told = None  # (moment, steps done) after the first step; moment of the last line
+        self._compiled = self._reported = None  # (time, steps done) after the first step; time of the last line
         self._compile_seconds = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -61,13 +60,13 @@ class TimeLeft(keras.callbacks.Callback):
             self._compiled = (self._clock(), batch + 1)
             self._compile_seconds = self._compiled[0] - self._epoch_began
             return
-        if now - (self._compiled[0] if self._told is None else self._told) < self._pause():
+        if now - (self._compiled[0] if self._reported is None else self._reported) < self._pause():
             return
-        _wait(logs)  # or steps that are only queued would count as done
+        _wait(logs)  # or queued steps would count as done
         if not self._epochs_timed and self.params.get("steps"):
             began, done = self._compiled
             self.seconds_per_epoch = (self._clock() - began) / (batch + 1 - done) * self.params["steps"]
-        self._tell(batch + 1)
+        self._report(batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         _wait(logs)
@@ -75,21 +74,21 @@ class TimeLeft(keras.callbacks.Callback):
         seconds = self._clock() - self._epoch_began
         steps = self.params.get("steps")
         if first and steps and self._compiled is not None and steps > self._compiled[1]:
-            # The first step compiled: what the others took, and as much for it.
+            # The first step compiled, so count it like the others.
             seconds = (seconds - self._compile_seconds) * steps / (steps - self._compiled[1])
         self._epochs_timed = [*self._epochs_timed[-4:], seconds]
         self.seconds_per_epoch = sum(self._epochs_timed) / len(self._epochs_timed)
-        waited = None if self._told is None else self._clock() - self._told
+        waited = None if self._reported is None else self._clock() - self._reported
         if self._left(None) and (waited is None or waited >= self._pause()):
-            self._tell(None)
+            self._report(None)
 
     def _pause(self):
-        if self._told is None:
+        if self._reported is None:
             return _FIRST_LOOK
         return max(self.every, 0.05 * (self.seconds_per_epoch or 0.0) * self.params.get("epochs", 1))
 
     def _left(self, steps_done):
-        """Seconds to the end, or None where nothing is known yet."""
+        """Seconds to the end, or None if nothing is known yet."""
         if self.seconds_per_epoch is None:
             return None
         steps = self.params.get("steps")
@@ -98,17 +97,17 @@ class TimeLeft(keras.callbacks.Callback):
             done = steps_done / steps if steps else 0.0
         return self.seconds_per_epoch * max(0.0, self.params.get("epochs", 1) - self._epoch - done)
 
-    def _tell(self, steps_done):
+    def _report(self, steps_done):
         left, epochs = self._left(steps_done), self.params.get("epochs", 1)
         if left is None:
             return
-        if self._told is None:
+        if self._reported is None:
             per_epoch, more = duration(self.seconds_per_epoch), epochs - self._epoch
             lines = [f"About {per_epoch} per epoch, {duration(self.seconds_per_epoch * more)} in total."]
             lines += self.advice if self.seconds_per_epoch * more > self.long else ()
         else:
             lines = [f"Epoch {self._epoch + 1} of {epochs}: about {duration(left)} left."]
-        self._told = self._clock()
+        self._reported = self._clock()
         if not is_writer():
             return
         if steps_done is not None and self.params.get("verbose") == 1:
@@ -135,6 +134,6 @@ def duration(seconds):
 
 
 def _wait(logs):
-    """Waits for the step that made these logs: backends run ahead of Python."""
+    """Waits for the step that produced these logs: backends run asynchronously."""
     for value in list((logs or {}).values())[:1]:
         float(value)

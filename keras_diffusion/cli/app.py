@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is in the modules that they import."""
+"""The commands and their options; the modules that they import do the work."""
 
 import sys
 import traceback
@@ -23,15 +23,48 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Backend = Annotated[
-    str | None, typer.Option(help="jax, tensorflow or torch. [default: KERAS_BACKEND, else jax]", show_default=False)
-]
+
+Backend = Annotated[str | None, typer.Option(help="jax, tensorflow or torch. Default: KERAS_BACKEND, else jax.")]
 Devices = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help='Devices to use together, on JAX: data=8, or data=4,model=2; "data" for all.'),
 ]
+Coordinator = Annotated[
+    str | None, typer.Option(help="host:port of process 0. Default: JAX_COORDINATOR_ADDRESS, SLURM, TPU pod …")
+]
+NumProcesses = Annotated[
+    int | None, typer.Option(min=1, help="How many there are. Default: JAX_NUM_PROCESSES, SLURM …")
+]
+ProcessId = Annotated[
+    int | None, typer.Option(min=0, help="Which of them this is, from 0. Default: JAX_PROCESS_ID, SLURM …")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")]
+Model = Annotated[str, typer.Argument(help="Run folder, preset folder or .keras file.")]
+Labels = Annotated[
+    str | None, typer.Option(help="Classes: 0,1,2 or 0-9, or names: china,flower; none for no class. Default: all.")
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. Default: the model\'s own, else dpmpp_2m.'),
+]
+Spacing = Annotated[str | None, typer.Option(help="Spacing of the steps: name or JSON. Default: the model's own.")]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        help='Kind of guidance, or of threshold: name or JSON, \'["rescale", "static_threshold"]\' for both; none for no '
+        "threshold. Default: the model's own, else classifier_free."
+    ),
+]
+Picture = Annotated[
+    Path | None, typer.Option(help="A .png or .npz file. Default: a new file, in the run's folder `generated`.")
+]
+Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")]
+State = Annotated[str, typer.Option(help="best or last, if the file holds both.")]
+OldConfig = Annotated[
+    str | None, typer.Option("--config", help="The old model's arguments, for what shapes cannot tell: JSON or a file.")
+]
+Checkpoint = Annotated[str, typer.Argument(help="File, folder, or prefix of a TensorFlow checkpoint.")]
 
 
 def main():
@@ -72,13 +105,11 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set a value over the configuration; repeatable.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder. [default: runs/<date>-<name of the config>]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<date>-<name of the config>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Overwrite = False,
     verbose: Annotated[
-        int | None, typer.Option(min=0, max=2, help="0 silent, 1 bar, 2 a line per epoch. [default: 1 on a terminal]")
+        int | None, typer.Option(min=0, max=2, help="0 silent, 1 bar, 2 a line per epoch. Default: 1 on a terminal.")
     ] = None,
     devices: Devices = None,
     distributed: Annotated[
@@ -87,18 +118,9 @@ def train(
             "--distributed", help="Be one of several processes; JAX only. Needs --out, a folder that all of them see."
         ),
     ] = False,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(
-            help="host:port of process 0. [default: JAX_COORDINATOR_ADDRESS, SLURM, TPU pod …]", show_default=False
-        ),
-    ] = None,
-    num_processes: Annotated[
-        int | None, typer.Option(min=1, help="[default: JAX_NUM_PROCESSES, SLURM …]", show_default=False)
-    ] = None,
-    process_id: Annotated[
-        int | None, typer.Option(min=0, help="[default: JAX_PROCESS_ID, SLURM …]", show_default=False)
-    ] = None,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
     backend: Backend = None,
     debug: Debug = False,
 ):
@@ -129,60 +151,33 @@ def train(
             join_processes(coordinator, num_processes, process_id)
         from keras_diffusion.cli.training import train
 
-        verbosity = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        train(
-            console(),
-            config,
-            set_ or (),
-            out,
-            resume,
-            overwrite,
-            verbosity,
-            devices or ("data" if distributed else None),
-        )
+        if verbose is None:
+            verbose = 1 if sys.stdout.isatty() else 2
+        devices = devices or ("data" if distributed else None)
+        train(console(), config, set_ or (), out, resume, overwrite, verbose, devices)
 
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="Run folder, preset folder or .keras file.")],
+    model: Model,
     num_samples: Annotated[
-        int | None, typer.Option("--num-samples", "-n", help="Number of samples. [default: one per class, or 16]")
+        int | None, typer.Option("--num-samples", "-n", help="Number of samples. Default: one per class, or 16.")
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Classes: 0,1,2 or 0-9, or names: china,flower; none for no class. [default: all]"),
-    ] = None,
+    labels: Labels = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
     steps: Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")] = 50,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'. [default: the model\'s own, else dpmpp_2m]'
-        ),
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="Spacing of the steps: name or JSON. [default: the model's own]")
-    ] = None,
+    sampler: Sampler = None,
+    spacing: Spacing = None,
     guidance_scale: Annotated[
         float, typer.Option("--guidance-scale", "-g", help="Classifier-free guidance; 1 is off.")
     ] = 1.0,
-    guidance: Annotated[
-        str | None,
-        typer.Option(
-            help='Kind of guidance, or of threshold: name or JSON, \'["rescale", "static_threshold"]\' for both; none for no threshold. '
-            "[default: the model's own, else classifier_free]"
-        ),
-    ] = None,
+    guidance: Guidance = None,
     seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same samples. [default: a new one, printed]")
+        int | None, typer.Option(help="The same seed gives the same samples. Default: a new one, printed.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="A .png or .npz file. [default: a new file, in the run's folder `generated`]")
-    ] = None,
-    weights: Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")] = "ema",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples at a time; changes nothing but the memory needed.")
-    ] = None,
+    out: Picture = None,
+    weights: Weights = "ema",
+    batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes only the memory needed.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
     overwrite: Overwrite = False,
@@ -204,23 +199,10 @@ def sample(
         choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
-        options = {
-            "labels": labels,
-            "per_label": per_label,
-            "sampler": sampler,
-            "spacing": spacing,
-            "guidance_scale": guidance_scale,
-        }
-        options |= {
-            "guidance": guidance,
-            "num_steps": steps,
-            "seed": seed,
-            "weights": weights,
-            "batch_size": batch_size,
-            "size": size,
-        }
+        options = {"num_steps": steps, "guidance_scale": guidance_scale, "guidance": guidance, "sampler": sampler}
+        options |= {"spacing": spacing, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
         with on_devices(devices):
-            sample(console(), model, num_samples, **options, out=out, cols=cols, overwrite=overwrite)
+            sample(console(), model, num_samples, labels, per_label, out, cols, overwrite, **options)
 
 
 @app.command()
@@ -237,15 +219,9 @@ def info(
         info(console(), model)
 
 
-Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw, where the file holds both.")]
-OldConfig = Annotated[
-    str | None, typer.Option("--config", help="The old model's arguments, for what shapes cannot tell: JSON or a file.")
-]
-
-
 @app.command()
 def inspect(
-    checkpoint: Annotated[str, typer.Argument(help="File, folder, or prefix of a TensorFlow checkpoint.")],
+    checkpoint: Checkpoint,
     config: OldConfig = None,
     match: Annotated[str | None, typer.Option(help="Only tensors with this in their names.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -265,10 +241,10 @@ def inspect(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[str, typer.Argument(help="File, folder, or prefix of a TensorFlow checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Preset folder to make.")],
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Argument(help="Preset folder to create.")],
     weights: Weights = "ema",
-    state: Annotated[str, typer.Option(help="best or last, where the file holds both.")] = "best",
+    state: State = "best",
     config: OldConfig = None,
     strict: Annotated[
         bool, typer.Option("--strict/--loose", help="Whether anything missing or unused is an error.")
@@ -291,9 +267,9 @@ def convert(
 @app.command()
 def export(
     source: Annotated[str, typer.Argument(help="Preset, .keras file, or checkpoint of another system.")],
-    out: Annotated[Path, typer.Argument(help="Folder of diffusers to make.")],
+    out: Annotated[Path, typer.Argument(help="Folder of diffusers to create.")],
     weights: Weights = "ema",
-    state: Annotated[str, typer.Option(help="best or last, where the file holds both.")] = "best",
+    state: State = "best",
     config: OldConfig = None,
     overwrite: Overwrite = False,
     backend: Backend = None,
@@ -314,55 +290,49 @@ def export(
 def compare(
     source: Annotated[str, typer.Argument(help="Run folder, preset folder, .keras file or configuration.")],
     backend: Annotated[
-        list[str] | None, typer.Option(help="Backends; repeatable, or jax,torch. [default: all three]")
+        list[str] | None, typer.Option(help="Backends; repeatable, or jax,torch. Default: all three.")
     ] = None,
     reference: Annotated[str, typer.Option(help="The backend that the others are compared with.")] = "jax",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 20,
     num_steps: Annotated[int, typer.Option(help="Steps of sampling.")] = 20,
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", help="Number of samples.")] = 16,
     batch_size: Annotated[
-        int | None, typer.Option(help="Samples of a training step. [default: the configuration's, or 16]")
+        int | None, typer.Option(help="Samples of a training step. Default: the configuration's, or 16.")
     ] = None,
     sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
     data: Annotated[
-        str | None, typer.Option(help="Data for a preset: digits, a path … [default: random numbers]")
+        str | None, typer.Option(help="Data for a preset: digits, a path … Default: random numbers.")
     ] = None,
     size: Annotated[
         int | None, typer.Option(help="Height and width of random data, for networks that take any size.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, the same on all backends.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to make. [default: runs/compare-<date>]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to create. Default: runs/compare-<date>.")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Train and sample one model on several backends: how fast is each, and do they compute the same?
 
-    Every backend gets a process of its own and the same weights, batches and noise. One that is not installed is a row
-    that says so.
+    Every backend runs in its own process, with the same weights, batches and noise. A backend that is not installed
+    gets a row that says so.
 
     Example: keras-diffusion compare runs/digits --backend jax,torch --steps 50 --out runs/compare-digits
     """
     with errors(debug):
         most = limits()
         check_options(
-            steps=(steps, 1, None), num_steps=(num_steps, 1, most.steps), num_samples=(num_samples, 1, most.samples)
-        )
-        check_options(
-            batch_size=(batch_size, 1, most.samples), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED)
+            steps=(steps, 1, None),
+            num_steps=(num_steps, 1, most.steps),
+            num_samples=(num_samples, 1, most.samples),
+            batch_size=(batch_size, 1, most.samples),
+            size=(size, 1, most.config_number),
+            seed=(seed, 0, MOST_SEED),
         )
         choose_backend(None)
         from keras_diffusion.cli.comparing import compare_backends
 
-        options = {
-            "steps": steps,
-            "num_steps": num_steps,
-            "num_samples": num_samples,
-            "sampler": sampler,
-            "seed": seed,
-            "size": size,
-        }
+        options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler}
+        options |= {"seed": seed, "size": size}
         compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
 
 
@@ -370,11 +340,11 @@ def compare(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model and the pictures.")] = Path("runs/demo"),
     overwrite: Overwrite = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A few epochs only: to see that everything works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only a few epochs, to see that everything works.")] = False,
     backend: Backend = None,
     debug: Debug = False,
 ):
-    """Train on real 8×8 digits and measure the result, in about four minutes on two CPU cores."""
+    """Train on real 8×8 digits and measure the result, in about three minutes on two CPU cores."""
     with errors(debug):
         choose_backend(backend)
         from keras_diffusion.cli.demo import run_demo

@@ -22,7 +22,7 @@ ALIASES = {"num_steps": "steps", "conditions": "labels", "directory": "out", "fo
 #: The command (of typer) that was called.
 running: contextvars.ContextVar = contextvars.ContextVar("running", default=None)
 
-_LIMIT = re.compile(r"`with keras_diffusion\.core\.limits\.raised\([^`]*\)`, or (?=the environment variable)")
+_LIMIT = re.compile(r"`with keras_diffusion\.runtime\.limits\.raised\([^`]*\)`, or (?=the environment variable)")
 _LITERAL = r"""'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^\s,;:()\[\]]*[^\s,;:.()\[\]]"""
 _CALL = re.compile(
     r"(?P<to> (?:to|of) )?`?(?:(?:keras_diffusion|kd)\.)?data\.load\((?P<inside>[^()]*(?:\([^()]*\)[^()]*)*)\)`?"

@@ -1,7 +1,7 @@
-"""What an argument may be: whole numbers, numbers, flags, texts, one of several choices. Checked where it comes in.
+"""Checks of arguments: whole numbers, numbers, flags, strings, one of several choices.
 
-Every function returns the value in Python's own type, or raises a ValueError of one form: the rule, what was received,
-and what was probably meant. What is shown of a value is short, however long the value is.
+Each function returns the value as a plain Python type, or raises a ValueError of one form: the rule, what was received,
+and what was probably meant. Values are shortened in messages, however long they are.
 
     `eta` must be a number ≥ 0. Received: eta='high'
     `variance` is one of 'fixed_small', 'fixed_large'. Received: variance='fixed_smal'. Did you mean 'fixed_small'?
@@ -16,7 +16,7 @@ import reprlib
 
 import numpy as np
 
-_LARGEST = 2**31 - 1  # what no count in a program exceeds
+_LARGEST = 2**31 - 1  # of any count
 _LONGEST = 600  # characters of a value in a message
 
 
@@ -25,9 +25,9 @@ def check_whole(name, value, least=None, most=None, rule=None, optional=False):
 
     Args:
         name: of the argument, for the message.
-        value: what was passed: an int or an integer of NumPy or of the backend; no bool, and no float, whole or not.
-        least, most: bounds, themselves allowed; None for no bound, which above is 2³¹ − 1.
-        rule: a sentence, without its full stop, in place of the usual one.
+        value: an int, or an integer of NumPy or of the backend; not a bool, and not a float, even if whole.
+        least, most: inclusive bounds; None for no bound, or 2³¹ − 1 above.
+        rule: a sentence, without its full stop, that replaces the usual one.
         optional: whether None is allowed, and returned.
 
     Raises:
@@ -48,9 +48,9 @@ def check_number(name, value, least=None, most=None, above=None, below=None, rul
 
     Args:
         name, rule, optional: as in `check_whole`.
-        value: what was passed: an int, a float or a scalar of NumPy or of the backend; no bool, and never NaN.
-        least, most: bounds, themselves allowed.
-        above, below: bounds, themselves not allowed.
+        value: an int, a float, or a scalar of NumPy or of the backend; not a bool, and never NaN.
+        least, most: inclusive bounds.
+        above, below: exclusive bounds.
         finite: whether infinity is refused.
 
     Raises:
@@ -71,7 +71,7 @@ def check_number(name, value, least=None, most=None, above=None, below=None, rul
 
 
 def check_flag(name, value, optional=False):
-    """`value` as a bool; ValueError for anything but True and False, and None where it is optional."""
+    """`value` as a bool; ValueError for anything but True and False, and None if it is optional."""
     if value is None and optional:
         return None
     flag = _plain(value)
@@ -81,14 +81,14 @@ def check_flag(name, value, optional=False):
 
 
 def check_text(name, value, optional=False):
-    """`value`; ValueError unless it is a str, or None where it is optional."""
+    """`value`; ValueError unless it is a str, or None if it is optional."""
     if not isinstance(value, str) and not (optional and value is None):
         raise _error(name, value, None, "a text" + (", or None" if optional else ""))
     return value
 
 
 def check_choice(name, value, known, rule=None):
-    """The one of `known` that equals `value`, texts and numbers; ValueError where none does."""
+    """The element of `known`, strings and numbers, that equals `value`; ValueError if there is none."""
     given = _plain(value)
     for choice in known:
         if type(choice) is type(given) and choice == given:
@@ -103,20 +103,18 @@ def check_axes(name, value, rank=None, free=False, rule=None):
     Args:
         name, rule: as in `check_whole`.
         rank: how many there must be, or None.
-        free: whether an axis may be None, that is of any size.
+        free: whether an axis may be None, that is, of any size.
     """
-    axes = value if isinstance(value, (tuple, list)) else None
-    whole = axes is not None and all((free and n is None) or (is_whole(n) and n >= 1) for n in axes)
-    if not whole or (rank is not None and len(axes) != rank):
+    whole = isinstance(value, (tuple, list)) and all((free and n is None) or (is_whole(n) and n >= 1) for n in value)
+    if not whole or (rank is not None and len(value) != rank):
         count = "" if rank is None else f"{rank} "
-        raise _error(
-            name, value, rule, f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else "")
-        )
-    return tuple(None if n is None else int(n) for n in axes)
+        kind = f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else "")
+        raise _error(name, value, rule, kind)
+    return tuple(None if n is None else int(n) for n in value)
 
 
 def check_array(name, value, dtype=None, finite=True):
-    """`value` as a NumPy array of numbers, finite ones unless told otherwise.
+    """`value` as a NumPy array of numbers, by default finite ones.
 
     Args:
         name: of the argument, for the message.
@@ -125,13 +123,13 @@ def check_array(name, value, dtype=None, finite=True):
         finite: whether NaN and infinity are refused.
 
     Raises:
-        ValueError: what is no array of numbers, rows of different lengths, NaN or infinity.
+        ValueError: not an array of numbers, rows of different lengths, NaN or infinity.
     """
     try:
         array = np.asarray(value)
         number = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
         array = array if dtype is None or not number else array.astype(dtype)
-    except Exception:  # what an object's conversion may raise is its own affair
+    except Exception:  # an object's own conversion may raise anything
         number = False
     if not number:
         raise _error(name, value, None, "an array of numbers")
@@ -141,15 +139,16 @@ def check_array(name, value, dtype=None, finite=True):
 
 
 def check_path(name, value):
-    """`value`, a text or a path; ValueError for anything else and for an empty text."""
+    """`value`, a non-empty str or a path; ValueError for anything else."""
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise _error(name, value, None, "a path")
     return value
 
 
 def check_known(owner, options, known, suggested=()):
-    """Raises ValueError for the first of `options`, a dict, whose name is not `known`; `suggested`: further names that
-    may be meant.
+    """Raises ValueError for the first of `options`, a dict, that is not `known`.
+
+    `suggested` are further names that may have been meant.
     """
     for name in options:
         if name not in known:
@@ -161,13 +160,14 @@ def check_known(owner, options, known, suggested=()):
 
 
 def arguments_of(cls):
-    """Names of the arguments of a class's constructor, a tuple; those that it hands on to its bases are among them."""
+    """Names of a class's constructor arguments, a tuple, including those that it passes on to its bases."""
     return tuple(parameters_of(cls))
 
 
 def parameters_of(cls):
-    """As `arguments_of`, a dict from names to `inspect.Parameter`s: an argument of several constructors has the
-    outermost one's default.
+    """`arguments_of` as a dict from names to `inspect.Parameter`s.
+
+    An argument of several constructors has the outermost one's default.
     """
     found = {}
     for base in cls.__mro__:
@@ -183,12 +183,12 @@ def parameters_of(cls):
 
 
 def is_whole(value):
-    """Whether a value is an int or an integer of NumPy, and no bool."""
+    """Whether a value is an int or an integer of NumPy, but not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
 def did_you_mean(name, known):
-    """`" Did you mean 'epochs'?"`, or nothing where nothing is near."""
+    """`" Did you mean 'epochs'?"`, or "" if no known name is similar."""
     if not isinstance(name, str):
         return ""
     texts = {text.lower(): text for text in known if isinstance(text, str)}
@@ -197,24 +197,24 @@ def did_you_mean(name, known):
 
 
 def suggestion(name, known):
-    """`did_you_mean` behind a sentence without its full stop: `". Did you mean 'epochs'?"`, or nothing."""
+    """`did_you_mean` after a sentence without its full stop: `". Did you mean 'epochs'?"`, or ""."""
     hint = did_you_mean(name, known)
     return f".{hint}" if hint else ""
 
 
 def shown(value):
-    """A value as a message shows it: its `repr`, shortened; of a large array or tensor its shape and type."""
+    """A value as messages show it: its shortened `repr`; the shape and type of a large array or tensor."""
     text = _SHORT.repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def clip(text, length=1000):
-    """A text, cut in its middle where it is longer than `length` characters."""
+    """A string, cut in the middle if it is longer than `length` characters."""
     return text if len(text) <= length else f"{text[: length - length // 3 - 3]} … {text[-(length // 3) :]}"
 
 
 class _Short(reprlib.Repr):
-    """`reprlib`'s, with limits that leave what people type whole."""
+    """`reprlib.Repr` with limits that do not shorten what people type."""
 
     def __init__(self):
         super().__init__()
@@ -249,15 +249,12 @@ def _error(name, value, rule, kind):
 
 
 def _plain(value):
-    """A scalar of NumPy or of the backend as a number of Python; everything else as it is."""
-    if isinstance(value, np.generic) or (
-        hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)
-    ):
-        try:
-            return np.asarray(value).item() if len(value.shape) == 0 else value
-        except Exception:  # a tensor inside a program has no value: each backend says so in its own way
-            return value
-    return value
+    """A scalar of NumPy or of the backend as a Python number; everything else unchanged."""
+    array = hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)
+    try:
+        return np.asarray(value).item() if array and len(value.shape) == 0 else value
+    except Exception:  # a tensor inside a program has no value; each backend raises its own error
+        return value
 
 
 def _inside(number, least, most):

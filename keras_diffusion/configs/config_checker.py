@@ -1,7 +1,7 @@
-"""The way through a config from a file, to its last leaf: what it names is looked up, nothing is imported or made.
+"""Checks a config from a file, down to its last leaf, without importing or creating anything it names.
 
-The config is written anew on the way. Keras then finds classes where plain_classes.py says, not where the file does,
-and meets no `compile_config`, with which losses and metrics would come in.
+The result is a rewritten config, in which Keras finds classes where plain_classes.py says, not where the file does.
+It has no `compile_config`, which would bring in losses and metrics.
 """
 
 import inspect
@@ -19,11 +19,11 @@ _DEPTH = 400
 
 
 class ConfigChecker:
-    """Goes through a config and writes it anew.
+    """Walks through a config and rewrites it.
 
     Args:
         custom: the caller's objects, by name.
-        folder: where paths may lead, or None.
+        folder: the folder that paths may point into, or None.
     """
 
     def __init__(self, custom, folder):
@@ -58,8 +58,7 @@ class ConfigChecker:
         if name == "function":
             return self._function(node, where)
         found = self._class(node, where)
-        inner = node.get("config")
-        inner = {} if inner is None else inner
+        inner = {} if node.get("config") is None else node["config"]
         if not isinstance(inner, dict) or "class_name" in inner:
             raise ValueError(
                 f"The config of a class is a dict of its arguments. Received: {_short(where)}.config={shown(inner)}"
@@ -67,7 +66,7 @@ class ConfigChecker:
         found["config"] = self._with_paths(found, self.value(inner, where, depth + 1), where)
         if isinstance(node.get("build_config"), dict):
             found["build_config"] = _data(node["build_config"], f"{where}.build_config")
-        # What a functional model notes beside each of its layers.
+        # Functional models add these to each layer.
         if isinstance(node.get("name"), str):
             found["name"] = node["name"]
         if "inbound_nodes" in node:
@@ -77,7 +76,7 @@ class ConfigChecker:
         return found
 
     def _class(self, node, where):
-        """The class that a node names, as Keras will look for it."""
+        """The class that a node names, in the form in which Keras looks it up."""
         module, name, registered = node.get("module"), node["class_name"], node.get("registered_name")
         own = next((key for key in (registered, name) if isinstance(key, str) and key in self.custom), None)
         if own is not None:
@@ -94,7 +93,7 @@ class ConfigChecker:
         if not isinstance(name, str):
             raise ValueError(f"A function is described by its name. Received: {_short(where)}={shown(name)}")
         if name not in self.custom and inspect.isclass(own_object(name)):
-            raise ValueError(f"A function is asked for, not a class. Received: {_short(where)}={shown(name)}")
+            raise ValueError(f"A function is needed here, not a class. Received: {_short(where)}={shown(name)}")
         if name in self.custom or own_object(name) is not None:
             return {"module": None, "class_name": "function", "config": name, "registered_name": name}
         if is_activation(module, name):
@@ -102,7 +101,7 @@ class ConfigChecker:
         raise ValueError(_refused("function", name, module, where))
 
     def _special(self, name, inner, where, depth):
-        """What Keras writes for values that JSON does not know."""
+        """Values that JSON cannot express, as Keras writes them."""
         made = {"class_name": name, "config": inner}
         match name, inner:
             case "__keras_tensor__", {
@@ -128,14 +127,14 @@ class ConfigChecker:
                     "config": {key: self.value(inner[key], where, depth + 1) for key in ("start", "stop", "step")},
                 }
         raise ValueError(
-            "Values that are no JSON are tensors, arrays, slices or bytes in a config; code is none of them. "
+            "Besides JSON, a config may hold tensors, arrays, slices and bytes, but no code. "
             f"Received: {shown(name)} in {_short(where)}"
         )
 
     def _calls(self, nodes, where, depth):
         """The calls of a layer in a functional model.
 
-        Each has a symbolic input: otherwise it would be computed here and now.
+        Each has a symbolic input, or Keras would run the layer while loading.
         """
         if not isinstance(nodes, list):
             raise ValueError(f"The calls of a layer are a list. Received: {_short(where)}={shown(nodes)}")
@@ -155,18 +154,18 @@ class ConfigChecker:
         return calls
 
     def _text(self, text, where):
-        if text in keras.saving.get_custom_objects() and text not in self.custom:
-            if inspect.isclass(keras.saving.get_registered_object(text)) or own_object(text) is None:
-                raise ValueError(_refused("object", text, None, where))
+        registered = text in keras.saving.get_custom_objects() and text not in self.custom
+        if registered and (inspect.isclass(keras.saving.get_registered_object(text)) or own_object(text) is None):
+            raise ValueError(_refused("object", text, None, where))
         return text
 
     def _key(self, key, where):
         if not isinstance(key, str):
-            raise ValueError(f"The keys of a config are texts. Received: {shown(key)} in {_short(where)}")
+            raise ValueError(f"The keys of a config are strings. Received: {shown(key)} in {_short(where)}")
         return key
 
     def _with_paths(self, found, arguments, where):
-        """Arguments of a class, those that are paths replaced by where they lead."""
+        """The arguments of a class, with its paths resolved."""
         cls = own_object(found["registered_name"])
         for name in getattr(cls, "path_arguments", ()):
             if found["registered_name"] not in self.custom and arguments.get(name) is not None:
@@ -181,16 +180,16 @@ def _refused(kind, name, module, where):
     return (
         "A config from a file makes only classes of this library and plain ones of Keras; no code of others is "
         "imported or run. "
-        f"Received: the {kind} {shown(name)}{of}, in {_short(where)}. If you trust it, hand it over yourself: "
+        f"Received: the {kind} {shown(name)}{of}, in {_short(where)}. If you trust it, pass it yourself: "
         f"custom_objects={{{key!r}: {given if given.isidentifier() else 'it'}}}"
     )
 
 
 def _data(value, where):
-    """A value that names no classes: shapes and the like."""
+    """A value that names no classes, such as a shape."""
     if isinstance(value, dict):
         if "class_name" in value:
-            raise ValueError(f"Shapes are expected, and no objects. Received: {_short(where)}={shown(value)}")
+            raise ValueError(f"A shape is needed here, not an object. Received: {_short(where)}={shown(value)}")
         return {str(key): _data(child, where) for key, child in value.items()}
     return [_data(child, where) for child in value] if isinstance(value, (list, tuple)) else value
 
@@ -211,5 +210,5 @@ def _has_tensor(value):
 
 
 def _short(where):
-    """Where in a config, from its end: the way there may be long."""
+    """The end of a place in a config, which may be long."""
     return where if len(where) <= 120 else f"…{where[-120:]}"

@@ -1,4 +1,4 @@
-"""Paths that stand in files: they lead to a file beside the one that they stand in, or are refused."""
+"""Paths in files: they must point to a file in the same folder or below it."""
 
 from pathlib import Path
 
@@ -6,25 +6,22 @@ from keras_diffusion.configs.checks import shown
 
 
 class FilePath(str):
-    """A path that stood in a file and was found to lie beside it.
-
-    `from_config` of a class that reads a file takes no other.
-    """
+    """A path from a file, checked to be beside it: the only paths that `from_config` of a class may read."""
 
 
 def inside(folder, name, what):
-    """The path of a file that another file names, which lies in `folder` or below it.
+    """The path of a file that another file names, in `folder` or below it.
 
     Args:
-        folder: path, or None where no file may be named.
-        name: text as the file has it, relative to `folder`.
-        what: which value it is, for errors.
+        folder: path, or None if no file may be named.
+        name: the path as written in the file, relative to `folder`.
+        what: where in the config it is, for errors.
 
     Returns:
         `FilePath`.
 
     Raises:
-        ValueError: it leads elsewhere, or to no file.
+        ValueError: it points elsewhere, or to no file.
     """
     if folder is None or not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"A config in a file holds no paths. Received: {what[-120:]}={shown(name)}")

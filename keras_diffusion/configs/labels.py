@@ -1,6 +1,6 @@
 """Class names: one name for each label, and labels from names.
 
-In Python an integer is a label and a text is a name. On the command line everything is text, see `parse_labels`.
+In Python, an integer is a label and a string is a name. The command line has strings only, see `parse_labels`.
 """
 
 import re
@@ -11,10 +11,10 @@ _MOST = 100_000  # labels in one request
 
 
 def check_class_names(class_names, num_classes):
-    """`class_names` as a list of texts, or None.
+    """`class_names` as a list of strings, or None.
 
     Raises:
-        ValueError: anything but as many different texts as there are classes.
+        ValueError: anything but as many distinct strings as there are classes.
     """
     if class_names is None:
         return None
@@ -33,10 +33,10 @@ def check_class_names(class_names, num_classes):
 
 
 def label_of(name, class_names):
-    """The label of a class that is called `name`.
+    """The label of the class called `name`.
 
     Raises:
-        ValueError: no such name, or a model that knows no names.
+        ValueError: no such name, or a model without class names.
     """
     if not class_names:
         raise ValueError(
@@ -53,8 +53,9 @@ def label_of(name, class_names):
 
 
 def labels_of(labels, class_names):
-    """Labels with names replaced by integers: an integer, a name, or a sequence of both; all else is
-    returned as it is.
+    """Labels with names replaced by integers.
+
+    Takes an integer, a name, or a sequence of both; anything else is returned unchanged.
     """
     if isinstance(labels, str):
         return label_of(labels, class_names)
@@ -66,14 +67,13 @@ def labels_of(labels, class_names):
 
 
 def parse_labels(labels, class_names=None, most=_MOST):
-    """Labels from text ("0,1,2", "0-9", "china,flower", "0-3,flower"), from a list of such parts and of integers, or
-    from an integer.
+    """Labels from text, "0,1,2", "0-9", "china,flower" or "0-3,flower", from a list of such parts, or an integer.
 
-    A part that is a name is that class. Where names look like numbers but are not the labels themselves (folders "1",
-    "2", "3"), all numbers in texts are names.
+    A part that is a name is that class. If names look like numbers but differ from the labels (folders "1", "2", "3"),
+    all numbers in strings are names.
 
     Args:
-        labels: text, integer, or a list of these.
+        labels: string, integer, or a list of these.
         class_names: names of the classes, or None.
         most: how many labels there may be.
 
@@ -83,51 +83,41 @@ def parse_labels(labels, class_names=None, most=_MOST):
     Raises:
         ValueError: text of another form, unknown names, more labels than `most`.
     """
-    if isinstance(labels, str) and labels in (class_names or ()):
+    names = class_names or ()
+    if isinstance(labels, str) and labels in names:
         return [class_names.index(labels)]
     given = labels.split(",") if isinstance(labels, str) else labels
     parts = given if isinstance(given, (list, tuple)) else [given]
-    numbers_are_names = any(re.fullmatch(r"\d+", name) and name != str(i) for i, name in enumerate(class_names or ()))
+    numbers_are_names = any(re.fullmatch(r"\d+", name) and name != str(i) for i, name in enumerate(names))
     ids = []
     for part in parts:
-        text = str(part).strip()
+        text, is_text = str(part).strip(), isinstance(part, str)
         match = re.fullmatch(r"(\d{1,18})\s*(?:-\s*(\d{1,18}))?", text)
-        if isinstance(part, str) and text in (class_names or ()):
-            ids.append(class_names.index(text))
-        elif match and not (numbers_are_names and isinstance(part, str)):
-            first, last = int(match[1]), int(match[2] or match[1])
-            if first > last or last - first >= most:
-                raise _no_labels(labels, most if first <= last else None)
-            ids.extend(range(first, last + 1))
-        elif match and match[2]:
-            ids.extend(label_of(str(number), class_names) for number in _numbers(match, labels, most))
-        elif isinstance(part, str) and class_names and text:
+        is_name = is_text and (text in names or (numbers_are_names and not (match and match[2])))
+        if is_name or (is_text and class_names and text and not match):
             ids.append(label_of(text, class_names))
-        elif isinstance(part, str) and re.search(r"[^\W\d]", text):
-            raise _no_labels(labels, ending=". The model does not know its classes by name")
+        elif match:
+            numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+            if not 0 < len(numbers) <= most:
+                raise _no_labels(labels, most if numbers else None)
+            ids.extend(label_of(str(n), class_names) if is_text and numbers_are_names else n for n in numbers)
         else:
-            raise _no_labels(labels)
+            word = is_text and re.search(r"[^\W\d]", text)
+            raise _no_labels(labels, ending=". The model does not know its classes by name" if word else "")
         if len(ids) > most:
             raise _no_labels(labels, most)
     return ids
 
 
 def listed(class_names, most=20):
-    """Names as a text: "0 china, 1 flower"; of many, the first ones."""
+    """Names as one string, "0 china, 1 flower"; of many, the first ones."""
     texts = [f"{i} {name}" for i, name in enumerate(class_names[:most])]
     return ", ".join(texts) + (f", … ({len(class_names)} classes)" if len(class_names) > most else "")
 
 
 def name_of(label, class_names):
-    """What a class is called: its name, else "class 3"."""
+    """The name of a class, else "class 3"."""
     return class_names[label] if class_names and 0 <= label < len(class_names) else f"class {label}"
-
-
-def _numbers(match, labels, most):
-    first, last = int(match[1]), int(match[2])
-    if first > last or last - first >= most:
-        raise _no_labels(labels, most)
-    return range(first, last + 1)
 
 
 def _no_labels(labels, most=None, ending=""):

@@ -1,7 +1,7 @@
 """Derivatives of a function of one tensor on any backend, inside a compiled loop or outside.
 
-Guidance by a classifier or by a measurement, and the divergence in a likelihood, need the product of a vector with a
-Jacobian. Keras has no name for it; each backend does.
+Guidance by a classifier or by a measurement, and the divergence in a likelihood, need vector-Jacobian products. Keras
+has no function for them; each backend has.
 """
 
 import keras
@@ -35,11 +35,8 @@ def pullback(function, x):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             y, aux = function(x)
-        return (
-            y,
-            aux,
-            lambda v: tape.gradient(y, x, output_gradients=v, unconnected_gradients=tf.UnconnectedGradients.ZERO),
-        )
+        options = {"unconnected_gradients": tf.UnconnectedGradients.ZERO}
+        return y, aux, lambda v: tape.gradient(y, x, output_gradients=v, **options)
     import torch
 
     with torch.enable_grad():

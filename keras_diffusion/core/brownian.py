@@ -1,10 +1,10 @@
-"""Brownian noise: increments of one path, so that a step cut in two receives the same noise in two parts.
+"""Brownian noise: increments of one path, so that a step split in two gets the same noise in two parts.
 
     N(a → c) = N(a → b) + N(b → c),      N(a → b) = W(τ_b) − W(τ_a),      z = N/√(τ_b − τ_a) ~ N(0, I)
 
-W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock is the signal-to-noise ratio: with it,
-the noise that an exponential integrator adds over a step is the sum of what it would add over the step's parts, carried
-along by the SDE. A sample then changes little when the number of steps does, since all grids see the same path.
+W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock is the signal-to-noise ratio: the noise
+that an exponential integrator adds over a step is then the sum of what it would add over the step's parts, carried along
+by the SDE. So a sample changes little with the number of steps, since all grids see the same path.
 
 The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 16 times: given both ends of an interval, the middle is
 normal around the interpolated value, with variance (τ_m − τ_a)·(τ_b − τ_m)/(τ_b − τ_a). So every value of W is a sum of
@@ -29,11 +29,11 @@ _DRAW = 1 << 20  # keeps the nodes' normals apart from those of steps and draws
 
 
 def brownian_table(spans):
-    """Weights and names of the normals that make up the increments over given spans.
+    """Weights and nodes of the normals whose sums are the increments over given spans.
 
     Args:
         spans: float array `(rows, draws, 2)`: u = log τ at the start and at the end of each draw. −∞ and ∞ are cut to
-            ±40, and ends are rounded to a cell of the tree, 0.0012. What is shorter than a cell is drawn by itself.
+            ±40, and ends are rounded to a cell of the tree, 0.0012. A span shorter than a cell has a draw of its own.
 
     Returns:
         dict of float64 arrays `(rows, draws, terms)`: "weight", whose squares add up to 1, and "node".
@@ -77,14 +77,14 @@ def brownian_normal(words, row, shape, first_index=0):
 
 
 def coupling_table(spans):
-    """How the draws of one row hang together: two draws whose spans overlap share a part of their noise.
+    """Correlations of the draws of one row: draws whose spans overlap share part of their noise.
 
     Args:
         spans: as in `brownian_table`.
 
     Returns:
-        float64 array `(rows, draws, draws)`, lower triangular: rows of independent normals become correlated standard
-            normals.
+        float64 array `(rows, draws, draws)`, lower triangular: it turns rows of independent normals into correlated
+            standard normals.
     """
     low, high = np.moveaxis(np.exp(np.clip(np.asarray(spans, "float64"), -_RANGE, _RANGE)), -1, 0)
     shared = np.minimum(high[:, :, None], high[:, None, :]) - np.maximum(low[:, :, None], low[:, None, :])
@@ -101,8 +101,9 @@ def _clock(cell):
 
 @functools.lru_cache(maxsize=4096)
 def _value(cell):
-    """W at a cell's edge as {node: weight}: node 0 is W at the first edge, 1 the increment to the last, from 2 on the
-    tree's nodes.
+    """W at the edge of a cell, as {node: weight}.
+
+    Node 0 is W at the first edge, node 1 the increment to the last; the nodes of the tree start at 2.
     """
     low, high, node = 0, _CELLS, 1
     at_low = {0: np.sqrt(_clock(low))}

@@ -1,20 +1,18 @@
-"""What denoisers remember from one step of a walk to the next, such as guidance with momentum.
+"""State that denoisers carry from one step of a walk to the next, as guidance with momentum does.
 
-A denoiser is a function of (x, level), and most need nothing else. One that remembers keeps a tensor in its attribute
-`memory`, and `initial_memory(x)` makes the first one. Inside a compiled loop such a tensor has to be handed from step
-to step: the loop carries the memories of all parts of a denoiser, puts them in before a step and takes them out after
-it. Wrappers need not know of it.
+Most denoisers are pure functions of (x, level). One with a state keeps a tensor in its attribute `memory`;
+`initial_memory(x)` creates the first one. A compiled loop must pass such tensors from step to step: it carries the
+memories of all parts of a denoiser, sets them before a step and reads them after it. Wrappers need no code for this.
 """
 
 import contextlib
 
 
 def initial_memories(denoise, x):
-    """The memories at the beginning of a walk: a tuple of pytrees of tensors, one for each part of `denoise` that
-    remembers.
+    """The memories at the start of a walk: a tuple of pytrees of tensors, one for each part that has one.
 
     Args:
-        denoise: a denoiser, or any function of (x, level), which remembers nothing.
+        denoise: a denoiser, or any function of (x, level), which has no memory.
         x: samples `(B, ...)`.
     """
     memories = (part.initial_memory(x) for part in parts_of(denoise))
@@ -23,11 +21,11 @@ def initial_memories(denoise, x):
 
 @contextlib.contextmanager
 def memory_scope(denoise, memories, x):
-    """A context in which the parts of `denoise` have `memories`; yields a function that returns what they have become.
+    """A context in which the parts of `denoise` have `memories`; yields a function that returns the current ones.
 
     Args:
         denoise: a denoiser, or any function of (x, level).
-        memories: as `initial_memories` makes them.
+        memories: as `initial_memories` returns them.
         x: samples `(B, ...)`.
     """
     parts = [part for part in parts_of(denoise) if part.initial_memory(x) is not None]
@@ -41,20 +39,21 @@ def memory_scope(denoise, memories, x):
 
 
 def get_memory(denoise):
-    """The memories as they are now within `remembering`, a tuple: what a loop inside a step carries, and puts back with
-    `recall`.
+    """The current memories within `memory_scope`, a tuple, for a loop inside a step to carry.
+
+    It puts them back with `set_memory`.
     """
     return tuple(part.memory for part in parts_of(denoise) if part.memory is not None)
 
 
 def set_memory(denoise, memories):
-    """Puts `memories`, as `remembered` returned them, into the parts of `denoise` that remember."""
+    """Gives `memories`, as `get_memory` returns them, to the parts of `denoise` that have one."""
     parts = [part for part in parts_of(denoise) if part.memory is not None]
     for part, memory in zip(parts, memories, strict=True):
         part.memory = memory
 
 
 def parts_of(denoise):
-    """A denoiser and all that it wraps, each once; nothing for a function that is no `Denoiser`."""
+    """A denoiser and everything that it wraps, each once; nothing for a plain function."""
     found = denoise.parts() if hasattr(denoise, "parts") else []
     return list({id(part): part for part in found}.values())

@@ -1,13 +1,13 @@
 """The Gaussian corruption x_t = α·x0 + σ·ε, forwards and backwards.
 
-Any output that a network is asked for is a row (a, b):  y = a·x0 + b·ε. Together with the row of x_t itself it is a 2×2 linear
-system in (x0, ε):
+Whatever a network predicts is a row (a, b):  y = a·x0 + b·ε. With the row of x_t itself, this is a 2×2 linear system in
+(x0, ε):
 
     ⎡α σ⎤ ⎡x0⎤   ⎡x_t⎤            x0 = (b·x_t − σ·y) / (α·b − σ·a)
     ⎣a b⎦ ⎣ε ⎦ = ⎣ y ⎦            ε  = (α·y − a·x_t) / (α·b − σ·a)
 
-The determinant vanishes where the output repeats x_t: at σ = 0 for ε-prediction's twin, x0 is then x_t itself, and at α
-= 0 for ε-prediction, where x_t holds nothing but ε. Evaluate at σ > 0 only.
+The determinant vanishes where the output repeats x_t: for x0-prediction at σ = 0, where x_t is x0, and for ε-prediction
+at α = 0, where x_t is ε. Evaluate at σ > 0 only.
 """
 
 from keras_diffusion.core.broadcast import expand_to_rank
@@ -34,6 +34,6 @@ def solve(output, x_t, row, alpha, sigma):
     """
     a, b = row
     det = alpha * b - sigma * a
-    # The four ratios are scalars per sample: form them before they meet the big tensors.
+    # The four ratios are scalars per sample: compute them before they are broadcast to full tensors.
     x_to_x0, y_to_x0, y_to_eps, x_to_eps = (expand_to_rank(v / det, x_t) for v in (b, sigma, alpha, a))
     return Prediction(x_to_x0 * x_t - y_to_x0 * output, y_to_eps * output - x_to_eps * x_t)

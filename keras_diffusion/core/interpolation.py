@@ -1,26 +1,26 @@
 """Interpolation between noises.
 
-Halfway between two noises z_a and z_b, (z_a + z_b)/2 has a variance of ½: too little for a model that was trained on 1,
-which makes flat images of it. On the great circle through both,
+Halfway between two noises z_a and z_b, (z_a + z_b)/2 has a variance of ½. A model trained on variance 1 turns that into
+flat images. On the great circle through both,
 
     z = sin((1 − w)·θ)/sin θ·z_a + sin(w·θ)/sin θ·z_b,      cos θ = ⟨z_a, z_b⟩/(|z_a|·|z_b|)
 
-the norm stays what it was: noises in many dimensions are nearly at right angles, and the squares of the weights add up
-to 1.
+the norm is kept: in many dimensions, two noises are nearly orthogonal, and the squares of the weights add up to 1.
 
 Reference: Shoemake 1985, "Animating rotation with quaternion curves"; for latent spaces: White 2016, arXiv:1609.04468.
 """
 
 import numpy as np
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.core.noise import initial_noise
 
 
 def slerp(start, end, weights):
     """Spherical linear interpolation between two arrays.
 
-    The direction goes along the great circle, the norm linearly. Of parallel arrays only the norm changes; between
-    antipodal ones, of whose great circles none is the shortest, one is chosen, always the same.
+    The direction follows the great circle, the norm changes linearly. For parallel arrays only the norm changes; for
+    antipodal ones, which have no shortest great circle, the same one is always chosen.
 
     Args:
         start, end: arrays of one shape.
@@ -30,8 +30,7 @@ def slerp(start, end, weights):
         array shaped like `start`, or `(n, *start.shape)`, of `start`'s type.
 
     Raises:
-        ValueError: other shapes, an array of zeros, or antipodal arrays of one element, between which there is no
-            circle.
+        ValueError: different shapes, an array of zeros, or antipodal arrays of one element, which have no circle.
 
     Example:
 
@@ -61,7 +60,7 @@ def slerp(start, end, weights):
 
 
 def interpolate_noise(seed, other_seed, num, sample_shape, index=0):
-    """Noises on the way from one seed's to another's, for `generate(latents=...)`.
+    """Noises from one seed's to another's, for `generate(latents=...)`.
 
     Args:
         seed, other_seed: ints ≥ 0.
@@ -81,9 +80,7 @@ def interpolate_noise(seed, other_seed, num, sample_shape, index=0):
     >>> latents = interpolate_noise(1, 2, 9, model.sample_shape)
     >>> images = model.generate(latents=latents, sampler="ddim")
     """
-    if isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 2:
-        raise ValueError(
-            f"`num` counts noises, both ends included, and must be an integer of at least 2. Received: num={num!r}"
-        )
+    rule = "`num` counts noises, both ends included, and must be an integer of at least 2"
+    num = check_whole("num", num, 2, rule=rule)
     ends = (initial_noise(s, [index], sample_shape)[0] for s in (seed, other_seed))
     return slerp(*ends, np.linspace(0.0, 1.0, num))

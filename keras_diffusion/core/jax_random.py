@@ -1,14 +1,14 @@
-"""JAX's normal numbers, in NumPy: tables that old JAX programs drew anew at every start and never stored.
+"""JAX's normal numbers, in NumPy: for tables that old JAX programs drew at every start and never stored.
 
     bits   Threefry-2x32 (20 rounds) under the key (0, seed)
-             "original"        counters 0 … n − 1, cut into two halves that make a pair of words each      (default up to JAX 0.4)
-             "partitionable"   one counter (0, i) per number, its two words combined by xor               (default from JAX 0.5)
+             "original"        (default up to JAX 0.4)   counters 0 … n − 1, in two halves that form pairs of words
+             "partitionable"   (default from JAX 0.5)    a counter (0, i) per number, its two words combined by xor
     u      23 bits as a float32 in [−1, 1)
     z      √2·erf⁻¹(u), with erf⁻¹ as a polynomial in −log(1 − u²), all in float32
 
-"partitionable" tables are prefixes of one another; "original" ones are not, for the halves move. The exact erf⁻¹
-differs from the polynomial by up to 6e-6 (relative), and frequencies of 60 make much of that; with the polynomial the
-numbers are JAX's to 2.4e-7.
+"partitionable" tables are prefixes of one another; "original" ones are not, since the halves move. The exact erf⁻¹
+differs from the polynomial by up to 6e-6 (relative), which frequencies of 60 amplify; with the polynomial, the numbers
+equal JAX's to 2.4e-7.
 
 References: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; M. Giles, "Approximating the erfinv
 function", GPU Computing Gems 2 (2011), the single-precision version.
@@ -16,10 +16,10 @@ function", GPU Computing Gems 2 (2011), the single-precision version.
 
 import numpy as np
 
+from keras_diffusion.core.noise import threefry_2x32
+
 JAX_STREAMS = ("partitionable", "original")
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
 # Coefficients of erf⁻¹(u)/u, highest power first: in w − 2.5 for w < 5, in √w − 3 beyond.
 _CENTRE = (
     *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 2.1858087e-04),
@@ -32,7 +32,7 @@ _TAIL = (
 
 
 def jax_normal(seed, size, stream="partitionable"):
-    """What `jax.random.normal(jax.random.PRNGKey(seed), (size,))` gives.
+    """The result of `jax.random.normal(jax.random.PRNGKey(seed), (size,))`.
 
     Args:
         seed: int in [0, 2³²).
@@ -66,16 +66,9 @@ def _bits(seed, size, stream):
 
 
 def _threefry(seed, x0, x1):
-    """`core.noise.threefry_2x32` on the host, where 32-bit words wrap by themselves."""
-    schedule = (np.uint32(0), np.uint32(seed), np.uint32(seed ^ _PARITY))
-    x0, x1 = x0 + schedule[0], x1 + schedule[1]
-    for block in range(5):
-        for rotation in _ROTATIONS[block % 2]:
-            x0 = x0 + x1
-            x1 = ((x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))) ^ x0
-        x0 = x0 + schedule[(block + 1) % 3]
-        x1 = x1 + schedule[(block + 2) % 3] + np.uint32(block + 1)
-    return x0, x1
+    """The bijection on the host, where 32-bit words wrap around."""
+    key = (np.zeros(1, "uint32"), np.array([seed], "uint32"))
+    return threefry_2x32(key, (x0, x1), np.bitwise_xor, lambda word, bits: (word << bits) | (word >> (32 - bits)))
 
 
 def _inverse_erf(u):

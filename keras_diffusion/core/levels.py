@@ -1,12 +1,12 @@
-"""Noise levels: where on the way from data to noise a sample is.
+"""Noise levels: how far a sample is from data to noise.
 
 Throughout the library
 
     x_t = α·x0 + σ·ε,        ε ~ N(0, I)
 
-α is the signal scale, σ the noise scale and t ∈ [0, 1] the time, 1 being pure noise. A `Levels` holds the three
-together. On the host they are float64 arrays of a whole grid; inside a compiled loop, float32 scalars (one level for
-the batch) or vectors (one level per sample).
+α is the signal scale, σ the noise scale and t ∈ [0, 1] the time, 1 being pure noise. A `Levels` holds all three. On the
+host they are float64 arrays of a whole grid; inside a compiled loop, float32 scalars (one level for the batch) or
+vectors (one level per sample).
 """
 
 from typing import Any, NamedTuple
@@ -42,8 +42,9 @@ class Levels(NamedTuple):
         return Levels(*(function(field) for field in self))
 
     def at_unit_alpha(self):
-        """The same host levels seen at α = 1, σ becoming σ/α: k-diffusion's and EDM's scale, on which x is x/α. Pure
-        noise has σ = ∞ there.
+        """The same host levels at α = 1, with σ/α for σ: the scale of k-diffusion and EDM, on which x is x/α.
+
+        Pure noise has σ = ∞ there.
 
         Example:
 
@@ -54,16 +55,15 @@ class Levels(NamedTuple):
             return Levels(self.t, np.ones_like(self.sigma), np.divide(self.sigma, self.alpha))
 
     def with_clean_end(self):
-        """Host levels with a clean one, (t, α, σ) = (0, 1, 0), put behind them: what k-diffusion does by appending a
-        zero to its sigmas.
+        """Host levels with a clean one, (t, α, σ) = (0, 1, 0), appended, as k-diffusion appends a zero to its sigmas.
 
         Raises:
             ValueError: the last level is clean already.
         """
         if np.size(self.sigma) and self.sigma[-1] == 0:
             raise ValueError(
-                "Only the last level of a grid may be clean, and this grid ends so "
-                f"already. Received: sigma={self.sigma}"
+                "Only the last level of a grid may be clean, and this grid's last one already is. "
+                f"Received: sigma={self.sigma}"
             )
         return Levels(*(np.append(field, end) for field, end in zip(self, (0.0, 1.0, 0.0), strict=True)))
 

@@ -1,13 +1,12 @@
-"""Noise that can be named: the same numbers for the same (seed, sample, step) on every backend and for every batch
-size.
+"""Reproducible noise: the same numbers for (seed, sample, step) on every backend and for every batch size.
 
 Two sources:
 
 - `initial_noise` draws x at t = 1 on the host with NumPy's Philox generator, one stream per (seed, sample index).
 - `counter_normal` draws inside a compiled loop. It has no state: a bijection (Threefry-2x32, 20 rounds) maps a counter
-  (sample index, element) to 64 random bits under a key made of (seed, step, draw), and Box–Muller makes two normals of
-  them. Backends' own generators would be a little faster, but differ from each other, and a Keras `SeedGenerator`
-  inside a JAX loop cannot advance.
+  (sample index, element) to 64 random bits under a key made of (seed, step, draw), and Box–Muller turns them into two
+  normals. Backends' own generators would be a little faster, but differ from each other, and a Keras `SeedGenerator`
+  cannot advance inside a JAX loop.
 
 Reference: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -48,15 +47,15 @@ def philox(seed, index, counter=(0, 0, 0, 0)):
     Args:
         seed: int in [0, 2^64), or None for a new one.
         index: int in [0, 2^64), of the sample, the epoch …
-        counter: four such numbers, where the stream begins.
+        counter: four such numbers, the start of the stream.
     """
-    # Told the type: of a list that holds a number from 2^63 on NumPy makes floats, and neighbouring seeds become one.
+    # With a given type: NumPy would turn a list with a number from 2^63 into floats, and merge neighbouring seeds.
     key = np.array([check_seed(seed), index], "uint64")
     return np.random.Generator(np.random.Philox(key=key, counter=np.array(counter, "uint64")))
 
 
 def check_seed(seed):
-    """`seed` as an int in [0, 2^64); a new one from the operating system for None."""
+    """`seed` as an int in [0, 2^64); for None, a new one from the operating system."""
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
     rule = "A seed must be an integer from 0 to 2^64 − 1, or None for a new one"
@@ -68,9 +67,10 @@ def generator_seed(seed):
 
     None stays None.
     """
-    if seed is None or check_seed(seed) < 2**31:
-        return seed if seed is None else int(seed)
-    return int(np.random.SeedSequence(int(seed)).generate_state(1)[0] >> 1)
+    if seed is None:
+        return None
+    seed = check_seed(seed)
+    return seed if seed < 2**31 else int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
 
 
 def seed_words(seed):
@@ -87,8 +87,8 @@ def counter_normal(words, step, draw, shape, first_index=0):
         step: number of the step, a Python int or an integer scalar tensor.
         draw: number of the draw within the step, a Python int.
         shape: `(B, ...)`; static.
-        first_index: index of the batch's first sample, an int or integer scalar tensor: sample i of a long run gets the
-            same noise however the run is cut into batches.
+        first_index: index of the batch's first sample, an int or integer scalar tensor. Sample i of a long run gets the
+            same noise for every batch size.
 
     Returns:
         tensor of `shape`; float32, or float64 where that is Keras's default.
@@ -98,8 +98,7 @@ def counter_normal(words, step, draw, shape, first_index=0):
     pairs = (size + 1) // 2
     zero = ops.zeros((), dtype)
     key = threefry_2x32((words[0], words[1]), (ops.cast(step, dtype), zero + draw))
-    # In one long row: of short ones XLA unrolls every round of the bijection, and compiles for longer than the draws
-    # ever take.
+    # In one long row: for short ones, XLA unrolls every round of the bijection and compiles for too long.
     number = ops.arange(batch * pairs, dtype=dtype)
     sample, element = number // pairs + ops.cast(first_index, dtype), number % pairs
     first, second = threefry_2x32(key, (sample, element))
@@ -112,23 +111,25 @@ def counter_normal(words, step, draw, shape, first_index=0):
     return ops.cast(ops.reshape(normals[:, :size], shape), solver_dtype())
 
 
-def threefry_2x32(key, counter):
+def threefry_2x32(key, counter, xor=ops.bitwise_xor, rotate=None):
     """The Threefry-2x32-20 bijection.
 
     Args:
         key: two integer tensors holding 32-bit words.
         counter: two integer tensors holding 32-bit words, of one shape.
+        xor, rotate: functions of two words, and of a word and a number of bits. Default: on tensors.
 
     Returns:
         two tensors of 32-bit words.
     """
     k0, k1 = key
-    schedule = (k0, k1, ops.bitwise_xor(ops.bitwise_xor(k0, k1), ops.cast(_PARITY, word_dtype())))
+    rotate = rotate or _rotate
+    schedule = (k0, k1, xor(xor(k0, k1), _PARITY))
     x0, x1 = _wrap(counter[0] + k0), _wrap(counter[1] + k1)
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
             x0 = _wrap(x0 + x1)
-            x1 = ops.bitwise_xor(_rotate(x1, rotation), x0)
+            x1 = xor(rotate(x1, rotation), x0)
         x0 = _wrap(x0 + schedule[(block + 1) % 3])
         x1 = _wrap(x1 + schedule[(block + 2) % 3] + (block + 1))
     return x0, x1
@@ -136,7 +137,7 @@ def threefry_2x32(key, counter):
 
 def word_dtype():
     """The integer type that 32-bit words are computed in."""
-    # JAX has no 64-bit integers by default but full 32-bit arithmetic; TensorFlow and torch the other way round.
+    # JAX has no 64-bit integers by default, but full 32-bit arithmetic; TensorFlow and torch are the other way round.
     return "uint32" if keras.backend.backend() == "jax" else "int64"
 
 

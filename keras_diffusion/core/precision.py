@@ -18,14 +18,14 @@ def solver_dtype():
 
 
 def solver_layer_options(options, layer=None):
-    """Constructor options for a `keras.layers.Layer` that does level maths: `dtype` as above and no autocasting.
+    """Constructor options of a `keras.layers.Layer` that computes levels: `dtype` as above and no autocasting.
 
     Args:
-        options: dict of those that are left for `keras.layers.Layer`.
-        layer: the layer that is being made, whose class says which options there are, or None.
+        options: dict of the options that remain for `keras.layers.Layer`.
+        layer: the layer under construction, whose class defines the known options, or None.
 
     Raises:
-        ValueError: an option that neither the layer nor Keras's has.
+        ValueError: an option that neither the layer nor Keras's base class has.
     """
     if layer is not None:
         check_known(type(layer).__name__, options, _KERAS_OPTIONS, arguments_of(type(layer)))
@@ -34,9 +34,8 @@ def solver_layer_options(options, layer=None):
 
 
 def policy_config(policy):
-    """What a config says for a dtype policy: its name, such as "mixed_bfloat16", unless it is of a kind of its own.
+    """The entry of a config for a dtype policy: its name, such as "mixed_bfloat16", unless it is a custom policy.
 
-    `keras.dtype_policies.serialize` says the same at length, and imports TensorFlow wherever it is installed, which
-    takes two seconds.
+    `keras.dtype_policies.serialize` is longer, and imports TensorFlow if it is installed, which takes two seconds.
     """
     return policy.name if type(policy) is keras.dtype_policies.DTypePolicy else keras.dtype_policies.serialize(policy)

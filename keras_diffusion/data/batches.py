@@ -1,13 +1,13 @@
-"""Batches that know where they are: their content is a function of (seed, epoch, index) and of nothing else.
+"""Batches whose content is a function of (seed, epoch, index) alone.
 
 Epoch e visits the samples in the order of a permutation drawn from NumPy's Philox generator under the key (seed, e). No
-generator state is carried along, so the data position of a run is one integer, `epoch`: put it back and training goes
-on with exactly the batches it would have seen. Worker threads and prefetching cannot change what a batch holds either.
+generator has a state, so the data position of a run is one integer, `epoch`: restore it, and training continues with
+exactly the batches that it would have seen. Worker threads and prefetching cannot change a batch either.
 
-Keras tells a data set when an epoch ends, but also calls `on_epoch_end` once when `fit` or `evaluate` starts, may read
-a first batch to build the model, and may leave an epoch half-way. `Batches` therefore counts an epoch only if it was
-begun and its last batch handed out. Passing `fit(steps_per_epoch=...)` makes Keras's epochs shorter than a pass, and
-the place within the pass is then not part of `epoch`: use `batches_per_epoch` instead.
+Keras tells a data set when an epoch ends, but it also calls `on_epoch_end` once when `fit` or `evaluate` starts, may
+read a first batch to build the model, and may abandon an epoch half-way. So `Batches` counts an epoch only if it has
+begun and its last batch has been read. With `fit(steps_per_epoch=...)`, Keras's epochs are shorter than a pass, and
+`epoch` does not say how far the pass has come: use `batches_per_epoch` instead.
 """
 
 import keras
@@ -22,37 +22,37 @@ WORKERS = ("workers", "use_multiprocessing", "max_queue_size")  # arguments of k
 
 
 class Batches(keras.utils.PyDataset):
-    """Dict batches from a random-access source, in an order that is a function of (seed, epoch).
+    """Batches, as dicts, from a random-access source, in an order that is a function of (seed, epoch).
 
     Args:
         source: array `(n, ...)`, dict of arrays, or object with `__len__` and `__getitem__` whose samples are dicts
             with "images" (or "image"), perhaps "labels" (or "label"), "context", "concat" …
         batch_size: int ≥ 1.
         seed: int ≥ 0; None draws one.
-        shuffle: whether each epoch has its own order; else the source's order.
-        drop_remainder: whether the last, smaller batch of an epoch is left out. On JAX another batch size compiles
+        shuffle: whether each epoch has its own order; otherwise all have the source's.
+        drop_remainder: whether the last, smaller batch of an epoch is dropped. On JAX, another batch size compiles
             again.
-        horizontal_flip: whether each image `(H, W, C)` is mirrored left to right with probability 1/2, and "concat"
-            with it.
-        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with a NumPy generator that belongs
-            to this batch. It has to keep the shape and draw from `rng` only.
-        num_classes: labels must lie below it. Default: what the source says.
-        value_range: float images must lie in it; None for data that are no pictures.
-        batches_per_epoch: int: an epoch has this many batches, from a stream of one permutation after the other; for
-            data sets so large that a whole pass is too long between two evaluations. Default: an epoch is one pass.
+        horizontal_flip: whether each image `(H, W, C)`, and its "concat", is mirrored left to right with probability
+            1/2.
+        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with this batch's own NumPy
+            generator. It must keep the shape and draw from `rng` only.
+        num_classes: upper bound of the labels, exclusive. Default: the source's.
+        value_range: range that float images must lie in; None for data that are not pictures.
+        batches_per_epoch: int: the number of batches of an epoch, from a stream of one permutation after another; for
+            data sets so large that a whole pass between two evaluations is too long. Default: an epoch is one pass.
         workers, use_multiprocessing, max_queue_size: as in `keras.utils.PyDataset`.
 
     Attributes:
-        epoch: number of the current epoch, int; set it to resume. `fit` moves it on at the end of each epoch.
-        start: number of batches of the current epoch that lie behind already, int; set it after `epoch` to resume
-            within one. They are not read any more: in their place the next one is handed out, for readers that count
-            through (`fit` after `DiffusionModel.skip_steps`). 0 in the epochs that follow.
+        epoch: number of the current epoch, int; set it to resume. `fit` advances it at the end of each epoch.
+        start: number of batches of the current epoch that are done, int; set it after `epoch` to resume within an
+            epoch. They are not read again: readers that request them anyway (`fit` after `DiffusionModel.skip_steps`)
+            get the next batch instead. 0 in later epochs.
         num_classes: number of classes, or None.
         class_names: list of names, or None.
         image_shape: shape of one image, `(H, W, C)`.
         source: the `Source` read from.
-        rows: which rows of each batch are read, ints, or None for all: several processes share batches, see
-            `distribution.share`. What is drawn at random (flips, augmentation) is that of the whole batch all the same.
+        rows: the rows of each batch to read, ints, or None for all: several processes share batches, see
+            `distribution.share`. Random draws (flips, augmentation) are still those of the whole batch.
 
     Returns (of indexing):
         dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's
@@ -69,7 +69,7 @@ class Batches(keras.utils.PyDataset):
     2
     """
 
-    #: `DiffusionModel.fit` then passes shuffle=False: Keras would reorder the batches with an unseeded generator.
+    #: Makes `DiffusionModel.fit` pass shuffle=False: Keras would reorder the batches with an unseeded generator.
     shuffles_itself = True
 
     def __init__(
@@ -89,8 +89,8 @@ class Batches(keras.utils.PyDataset):
         _check_workers(kwargs)
         super().__init__(**kwargs)
         num_classes = check_whole("num_classes", num_classes, 1, optional=True)
-        value_range = _checked_range(value_range)
-        self.source = as_source(source, num_classes, value_range)
+        self.value_range = _checked_range(value_range)
+        self.source = as_source(source, num_classes, self.value_range)
         self.batch_size = _positive_int(batch_size, "batch_size")
         self.seed = check_seed(seed)
         self.shuffle = check_flag("shuffle", shuffle)
@@ -99,26 +99,18 @@ class Batches(keras.utils.PyDataset):
         self.augment = augment
         self.num_classes = num_classes if num_classes is not None else self.source.num_classes
         self.class_names = self.source.class_names
-        self.value_range = value_range
-        self.batches_per_epoch = (
-            None if batches_per_epoch is None else _positive_int(batches_per_epoch, "batches_per_epoch")
-        )
+        self.batches_per_epoch = _positive_int(batches_per_epoch, "batches_per_epoch", optional=True)
         if len(self.source) == 0:
             raise ValueError("A data source must hold at least one sample. Received: an empty source.")
         if drop_remainder and self.batch_size > len(self.source):
             raise ValueError(
                 f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: "
-                f"there would be no batch. "
-                f"Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
+                f"there would be no batch. Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
             )
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
-        self._order = (
-            None,
-            None,
-        )  # (pass number, order of the samples); one tuple, so that threads always see a matching pair
-        self._image_shape = None
-        self.rows = None
+        self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
+        self._image_shape = self.rows = None
         self.epoch = 0
 
     @property
@@ -127,9 +119,7 @@ class Batches(keras.utils.PyDataset):
 
     @epoch.setter
     def epoch(self, value):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-            raise ValueError(f"epoch must be an integer ≥ 0. Received: epoch={value!r}")
-        self._epoch = int(value)
+        self._epoch = check_whole("epoch", value, 0, rule="epoch must be an integer ≥ 0")
         self._start, self._stand_in = 0, None
         self._begun = self._last_batch_seen = False
 
@@ -157,19 +147,16 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(f"Batch index must lie in [0, {len(self)}). Received: index={index}")
+        self._last_batch_seen = self._last_batch_seen or index == len(self) - 1
         if index >= self._start:
-            batch = self._read(index)
-        else:
-            batch = self._stand_in or self._read(min(self._start, len(self) - 1))
-            self._stand_in = batch
-        if index == len(self) - 1:
-            self._last_batch_seen = True
-        return batch
+            return self._read(index)
+        self._stand_in = self._stand_in or self._read(min(self._start, len(self) - 1))
+        return self._stand_in
 
     def _read(self, index):
         epoch = self._epoch
         indices = self._indices(epoch, index)
-        # An augmentation is a function of the whole batch: then all of it is read.
+        # An augmentation is a function of the whole batch, so all of it is read.
         early, late = (self.rows, None) if self.augment is None else (None, self.rows)
         size, indices = len(indices), indices if early is None else indices[early]
         batch = dict(self.source.batch(indices))
@@ -177,8 +164,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
         images = np.asarray(batch["images"])
         images = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
-        # The counter's upper words set these draws apart from each other and from the permutation, which starts at
-        # counter 0.
+        # The counter's upper words separate these draws from each other and from the permutation at counter 0.
         rng = philox(self.seed, epoch, counter=(0, 0, 1, index))
         if self.horizontal_flip:
             flips = rng.random(size) < 0.5
@@ -189,9 +175,9 @@ class Batches(keras.utils.PyDataset):
         if self.augment is not None:
             if "concat" in batch:
                 raise ValueError(
-                    "augment changes images alone, and the known channels beside them, “concat”, would no longer fit. "
-                    "Received: "
-                    f"augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the source augment both"
+                    "augment changes images alone, so that the known channels beside them, “concat”, would no longer "
+                    f"fit. Received: augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the source "
+                    "augment both"
                 )
             shape = images.shape
             images = np.asarray(self.augment(images, rng), dtype="float32")
@@ -208,12 +194,12 @@ class Batches(keras.utils.PyDataset):
         self._begun = True
 
     def on_epoch_end(self):
-        # Worker processes have copies of this object: what they handed out is not seen here.
+        # Worker processes have copies of this object, so what they read is not seen here.
         complete = self._last_batch_seen or (self.use_multiprocessing and self.workers > 0)
         if self._begun and complete:
             self.epoch = self._epoch + 1
         elif not self._begun:
-            self._last_batch_seen = False  # the call at the start of fit: forget batches read to learn their shapes
+            self._last_batch_seen = False  # the call at the start of fit: ignore batches read to build the model
         self._begun = False
 
     def _indices(self, epoch, index):
@@ -223,7 +209,7 @@ class Batches(keras.utils.PyDataset):
             return self._pass_order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         first = (epoch * self.batches_per_epoch + index) * self.batch_size
         passes, offsets = np.divmod(first + np.arange(self.batch_size), n)
-        # A batch may lie across the border of two passes, or hold several passes of a small data set.
+        # A batch may span two passes, or hold several passes of a small data set.
         return np.concatenate([self._pass_order(int(p))[offsets[passes == p]] for p in np.unique(passes)])
 
     def _pass_order(self, number):
@@ -237,7 +223,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def _mirrored(images, flips):
-    """Images `(B, H, W, C)`, mirrored left to right where `flips` `(B,)` says so."""
+    """Images `(B, H, W, C)`, mirrored left to right where `flips`, `(B,)`, is true."""
     if images.ndim != 4:
         raise ValueError(
             f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}"
@@ -246,19 +232,19 @@ def _mirrored(images, flips):
 
 
 def _standardize_concat(concat, indices):
-    """Known channels as float32: uint8 scaled as images are, floats of any range."""
+    """Known channels as float32: uint8 scaled like images, floats of any range."""
     try:
         return standardize_images(np.asarray(concat), indices, None)
     except ValueError as error:
         raise ValueError(f"Known channels, “concat”, are as images are. {error}") from error
 
 
-def _positive_int(value, name):
-    return check_whole(name, value, 1, rule=f"{name} must be an integer ≥ 1")
+def _positive_int(value, name, optional=False):
+    return check_whole(name, value, 1, rule=f"{name} must be an integer ≥ 1", optional=optional)
 
 
 def _check_workers(options):
-    """Checks what `keras.utils.PyDataset` takes."""
+    """Checks the options of `keras.utils.PyDataset`."""
     check_known("Batches", options, WORKERS, arguments_of(Batches))
     check_whole("workers", options.get("workers", 1), 0)
     check_whole("max_queue_size", options.get("max_queue_size", 10), 1)
@@ -270,9 +256,8 @@ def _checked_range(value_range):
     if value_range is None:
         return None
     rule = "value_range is (lowest, highest) of float images, or None"
-    if not isinstance(value_range, (tuple, list)) or len(value_range) != 2:
-        raise ValueError(f"{rule}. Received: value_range={shown(value_range)}")
-    low, high = (check_number("value_range", bound, rule=rule) for bound in value_range)
+    pair = value_range if isinstance(value_range, (tuple, list)) and len(value_range) == 2 else (0, 0)
+    low, high = (check_number("value_range", bound, rule=rule) for bound in pair)
     if not low < high:
         raise ValueError(f"{rule}. Received: value_range={shown(value_range)}")
     return low, high

@@ -1,4 +1,4 @@
-"""1,797 handwritten digits, 8×8 pixels, that come with scikit-learn: a real data set without a download.
+"""1,797 handwritten digits of 8×8 pixels, included in scikit-learn: a real data set without a download.
 
 Reference: Alpaydin & Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998 (its
 test part).
@@ -11,8 +11,9 @@ from keras_diffusion.runtime.optional import import_optional
 
 
 def digits():
-    """All scans as an `ArraySource`: images float32 `(1797, 8, 8, 1)` in [−1, 1], from grey values 0…16, and labels
-    0…9.
+    """All scans as an `ArraySource`.
+
+    Images are float32 `(1797, 8, 8, 1)` in [−1, 1], from grey values 0…16, labels 0…9.
     """
     scans = import_optional("sklearn.datasets", extra="demo", purpose="the data set 'digits'").load_digits()
     images = (scans.images[..., None] / 8.0 - 1.0).astype("float32")

@@ -1,11 +1,10 @@
-"""One picture from one file: whatever it holds, grey, palette, transparency, 16 bits, floats, becomes 8 bits per
-channel.
+"""Decodes one image file, of any kind, into 8 bits per channel.
 
-transparency      composed onto a background; what lies under transparent pixels is never seen
-16 bits           scaled, not cut; 32-bit integers beyond are refused
-floats            from 0 to 1 are scaled; others are refused, for nothing says what is white in them
-EXIF              turned upright
-animations        their first frame
+transparency      composed onto a background; colours under transparent pixels are never seen
+16 bits           scaled, not clipped; larger 32-bit integers are refused
+floats            scaled if from 0 to 1; otherwise refused, since nothing says which value is white
+EXIF              rotated upright
+animations        first frame only
 """
 
 import math
@@ -19,7 +18,7 @@ from keras_diffusion.runtime.arrays import check_unpacked
 from keras_diffusion.runtime.optional import import_optional
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# What the endings of pictures stand for. Pillow knows more formats, some of which call other programs.
+# The formats of the file endings in image_folder.py. Pillow knows more, some of which call other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 _PURPOSE = "reading image files"
 
@@ -30,14 +29,14 @@ def read_image(path, channels=3, background="white"):
     Args:
         path: the file.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        background: colour that transparent pixels are composed onto, as in `colour_of`; with 4 channels, the colour of
-            those that are wholly transparent.
+        background: colour behind transparent pixels, as in `colour_of`; with 4 channels, the colour of those that are
+            fully transparent.
 
     Returns:
         uint8 array `(H, W, channels)`.
 
     Raises:
-        ValueError: a damaged file, or one whose numbers have no scale; the message names it.
+        ValueError: a damaged file, or one whose values have no known scale; the message names it.
     """
     image_module, ops = (
         import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps")
@@ -48,9 +47,7 @@ def read_image(path, channels=3, background="white"):
             image = _eight_bits(image_module, ops.exif_transpose(file))
             image = _composed(image_module, image, channels, colour_of(background))
             pixels = np.asarray(image.convert(MODES[channels]))
-    except (
-        Exception
-    ) as error:  # each of Pillow's formats has errors of its own: OSError, SyntaxError, struct.error, ValueError …
+    except Exception as error:  # each format in Pillow raises its own: OSError, SyntaxError, struct.error, ValueError …
         raise ValueError(f"Cannot read the image {str(path)!r}: {error}. Remove or replace the file.") from error
     return pixels[..., None] if channels == 1 else pixels
 
@@ -78,14 +75,14 @@ def colour_of(background):
         return tuple(int(n) for n in background)
     raise ValueError(
         "`background` is the colour under transparent pixels: a name such as 'white' or '#ffffff', or three integers "
-        "from 0 to 255. "
-        f"Received: background={shown(background)}"
+        f"from 0 to 255. Received: background={shown(background)}"
     )
 
 
 def _check_size(image, path):
-    """Raises ValueError for a picture that is far larger than its file, before it is decoded: 50 kB of PNG can be a
-    gigabyte.
+    """Raises ValueError, before decoding, for a picture far larger than its file.
+
+    50 kB of PNG can be a gigabyte.
     """
     pixels, width = math.prod(image.size), 4 if image.mode.startswith(("I", "F")) else 1
     limits.check(pixels, "image_pixels", "its size")
@@ -93,26 +90,22 @@ def _check_size(image, path):
 
 
 def _eight_bits(image_module, image):
-    """The image with 8 bits per channel; Pillow's own conversion would cut at 255 instead of scaling."""
+    """The image with 8 bits per channel; Pillow's own conversion would clip at 255 instead of scaling."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image, "float64")
     low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I"):
-        known, scale = 0 <= low and high <= 65535, 1 / 257
-    else:
-        known, scale = 0 <= low and high <= 1, 255.0  # NaN fails both comparisons
-    if not known:
-        kind, allowed = ("integers", "0 to 65535") if image.mode.startswith("I") else ("floats", "0 to 1")
+    kind, most = ("integers", 65535) if image.mode.startswith("I") else ("floats", 1)
+    if not (0 <= low and high <= most):  # NaN fails both comparisons
         raise ValueError(
-            f"pictures of {kind} are read with values from {allowed}, and these go from {low:g} to {high:g}. Scale "
+            f"pictures of {kind} are read with values from 0 to {most}, and these go from {low:g} to {high:g}. Scale "
             "them and save them with 8 or 16 bits, or pass them as arrays"
         )
-    return image_module.fromarray((values * scale).round().astype("uint8"))
+    return image_module.fromarray((values * (255 / most)).round().astype("uint8"))
 
 
 def _composed(image_module, image, channels, colour):
-    """The image without what lies under its transparent pixels."""
+    """The image without the colours under its transparent pixels."""
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")

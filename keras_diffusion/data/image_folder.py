@@ -1,12 +1,11 @@
-"""A folder of image files; sub-folders, if there are any, are the classes.
+"""A folder of image files; its sub-folders, if any, are the classes.
 
     flowers/daisy/001.jpg        class 0, "daisy"          pictures/001.png        no classes
     flowers/rose/a.png           class 1, "rose"           pictures/002.png
 
 Classes are numbered in the natural order of their names: 2 before 10. A folder whose sub-folders are called train,
 validation, val or test holds splits, each a folder as above. Hidden files and folders, such as .ipynb_checkpoints and
-__MACOSX, are left out at every depth. Only names are read at construction; a file is decoded when its sample is asked
-for.
+__MACOSX, are ignored at every depth. The constructor only lists names; a file is decoded when its sample is read.
 """
 
 import warnings
@@ -25,7 +24,7 @@ _UNREAD = frozenset(
     {".heic", ".heif", ".avif", ".jfif", ".jp2", ".svg", ".psd", ".tga", ".ppm", ".exr", ".dng", ".cr2", ".nef", ".npy"}
 )
 _TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
-_CAPTIONS = frozenset({"captions", "labels", "metadata", "prompts"})  # names of texts for the whole folder
+_CAPTIONS = frozenset({"captions", "labels", "metadata", "prompts"})  # names of text files for the whole folder
 
 
 class ImageFolder(Source):
@@ -34,14 +33,14 @@ class ImageFolder(Source):
     Args:
         path: the folder.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA); every file is converted.
-        background: colour that transparent pixels are composed onto: a name such as "white" (default) or "#808080", or
-            three ints from 0 to 255.
+        background: colour behind transparent pixels: a name such as "white" (default) or "#808080", or three ints from
+            0 to 255.
 
     Returns (of indexing):
         {"images": uint8 `(H, W, channels)`, "labels": int} — "labels" only if the folder has class folders.
 
     Raises:
-        ValueError: no such folder, no images in it, images beside class folders, or, on reading, a damaged file.
+        ValueError: no such folder, no images in it, images beside class folders, or, when reading, a damaged file.
     """
 
     def __init__(self, path, channels=3, background="white"):
@@ -60,7 +59,7 @@ class ImageFolder(Source):
                 f"Received: both in {str(self.path)!r}: {self.files[0].name} beside {', '.join(sorted(classes)[:5])}"
             )
         if any(classes.values()):
-            # A class folder without images keeps its number: train and test folders then agree on what class 3 is.
+            # A class folder without images keeps its number, so that train and test folders agree on class 3.
             self.class_names = sorted(classes, key=natural)
             self.num_classes = len(self.class_names)
             self.files = [f for name in self.class_names for f in classes[name]]
@@ -72,18 +71,15 @@ class ImageFolder(Source):
                 f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). "
                 f"Received: none in {str(self.path)!r}"
             )
-        self._tell_what_is_left_out(folders)
+        self._warn_of_ignored_files(folders)
 
-    def _tell_what_is_left_out(self, folders):
-        """Warns of pictures of kinds that are not read, and of tables and texts that may be captions."""
+    def _warn_of_ignored_files(self, folders):
+        """Warns of pictures in formats that are not read, and of tables and texts that may be captions."""
         beside = [f for folder in (self.path, *folders) for f in folder.iterdir() if not _is_hidden(f) and f.is_file()]
         stems = {file.with_suffix("") for file in self.files}
-        texts = [
-            f
-            for f in beside
-            if f.suffix.lower() == ".txt" and (f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS)
-        ]
-        tables = [*(f for f in beside if f.suffix.lower() in _TABLES), *texts]
+        texts = [f for f in beside if f.suffix.lower() == ".txt"]
+        captions = [f for f in texts if f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS]
+        tables = [*(f for f in beside if f.suffix.lower() in _TABLES), *captions]
         pictures = [f for f in beside if f.suffix.lower() in _UNREAD]
         if tables:
             warnings.warn(
@@ -94,7 +90,7 @@ class ImageFolder(Source):
             )
         if pictures:
             warnings.warn(
-                f"These pictures are left out, for their kind is not read ({', '.join(sorted(SUFFIXES))} are). "
+                f"These pictures are ignored, since only {', '.join(sorted(SUFFIXES))} are read. "
                 f"Received: {len(pictures)} files in {str(self.path)!r}, the first {pictures[0].name!r}. Convert them.",
                 stacklevel=4,
             )
@@ -108,7 +104,7 @@ class ImageFolder(Source):
 
 
 def sub_folders(path):
-    """Visible sub-folders, in natural order."""
+    """Sub-folders that are not hidden, in natural order."""
     return sorted((f for f in Path(path).iterdir() if f.is_dir() and not _is_hidden(f)), key=lambda f: natural(f.name))
 
 

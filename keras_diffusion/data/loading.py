@@ -8,9 +8,10 @@ load("oxford_flowers102", image_size=64)                 a prepared TensorFlow D
 
 import inspect
 import math
+import re
 from pathlib import Path
 
-from keras_diffusion.configs.checks import arguments_of, check_known, check_text, is_whole, shown
+from keras_diffusion.configs.checks import arguments_of, check_known, check_text, is_whole, shown, suggestion
 from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
@@ -46,28 +47,27 @@ def load(
     Args:
         source: `"digits"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an image folder
             (see `ImageFolder`); the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
-        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS whatever it understands, such
+        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS, whatever it understands, such
             as `"train[:80%]"`.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
-        validation_fraction: share of the samples to hold out, in (0, 1), the same of each class; for sources without
-            splits of their own. Default: 0.2 for digits, else nothing is held out.
+        validation_fraction: share of the samples to hold out, in (0, 1), the same for each class; for sources without
+            splits. Default: 0.2 for digits, otherwise nothing is held out.
         channels: 1, 3 or 4, for image folders. Default: 3.
-        background: for image folders: colour that transparent pixels are composed onto, a name or three ints. Default:
-            "white".
-        num_classes: number of classes, where the source does not know it or knows fewer.
-        value_range: range in which float images must lie; None: they only have to be finite.
+        background: for image folders, the colour behind transparent pixels, a name or three ints. Default: "white".
+        num_classes: number of classes, if the source does not know it or knows fewer.
+        value_range: range that float images must lie in; None: they only have to be finite.
         data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
-        options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` are True
-            where `split` begins with "train" or is "all", else False.
+        options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` default
+            to True if `split` starts with "train" or is "all", otherwise to False.
 
     Returns:
         `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`.
 
     Raises:
         ValueError: unknown source or split, unreadable files, bad values.
-        ImportError: a package is missing; the message names the extra that brings it.
+        ImportError: a package is missing; the message names the extra that installs it.
 
     Example:
 
@@ -79,18 +79,13 @@ def load(
     own = [name for name in inspect.signature(load).parameters if name != "options"]
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
     check_text("split", split)
-    pictures = {
-        name: value for name, value in (("channels", channels), ("background", background)) if value is not None
-    }
+    pictures = {"channels": channels, "background": background}
+    pictures = {name: value for name, value in pictures.items() if value is not None}
     if pictures and not _is_folder(source):
-        (name, value), *_ = pictures.items()
-        raise ValueError(
-            f"{name}= is for image folders; others have their own. Received: {name}={shown(value)} for "
-            f"{type(source).__name__}"
-        )
-    data, own_splits = _open(
-        source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key
-    )
+        name, value = next(iter(pictures.items()))
+        raise ValueError(f"{name}= is for image folders. Received: {name}={shown(value)} for {type(source).__name__}")
+    tfds_options = (data_dir, download, image_key, label_key)
+    data, own_splits = _open(source, split, pictures, num_classes, value_range, tfds_options)
     if own_splits and validation_fraction is not None:
         raise ValueError(
             "validation_fraction is for sources without splits of their own. Received: "
@@ -112,15 +107,15 @@ def load(
     )
 
 
-def _open(source, split, pictures, num_classes, value_range, data_dir, download, image_key, label_key):
-    """The source that is meant, and whether it has split itself already."""
+def _open(source, split, pictures, num_classes, value_range, tfds_options):
+    """The source, and whether `split` is already applied to it."""
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
     if str(source) == "digits":
         return digits(), False
     path = Path(source).expanduser()
     if is_prepared_folder(path):
-        return TFDSSource(path, split, image_key=image_key, label_key=label_key), True
+        return TFDSSource(path, split, None, False, *tfds_options[2:]), True
     if path.is_dir():
         folders = [f.name for f in sub_folders(path)]
         if folders and set(folders) <= SPLITS:
@@ -131,37 +126,35 @@ def _open(source, split, pictures, num_classes, value_range, data_dir, download,
             return ImageFolder(path / split, **pictures), True
         return ImageFolder(path, **pictures), False
     if path.suffix in (".npz", ".npy"):
-        return ArraySource(_read_arrays(path), num_classes, value_range), False
+        # A mapped .npy is read batch by batch, so it may be larger than memory.
+        arrays = map_array(path) if path.suffix == ".npy" else read_arrays(path)
+        return ArraySource(arrays, num_classes, value_range), False
     if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
         raise ValueError(
             "A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: "
             f"source={str(source)!r}, {'which is none of these' if path.exists() else 'which does not exist'}."
         )
-    return _open_tfds(source, split, data_dir, download, image_key, label_key), True
+    return _open_tfds(source, split, tfds_options), True
 
 
-def _open_tfds(name, split, data_dir, download, image_key, label_key):
+def _open_tfds(name, split, options):
     known = (
-        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a "
-        "TFDS name such as 'oxford_flowers102'."
+        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as "
+        f"'oxford_flowers102'. Received: source={name!r}"
     )
     try:
-        tfds = import_optional(
-            "tensorflow_datasets", extra="data", purpose=f"the data set {name!r} (if it is a TFDS name). {known} It"
-        )
-        return TFDSSource(name, split, data_dir, download, image_key, label_key)
+        tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r}")
+        return TFDSSource(name, split, *options)
+    except ImportError as error:
+        raise ImportError(f"{error}. {known}{suggestion(name, ['digits'])}") from error
     except ValueError as error:
-        unknown = isinstance(error, tfds.core.DatasetNotFoundError) or "builder name string" in str(error)
-        if not unknown:
+        if not isinstance(error, tfds.core.DatasetNotFoundError) and "builder name string" not in str(error):
             raise
+        similar = re.findall(r"Did you mean: .* -> (\w+)", str(error))
         raise ValueError(
-            f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. {known}"
+            f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. "
+            f"{known}{suggestion(name, ['digits', *similar])}"
         ) from None
-
-
-def _read_arrays(path):
-    # A mapped .npy is read batch by batch: it may be larger than the memory.
-    return map_array(path) if path.suffix == ".npy" else read_arrays(path)
 
 
 def _part(data, split, validation_fraction):

@@ -1,9 +1,8 @@
-"""Random-access sources: n samples, each to be had by its number.
+"""Random-access sources: n samples, each read by its number.
 
-Shuffling, exact resumption and held-out parts all become index arithmetic once sample i can be asked for. Anything with
-`__len__` and `__getitem__` is a source; a sample is a dict with "images" (or "image"), perhaps "labels" (or "label")
-and further conditions such as "context", or a plain array, or a pair (image, label). `as_source` brings these forms
-under one roof.
+With random access, shuffling, exact resumption and held-out parts are index arithmetic. Anything with `__len__` and
+`__getitem__` is a source; a sample is a dict with "images" (or "image"), perhaps "labels" (or "label") and further
+conditions such as "context", or a plain array, or a pair (image, label). `as_source` converts them all to a `Source`.
 """
 
 import numpy as np
@@ -16,15 +15,14 @@ _SPELLINGS = {"image": "images", "label": "labels"}
 
 
 class Source:
-    """n samples to be had by number.
+    """n samples, read by number.
 
-    A subclass writes `__len__` and `__getitem__`; `batch` may be overridden where many samples can be read faster than
-    one by one.
+    A subclass defines `__len__` and `__getitem__`; it may override `batch` to read many samples faster than one by one.
 
     Attributes:
         num_classes: number of classes, or None.
         class_names: list of names, or None.
-        labels: all labels `(n,)`, where they are known without reading the samples, or None.
+        labels: all labels `(n,)`, if they are known without reading the samples, or None.
     """
 
     num_classes = None
@@ -50,11 +48,11 @@ class ArraySource(Source):
         arrays: an array `(n, ...)` of images, or a dict with "images", perhaps "labels" and further conditions, each
             `(n, ...)`.
         num_classes: number of classes. Default: the greatest label plus one.
-        value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range: only checked
-            for NaN.
+        value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range and are only
+            checked for NaN.
 
     Raises:
-        ValueError: arrays of different length, no images, no samples, NaN, images or labels out of range.
+        ValueError: arrays of different lengths, no images, no samples, NaN, images or labels out of range.
     """
 
     def __init__(self, arrays, num_classes=None, value_range=(-1.0, 1.0)):
@@ -73,7 +71,7 @@ class ArraySource(Source):
             raise ValueError(
                 f"Images must be an array (samples, ...) with at least one sample. Received: shape={images.shape}"
             )
-        if not isinstance(images, np.memmap):  # a mapped file is checked batch by batch instead, as it is read
+        if not isinstance(images, np.memmap):  # a mapped file is checked batch by batch, as it is read
             check_images(images, value_range if images.ndim > 2 else None)
         if "labels" in arrays:
             arrays["labels"] = standardize_labels(arrays["labels"], range(len(images)), num_classes)
@@ -92,10 +90,10 @@ class ArraySource(Source):
 
 
 class SampleSource(Source):
-    """Any object with `__len__` and `__getitem__`, its samples brought into the dict form.
+    """Any object with `__len__` and `__getitem__`, its samples converted to dicts.
 
     Args:
-        samples: the object; a grain or torch map-style data set, a list, your own class.
+        samples: the object: a grain or torch map-style data set, a list, your own class.
     """
 
     def __init__(self, samples):
@@ -121,12 +119,23 @@ class SampleSource(Source):
         return {key: np.asarray(value) for key, value in sample.items()}
 
 
-class Subset(Source):
+class Derived(Source):
+    """A source made from another one, with its length, classes and labels."""
+
+    def __init__(self, source):
+        self.source = source
+        self.num_classes, self.class_names, self.labels = source.num_classes, source.class_names, source.labels
+
+    def __len__(self):
+        return len(self.source)
+
+
+class Subset(Derived):
     """The samples of `source` whose numbers are in `indices`, in that order."""
 
     def __init__(self, source, indices):
-        self.source, self.indices = source, np.asarray(indices)
-        self.num_classes, self.class_names = source.num_classes, source.class_names
+        super().__init__(source)
+        self.indices = np.asarray(indices)
         self.labels = None if source.labels is None else source.labels[self.indices]
 
     def __len__(self):
@@ -139,9 +148,10 @@ class Subset(Source):
         return self.source.batch(self.indices[indices])
 
 
-class Resized(Source):
-    """The pictures of `source`, and "concat" beside them, at one size: the shorter side is scaled, the longer one
-    cropped in the middle.
+class Resized(Derived):
+    """The pictures of `source`, and "concat" beside them, at one size.
+
+    The shorter side is scaled, the longer one cropped around the centre.
 
     Args:
         source: a `Source` of images `(H, W, C)`.
@@ -149,25 +159,17 @@ class Resized(Source):
     """
 
     def __init__(self, source, image_size):
-        self.source, self.image_size = source, image_size
-        self.num_classes, self.class_names, self.labels = source.num_classes, source.class_names, source.labels
-
-    def __len__(self):
-        return len(self.source)
+        super().__init__(source)
+        self.image_size = image_size
 
     def __getitem__(self, index):
         sample = self.source[index]
-        # What is known beside an image lies at its positions.
-        return {
-            **sample,
-            **{key: resize(np.asarray(sample[key]), self.image_size) for key in ("images", "concat") if key in sample},
-        }
+        spatial = ("images", "concat")
+        return sample | {key: resize(np.asarray(sample[key]), self.image_size) for key in spatial if key in sample}
 
 
 def resize(image, image_size):
-    """Scales and centre-crops one image `(H, W, C)`, uint8 or float, to `image_size` = (height, width), channel by
-    channel.
-    """
+    """Scales and centre-crops one image `(H, W, C)`, channel by channel, to `image_size` = (height, width)."""
     if image.ndim != 3:
         raise ValueError(
             "Only images (height, width, channels) can be resized. Received: "
@@ -193,7 +195,7 @@ def _as_array(key, value):
         return value
     try:
         return np.asarray(value)
-    except Exception as error:  # what an object's conversion may raise is its own affair
+    except Exception as error:  # an object's own conversion may raise anything
         raise ValueError(f"{key!r} must be an array, one row per sample. Received: {shown(value)}: {error}") from error
 
 
@@ -217,24 +219,22 @@ def collate(samples, indices):
     batch = {}
     for key in samples[0]:
         values = [np.asarray(sample[key]) for sample in samples]
-        for index, value in zip(indices, values, strict=True):
-            if value.shape != values[0].shape:
-                remedy = (
-                    " Pass image_size=(height, width) to data.load() to bring them to one size."
-                    if key == "images"
-                    else ""
-                )
-                raise ValueError(
-                    f"Samples of one batch must have one shape. Received: {key!r} of shape {values[0].shape} in sample "
-                    f"{indices[0]} and {value.shape} in sample {index}.{remedy}"
-                )
+        shape = values[0].shape
+        other = next((i for i, value in enumerate(values) if value.shape != shape), None)
+        if other is not None:
+            remedy = " Pass image_size=(height, width) to data.load() to bring them to one size."
+            raise ValueError(
+                f"Samples of one batch must have one shape. Received: {key!r} of shape {shape} in sample {indices[0]} "
+                f"and {values[other].shape} in sample {indices[other]}.{remedy if key == 'images' else ''}"
+            )
         batch[key] = np.stack(values)
     return batch
 
 
 def held_out_indices(n, fraction, labels=None):
-    """Splits 0…n−1 into two parts, always in the same way: it does not depend on any seed, so that training data never
-    leak.
+    """Splits 0…n−1 into two parts, always in the same way.
+
+    The split depends on no seed, so that held-out data never become training data.
 
     Args:
         n: number of samples.

@@ -24,15 +24,15 @@ class TFDSSource(Source):
     Args:
         name: a name such as `"oxford_flowers102"`, or the folder of a prepared data set (it holds dataset_info.json).
         split: `"train"`, `"train[:80%]"`, `"train+validation"` …
-        data_dir: where data sets are kept. Default: that of `tfds`.
-        download: whether a data set that is not there is downloaded and prepared.
+        data_dir: folder of data sets. Default: that of `tfds`.
+        download: whether a missing data set is downloaded and prepared.
         image_key: name of the image feature.
         label_key: name of the class feature; None for no labels.
 
     Raises:
         ImportError: tensorflow-datasets is not installed.
-        ValueError: unknown name or split, a data set that is not prepared or not in a format with random access, no
-            such feature; a folder that names classes other than features of TFDS, or files of other folders.
+        ValueError: unknown name or split, a data set that is not prepared or has no random access, no such feature, or
+            a folder that names classes other than TFDS features, or files in other folders.
     """
 
     def __init__(self, name, split="train", data_dir=None, download=False, image_key="image", label_key="label"):
@@ -59,8 +59,7 @@ class TFDSSource(Source):
             )
         features = builder.info.features
         for key in (image_key, label_key):
-            # A data set without the usual label is simply one without classes; a name that the caller chose has to be
-            # there.
+            # Without the default label, a data set has no classes; a name that the caller chose must exist.
             if key is not None and key not in features and (key == image_key or key != "label"):
                 raise ValueError(
                     f"The TFDS data set {name!r} has no feature {key!r}. Its features: {', '.join(sorted(features))}"
@@ -89,12 +88,12 @@ class TFDSSource(Source):
             check_folder(name)
             try:
                 return tfds.builder_from_directory(name)
-            except Exception as error:  # of JSON, of protocol buffers, of TFDS: the folder is damaged
+            except Exception as error:  # from JSON, protocol buffers or TFDS: the folder is damaged
                 raise ValueError(
                     clip(f"TFDS cannot open the folder {str(name)!r}: {type(error).__name__}: {error}")
                 ) from error
         if data_dir is not None:
-            # Where TFDS does not know a name, or a version is named, it goes by what it finds there.
+            # For unknown names, and names with a version, TFDS uses what it finds in this folder.
             check_folders_below(Path(data_dir).expanduser() / re.split("[/:]", str(name))[0])
         return tfds.builder(str(name), data_dir=data_dir)
 
@@ -102,7 +101,8 @@ class TFDSSource(Source):
 def _prepare_call(builder, data_dir):
     """The Python line that prepares the data set for random access."""
     where = f"data_dir={str(data_dir)!r}, " if data_dir else ""
-    return f'import tensorflow_datasets as tfds; tfds.builder({builder.name!r}, {where}file_format="array_record").download_and_prepare()'
+    made = f'tfds.builder({builder.name!r}, {where}file_format="array_record")'
+    return f"import tensorflow_datasets as tfds; {made}.download_and_prepare()"
 
 
 def _is_prepared(builder):

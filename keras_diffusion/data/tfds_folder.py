@@ -1,8 +1,9 @@
-"""Folders of prepared TFDS data sets, checked before TFDS opens them: they name classes, which TFDS would import, and
-files.
+"""Checks folders of prepared TFDS data sets, before TFDS imports the classes and opens the files they name.
 
-features.json        {"pythonClassName": "tensorflow_datasets.core.features.…", "featuresDict": {"features": {"image": {…}}}}
-dataset_info.json    {"name": …, "splits": [{"name": "train", "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}]}
+features.json        {"pythonClassName": "tensorflow_datasets.core.features.…",
+                      "featuresDict": {"features": {"image": {…}}}}
+dataset_info.json    {"name": …, "splits": [{"name": "train",
+                      "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}]}
 """
 
 from pathlib import Path
@@ -16,24 +17,15 @@ _INFO, _FEATURES = "dataset_info.json", "features.json"
 _PACKAGE = "tensorflow_datasets.core.features."
 _KNOWN = frozenset(
     """
-    audio_feature.Audio bounding_boxes.BBoxFeature class_label_feature.ClassLabel dataset_feature.Dataset features_dict.FeaturesDict
-    image_feature.Image labeled_image.LabeledImage optional_feature.Optional scalar.Scalar sequence_feature.Sequence
-    tensor_feature.Tensor text_feature.Text translation_feature.Translation translation_feature.TranslationVariableLanguages
-    video_feature.Video
+    audio_feature.Audio bounding_boxes.BBoxFeature class_label_feature.ClassLabel dataset_feature.Dataset
+    features_dict.FeaturesDict image_feature.Image labeled_image.LabeledImage optional_feature.Optional scalar.Scalar
+    sequence_feature.Sequence tensor_feature.Tensor text_feature.Text translation_feature.Translation
+    translation_feature.TranslationVariableLanguages video_feature.Video
     """.split()
 )
 _CLASS_KEYS = ("type", "pythonClassName", "python_class_name")
-_JSON_KEYS = ("json", "content")  # of texts that TFDS reads as JSON
-_FILE_KEYS = (
-    "name",
-    "version",
-    "configName",
-    "config_name",
-    "fileFormat",
-    "file_format",
-    "filepathTemplate",
-    "filepath_template",
-)
+_JSON_KEYS = ("json", "content")  # of strings that TFDS reads as JSON
+_FILE_KEYS = "name version configName config_name fileFormat file_format filepathTemplate filepath_template".split()
 
 
 def is_prepared_folder(path):
@@ -42,7 +34,7 @@ def is_prepared_folder(path):
 
 
 def check_folder(path):
-    """Raises a ValueError unless TFDS can open a folder without running what it brings along, and without leaving it.
+    """Raises a ValueError if opening a folder with TFDS could run code from it, or read outside it.
 
     Args:
         path: folder of a prepared data set.
@@ -54,13 +46,13 @@ def check_folder(path):
 
 
 def check_folders_below(path):
-    """`check_folder` for every prepared data set that lies below a folder."""
+    """`check_folder` for every prepared data set below a folder."""
     for info in sorted(Path(path).expanduser().rglob(_INFO)):
         check_folder(info.parent)
 
 
 def _check_features(value, path):
-    """Every class is one of TFDS's own features, also in the texts that hold JSON themselves."""
+    """Every class must be one of TFDS's own features, also in strings that hold JSON."""
     if isinstance(value, list):
         for child in value:
             _check_features(child, path)
@@ -81,7 +73,7 @@ def _check_features(value, path):
 
 
 def _check_names(value, path):
-    """What names of files are made of leads to no other folder."""
+    """The parts of file names must not point to other folders."""
     if isinstance(value, list):
         for child in value:
             _check_names(child, path)

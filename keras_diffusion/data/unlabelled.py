@@ -1,16 +1,14 @@
 """Labelled data for a network without classes."""
 
-from keras_diffusion.data.sources import Source
+from keras_diffusion.data.sources import Derived
 
 
-class Unlabelled(Source):
+class Unlabelled(Derived):
     """The samples of `source`, without their labels."""
 
     def __init__(self, source):
-        self.source = source
-
-    def __len__(self):
-        return len(self.source)
+        super().__init__(source)
+        self.num_classes = self.class_names = self.labels = None
 
     def batch(self, indices):
         return {key: value for key, value in self.source.batch(indices).items() if key != "labels"}

@@ -1,9 +1,9 @@
 """From stored numbers to model numbers: images to float32 in [−1, 1], labels to int32.
 
-uint8 images are scaled, x/127.5 − 1. Float images are taken as they are, and here lies the classical mistake: pictures
-in [0, 1] or [0, 255] train without complaint and look wrong for hours. Floats therefore must lie in [−1, 1]; values
-outside of it, NaN and infinity are errors that name the first bad sample. Pictures in [0, 1] lie inside [−1, 1]: of
-these `fit` warns, if nothing is below 0.
+uint8 images are scaled, x/127.5 − 1. Float images are used as they are, which invites the classic mistake: pictures in
+[0, 1] or [0, 255] train without complaint and look wrong for hours. So floats must lie in [−1, 1]; values outside it,
+NaN and infinity are errors that name the first bad sample. Pictures in [0, 1] pass this check: `fit` warns if no value
+is below 0.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def standardize_images(images, indices, value_range=(-1.0, 1.0)):
     Args:
         images: uint8 or float array `(B, ...)`.
         indices: sample numbers `(B,)`, for error messages.
-        value_range: allowed range of floats, or None: finite is enough (latents, points).
+        value_range: allowed range of floats, or None: they only have to be finite (latents, points).
 
     Returns:
         float32 array `(B, ...)`.
@@ -33,7 +33,7 @@ def standardize_images(images, indices, value_range=(-1.0, 1.0)):
 
 
 def check_images(images, value_range=(-1.0, 1.0)):
-    """Checks a whole array `(N, ...)` in pieces, so that a big one is not held twice."""
+    """Checks a whole array `(N, ...)` in chunks, so that a big one is not held in memory twice."""
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         if chunk.dtype != np.uint8:
@@ -41,7 +41,7 @@ def check_images(images, value_range=(-1.0, 1.0)):
 
 
 def check_floats(images, indices, value_range):
-    """Raises a ValueError that names the first sample which is not finite or leaves `value_range`."""
+    """Raises a ValueError that names the first sample that is not finite or outside `value_range`."""
     if not np.issubdtype(images.dtype, np.floating):
         raise ValueError(
             f"Images must be uint8 (scaled to [-1, 1] for you) or floats in [-1, 1]. Received: dtype={images.dtype}. "
@@ -50,8 +50,7 @@ def check_floats(images, indices, value_range):
     if images.size == 0:
         return
     low, high = (-np.inf, np.inf) if value_range is None else (value_range[0] - _TOLERANCE, value_range[1] + _TOLERANCE)
-    # One pass each for the usual case that all is well. NaN fails the comparison, which is why it is not written the
-    # other way round.
+    # One pass each in the usual case. NaN fails the comparisons, so they must not be negated.
     smallest, largest = images.min(), images.max()
     if low <= smallest and largest <= high and np.isfinite(smallest) and np.isfinite(largest):
         return
@@ -78,7 +77,7 @@ def standardize_labels(labels, indices, num_classes=None):
     """Class ids `(B,)` as int32.
 
     Raises:
-        ValueError: labels that are no integers, have another rank, or lie outside [0, num_classes).
+        ValueError: labels that are not integers, have another rank, or lie outside [0, num_classes).
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):

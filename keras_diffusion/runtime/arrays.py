@@ -1,9 +1,10 @@
-"""Files of NumPy's arrays, .npy and .npz, within the limits of runtime/limits.py.
+"""NumPy's array files, .npy and .npz, within the limits of runtime/limits.py.
 
-What a header claims is compared with what is there before there is an array of that size: a packed array may be a
-thousand times its file, and a header of a hundred bytes may claim any shape.
+A packed array may be a thousand times its file, and a header of a hundred bytes may claim any shape. So each header is
+compared with the bytes that are there before an array of its size is allocated.
 """
 
+import contextlib
 import math
 import zipfile
 import zlib
@@ -16,38 +17,33 @@ from keras_diffusion.runtime import limits
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENDING = ".npy"
-# What zipfile and NumPy raise for damage.
-_DAMAGE = (
-    *(
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        NotImplementedError,
-        OSError,
-        RecursionError,
-    ),
-    *(RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
+# What zipfile and NumPy raise for damaged files; RuntimeError includes NotImplementedError and RecursionError.
+_DAMAGE: tuple = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
 )
+_DAMAGE += (SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def map_array(path):
-    """The array of a .npy file, mapped: it is read where it is looked at, and may be larger than the memory.
+    """The array of a .npy file, memory-mapped: only what is used is read, so it may be larger than memory.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: damaged, or an array of Python's objects.
+        ValueError: a damaged file, or an array of Python objects.
     """
-    try:
+    with _damage_reported(path):
         with Path(path).open("rb") as file:
             _header(file, Path(path).stat().st_size)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGE as error:
-        raise _error(path, error) from error
 
 
 def read_arrays(path):
@@ -60,36 +56,31 @@ def read_arrays(path):
         dict from names to arrays.
 
     Raises:
-        ValueError: damaged, arrays of objects, or more bytes than the limits `packed_ratio` and `packed_bytes` allow.
+        ValueError: a damaged file, arrays of objects, or more bytes than `packed_ratio` and `packed_bytes` allow.
     """
     path, found = Path(path), {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            limits.check(len(members), "tensors", "The number of arrays")
-            check_unpacked(sum(member.file_size for member in members), path.stat().st_size, "The size of all arrays")
-            for member in members:
-                if member.compress_type not in _METHODS:
-                    raise ValueError(
-                        f"the member {clip(member.filename, 100)!r} is packed in a way that NumPy does not use"
-                    )
-                with archive.open(member) as file:
-                    shape, fortran, dtype = _header(file, member.file_size)
-                    flat = np.empty(math.prod(shape), dtype)
-                    _fill(file, flat)
-                    found[member.filename.removesuffix(_ENDING)] = flat.reshape(shape, order="F" if fortran else "C")
-    except _DAMAGE as error:
-        raise _error(path, error) from error
+    with _damage_reported(path), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        limits.check(len(members), "tensors", "The number of arrays")
+        check_unpacked(sum(member.file_size for member in members), path.stat().st_size, "The size of all arrays")
+        for member in members:
+            if member.compress_type not in _METHODS:
+                raise ValueError(f"NumPy does not use the compression of the member {clip(member.filename, 100)!r}")
+            with archive.open(member) as file:
+                shape, fortran, dtype = _header(file, member.file_size)
+                flat = np.empty(math.prod(shape), dtype)
+                _fill(file, flat)
+                found[member.filename.removesuffix(_ENDING)] = flat.reshape(shape, order="F" if fortran else "C")
     return found
 
 
 def check_unpacked(size, stored, what, error=ValueError):
-    """Raises `error` where a file holds, once unpacked, more than the limits `packed_ratio` and `packed_bytes` allow.
+    """Raises `error` if the unpacked content of a file exceeds both `packed_ratio` and `packed_bytes`.
 
     Args:
         size: bytes when unpacked.
         stored: bytes of the file.
-        what: whose bytes they are.
+        what: what the bytes are of, for the message.
         error: function from the message to the exception.
     """
     if size > max(limits.current().packed_bytes, limits.current().packed_ratio * stored):
@@ -97,20 +88,20 @@ def check_unpacked(size, stored, what, error=ValueError):
 
 
 def _header(file, size):
-    """Shape, order and dtype of the array that begins here, which has `size` bytes with its header."""
+    """Shape, order and dtype of the array that starts here and takes `size` bytes, header included."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
-        raise ValueError(f"an array of the version {version} is none of numbers")
+        raise ValueError(f"arrays of version {version} are not supported")
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError("an array of Python's objects can run any program when it is read")
+        raise ValueError("an array of Python objects could run any code when it is read")
     if (
         len(shape) > 32
         or any(type(n) is not int or not 0 <= n <= size for n in shape)
         or math.prod(shape) * dtype.itemsize > size
     ):
-        raise ValueError(f"an array of the shape {shown(shape)} is not in {size} bytes: the file is cut off or damaged")
+        raise ValueError(f"an array of shape {shown(shape)} does not fit in {size} bytes: the file is damaged")
     return shape, fortran, dtype
 
 
@@ -121,9 +112,13 @@ def _fill(file, array):
         if not count:
             raise ValueError("an array is cut off")
         done += count
-    file.read(1)  # at the end the checksum is compared
+    file.read(1)  # reading past the end makes zipfile compare the checksum
 
 
-def _error(path, error):
-    words = clip(str(error), 600) or type(error).__name__
-    return ValueError(f"Cannot read the arrays in {str(path)!r}: {words}")
+@contextlib.contextmanager
+def _damage_reported(path):
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = clip(str(error), 600) or type(error).__name__
+        raise ValueError(f"Cannot read the arrays in {str(path)!r}: {reason}") from error

@@ -1,10 +1,9 @@
 """Compiling a function of tensors on any backend.
 
-XLA (jaxlib 0.10) leaves convolutions on CPUs to YNNPACK, which computes each on one core. Eigen, as before, uses all of
-them: with two cores U-Nets take 0.6 to 0.8 of the time. So programs are compiled with convolutions left to Eigen;
-products of matrices and sums stay with YNNPACK. Where the CPU is several (virtual) devices, these keep the cores busy,
-and where `XLA_FLAGS` names `xla_cpu_experimental_ynn_fusion_type`, or an XLA has no such option, nothing is changed
-either.
+On CPUs, XLA (jaxlib 0.10) computes each convolution with YNNPACK, on one core. Eigen, the former default, uses all
+cores: on two, U-Nets take 0.6 to 0.8 of the time. So programs are compiled to leave convolutions to Eigen and matrix
+products and sums to YNNPACK. Nothing is changed if the CPU acts as several (virtual) devices, which keep the cores
+busy, if `XLA_FLAGS` names `xla_cpu_experimental_ynn_fusion_type`, or if XLA has no such option.
 """
 
 import functools
@@ -20,7 +19,7 @@ _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"  # what YNNPACK computes
 
 
 class Compiled:
-    """A function compiled by the backend: `jax.jit`, `tf.function`, or as it is, without gradients, on torch.
+    """A function compiled by the backend: `jax.jit`, `tf.function`, or, on torch, run eagerly without gradients.
 
     Args:
         function: function of pytrees of tensors, without side effects.
@@ -29,8 +28,8 @@ class Compiled:
         args: pytrees of tensors (numbers and NumPy arrays on JAX and torch only).
 
     Attributes:
-        traces: how often Python ran through `function`: once per structure and shapes of the arguments on JAX and
-            TensorFlow.
+        traces: how often Python has run `function`: on JAX and TensorFlow, once per structure and shapes of the
+            arguments.
     """
 
     def __init__(self, function):
@@ -73,10 +72,9 @@ def jit_step(step):
 
 @functools.lru_cache(maxsize=1)
 def compiler_options():
-    """What `jax.jit(compiler_options=)` is given on this process's devices: dict of XLA's options by name, or None; JAX
-    only.
+    """Options for `jax.jit(compiler_options=)` on this process's devices, a dict, or None; JAX only.
 
-    Found out once per process, by compiling an empty program with them.
+    Determined once per process, by compiling an empty program with them.
     """
     import jax
 
@@ -91,7 +89,7 @@ def compiler_options():
 
 
 def loop_bound(i):
-    """An int as an argument of a compiled function that a loop in it ends at."""
+    """An int as an argument of a compiled function, the bound of a loop in it."""
     return i if keras.backend.backend() == "torch" else as_tensor(np.int32(i))
 
 
@@ -99,9 +97,10 @@ def as_tensor(value):
     """A tensor, array or number as a tensor; an array's type is kept where the backend has it."""
     if ops.is_tensor(value):
         return value
-    # Told the type, JAX moves an array as it is; left to find out, it compiles a program for every shape.
-    told = isinstance(value, (np.ndarray, np.generic)) and value.dtype.itemsize <= 4
-    return ops.convert_to_tensor(np.asarray(value), value.dtype.name) if told else ops.convert_to_tensor(value)
+    # With a given type, JAX copies the array; without one, it compiles a program for every shape.
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.itemsize <= 4:
+        return ops.convert_to_tensor(np.asarray(value), value.dtype.name)
+    return ops.convert_to_tensor(value)
 
 
 def as_tensors(tree):
@@ -110,7 +109,7 @@ def as_tensors(tree):
 
 
 def _graphs(function):
-    """A `tf.function` whose traces are kept here by shape: TensorFlow itself would warn that there are several."""
+    """A `tf.function` whose traces are cached here by shape, since TensorFlow would warn about several."""
     import tensorflow as tf
 
     traced = tf.function(function, autograph=False)

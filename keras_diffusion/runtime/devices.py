@@ -1,11 +1,10 @@
-"""Where arrays lie when a `keras.distribution` is set, and how they come back to the host.
+"""Placing arrays on devices when a `keras.distribution` is set, and bringing them back to the host.
 
-    batch axis    split over the data axis of the device mesh; padded first where the mesh does not divide it, and cut afterwards
-    all else      a copy on every device
+    batch axis          split over the data axis of the device mesh; padded to a multiple of it, and cut afterwards
+    everything else     copied to every device
 
-Without a distribution, and on the backends that have none (TensorFlow, torch), everything here hands back what it was
-given. With several processes no array can be read whole by one of them: every process has to call `to_host` at the same
-place of the program.
+Without a distribution, and on backends without one (TensorFlow, torch), the functions here return their input. With
+several processes, none of them can read a whole array: every process must call `to_host` at the same place.
 """
 
 import contextlib
@@ -21,76 +20,58 @@ def active_distribution():
 
 
 def several_processes():
-    """Whether this process works together with others, on arrays that none of them holds whole."""
-    if active_distribution() is None:
-        return False
-    import jax
-
-    return jax.process_count() > 1
+    """Whether this process shares arrays with others, so that none of them holds all the values."""
+    return active_distribution() is not None and _jax().process_count() > 1
 
 
 def is_writer():
-    """Whether this process is the one that writes files, the first of several or the only one."""
-    if not several_processes():
-        return True
-    import jax
-
-    return jax.process_index() == 0
+    """Whether this process writes files: it is the first of several, or the only one."""
+    return not several_processes() or _jax().process_index() == 0
 
 
 def wait_for_all(name):
-    """Returns when every process has come here; at once where there is only one.
+    """Waits until every process has called this; returns at once if there is only one.
 
     Args:
         name: str, the same in all processes.
     """
     if several_processes():
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
+        _multihost().sync_global_devices(name)
 
 
 def values_of_all(number):
-    """An int of every process, as a list; all of them have to call this."""
-    if not several_processes():
-        return [int(number)]
-    from jax.experimental import multihost_utils
-
-    return [int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(number)))]
+    """The values of `number`, an int, in all processes, as a list; every process must call this."""
+    numbers = _multihost().process_allgather(np.int32(number)) if several_processes() else number
+    return [int(n) for n in np.ravel(numbers)]
 
 
 def to_host(tensor):
-    """A tensor as a NumPy array, however it lies on devices and processes."""
-    if several_processes() and not (tensor.is_fully_addressable or tensor.is_fully_replicated):
-        from jax.experimental import multihost_utils
-
-        return np.asarray(multihost_utils.process_allgather(tensor, tiled=True))
+    """A tensor as a NumPy array, however it is spread over devices and processes."""
+    if several_processes() and _is_spread(tensor):
+        return np.asarray(_multihost().process_allgather(tensor, tiled=True))
     return ops.convert_to_numpy(tensor)
 
 
 @contextlib.contextmanager
 def writing(model):
-    """A context for saving a model; all processes have to enter it. It waits for none of them at its end.
+    """A context for saving a model. Every process must enter it; leaving it does not synchronize them.
 
     Args:
-        model: Keras model to be written. Weights that lie spread over processes are fetched for the time of the
-            context.
+        model: Keras model to be saved. Weights spread over processes are gathered while the context lasts.
 
     Yields:
-        whether this process is the one that writes.
+        whether this process writes.
     """
     if not several_processes():
         yield True
         return
     variables = [*model.variables, *getattr(getattr(model, "optimizer", None), "variables", ())]
-    spread = [(v, v.value) for v in variables if not (v.value.is_fully_addressable or v.value.is_fully_replicated)]
+    spread = [(v, v.value) for v in variables if _is_spread(v.value)]
     writer, distribution = is_writer(), active_distribution()
     try:
         for variable, value in spread:
-            variable._value = to_host(
-                value
-            )  # as Keras's own trainer puts values in and out; `assign` would spread it again
-        # While it saves, Keras makes variables, which under a distribution all processes would have to make.
+            variable._value = to_host(value)  # as Keras's trainer does; `assign` would spread it again
+        # Keras creates variables while saving. Under a distribution, every process would have to create them.
         keras.distribution.set_distribution(None)
         yield writer
     finally:
@@ -101,12 +82,12 @@ def writing(model):
 
 @contextlib.contextmanager
 def batches_that_divide(data=None, batch_size=None):
-    """A context for `fit` and `evaluate`: batches that the devices cannot share are an error that says what to do.
+    """A context for `fit` and `evaluate` that explains how to fix batches that the devices cannot share evenly.
 
     Args:
-        data: what is read. Of arrays, and of data with `source`, `batch_size` and `drop_remainder`, the last batch is
-            known beforehand.
-        batch_size: of arrays.
+        data: the data read. For arrays, and for data with `source`, `batch_size` and `drop_remainder`, the size of the
+            last batch is known in advance.
+        batch_size: batch size for arrays.
     """
     distribution = active_distribution()
     if distribution is None:
@@ -114,7 +95,7 @@ def batches_that_divide(data=None, batch_size=None):
         return
     replicas = distribution.num_model_replicas
     remedy = (
-        "Choose a batch size that divides, and leave the rest of the data out: data.Batches(drop_remainder=True), its "
+        "Choose a batch size that divides evenly, and drop the rest of the data: data.Batches(drop_remainder=True), its "
         "default, or tf.data's batch(..., drop_remainder=True)"
     )
     sizes = {} if several_processes() else _batch_sizes(data, batch_size)
@@ -134,31 +115,30 @@ def batches_that_divide(data=None, batch_size=None):
 
 
 def _batch_sizes(data, batch_size):
-    """What is known of the sizes of batches, a dict."""
+    """Batch sizes that are known in advance, a dict."""
     if hasattr(data, "drop_remainder"):
-        rest = 0 if data.drop_remainder or data.batches_per_epoch else len(data.source) % data.batch_size
-        return {"batches": data.batch_size, **({"a last batch": rest} if rest else {})}
-    arrays = [array for array in keras.tree.flatten(data) if isinstance(array, np.ndarray)]
-    if not arrays:
-        return {}
-    size = min(batch_size or 32, len(arrays[0]))
-    rest = len(arrays[0]) % size if size else 0
-    return {"batches": size, **({"a last batch": rest} if rest else {})}
+        size, rest = data.batch_size, len(data.source) % data.batch_size
+        rest = 0 if data.drop_remainder or data.batches_per_epoch else rest
+    else:
+        count = next((len(array) for array in keras.tree.flatten(data) if isinstance(array, np.ndarray)), 0)
+        size = min(batch_size or 32, count)
+        rest = count % size if size else 0
+    return {which: n for which, n in (("batches", size), ("a last batch", rest)) if n}
 
 
 def run_batch(function, x):
-    """A function of one batch `(B, ...)` that ends on the host: split over the devices where there are several."""
+    """The result, as a NumPy array, of a function of one batch `(B, ...)`, which is split over the devices."""
     place = BatchPlacement(len(x))
     return place.to_host(function(ops.convert_to_tensor(place.batch(x))))
 
 
 class BatchPlacement:
-    """Puts the arrays of one batch where they belong, and takes them back.
+    """Places the arrays of one batch on the devices, and brings them back.
 
     Args:
         size: B, the number of samples in the batch.
-        pad: whether B may be raised to a multiple of the devices on the data axis. If not, a batch that does not divide
-            is not split.
+        pad: whether B may be padded to a multiple of the devices on the data axis. If not, a batch that does not divide
+            evenly is copied instead of split.
 
     Attributes:
         rows: number of rows on the devices, ≥ B.
@@ -171,19 +151,17 @@ class BatchPlacement:
         self.split = self.rows % replicas == 0
 
     def batch(self, tree):
-        """Arrays `(B, ...)`, padded by copies of their last row and split."""
+        """Arrays `(B, ...)`, padded with copies of their last row and split."""
         if self.distribution is None:
             return tree
         return keras.tree.map_structure(lambda value: self._put(self._padded(value), axis=0), tree)
 
     def copies(self, tree):
-        """Tensors that every device has whole."""
+        """Tensors copied to every device."""
         return keras.tree.map_structure(self._put, tree) if several_processes() else tree
 
     def like(self, x, tree):
-        """Tensors of a walk: those that end in the shape of `x`, a padded batch, are split as it is, all
-        others copied.
-        """
+        """Tensors of a walk, those that end in the shape of `x` split like the padded batch `x`, others copied."""
         if self.distribution is None:
             return tree
         ends = tuple(x.shape)
@@ -209,10 +187,26 @@ class BatchPlacement:
         import jax
 
         mesh = self.distribution.device_mesh.backend_mesh
-        axes = (
-            (*(None for _ in range(axis)), self.distribution.batch_dim_name) if axis is not None and self.split else ()
-        )
+        split = axis is not None and self.split
+        axes = (*[None] * axis, self.distribution.batch_dim_name) if split else ()
         return put(value, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)))
+
+
+def _jax():
+    import jax
+
+    return jax
+
+
+def _multihost():
+    from jax.experimental import multihost_utils
+
+    return multihost_utils
+
+
+def _is_spread(value):
+    """Whether no single process holds all of a JAX array."""
+    return not (value.is_fully_addressable or value.is_fully_replicated)
 
 
 def put(value, sharding):

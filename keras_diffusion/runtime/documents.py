@@ -1,11 +1,11 @@
 """JSON, TOML and YAML from anywhere, within the limits of runtime/limits.py.
 
-A parser keeps no promise about a hostile text: 100 kB of "[" end in a RecursionError or in a stack that overflows, a
-megabyte of "{}," in a hundred megabytes of dicts, and ten lines of YAML, by references, in a billion values. So a text
-is measured before it is parsed: its bytes, its values (commas and brackets) and its levels.
+Parsers are not safe with hostile text: 100 kB of "[" end in a RecursionError or a stack overflow, a megabyte of "{},"
+becomes a hundred megabytes of dicts, and ten lines of YAML with references become a billion values. So a text is
+measured before it is parsed: its bytes, its values (commas and brackets) and its levels.
 
-In JSON a key that stands twice in an object is an error, since readers differ in which one they take, and so is an
-integer beyond 64 bits.
+A JSON object with a repeated key is an error, since readers differ in which value they take; so is an integer beyond
+64 bits.
 """
 
 import json
@@ -15,8 +15,7 @@ import tomllib
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.runtime import limits
 
-# Texts, which do not count; one without an end goes to the end of the file. Possessive, so that no text is looked at
-# twice.
+# Quoted strings, which do not count; an unterminated one runs to the end. Possessive, so that it never backtracks.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _MARKS = re.compile(rb"[^\[\]{}]+")
 _KEY_ENDS = re.compile(rb"[=,{}\[\]\n]")
@@ -31,13 +30,13 @@ def parse_json(text, what="text", error=ValueError, kind=dict):
         text: str or bytes.
         what: what it is, for errors: "file 'config.json'".
         error: function from a message to the exception that is raised. Default: `ValueError`.
-        kind: type that the value must have; `object` for any. Default: dict.
+        kind: required type of the value; `object` for any. Default: dict.
 
     Returns:
         the value.
 
     Raises:
-        `error`: no JSON, not of `kind`, a key twice in an object, or beyond the limits `text_bytes`, `text_values`,
+        `error`: invalid JSON, not of `kind`, a repeated key, or beyond the limits `text_bytes`, `text_values` and
             `text_depth`.
     """
     data = _data(text, what, error)
@@ -46,18 +45,21 @@ def parse_json(text, what="text", error=ValueError, kind=dict):
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as cause:
         raise error(clip(f"The {what} is no JSON: {cause}.")) from cause
-    return _of_kind(value, kind, what, error, "a JSON object")
+    if not isinstance(value, kind):
+        wanted = "a JSON object" if kind is dict else kind.__name__
+        raise error(f"The {what} should be {wanted}, and is of type {type(value).__name__}.")
+    return value
 
 
 def parse_toml(text, what="text", error=ValueError):
     """A dict from TOML; see `parse_json`. Its length is limited by `config_bytes`.
 
     Raises:
-        `error`: no TOML, or beyond the limits.
+        `error`: invalid TOML, or beyond the limits.
     """
     data = _data(text, what, error, "config_bytes")
     _measure(data, what, error, "TOML")
-    # a.b.c.d … = 1 is as deep as it has dots, and takes the parser a time that grows with their square.
+    # a.b.c.d … = 1 is as deep as it has dots, and its parsing time grows with their square.
     dots = max(part.count(b".") for part in _KEY_ENDS.split(_TEXT.sub(b"", data)))
     limits.check(dots, "text_depth", f"The depth of the {what}", error)
     try:
@@ -69,11 +71,12 @@ def parse_toml(text, what="text", error=ValueError):
 
 
 def parse_yaml(text, what="text", error=ValueError):
-    """A value from YAML; see `parse_json`. Its length is limited by `yaml_bytes`; a reference counts as all that it
-    stands for.
+    """A value from YAML; see `parse_json`.
+
+    Its length is limited by `yaml_bytes`; a reference counts as everything that it stands for.
 
     Raises:
-        `error`: no YAML, or beyond the limits.
+        `error`: invalid YAML, or beyond the limits.
         ImportError: PyYAML is not installed.
     """
     import yaml
@@ -93,9 +96,7 @@ def parse_yaml(text, what="text", error=ValueError):
 
 
 def check_size(value, what, error=ValueError):
-    """Raises `error` where lists and dicts of `value` are nested, or are more, than the limits `text_depth` and
-    `text_values` allow.
-    """
+    """Raises `error` if `value` has more nested levels or values than `text_depth` and `text_values` allow."""
     level, depth, count = [value], 0, 0
     while level:
         count += len(level)
@@ -117,7 +118,7 @@ def _data(text, what, error, limit="text_bytes"):
 
 
 def _measure(data, what, error, kind):
-    """Counts values and levels, without what stands between quotation marks."""
+    """Counts values and levels outside quotation marks."""
     bare = _TEXT.sub(b"", data)
     count = sum(bare.count(mark) for mark in (b",", b"[", b"{"))
     limits.check(count, "text_values", f"The {what} is no {kind} that is read: its number of values", error)
@@ -129,12 +130,12 @@ def _measure(data, what, error, kind):
 
 
 def _check_nodes(root, what, error):
-    """Measures the tree that the nodes of a YAML document stand for; one that holds itself has no end."""
+    """Measures the tree that a YAML document stands for; one that contains itself would be endless."""
     sizes: dict[int, tuple[int, int]] = {}
 
     def measure(node, above):
         if id(node) in above or len(above) > 2 * limits.current().text_depth:
-            raise error(f"The {what} is no YAML of a configuration: a value holds itself, or is too deep.")
+            raise error(f"The {what} is no YAML of a configuration: a value contains itself, or is too deep.")
         if id(node) not in sizes:
             children = getattr(node, "value", None)
             children = children if isinstance(children, list) else []
@@ -151,17 +152,10 @@ def _check_nodes(root, what, error):
     limits.check(size, "text_values", f"The number of values in the {what}", error)
 
 
-def _of_kind(value, kind, what, error, words):
-    if not isinstance(value, kind):
-        wanted = words if kind is dict else kind.__name__
-        raise error(f"The {what} should be {wanted}, and is of type {type(value).__name__}.")
-    return value
-
-
 def _unique(pairs):
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("an object has a key twice")
     return found
 
 

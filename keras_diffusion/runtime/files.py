@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files so that they are either complete or absent, and reading them within limits."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
 
-# Names of what is not whole yet, or about to be deleted; the last are those of earlier versions.
+# Names of what is incomplete or about to be deleted; the last are those of earlier versions.
 _LEFT_OVER = re.compile(
     r"\.tmp-\d+-.+|\.model-[a-z0-9_]{8}|\.\d+-(state|config|environment|epoch|loss|metrics|results)[-.].+"
 )
@@ -21,13 +21,14 @@ _unfinished: list[BaseException] = []  # errors of HDF5
 
 
 class NotWritten(OSError):
-    """A file could not be written to its end: what it was to replace is still there."""
+    """A file could not be written completely. The file that it should replace is unchanged."""
 
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """A path to write to that becomes `path` at the end of the `with` block, by renaming; after an error nothing is
-    left of it.
+    """A temporary path that becomes `path`, by renaming, at the end of the `with` block.
+
+    After an error it is deleted.
 
     Args:
         path: the file; missing folders are made, an existing file is replaced.
@@ -74,24 +75,20 @@ def atomic_folder(path):
 
 @contextlib.contextmanager
 def write_errors(path):
-    """A context for what writes `path`: what libraries raise when the disk is full becomes a `NotWritten` that says so.
+    """A context for writing `path`: what libraries raise when the disk is full becomes a `NotWritten` that says so.
 
-    HDF5 raises errors of several types, and crashes when a file that could not be written is closed: such an error, and
-    with it the file, is kept. `check_room` sees to it that it hardly comes to that.
+    HDF5 raises errors of several types, and crashes when an incomplete file is closed. So the error is kept, and with
+    it the open file. `check_room` makes this rare.
     """
     try:
         yield
     except NotWritten:
         raise
     except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in _FULL
-        if not (
-            full
-            or (
-                isinstance(error, RuntimeError)
-                and re.search(r"extend file|file write failed|unable to flush", str(error))
-            )
-        ):
+        of_hdf5 = isinstance(error, RuntimeError) and re.search(
+            r"extend file|file write failed|unable to flush", str(error)
+        )
+        if not of_hdf5 and getattr(error, "errno", None) not in _FULL:
             raise
         _unfinished.append(error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" (file write failed")[0]
@@ -99,7 +96,7 @@ def write_errors(path):
 
 
 def check_room(path, size):
-    """Raises a `NotWritten` if the disk, a quota or a limit of the process has no room for a file.
+    """Raises a `NotWritten` if the disk, a quota or a process limit leaves no room for a file.
 
     Args:
         path: where it will be written.
@@ -112,9 +109,9 @@ def check_room(path, size):
     try:
         with probe.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
-    except OSError as error:  # others say that there is no such folder, or that the file system cannot reserve
+    except OSError as error:  # other errors: no such folder, or a file system that cannot reserve space
         if error.errno in _FULL:
-            path = path.with_name(re.sub(r"^\.tmp-\d+-", "", path.name))  # what is to be, not the temporary file
+            path = path.with_name(re.sub(r"^\.tmp-\d+-", "", path.name))  # the final name, not the temporary one
             raise NotWritten(
                 f"Could not write {str(path)!r}: the disk or a quota is full ({error.strerror})."
             ) from None
@@ -124,11 +121,10 @@ def check_room(path, size):
 
 
 def remove_leftovers(folder):
-    """Deletes what killed processes left half written or half deleted in a folder; no other process may be writing
-    there.
+    """Deletes what killed processes left incomplete in a folder. No other process may be writing there.
 
     Args:
-        folder: path; what lies in its sub-folders stays.
+        folder: path; its sub-folders are left alone.
     """
     for path in Path(folder).glob(".*"):
         if is_leftover(path):
@@ -136,12 +132,12 @@ def remove_leftovers(folder):
 
 
 def is_leftover(path):
-    """Whether a file or folder is the temporary one of a writer."""
+    """Whether a file or folder is temporary, left by a writer that was killed."""
     return _LEFT_OVER.fullmatch(Path(path).name) is not None
 
 
 def remove_folder(path):
-    """Deletes a folder, if it is there: for others it is gone at once, by renaming it first."""
+    """Deletes a folder if it exists. It is renamed first, so that for others it vanishes at once."""
     path = Path(path)
     if path.exists():
         removed = path.with_name(f".tmp-{os.getpid()}-removed-{path.name}")
@@ -150,7 +146,7 @@ def remove_folder(path):
 
 
 def write_whole(path, content):
-    """Writes bytes so that no reader sees half a file and a killed run leaves none.
+    """Writes bytes so that no reader sees an incomplete file and a killed run leaves none.
 
     Args:
         path: the file; missing folders are made, an existing file is replaced.
@@ -175,15 +171,15 @@ def read_json(path, error=ValueError, kind=dict):
     Args:
         path: the file.
         error: function from a message to the exception that is raised. Default: `ValueError`.
-        kind: type that the value must have; `object` for any. Default: dict.
+        kind: required type of the value; `object` for any. Default: dict.
 
     Returns:
         the value.
 
     Raises:
         FileNotFoundError: no such file.
-        `error`: no file but a folder or a device, no JSON, not of `kind`, a key twice in an object, or beyond the
-            limits `text_bytes`, `text_values`, `text_depth`.
+        `error`: a folder or a device, invalid JSON, not of `kind`, a repeated key, or beyond the limits `text_bytes`,
+            `text_values` and `text_depth`.
 
     Example:
 
@@ -205,7 +201,7 @@ def read_bytes(path, error=ValueError, limit="text_bytes"):
 
     Raises:
         FileNotFoundError: no such file.
-        `error`: no file but a folder or a device, or larger than the limit.
+        `error`: a folder or a device, or a file larger than the limit.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -216,7 +212,7 @@ def read_bytes(path, error=ValueError, limit="text_bytes"):
 
 
 def unused_path(stem, suffix=""):
-    """The path `stem` + `suffix`, with -2, -3 … between them where there is such a file or folder already.
+    """The path `stem` + `suffix`, with -2, -3 … between them if such a file or folder exists already.
 
     Args:
         stem: path without its ending.

@@ -1,4 +1,4 @@
-"""Whether weights are numbers still. What is not is never written over what is."""
+"""Checks that weights are finite, so that good files are never overwritten with NaN."""
 
 import keras
 import numpy as np
@@ -6,9 +6,7 @@ from keras import ops
 
 
 def non_finite(variables):
-    """Paths of the variables that hold NaN or infinity, a list of str; on several processes all of them have to call
-    this.
-    """
+    """Paths, a list of str, of the variables that hold NaN or infinity; every process must call this."""
     return [v.path for v in variables if keras.backend.is_float_dtype(v.dtype) and not _is_finite(v.value)]
 
 
@@ -19,26 +17,23 @@ def check_finite(model, what):
         model: Keras model.
         what: what would be written, such as "The state after epoch 3".
     """
-    optimizer = getattr(model, "optimizer", None)
-    variables = [*model.weights, *([] if optimizer is None else optimizer.variables)]
-    broken = non_finite(variables)
-    if broken:
-        raise FloatingPointError(
-            f"{what} is not written, and what was written before stays: {describe(broken, len(variables))}"
-        )
+    variables = [*model.weights, *getattr(getattr(model, "optimizer", None), "variables", ())]
+    _refuse(non_finite(variables), len(variables), what)
 
 
 def check_finite_arrays(arrays, what):
     """Raises a FloatingPointError unless all NumPy arrays of a dict are finite; `what` would be written."""
     broken = [name for name, array in arrays.items() if array.dtype.kind not in "iub" and not np.isfinite(array).all()]
+    _refuse(broken, len(arrays), what)
+
+
+def _refuse(broken, count, what):
     if broken:
-        raise FloatingPointError(
-            f"{what} is not written, and what was written before stays: {describe(broken, len(arrays))}"
-        )
+        raise FloatingPointError(f"{what} is not written, and what was written before stays: {describe(broken, count)}")
 
 
 def describe(broken, count, shown=5):
-    """A sentence on `broken`, paths of weights, of which there are `count`, and what to do."""
+    """A sentence about `broken`, paths of some of `count` weights, and the remedy."""
     more = f" and {len(broken) - shown} more" if len(broken) > shown else ""
     return (
         f"{len(broken)} of {count} weights hold NaN or infinity: {', '.join(broken[:shown])}{more}. "

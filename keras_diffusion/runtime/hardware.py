@@ -1,5 +1,6 @@
-"""What a process computes on: devices of the backend, versions of packages, and the most memory that it has held."""
+"""What a process runs on: the backend's devices, package versions, and the peak of its memory."""
 
+import contextlib
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -17,13 +18,9 @@ def devices():
     if backend == "tensorflow":
         import tensorflow as tf
 
-        found = tf.config.list_physical_devices()
-        accelerators = [
-            tf.config.experimental.get_device_details(d).get("device_name", d.name)
-            for d in found
-            if d.device_type == "GPU"
-        ]
-        return accelerators or sorted({d.device_type.lower() for d in found})
+        details = tf.config.experimental.get_device_details
+        gpus = [details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU")]
+        return gpus or sorted({device.device_type.lower() for device in tf.config.list_physical_devices()})
     import torch
 
     if torch.cuda.is_available():
@@ -44,31 +41,28 @@ def jax_platform():
 
 def package_version(package):
     """Version of an installed package, or None."""
-    # TensorFlow and JAX come in packages of several names.
-    for name in (package, f"{package}-cpu"):
-        try:
+    for name in (package, f"{package}-cpu"):  # TensorFlow and JAX have packages of several names
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return None
 
 
 def peak_memory():
-    """The most memory held so far, as `{"bytes": int, "of": "process" or "device"}`.
+    """The peak memory so far, as `{"bytes": int, "of": "process" or "device"}`.
 
     On an accelerator, what the backend has allocated there; else the resident memory of the process, libraries included
-    (0 where the operating system does not say).
+    (0 if the operating system does not say).
     """
     import keras
 
-    on_device = {"jax": _jax_peak, "tensorflow": _tensorflow_peak, "torch": _torch_peak}[keras.backend.backend()]()
-    if on_device is not None:
-        return {"bytes": on_device, "of": "device"}
+    peaks = {"jax": _jax_peaks, "tensorflow": _tensorflow_peaks, "torch": _torch_peaks}[keras.backend.backend()]()
+    if peaks and None not in peaks:
+        return {"bytes": int(sum(peaks)), "of": "device"}
     return {"bytes": _process_peak(), "of": "process"}
 
 
 def _process_peak():
-    # Linux: `ru_maxrss` begins with the peak of the process that started this one; "VmHWM" is of this program alone.
+    # On Linux, `ru_maxrss` includes the peak of the parent process; "VmHWM" is this program's alone.
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     peaks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
@@ -82,27 +76,20 @@ def _process_peak():
     return int(peak if sys.platform == "darwin" else 1024 * peak)
 
 
-def _jax_peak():
+def _jax_peaks():
     import jax
 
-    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
-    return None if None in peaks else int(sum(peaks))
+    return [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
 
 
-def _tensorflow_peak():
+def _tensorflow_peaks():
     import tensorflow as tf
 
-    gpus = tf.config.list_logical_devices("GPU")
-    return (
-        int(sum(tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"] for gpu in gpus))
-        if gpus
-        else None
-    )
+    gpus = [gpu.name.removeprefix("/device:") for gpu in tf.config.list_logical_devices("GPU")]
+    return [tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus]
 
 
-def _torch_peak():
+def _torch_peaks():
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    return int(sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())))
+    return [torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())]

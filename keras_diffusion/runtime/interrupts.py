@@ -1,8 +1,8 @@
-"""Ctrl-C, and the SIGTERM of schedulers and container platforms, as a stop between two steps of training.
+"""Ctrl-C, and the SIGTERM of schedulers and container platforms, stop training between two steps.
 
-Python raises KeyboardInterrupt wherever it happens to be: between a step that has used up the old weights and the line
-that keeps the new ones, in the middle of tracing a program, within a destructor, where it is lost. So a first signal is
-only remembered, and the next step does not begin; a second one stops at once, wherever that is.
+Python raises KeyboardInterrupt anywhere: between a step that has consumed the old weights and the line that stores the
+new ones, while a program is traced, or in a destructor, where it is lost. So a first signal is only noted, and the next
+step does not start; a second one stops at once.
 """
 
 import contextlib
@@ -11,16 +11,18 @@ import signal
 import threading
 import time
 
-_REPEATED = 1.0  # seconds; a signal that a wrapper passes on after the terminal has sent it to both is no second one
+_REPEATED = (
+    1.0  # seconds within which a signal counts as the same: a wrapper may pass on what the terminal sent to both
+)
 _current = None
 
 
 class Interrupted(KeyboardInterrupt):
-    """The KeyboardInterrupt of a signal that was waited for.
+    """The KeyboardInterrupt of a signal that `Interrupts` handles.
 
     Attributes:
         number: the signal.
-        between_steps: whether it is raised between two steps, so that the model is whole.
+        between_steps: whether it is raised between two steps, so that the model is consistent.
     """
 
     def __init__(self, number, between_steps):
@@ -29,13 +31,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Handles signals while its `with` block runs: they raise `Interrupted`, within `deferring` blocks at the next
-    `check` only.
+    """Handles signals in its `with` block: they raise `Interrupted`, in `deferring` blocks only at `check`.
 
     Args:
-        signals: numbers. Handlers are set in the main thread only, and not over handlers that somebody has set;
+        signals: numbers. Handlers are set in the main thread only, and never replace another program's handler;
             SIGTERM's default, which ends the process, is replaced.
-        notice: text for standard error when a signal has to wait, or None.
+        notice: text for standard error when a signal is deferred, or None.
     """
 
     def __init__(self, signals=(signal.SIGINT,), notice=None):
@@ -60,7 +61,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def deferring(self):
-        """A context in which a first signal waits for `check`, or for the end of the outermost of these blocks."""
+        """A context in which a first signal waits for `check`, or for the end of the outermost such block."""
         self._depth += 1
         try:
             yield
@@ -70,7 +71,7 @@ class Interrupts:
             self.check()
 
     def check(self):
-        """Raises `Interrupted` if a signal came."""
+        """Raises `Interrupted` if a signal has arrived."""
         if self._pending is not None:
             number, self._pending = self._pending, None
             raise Interrupted(number, between_steps=True)
@@ -85,15 +86,16 @@ class Interrupts:
             raise Interrupted(number, between_steps=False)
         self._pending = number
         if self.notice:
-            # Not by print: the signal may have come in the middle of one, and Python's buffers cannot be entered twice.
+            # Not with print: the signal may interrupt one, and Python's buffers are not reentrant.
             with contextlib.suppress(OSError):
                 os.write(2, f"\n{self.notice}\n".encode())
 
 
 @contextlib.contextmanager
 def between_steps():
-    """A context for what runs in steps, in the main thread: signals stop it between two of them, where
-    `check_interrupts` is called.
+    """A context for a loop of steps: signals stop it only where it calls `check_interrupts`.
+
+    In other threads than the main one it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -104,6 +106,6 @@ def between_steps():
 
 
 def check_interrupts():
-    """Raises `Interrupted` if a signal waits for a place to stop at."""
+    """Raises `Interrupted` if a signal has been deferred."""
     if _current is not None and threading.current_thread() is threading.main_thread():
         _current.check()

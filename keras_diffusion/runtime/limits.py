@@ -1,8 +1,8 @@
-"""Limits: how much a file, a configuration or an argument may ask for before it is refused.
+"""Limits on what a file, a configuration or an argument may ask for.
 
 A file of a few hundred bytes can ask for any amount of memory or time: by compression, by references to itself, by a
-number that says how many more there are. Whatever reads files or counts steps compares with the values here first. They
-lie far above what models have; who has a larger one raises them, for a block or for a process:
+number that announces how many more will follow. So readers and loops first compare with the limits here. They are far
+above what models need; for a larger one, raise them for a block or for a process:
 
     with keras_diffusion.runtime.limits.raised(text_bytes=1 << 30):
         model = keras_diffusion.DiffusionModel.from_preset("models/large")
@@ -25,7 +25,7 @@ _SHARED = "shared_object_id"  # by which Keras marks what a config holds twice: 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The limits, and what they are by default.
+    """The limits and their defaults.
 
     Attributes:
         text_bytes: bytes of a JSON text, a vocabulary or a table of names, after unpacking.
@@ -35,22 +35,20 @@ class Limits:
         yaml_bytes: bytes of a configuration in YAML, whose parser takes a minute for a megabyte.
         pickle_instructions: instructions of a pickle, and items that its calls copy.
         name_length: characters of a tensor's name.
-        tensors: tensors or groups that a checkpoint lists.
+        tensors: tensors or groups listed by a checkpoint.
         fields: fields of a message in a protocol buffer.
-        files: files that a checkpoint is cut into, and sets of weights in one.
-        spare_weights: values that a network may have beyond twice those that its file holds; without a file, see
-            `weights`.
+        files: files of a checkpoint, and sets of weights in one.
+        spare_weights: values of a network beyond twice those in its file; without a file, see `weights`.
         weights: values of a network that is built from a configuration alone.
-        layers: weights (kernels, biases) of a network beyond twice the tensors that its file holds.
+        layers: weights (kernels, biases) of a network beyond twice the tensors in its file.
         config_number: the largest integer in a network's configuration: a width, a size, a number of layers.
         config_list: integers in one list of a network's configuration, such as the widths of its levels.
         timesteps: timesteps of a noise schedule's table.
-        table_values: numbers of a table that is computed, such as one of positions; pixels of a picture that is
-            resized.
-        patches: patches of a grid that are put in an order.
+        table_values: numbers in a computed table, such as one of positions; pixels of a resized picture.
+        patches: patches of a grid that is reordered.
         image_pixels: pixels of one picture, and values of one sample.
-        packed_ratio: bytes that one byte of a file may become when arrays and pictures are unpacked;
-        packed_bytes: below so many bytes in all the ratio does not matter.
+        packed_ratio: unpacked bytes per byte of a file of arrays or pictures,
+        packed_bytes: unless the unpacked total is below this many bytes.
         steps: steps of a sampler's grid.
         samples: samples of one call of `generate`.
     """
@@ -85,24 +83,22 @@ _raised: contextvars.ContextVar[Limits | None] = contextvars.ContextVar("limits"
 
 
 def current():
-    """The limits that hold here: those of the innermost `raised`, else of the environment variable, else
-    the defaults.
-    """
+    """The limits in force: of the innermost `raised`, else of the environment variable, else the defaults."""
     return _raised.get() or _of_environment(os.environ.get(ENVIRONMENT, ""))
 
 
 @contextlib.contextmanager
 def raised(**values):
-    """A block in which limits have other values.
+    """A context in which limits have other values.
 
     Args:
-        values: names of `Limits`, and positive integers.
+        values: names of `Limits`, with positive integers.
 
     Yields:
         the `Limits`.
 
     Raises:
-        ValueError: an unknown name, or no positive integer.
+        ValueError: an unknown name, or a value that is not a positive integer.
 
     Example:
 
@@ -117,12 +113,12 @@ def raised(**values):
 
 
 def check(value, name, what, error=ValueError):
-    """Raises `error` where `value` is above a limit.
+    """Raises `error` if `value` is above a limit.
 
     Args:
         value: number.
         name: of the limit.
-        what: whose number it is: "The number of steps".
+        what: what the number counts: "The number of steps".
         error: function from the message to the exception.
 
     Returns:
@@ -134,11 +130,10 @@ def check(value, name, what, error=ValueError):
 
 
 def check_config(config, error=ValueError):
-    """Raises `error` where a configuration that comes from a file has an integer above `config_number`, or sizes above
-    `image_pixels`.
+    """Raises `error` if a configuration from a file has integers above `config_number`, or sizes above `image_pixels`.
 
-    Whatever a number means there (a width, a size, a number of layers), a loop or a table of it ends soon. Seeds, and
-    the marks of shared objects, may be any.
+    Whatever a number means (a width, a size, a number of layers), a loop over it or a table of it then stays small.
+    Seeds and the marks of shared objects may have any value.
 
     Args:
         config: dict, list or plain value.
@@ -169,7 +164,7 @@ def beyond(what, value, name):
 def remedy(name):
     """How the limit `name` is raised, for a message."""
     return (
-        f"Where this is meant: `with keras_diffusion.runtime.limits.raised({name}=…)`, or the environment variable "
+        f"If this is intended: `with keras_diffusion.runtime.limits.raised({name}=…)`, or the environment variable "
         f"{ENVIRONMENT}={name}=…"
     )
 

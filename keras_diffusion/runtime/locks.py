@@ -1,8 +1,8 @@
-"""A folder in the hands of one process.
+"""A lock on a folder, held by one process at a time.
 
-The lock is `flock` on a file in the folder, with a line in it that says whose it is. The system releases it when the
-process ends, however it ends; a file that a killed process leaves behind locks nothing. Where the system or the file
-system has no such locks (Windows, some network file systems), a warning says that nobody watches.
+It is `flock` on a file in the folder, which names its holder. The system releases it when the process ends, however it
+ends; the file that a killed process leaves behind locks nothing. If the system or the file system has no such locks
+(Windows, some network file systems), a warning says that nothing is locked.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ class FolderLocked(RuntimeError):
 
 
 class FolderLock:
-    """The lock of a folder; within one process it may be taken several times.
+    """The lock of a folder, reentrant within a process.
 
     Args:
-        folder: path; made by `acquire` if needed.
-        what: what is done in it, for the error of the others. Default "being trained in".
+        folder: path; created by `acquire` if needed.
+        what: what happens in it, for the error in other processes. Default "being trained in".
 
     Raises (`acquire`, and entering the `with` block):
-        FolderLocked: another process has it.
+        FolderLocked: another process holds it.
     """
 
     def __init__(self, folder, what="being trained in"):
@@ -43,7 +43,7 @@ class FolderLock:
         self.release()
 
     def acquire(self):
-        """Takes the lock, unless this object has it already."""
+        """Takes the lock, unless this object holds it already."""
         if self._key is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class FolderLock:
         self._key = key
 
     def release(self):
-        """Gives it back; nothing is left in the folder."""
+        """Releases the lock and deletes its file."""
         if self._key is None:
             return
         count, file = _held.pop(self._key)
@@ -69,12 +69,12 @@ class FolderLock:
 
 
 def _locked_file(path, what):
-    """The descriptor of the locked file, or None where there are no locks."""
+    """The descriptor of the locked file, or None on systems without locks."""
     try:
         import fcntl
     except ImportError:
         warnings.warn(
-            f"This system has no file locks: take care that one process at a time trains in {str(path.parent)!r}.",
+            f"This system has no file locks: make sure that only one process trains in {str(path.parent)!r}.",
             stacklevel=4,
         )
         return None
@@ -89,10 +89,10 @@ def _locked_file(path, what):
                 f"One process at a time works in a folder. Received: {str(path.parent)!r}, which is {what} by "
                 f"{holder}. Wait for it, stop it, or choose another folder."
             ) from None
-        except OSError as error:  # a file system that knows no locks
+        except OSError as error:  # a file system without locks
             os.close(file)
             warnings.warn(
-                f"{str(path.parent)!r} cannot be locked ({error}): take care that one process at a time uses it.",
+                f"{str(path.parent)!r} cannot be locked ({error}): make sure that only one process uses it.",
                 stacklevel=4,
             )
             return None

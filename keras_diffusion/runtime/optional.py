@@ -1,7 +1,7 @@
 """Packages that only some tasks need, imported where they are used.
 
 `import keras_diffusion` must stay light: Pillow, scikit-learn and tensorflow-datasets are imported by the function that
-needs them. Where one is missing, the error says what it was for and which extra of keras-diffusion brings it.
+needs them. If one is missing, the error says what it is needed for and which extra of keras-diffusion installs it.
 """
 
 import importlib
@@ -12,11 +12,11 @@ def import_optional(module, extra, purpose):
 
     Args:
         module: dotted name, for example `"PIL.Image"`.
-        extra: the extra of keras-diffusion that brings it, for example `"viz"`.
+        extra: the extra of keras-diffusion that installs it, for example `"viz"`.
         purpose: what it is needed for, for example `"writing PNG files"`.
 
     Raises:
-        ImportError: the module, or something that it needs itself, cannot be imported.
+        ImportError: the module, or one of its own dependencies, cannot be imported.
     """
     try:
         return importlib.import_module(module)

@@ -1,12 +1,11 @@
-"""Several processes as one: `jax.distributed`, started before Keras or JAX touch a device. Imports neither of them
-until asked.
+"""Joining several processes with `jax.distributed`, before Keras or JAX touch a device.
 
-    coordinator    host:port of process 0, where the processes find each other     JAX_COORDINATOR_ADDRESS
-    number         how many processes there are                                    JAX_NUM_PROCESSES
-    id             which of them this is, from 0                                   JAX_PROCESS_ID
+    coordinator      host:port of process 0, where the processes meet     JAX_COORDINATOR_ADDRESS
+    num_processes    how many processes there are                         JAX_NUM_PROCESSES
+    process_id       which of them this is, from 0                        JAX_PROCESS_ID
 
-What neither arguments nor environment give, JAX finds out by itself on TPU pods and under SLURM, Open MPI and
-Kubernetes.
+JAX itself detects what neither arguments nor environment give on TPU pods and under SLURM, Open MPI and Kubernetes.
+This module imports neither Keras nor JAX until it is used.
 """
 
 import os
@@ -20,20 +19,20 @@ _HEARTBEAT = "JAX_HEARTBEAT_TIMEOUT_SECONDS"
 
 
 def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_timeout=None, connection_timeout=300):
-    """Joins this process to the others; returns when all are there.
+    """Joins this process to the others; returns when all have joined.
 
     Args:
         coordinator: "host:port" of process 0.
         num_processes: int ≥ 1.
         process_id: int from 0.
-        heartbeat_timeout: seconds of silence after which a process counts as lost, and the others end. Default: the
+        heartbeat_timeout: seconds of silence after which a process counts as lost and the others stop. Default: the
             environment's JAX_HEARTBEAT_TIMEOUT_SECONDS, else 100.
         connection_timeout: seconds to wait for the others. Default 300.
 
     Raises:
         ValueError: incomplete or contradictory arguments.
-        ConnectionError: the others did not come in time.
-        RuntimeError: JAX was used before.
+        ConnectionError: the others did not join in time.
+        RuntimeError: JAX has been used already.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     found = {key: os.environ.get(_VARIABLES[key]) if value is None else value for key, value in given.items()}
@@ -54,7 +53,7 @@ def initialize(coordinator=None, num_processes=None, process_id=None, heartbeat_
             found["coordinator"],
             count,
             number,
-            # With all of them given there is nothing to find out; else, SLURM or a TPU pod fills in the rest.
+            # Nothing to detect if all three are given; otherwise SLURM or a TPU pod fills in the rest.
             cluster_detection_method="deactivate" if None not in (found["coordinator"], count, number) else None,
             heartbeat_timeout_seconds=heartbeat,
             initialization_timeout=connection_timeout,

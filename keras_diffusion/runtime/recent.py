@@ -1,35 +1,35 @@
-"""A table of what was made lately, for compiled programs, each of which holds megabytes."""
+"""A small cache for compiled programs, each of which holds megabytes."""
 
 from collections import OrderedDict
 
 
 class Recent:
-    """Keeps the `limit` things used last, by key.
+    """A cache of the `limit` most recently used values, by key.
 
     Args:
-        limit: how many are kept; the one that was not used for longest goes first. Default 16.
+        limit: how many values are kept. Default 16.
     """
 
     def __init__(self, limit=16):
         self.limit = limit
-        self._things = OrderedDict()
+        self._values = OrderedDict()
 
     def get(self, key, make):
-        """The thing of a hashable key; `make()` makes it where there is none."""
-        if key not in self._things:
-            self._things[key] = make()
-        self._things.move_to_end(key)
-        while len(self._things) > self.limit:
-            self._things.popitem(last=False)
-        return self._things[key]
+        """The value of a hashable key, created by `make()` if there is none."""
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        while len(self._values) > self.limit:
+            self._values.popitem(last=False)
+        return self._values[key]
 
     def values(self):
-        """All things that are kept, the one used last at the end."""
-        return list(self._things.values())
+        """All values, the most recently used one last."""
+        return list(self._values.values())
 
     def clear(self):
-        """Forgets everything."""
-        self._things.clear()
+        """Empties the cache."""
+        self._values.clear()
 
     def __len__(self):
-        return len(self._things)
+        return len(self._values)

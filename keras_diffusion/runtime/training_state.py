@@ -1,4 +1,4 @@
-"""`state.json`: where a training stands, and which file beside it holds the weights."""
+"""`state.json`: how far a training run has come, and which file beside it holds the weights."""
 
 import math
 import re
@@ -8,13 +8,13 @@ from keras_diffusion.configs.checks import shown
 from keras_diffusion.runtime.files import read_json
 
 STATE, ENVIRONMENT = "state.json", "environment.json"
-#: What `environment.json` says of itself in the folder of a run of `keras-diffusion train`.
+#: The kind that `environment.json` states in the run folders of `keras-diffusion train`.
 RUN_MARK = "keras_diffusion run"
 _WEIGHTS = re.compile(r"state-\d{1,12}(-\d{1,12})?\.weights\.h5")
 
 
 def is_marked(folder):
-    """Whether a folder is that of a run, begun or finished: `environment.json` says so."""
+    """Whether `environment.json` marks a folder as that of a run, started or finished."""
     try:
         environment = read_json(Path(folder) / ENVIRONMENT)
     except (OSError, ValueError):
@@ -25,20 +25,20 @@ def is_marked(folder):
 def read_state(directory, error=ValueError):
     """The content of a folder's `state.json`.
 
-    The folder may be anybody's: numbers are counts, and the weights lie in the folder itself, under a name of the kind
-    that `Resume` gives.
+    The folder may come from anyone, so this checks that numbers are counts, and that the weights are in the folder
+    itself, under a name such as `Resume` gives.
 
     Args:
         directory: the folder.
         error: function from a message to the exception that is raised. Default: `ValueError`.
 
     Returns:
-        dict: "epoch" (epochs done), "weights" (name of a file in the folder), "data_epoch" (an int or None), and what
-            else it holds.
+        dict: "epoch" (epochs done), "weights" (name of a file in the folder), "data_epoch" (an int or None), and
+            further entries.
 
     Raises:
         FileNotFoundError: no `state.json`.
-        `error`: it is damaged, or names what is no such file.
+        `error`: it is damaged, or does not name such a file.
     """
     directory = Path(directory)
     path = directory / STATE

@@ -1,8 +1,7 @@
-"""When two functions are the same: equal code that closes over equal values, or a `partial` of one function with equal
-arguments.
+"""Keys by which functions are equal: the same code over equal values, or a `partial` with equal arguments.
 
-Programs are compiled for a function, and kept. A function that is made in the call, `partial(StaticThreshold,
-limit=1.0)` or a lambda, is another object each time; by its key it is the same one.
+Compiled programs are cached per function. A function created in the call, `partial(StaticThreshold, limit=1.0)` or a
+lambda, is a new object each time; its key is the same.
 """
 
 import functools
@@ -13,16 +12,15 @@ import keras
 import numpy as np
 from keras import ops
 
-_DEPTH = 8  # of functions within functions
+_DEPTH = 8  # of nested functions
 
 
 def value_key(value, depth=_DEPTH):
-    """A hashable key of a value: equal for functions, numbers, texts, arrays and containers that are equal, else the
-    object itself.
+    """A hashable key of a value, equal for equal functions, numbers, strings, arrays and containers.
 
     Args:
-        value: anything. What is no plain value, array, function or object of this library counts as equal to itself
-            alone.
+        value: anything. A value that is not a plain value, an array, a function or an object of this library equals
+            only itself.
         depth: how far to look into functions and containers.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
@@ -51,7 +49,7 @@ def value_key(value, depth=_DEPTH):
 
 
 class _Itself:
-    """An object that equals itself alone; kept, so that nothing else takes its place in memory."""
+    """Wraps an object that equals only itself; keeping it prevents its `id` from being reused."""
 
     def __init__(self, value):
         self.value = value
@@ -73,14 +71,13 @@ def _array_key(value):
 
 
 def _function_key(function, inner):
-    """Of its code, and of all that the code can see: closure, defaults, and the globals that it names."""
+    """The key of a function's code and of what the code sees: closure, defaults, and the globals that it names."""
     try:
         cells = tuple(inner(cell.cell_contents) for cell in function.__closure__ or ())
     except ValueError:  # a name that is not yet bound
         return _Itself(function)
     names = sorted(_names_in(function.__code__) & function.__globals__.keys())
-    # Of globals, values count by what they are, everything else as itself: a function of the same name is that
-    # function.
+    # Globals that are plain values count by value; everything else counts as itself.
     seen = tuple((name, value_key(function.__globals__[name], depth=1)) for name in names)
     defaults = inner(function.__defaults__), inner(function.__kwdefaults__)
     return types.FunctionType, function.__code__, cells, seen, defaults

@@ -147,7 +147,7 @@ def test_minutes_between_saves(fit, tmp_path, monkeypatch):
 def test_other_models_are_saved_at_epoch_ends_only(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="Within epochs, states of a DiffusionModel are saved"):
+    with pytest.raises(ValueError, match="Only a DiffusionModel can be saved within epochs"):
         model.fit(
             np.zeros((4, 2)), np.zeros((4, 1)), verbose=0, callbacks=[kd.callbacks.Resume(tmp_path, save_every_steps=1)]
         )

@@ -218,7 +218,7 @@ def test_info_of_a_preset(trained):
         (["--guidance-scale", "2", "--labels", "none"], "Received: --guidance-scale 2.0"),
         (
             ["--sampler", "[" * 3 + "{" * 100_000],
-            "Where this is meant: the environment variable KERAS_DIFFUSION_LIMITS",
+            "If this is intended: the environment variable KERAS_DIFFUSION_LIMITS",
         ),
         (["--sampler", '{"name": ' + "[" * 100_000], "Options are given as JSON"),
         (["--sampler", "eulr"], "Unknown sampler: 'eulr'. Known names:"),

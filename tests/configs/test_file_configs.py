@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 
 import keras_diffusion as kd
+import keras_diffusion.text  # no test may be the first to import it
 from keras_diffusion.configs import plain_classes
 from keras_diffusion.configs.file_configs import build_from_file, check_values, checked_config
 from keras_diffusion.configs.file_paths import FilePath, inside

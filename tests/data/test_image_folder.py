@@ -231,6 +231,6 @@ def test_pictures_of_other_kinds_are_not_ignored_silently(tmp_path):
     write(tmp_path / "x" / "a.png")
     (tmp_path / "x" / "b.HEIC").write_bytes(b"")
     with pytest.warns(
-        UserWarning, match="These pictures are left out, for their kind is not read.*Received: 1 files .*'b.HEIC'"
+        UserWarning, match="These pictures are ignored, since only .* are read.*Received: 1 files .*'b.HEIC'"
     ):
         assert len(ImageFolder(tmp_path)) == 1

@@ -136,7 +136,7 @@ def test_missing_packages_name_their_extra(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(ImportError, match=r"keras-diffusion\[demo\]"):
         data.load("digits")
-    with pytest.raises(ImportError, match=r"'no_such_data'.*Known: 'digits'.*keras-diffusion\[data\]"):
+    with pytest.raises(ImportError, match=r"'no_such_data'.*keras-diffusion\[data\].*Known: 'digits'"):
         data.load("no_such_data")
 
 

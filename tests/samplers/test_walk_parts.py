@@ -73,5 +73,7 @@ def test_levels_at_unit_alpha_and_with_a_clean_end():
     assert np.isinf(Levels(np.ones(1), np.zeros(1), np.ones(1)).at_unit_alpha().sigma).all()
     ended = scaled.with_clean_end()
     assert [field[-1] for field in ended] == [0.0, 1.0, 0.0] and len(ended.t) == 4
-    with pytest.raises(ValueError, match="Only the last level of a grid may be clean, and this grid ends so already"):
+    with pytest.raises(
+        ValueError, match="Only the last level of a grid may be clean, and this grid's last one already is"
+    ):
         ended.with_clean_end()
