@@ -121,7 +121,14 @@ def rows_of_making_models():
     }
     yield from options_of(kd.DiffusionModel, table, network)
     yield from calls(
-        "DiffusionModel", lambda made, value: kd.DiffusionModel(value), [None, "unet", {}, 3, [], object, np.zeros(3)]
+        "DiffusionModel",
+        lambda made, value: kd.DiffusionModel(value),
+        [None, "unet", {}, 3, [], object, np.zeros(3), lambda x: x, networks.MLP, {"name": "mlp"}, b"unet"],
+    )
+    yield from calls("compile", lambda made, value: made.plain.compile(value), ["adamm", "", "x" * 10**5])
+    words = np.array(["sea", "sky"])
+    yield from calls(
+        "predict text", lambda made, value: made.plain.predict(value, verbose=0), [words, words.astype(object)]
     )
 
 

@@ -1,11 +1,13 @@
 """What the arguments of a `DiffusionModel` may be, checked before anything is compiled or drawn."""
 
+import difflib
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_diffusion.configs.checks import check_array, check_choice, check_flag, check_number, check_whole, shown
+from keras_diffusion.networks.network import networks as registry_of_networks
 from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.tables import check_noise_kind, recorded
 
@@ -26,18 +28,33 @@ class WalkArguments(NamedTuple):
 
 def check_network(network):
     """Raises unless `network` is a built model that takes samples and noise levels by name."""
+    layer = isinstance(network, keras.layers.Layer)
     try:
-        inputs = network.input if isinstance(network, keras.layers.Layer) else None
+        inputs = network.input if layer else None
     except (AttributeError, ValueError):  # never called: it has none
         inputs = None
     by_name = isinstance(inputs, dict) and {"x", "noise_level"} <= set(inputs)
-    if not isinstance(network, keras.layers.Layer) or not (by_name or getattr(network, "sample_shape", None)):
-        remedy = (
-            ". A network by its name: `networks.get('unet', input_shape=(32, 32, 3))`"
-            if isinstance(network, (str, dict))
-            else ""
+    unbuilt = layer and not network.built and not all(part.built for part in getattr(network, "layers", ()))
+    if not layer or unbuilt or not (by_name or getattr(network, "sample_shape", None)):
+        raise ValueError(
+            f"{_NETWORK}. Received: network={shown(network)} of type {type(network).__name__}{_remedy(network)}"
         )
-        raise ValueError(f"{_NETWORK}. Received: network={shown(network)} of type {type(network).__name__}{remedy}")
+
+
+def _remedy(network):
+    """What to pass in place of something that is no network, a sentence or nothing."""
+    if isinstance(network, (str, dict)):
+        known = {cls.__name__.lower(): cls.__name__ for cls in registry_of_networks.classes()}
+        name = str(network.get("name") if isinstance(network, dict) else network).lower().replace("_", "")
+        close = difflib.get_close_matches(name[:80], known, 1)
+        return f". Make the network: `networks.{known[close[0]] if close else 'UNet'}(...)`"
+    if isinstance(network, type):
+        return f". Make one of it: `{network.__name__}(...)`"
+    if isinstance(network, keras.Model):
+        return ". Make it a functional model, or give it a `sample_shape` and build its layers"
+    if callable(network) and not isinstance(network, keras.layers.Layer):
+        return ". Functions have no weights to train; samplers take them as they are: `sampler.sample(x, function, levels)`"
+    return ""
 
 
 def check_autoencoder(autoencoder):

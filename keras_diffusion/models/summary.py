@@ -12,9 +12,8 @@ def short(model):
     network = getattr(model, "network", None)
     if network is None or getattr(model, "predictor", None) is None:  # not made yet
         return f"<{type(model).__name__}>"
-    shape = ", ".join(map(str, model.sample_shape))
     return (
-        f"{type(model).__name__}(network={type(network).__name__}(({shape})), "
+        f"{type(model).__name__}(network={type(network).__name__}({model.sample_shape}), "
         f"noise_schedule={type(model.noise_schedule).__name__}, predictor={type(model.predictor).__name__})"
     )
 

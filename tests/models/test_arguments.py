@@ -74,6 +74,37 @@ def test_what_is_no_network(network):
         kd.DiffusionModel(network)
 
 
+class Unbuilt(keras.Model):
+    """A network with a layer that has no weights yet."""
+
+    sample_shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs["x"])
+
+
+@pytest.mark.parametrize(
+    ("network", "remedy"),
+    [
+        ("unet", r"Make the network: `networks.UNet\(...\)`"),
+        ("mlpp", r"Make the network: `networks.MLP\(...\)`"),
+        ({"name": "uvit"}, r"Make the network: `networks.UViT\(...\)`"),
+        (kd.networks.MLP, r"Make one of it: `MLP\(...\)`"),
+        (lambda inputs: inputs["x"], "Functions have no weights to train; samplers take them as they are"),
+        (Unbuilt, r"Make one of it: `Unbuilt\(...\)`"),
+        (Unbuilt(), "Make it a functional model, or give it a `sample_shape` and build its layers"),
+    ],
+    ids=["name", "misspelt", "dict", "class", "function", "own class", "unbuilt"],
+)
+def test_what_to_pass_in_place_of_what_is_no_network(network, remedy):
+    with pytest.raises(ValueError, match=rf"`network` is a built Keras model.* Received: network=.*\. {remedy}"):
+        kd.DiffusionModel(network)
+
+
 BAD = [
     ({"autoencoder": 3}, "`autoencoder` is a layer or model with `encode` and `decode`.*Received: autoencoder=3"),
     ({"autoencoder": "vae"}, "Received: autoencoder='vae'"),

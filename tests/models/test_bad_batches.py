@@ -47,14 +47,14 @@ def test_bad_training_data(image_model, data, message):
 
 
 def test_labels_as_y_are_refused(image_model):
-    with pytest.raises(ValueError, match="Pass one dict"):
+    with pytest.raises(ValueError, match=r"Received: y, of shape \(4,\). Pass one dict"):
         image_model.fit(batch(), np.zeros(4), verbose=0)
 
 
 def test_a_loss_in_compile_is_refused():
     model = kd.DiffusionModel(kd.networks.MLP((2,), width=8, depth=1), seed=0)
     model.compile("adam", loss="mse")
-    with pytest.raises(ValueError, match="without `loss`"):
+    with pytest.raises(ValueError, match="without `loss` and `metrics`. Received: loss='mse'"):
         model.fit(np.zeros((4, 2), "float32"), verbose=0)
 
 
@@ -88,3 +88,9 @@ def test_the_model_survives_an_interrupted_fit(make_model, blobs):
     assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 2
     assert np.isfinite(model.generate(2, num_steps=2, seed=0)).all()
     assert np.isfinite(model.fit(blobs, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize(("name", "hint"), [("adamm", "Did you mean 'adam'"), ("rms_prop", "Did you mean 'rmsprop'")])
+def test_an_unknown_optimizer(make_model, name, hint):
+    with pytest.raises(ValueError, match=f"`optimizer` is an object, or a name: .*sgd. Received: .*{name}'. {hint}"):
+        make_model().compile(name)
