@@ -25,6 +25,3 @@ class ConsistencySampler(LCMSampler):
         super().__init__(**kwargs)
         rule = "`sigma_min` is the σ/α of clean samples and must not be negative"
         self.sigma_min = check_number("sigma_min", sigma_min, 0, rule=rule)
-
-    def get_config(self):
-        return {**super().get_config(), "sigma_min": self.sigma_min}

@@ -50,9 +50,6 @@ class DDIMSampler(Sampler):
         x0, eps = denoise(x, row["level"])
         return row["x0"] * x0 + row["eps"] * eps + row["noise"] * noise(0), state
 
-    def get_config(self):
-        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
-
 
 def ancestral_std(levels):
     """σ_s·√(1 − (α_t·σ_s/(α_s·σ_t))²), the standard deviation of q(x_s | x_t, x0): array (n,)."""

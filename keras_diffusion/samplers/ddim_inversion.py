@@ -97,6 +97,3 @@ class DDIMInversionSampler(Sampler):
             x0, eps = denoise(guess, row["level"])
             guess = row["x"][k] * x + row["x0"][k] * x0 + row["eps"][k] * eps
         return guess, state
-
-    def get_config(self):
-        return {**super().get_config(), "iterations": self.iterations, "prediction": self.prediction}

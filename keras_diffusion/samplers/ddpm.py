@@ -21,6 +21,8 @@ class DDPMSampler(DDIMSampler):
         Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
     """
 
+    fixed_arguments = ("eta",)
+
     def __init__(self, variance="fixed_small", s_noise=1.0, **kwargs):
         super().__init__(eta=1.0, s_noise=s_noise, **kwargs)
         rule = "`variance` must be 'fixed_small' or 'fixed_large'"
@@ -33,8 +35,3 @@ class DDPMSampler(DDIMSampler):
             beta = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
             plan["noise"] = self.s_noise * np.sqrt(beta) * (sigma_s > 0)
         return plan
-
-    def get_config(self):
-        config = {**super().get_config(), "variance": self.variance}
-        del config["eta"]
-        return config

@@ -63,6 +63,3 @@ class DEISSampler(MultistepSampler):
                 weights = quadrature_weights((nodes - half[i]) / h, exponential_moments(h, len(nodes), rising=False))
                 bend[i, : len(nodes) - 1] = -sigma_s[i] * np.exp(h) * h * weights[1:]  # dσ̂ = −e^(−λ) dλ
         return {"x0": alpha_s, "eps": sigma_s, "bend": bend}
-
-    def get_config(self):
-        return {**super().get_config(), "order": self.order, "lower_order_final": self.lower_order_final}

@@ -86,9 +86,6 @@ class DPMFastSampler(SingleStepSampler):
         fresh = np.sqrt(np.maximum(ratio[1:] ** 2 - down**2, 0.0)) * last
         return {"level": level, "x0": x0, "eps": eps, "noise": self.s_noise * alpha * fresh}
 
-    def get_config(self):
-        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
-
 
 def step_sizes(evaluations):
     """Evaluations of every step, which are also their orders: a list of 3s and what remains."""

@@ -100,7 +100,7 @@ class DPMSingleStepSampler(SingleStepSampler):
         self, order=2, algorithm="dpmpp", solver_type="midpoint", lower_order_final=True, eta=0.0, s_noise=1.0, **kwargs
     ):
         super().__init__(**kwargs)
-        order = check_choice("order", order, (1, 2, 3), "`order` must be 1, 2 or 3")
+        self.order = check_choice("order", order, (1, 2, 3), "`order` must be 1, 2 or 3")
         check_choice("algorithm", algorithm, tuple(ALGORITHMS), "`algorithm` must be 'dpmpp' or 'dpm'")
         check_choice("solver_type", solver_type, ("midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'")
         check_flag("lower_order_final", lower_order_final)
@@ -109,12 +109,6 @@ class DPMSingleStepSampler(SingleStepSampler):
             raise ValueError(
                 f"The SDE is solved in x0. Received: eta={eta} with algorithm='dpm'. Take algorithm='dpmpp', or eta=0."
             )
-        self.order, self.algorithm, self.solver_type, self.lower_order_final = (
-            order,
-            algorithm,
-            solver_type,
-            lower_order_final,
-        )
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
         self.noises_per_step = 1 if eta else 0
 
@@ -137,13 +131,6 @@ class DPMSingleStepSampler(SingleStepSampler):
         x0, eps = combinations(self.order, orders, forms, half, ends, (alpha, sigma), self.algorithm, 1.0 + self.eta)
         eps[np.arange(len(orders)), orders - 1] *= decay
         return {"x0": x0, "eps": eps, "noise": self.s_noise * sigma * fresh}
-
-    def get_config(self):
-        own = {
-            name: getattr(self, name)
-            for name in ("order", "algorithm", "solver_type", "lower_order_final", "eta", "s_noise")
-        }
-        return {**super().get_config(), **own}
 
 
 SAMPLERS.variant("dpmpp_2s", DPMSingleStepSampler, order=2)

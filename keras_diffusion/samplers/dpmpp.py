@@ -47,6 +47,7 @@ class DPMppSampler(MultistepSampler):
     """
 
     predict_x0 = True
+    eta, s_noise = 0.0, 1.0
     table_options = ("eta", "s_noise", "solver_type", "reference_compatible", "lower_order_final")
 
     def __init__(self, order=2, solver_type=None, reference_compatible=False, lower_order_final=False, **kwargs):
@@ -54,11 +55,10 @@ class DPMppSampler(MultistepSampler):
         check_choice(
             "solver_type", solver_type, (None, "midpoint", "heun"), "`solver_type` must be 'midpoint' or 'heun'"
         )
-        self.order, self.solver_type = check_order(order, 3), solver_type
+        self.order = check_order(order, 3)
         self.reference_compatible = check_flag("reference_compatible", reference_compatible)
         self.lower_order_final = check_flag("lower_order_final", lower_order_final)
         self.remembered = self.order - 1
-        self.eta, self.s_noise = 0.0, 1.0
 
     def plan(self, levels, schedule=None):
         eps, fresh = noisy_scales(levels, self.eta, self.predict_x0)
@@ -91,12 +91,6 @@ class DPMppSampler(MultistepSampler):
         d1 = near + (near - far) * recent / (recent + older)
         d2 = (near - far) / (recent + older)
         return (phi2 * d1 + (1.0 if self.reference_compatible else 2.0) * phi3 * d2)[1:]
-
-    def get_config(self):
-        own = {
-            name: getattr(self, name) for name in ("order", "solver_type", "reference_compatible", "lower_order_final")
-        }
-        return {**super().get_config(), **own}
 
 
 SAMPLERS.variant("dpmpp_1", DPMppSampler, order=1)

@@ -38,8 +38,5 @@ class DPMppSDESampler(DPMppSampler):
         eta = check_number("eta", eta, 0, rule="`eta` is a share of fresh noise and must not be negative")
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
 
-    def get_config(self):
-        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}
-
 
 SAMPLERS.variant("dpmpp_3m_sde", DPMppSDESampler, order=3)

@@ -47,6 +47,3 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
         with np.errstate(invalid="ignore"):
             middle = np.where(inside, start + self.r * (end - start), end)
         return np.stack([np.stack([start, middle], axis=1), np.stack([start, end], axis=1)], axis=1)
-
-    def get_config(self):
-        return {**super().get_config(), "r": self.r}

@@ -48,9 +48,6 @@ class IPNDMSampler(MultistepSampler):
             bend[i, : len(past)] = length * past
         return {"x0": alpha_s, "eps": sigma_s, "bend": bend}
 
-    def get_config(self):
-        return {**super().get_config(), "order": self.order}
-
 
 def transfer(levels):
     """α_s·(σ_s/α_s − σ_t/α_t), what a step makes of a change of ε: array (n,), 0 for a step from pure noise."""

@@ -108,10 +108,3 @@ class JumpingSampler(Sampler):
 
     def report(self, state):
         return self.sampler.report(state)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "sampler": keras.saving.serialize_keras_object(self.sampler),
-            "s_noise": self.s_noise,
-        }

@@ -49,9 +49,6 @@ class LMSSampler(MultistepSampler):
                 bend[i, j - 1] = _lagrange_integral(ratio[known], j, ratio[i], ratio[i + 1])
         return {"x0": alpha_s, "eps": sigma_s, "bend": alpha_s[:, None] * bend}
 
-    def get_config(self):
-        return {**super().get_config(), "order": self.order}
-
 
 def _lagrange_integral(nodes, j, start, end):
     """∫ ℓ_j from `start` to `end`, ℓ_j being 1 at nodes[j] and 0 at the others."""

@@ -112,9 +112,6 @@ class PNDMSampler(Sampler):
         total = (1.0 - begin) * total + row["kept"] * change
         return x, (first_x0, first_eps, total, *past)
 
-    def get_config(self):
-        return {**super().get_config(), "skip_prk_steps": self.skip_prk_steps}
-
 
 def _middles(levels, schedule):
     """The levels half way of every step; of a step from pure noise or to a clean level its start, for there none is

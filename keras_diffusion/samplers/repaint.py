@@ -77,6 +77,3 @@ class RePaintSampler(JumpingSampler):
                 noisy = row["level"].alpha * known + row["level"].sigma * noise(self.noises_per_step - 1)
                 x = x + row["starts"] * mask * (noisy - x)
         return x
-
-    def get_config(self):
-        return {**super().get_config(), "jump_length": self.jump_length, "resamplings": self.resamplings}

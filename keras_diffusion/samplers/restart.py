@@ -73,9 +73,6 @@ class RestartSampler(JumpingSampler):
         upper = level_at_ratio(ratios, levels, schedule)
         return Levels(*(np.append(field, end[place]) for field, end in zip(upper, levels, strict=True)))
 
-    def get_config(self):
-        return {**super().get_config(), "restarts": [list(restart) for restart in self.restarts]}
-
 
 def _checked(restart):
     numbers = [check_number("restart", value) for value in restart] if isinstance(restart, (list, tuple)) else []

@@ -48,9 +48,8 @@ class RungeKuttaSampler(Sampler):
 
     def __init__(self, s_churn=0.0, s_tmin=0.0, s_tmax=float("inf"), s_noise=1.0, coordinate="auto", **kwargs):
         super().__init__(**kwargs)
-        finite = {"s_churn": s_churn, "s_tmin": s_tmin, "s_noise": s_noise}
-        numbers = [check_number(name, value) for name, value in finite.items()]
-        check_number("s_tmax", s_tmax, finite=False)
+        self.s_churn, self.s_tmin = check_number("s_churn", s_churn), check_number("s_tmin", s_tmin)
+        self.s_tmax = check_number("s_tmax", s_tmax, finite=False)
         if not s_churn >= 0 or not 0 <= s_tmin <= s_tmax:
             raise ValueError(
                 f"Churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax. Received: s_churn={s_churn}, s_tmin={s_tmin}, "
@@ -59,8 +58,7 @@ class RungeKuttaSampler(Sampler):
         check_choice(
             "coordinate", coordinate, ("auto", "sigma", "flow"), "`coordinate` must be 'auto', 'sigma' or 'flow'"
         )
-        check_number("s_noise", s_noise, 0)
-        (self.s_churn, self.s_tmin, self.s_noise), self.s_tmax, self.coordinate = numbers, float(s_tmax), coordinate
+        self.s_noise = check_number("s_noise", s_noise, 0)
         self.evaluations_per_step = len(self.b)
         self.noises_per_step = 1 if s_churn else 0
 
@@ -127,7 +125,3 @@ class RungeKuttaSampler(Sampler):
 
     def _churned(self, x, row, noise):
         return row["gain"] * x + row["added"] * noise(0) if self.noises_per_step else x
-
-    def get_config(self):
-        own = {name: getattr(self, name) for name in ("s_churn", "s_tmin", "s_tmax", "s_noise", "coordinate")}
-        return {**super().get_config(), **own}

@@ -120,7 +120,3 @@ class SASolverSampler(MultistepSampler):
             moments[1] = 0.5  # the authors' change of order h³
         scale = levels.alpha[i + 1] if self.predict_x0 else -levels.sigma[i + 1] * np.exp(h)
         return scale * (1.0 + eta) * h * quadrature_weights((nodes - half[i]) / h, moments)
-
-    def get_config(self):
-        names = ("predictor_order", "corrector_order", "tau", "tau_start", "tau_end", "predict_x0", "lower_order_final")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

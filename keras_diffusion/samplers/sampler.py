@@ -21,6 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_table, coupling_table
@@ -47,7 +48,7 @@ class Walk(NamedTuple):
 
 
 @SAMPLERS.base
-class Sampler(keras.layers.Layer):
+class Sampler(ArgumentsMixin, keras.layers.Layer):
     """Base class of samplers.
 
     A subclass writes `plan` and `step`, and `initial_state` where it remembers something between steps.
@@ -138,7 +139,8 @@ class Sampler(keras.layers.Layer):
 
     def get_config(self):
         # What `keras.layers.Layer` says, without its import of TensorFlow: every compilation asks for it.
-        return {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
+        own = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
+        return {**own, **self.arguments_config()}
 
     def structure(self):
         """What the compiled step depends on besides the table, hashable: samplers with equal structures share a

@@ -87,6 +87,3 @@ class TwoStageSampler(Sampler):
         middle = denoise(x_m, stage)
         x = row["x0"] * x0 + row["eps"] * eps + row["bend_x0"] * (middle.x0 - x0) + row["bend_eps"] * (middle.eps - eps)
         return x + row["noise"] * noise(self.noises_per_step - 1), state
-
-    def get_config(self):
-        return {**super().get_config(), "eta": self.eta, "s_noise": self.s_noise}

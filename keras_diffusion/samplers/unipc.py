@@ -57,11 +57,9 @@ class UniPCSampler(MultistepSampler):
             raise ValueError(f"{rule}. Received: disable_corrector={shown(disable_corrector)}")
         for index in disable_corrector:
             check_whole("disable_corrector", index, 0, rule=rule)
-        self.order, self.solver_type = check_order(order, 3), solver_type
-        self.lower_order_final, self.predict_x0 = (
-            check_flag("lower_order_final", lower_order_final),
-            check_flag("predict_x0", predict_x0),
-        )
+        self.order = check_order(order, 3)
+        self.lower_order_final = check_flag("lower_order_final", lower_order_final)
+        self.predict_x0 = check_flag("predict_x0", predict_x0)
         self.disable_corrector = tuple(int(index) for index in disable_corrector)
         self.remembered = self.order
 
@@ -118,7 +116,3 @@ class UniPCSampler(MultistepSampler):
         weights[2 : 2 + len(rho)] = -size * rho / position[: len(rho)]
         weights[1] = -weights.sum()
         return weights
-
-    def get_config(self):
-        own = {name: getattr(self, name) for name in ("order", "solver_type", "lower_order_final", "predict_x0")}
-        return {**super().get_config(), **own, "disable_corrector": list(self.disable_corrector)}
