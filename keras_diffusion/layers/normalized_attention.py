@@ -38,8 +38,9 @@ class NormalizedAttention(AttentionBlock):
     (8, 4, 6, 32)
     """
 
-    fixed_arguments = ("num_heads", "head_dim", "cross_attention", "feed_forward")
-    fixed_arguments += ("norm", "activation", "flash_attention", "output_scale")
+    fixed_arguments = tuple(
+        "num_heads head_dim cross_attention feed_forward norm activation flash_attention output_scale".split()
+    )
 
     def __init__(self, norm_groups=8, norm_epsilon=1e-3, zero_init=True, **kwargs):
         super().__init__(num_heads=1, norm_groups=norm_groups, norm_epsilon=norm_epsilon, zero_init=zero_init, **kwargs)
