@@ -1,13 +1,15 @@
 """`export`: from a model here to a folder of diffusers, whose own classes load it.
 
 a network, an autoencoder, a text encoder      config.json, diffusion_pytorch_model.safetensors
-a model with schedule and predictor            model_index.json, scheduler/, unet/ or transformer/, and vae/, text_encoder/, tokenizer/
+a model with schedule and predictor            model_index.json, scheduler/, unet/ or transformer/
+                                               and what it has of vae/, text_encoder/, tokenizer/
 """
 
 from pathlib import Path
 
 from keras_diffusion.checkpoints.families.diffusers import component_of_network, write_schedule
 from keras_diffusion.checkpoints.loading import LoadedCheckpoint
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.runtime.files import atomic_folder, write_json
@@ -58,8 +60,7 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
     folder = Path(folder)
     if format not in _FORMATS:
         raise ValueError(f"Unknown format: {format!r}. Known: {', '.join(_FORMATS)}.")
-    if weights not in ("ema", "raw"):
-        raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
+    check_choice("weights", weights, ("ema", "raw"), "`weights` must be 'ema' or 'raw'")
     if folder.exists() and not overwrite:
         raise FileExistsError(
             f"Nothing is written over what exists. Received: folder={str(folder)!r}. Pass overwrite=True to replace it."

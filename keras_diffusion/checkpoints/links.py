@@ -86,7 +86,7 @@ def _own_weights(layer):
 
 
 def links_of(prefix, parts):
-    """Links of several layers: `parts` is a dict from their names below `prefix` to the layers, None where there is none."""
+    """Links of several layers: `parts` is a dict from names below `prefix` to layers, None where there is none."""
     for name, layer in parts.items():
         if layer is not None:
             yield from layer_links(f"{prefix}.{name}", layer)

@@ -3,7 +3,8 @@
 A message is a polynomial over bits, its first bit the highest power of x. The checksum is, but for two inversions, the
 remainder
 
-    R(M) = M·x³² mod P,      P = x³² + x²⁸ + x²⁷ + x²⁶ + x²⁵ + x²³ + x²² + x²⁰ + x¹⁹ + x¹⁸ + x¹⁴ + x¹³ + x¹¹ + x¹⁰ + x⁹ + x⁸ + x⁶ + 1
+    R(M) = M·x³² mod P
+    P = x³² + x²⁸ + x²⁷ + x²⁶ + x²⁵ + x²³ + x²² + x²⁰ + x¹⁹ + x¹⁸ + x¹⁴ + x¹³ + x¹¹ + x¹⁰ + x⁹ + x⁸ + x⁶ + 1
 
 R is linear, (M ⊕ N) ↦ R(M) ⊕ R(N), so the bytes of a block need not wait for one another. Three steps use that:
 

@@ -143,7 +143,8 @@ class HDF5File:
         size = count(shape) * datatype.size
         if _FILTERS in kinds or len(data) < 2 or data[0] not in (3, 4) or data[1] > 1:
             raise CheckpointError(
-                f'The array {name!r} is compressed or in pieces, which is not supported. Repack the file with "h5repack -l CONTI -f NONE".',
+                f"The array {name!r} is compressed or in pieces, which is not supported. Repack the file with "
+                '"h5repack -l CONTI -f NONE".',
                 self.path,
                 offset,
             )

@@ -1,6 +1,6 @@
 """H5 files of Keras 2: `model.save_weights("w.h5")` and `model.save("m.h5")`.
 
-    attributes   layer_names, backend, keras_version            of the file, or of its group `model_weights` in a full model
+    attributes   layer_names, backend, keras_version: of the file, or of its group `model_weights` in a full model
     <layer>      group with the attribute weight_names = ["conv2d/kernel:0", …], and the arrays of these names
     full model   attribute model_config (JSON), group `optimizer_weights`
 

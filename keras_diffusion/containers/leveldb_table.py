@@ -2,9 +2,10 @@
 
     data block … │ metaindex block │ index block │ footer (48 bytes)
 
-    footer   offset and size of the metaindex block, of the index block (varints), zeros up to 40 bytes, 8 bytes of magic
-    block    entries, restart points (uint32 each), their number (uint32)  │  compression (1 byte)  │  masked CRC-32C (4 bytes)
-    entry    varints shared, unshared, length │ unshared bytes of the key │ value;   key = first `shared` bytes of the last key + these
+    footer   offset and size of metaindex block and index block (varints), zeros up to 40 bytes, 8 bytes of magic
+    block    entries, restart points (uint32), their number (uint32) │ compression (1 byte) │ masked CRC-32C (4 bytes)
+    entry    varints shared, unshared, length │ unshared bytes of the key │ value
+    key      the first `shared` bytes of the last key, then the unshared ones
 
 The index block maps a key to offset and size of the data block whose keys are not above it.
 

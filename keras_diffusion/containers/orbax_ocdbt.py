@@ -4,7 +4,7 @@
     default/manifest.ocdbt    root of a B-tree of keys and values, whose nodes have checksums
     default/**/d/             its nodes and values
 
-    "state.params.params.dit_block_0.attention.to_q.kernel/.zarray"     key of an array's shape, dtype and compression, JSON
+    "state.params.params.dit_block_0.attention.to_q.kernel/.zarray"     key of shape, dtype and compression, in JSON
     "state.params.params.dit_block_0.attention.to_q.kernel/0.0.0"       key of a piece of its numbers
 
 The nodes' checksums cover names and short values. A changed bit inside longer ones, which lie in files of their own,

@@ -4,7 +4,8 @@ shards.
 The index is a LevelDB table. Its first key is empty, and holds a BundleHeaderProto: number of shards (1), byte order
 (2: 0 is little), version (3). Every other key is a tensor's name, and holds a BundleEntryProto:
 
-    1 dtype   2 shape {2: dim {1: size}}   3 shard   4 offset   5 size   6 masked CRC-32C   7 slices of a partitioned variable
+    1 dtype   2 shape {2: dim {1: size}}   3 shard   4 offset   5 size   6 masked CRC-32C
+    7 slices of a partitioned variable
 
 The data files are the tensors' bytes, one after the other. A tensor of strings is stored as lengths (varints), a
 checksum of the lengths (each as 4 bytes), and the characters; the tensor's checksum goes over the lengths as 4 bytes,

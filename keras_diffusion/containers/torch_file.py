@@ -8,7 +8,8 @@ Since PyTorch 1.6, a zip whose members are stored as they are, each with a CRC-3
 
 Before, and to this day for tensors inside other pickles, five pickles and then the numbers:
 
-    magic number │ version │ sizes and byte order of the machine │ pickle │ list of keys │ per key: count (8 bytes), numbers
+    magic number │ version │ sizes and byte order of the machine │ pickle │ list of keys
+    then per key: count (8 bytes), numbers
 
 Reference: PyTorch, torch/serialization.py.
 """

@@ -7,12 +7,12 @@ How the tensors are called is in pairs.py, which kernels they are for in places.
 """
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice, check_number
 from keras_diffusion.containers import open_container
 from keras_diffusion.containers.safetensors import write_safetensors
 from keras_diffusion.lora.network import dense_layers
@@ -49,31 +49,35 @@ def save_lora(model, path, weights="ema"):
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"Adapters are written as .safetensors. Received: path={str(path)!r}")
-    if weights not in ("ema", "raw"):
-        raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
-    tensors, alphas = {}, {}
-    for part, networks in parts_of(model).items():
-        for module, place in places_of(networks[-1 if weights == "ema" else 0]).items():
-            if place.layer is not None and place.layer.lora_enabled:
-                name, layer = f"{part}.{module}", place.layer
-                a, b = (ops.convert_to_numpy(variable) for variable in (layer.lora_kernel_a, layer.lora_kernel_b))
-                b = np.split(b, len(place.link.names), axis=-1)[place.number] * np.float32(
-                    layer.lora_alpha / layer.lora_rank
-                )
-                kernel = place.link.kernel
-                down = a.T if kernel is None else a.reshape(*kernel[:3], -1).transpose(3, 2, 0, 1)
-                up = b.T if kernel is None else b.T[:, :, None, None]
-                tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = map(
-                    np.ascontiguousarray, (down, up)
-                )
-                alphas[name] = layer.lora_alpha
-    if not tensors:
+    check_choice("weights", weights, ("ema", "raw"), "`weights` must be 'ema' or 'raw'")
+    networks = {part: found[-1 if weights == "ema" else 0] for part, found in parts_of(model).items()}
+    adapted = {
+        f"{part}.{module}": place
+        for part, network in networks.items()
+        for module, place in places_of(network).items()
+        if place.layer is not None and place.layer.lora_enabled
+    }
+    if not adapted:
         raise ValueError(
             f"The model has no adapters to write. Received: a {type(model).__name__}. Call enable_lora(rank) first"
         )
+    tensors = {name: array for module, place in adapted.items() for name, array in _tensors(module, place)}
     check_finite_arrays(tensors, f"The file {str(path)!r}")
+    alphas = {module: place.layer.lora_alpha for module, place in adapted.items()}
     write_safetensors(path, tensors, {OWN_KEY: json.dumps(alphas)})
     return path
+
+
+def _tensors(module, place):
+    """Pairs (name, array) of one module, as files have them: B with α/r in it."""
+    layer, kernel = place.layer, place.link.kernel
+    a, b = (ops.convert_to_numpy(variable) for variable in (layer.lora_kernel_a, layer.lora_kernel_b))
+    b = np.split(b, len(place.link.names), axis=-1)[place.number] * np.float32(layer.lora_alpha / layer.lora_rank)
+    down, up = a.T, b.T
+    if kernel is not None:  # a convolution there
+        down, up = a.reshape(*kernel[:3], -1).transpose(3, 2, 0, 1), up[:, :, None, None]
+    halves = {"lora_A": down, "lora_B": up}
+    return [(f"{module}.{half}.weight", np.ascontiguousarray(array)) for half, array in halves.items()]
 
 
 def load_lora(model, path, scale=1.0, merge=False):
@@ -104,8 +108,7 @@ def load_lora(model, path, scale=1.0, merge=False):
     >>> load_lora(model, "pytorch_lora_weights.safetensors", scale=0.8)
     >>> images = model.text_to_image("a lighthouse in the style of sks")
     """
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-        raise ValueError(f"`scale` is a factor on what adapters add, a finite number. Received: scale={scale!r}")
+    check_number("scale", scale, rule="`scale` is a factor on what adapters add, a finite number")
     parts = parts_of(model)
     with open_container(path) as container:
         pairs = read_pairs(container)
@@ -124,9 +127,7 @@ def load_lora(model, path, scale=1.0, merge=False):
             for variable, value in sums:
                 variable.assign(value)
         return matched
-    tables = [
-        (network, {path: (rank, alpha) for path, (rank, alpha, _, _) in layers.items()}) for network, layers in plans
-    ]
+    tables = [(network, {place: layer[:2] for place, layer in layers.items()}) for network, layers in plans]
     for network, table in tables:
         _check_present(network, table)
     for network, table in tables:

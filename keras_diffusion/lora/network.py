@@ -14,6 +14,7 @@ import math
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 
 TARGETS = ("attention", "dense")
@@ -41,8 +42,7 @@ class LoRAMixin:
             ValueError: a rank that is no integer ≥ 1, an alpha that is not > 0, a network that has adapters, no layer
                 of the target.
         """
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise ValueError(f"`rank` is the size of an adapter's middle, an integer ≥ 1. Received: rank={rank!r}")
+        rank = check_whole("rank", rank, 1, rule="`rank` is the size of an adapter's middle, an integer ≥ 1")
         alpha = rank if alpha is None else alpha
         self.add_adapters({path: (rank, alpha) for path in chosen_layers(self, target)})
 
@@ -69,11 +69,8 @@ class LoRAMixin:
                 f"have"
             )
         for path, (_, alpha) in table.items():
-            if (
-                isinstance(alpha, bool)
-                or not isinstance(alpha, (int, float))
-                or not (alpha > 0 and math.isfinite(alpha))
-            ):
+            number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+            if not (number and alpha > 0 and math.isfinite(alpha)):
                 raise ValueError(
                     f"`alpha` scales what adapters add, by alpha/rank, and is a number > 0. Received: {alpha!r} for "
                     f"{path}"

@@ -3,8 +3,10 @@
     W + (α/r)·A·B        A (in, r) and B (r, out) here; there (r, in) and (out, r), called A and B, down and up
 
     PEFT, diffusers   unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight, …lora_B.weight
-    older diffusers   …attn1.processor.to_q_lora.down.weight, …attn1.to_q.lora.up.weight, …to_q.lora_linear_layer.down.weight
-    kohya             lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight, ….lora_up.weight, ….alpha
+    older diffusers   …attn1.processor.to_q_lora.down.weight, …attn1.to_q.lora.up.weight,
+                      …attn1.to_q.lora_linear_layer.down.weight
+    kohya             lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight,
+                      ….lora_up.weight, ….alpha
     this library      diffusers' names where diffusers has the network; else network.<path of the layer>.lora_A.weight
 
 α is a tensor `….alpha`; or, in PEFT's way, a number in `lora_adapter_metadata` of the header or in

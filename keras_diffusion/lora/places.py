@@ -1,7 +1,7 @@
 """Which kernels of a model the adapters of a file are for.
 
-A name there is one of diffusers' modules; kohya writes it with "_" in the place of ".", so that it can only be found by
-writing those of the model that way too. The names of the kernels here come from checkpoints/families/diffusers/, as for whole models.
+Files name diffusers' modules, whose counterparts here checkpoints/families/diffusers/ knows, as for whole models. kohya
+writes "_" in the place of "."; such a name is found by writing those of the model that way too.
 """
 
 import math

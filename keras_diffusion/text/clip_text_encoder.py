@@ -6,7 +6,7 @@
 
                          depth  width  heads  activation
     Stable Diffusion 1      12    768     12  quick_gelu      CLIP ViT-L/14
-    Stable Diffusion 2      23   1024     16  gelu            OpenCLIP ViT-H/14 without its last block (KerasCV: gelu_tanh)
+    Stable Diffusion 2      23   1024     16  gelu            OpenCLIP ViT-H/14 but its last block (KerasCV: gelu_tanh)
 
 Reference: Radford et al., "Learning transferable visual models from natural language supervision", arXiv:2103.00020.
 """

@@ -1,8 +1,8 @@
 """CLIP's tokenizer: text to integers, by byte-pair encoding.
 
-    "A cat!"  →  a | cat | !            lower case, split into runs of letters, single digits, runs of other signs
-              →  a</w>  c a t</w>  !</w>     UTF-8 bytes, each written as one printable character; the last ends the word
-              →  a</w>  cat</w>  !</w>       the pair that comes first in the list of merges is joined, again and again
+    "A cat!"  →  a | cat | !               lower case, split into runs of letters, single digits, runs of other signs
+              →  a</w>  c a t</w>  !</w>   UTF-8 bytes, each as one printable character; the last ends the word
+              →  a</w>  cat</w>  !</w>     the pair that comes first in the list of merges is joined, again and again
               →  [start, 320, 2368, 256, end, end, …]
 
 The vocabulary follows from the list of merges: 256 bytes, the same 256 at the end of a word, one token per merge, start

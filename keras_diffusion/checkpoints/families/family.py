@@ -50,8 +50,8 @@ class Family:
         name: short name, "keras_ddpm".
         title: what it is, in words.
         loses: what a file of this family holds and `load` leaves behind, in words.
-        one_set: what the report says where a file has one set of weights, and not surely the one asked for; "" (default)
-            for a file that says which set it has.
+        one_set: what the report says where a file has one set of weights and does not say which; "" (default) where
+            files say it.
     """
 
     name = title = loses = one_set = ""

@@ -1,4 +1,4 @@
-"""Families whose files hold a network, or several under a name each: `unet` and `unet_ema`, `network` and `ema_network`."""
+"""Families whose files hold a network, or several under a name each: `network` and `ema_network`."""
 
 import re
 

@@ -17,19 +17,15 @@ _TOKENS = "embeddings.token_embedding.weight"
 _NEEDLESS = frozenset(
     """
     architectures model_type torch_dtype dtype transformers_version attention_dropout dropout initializer_factor
-    initializer_range
-    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id projection_dim use_cache return_dict
-    output_hidden_states
-    output_attentions torchscript use_bfloat16 tf_legacy_loss pruned_heads tie_word_embeddings tie_encoder_decoder
-    is_decoder
-    is_encoder_decoder cross_attention_hidden_size add_cross_attention chunk_size_feed_forward finetuning_task
-    id2label label2id
-    tokenizer_class prefix task_specific_params problem_type max_length min_length do_sample early_stopping num_beams
-    num_beam_groups
+    initializer_range bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id projection_dim
+    use_cache return_dict output_hidden_states output_attentions torchscript use_bfloat16 tf_legacy_loss pruned_heads
+    tie_word_embeddings tie_encoder_decoder is_decoder is_encoder_decoder cross_attention_hidden_size
+    add_cross_attention chunk_size_feed_forward finetuning_task id2label label2id tokenizer_class prefix
+    task_specific_params problem_type max_length min_length do_sample early_stopping num_beams num_beam_groups
     diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
     encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores return_dict_in_generate
-    forced_bos_token_id
-    forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
+    forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
+    begin_suppress_tokens
     """.split()
 )
 

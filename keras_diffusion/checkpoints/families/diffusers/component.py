@@ -8,6 +8,7 @@ tensors ──── guess ────────▶ config, where there is no
 
 import math
 
+from keras_diffusion.checkpoints.families.agreement import check_known
 from keras_diffusion.configs.checks import shown
 from keras_diffusion.containers.errors import CheckpointError
 
@@ -76,17 +77,10 @@ class Component:
             CheckpointError: keys that the class does not have, or values that the networks here cannot have.
         """
         given = {key: value for key, value in given.items() if not key.startswith("_")}
-        unknown = sorted(set(given) - set(self.defaults))
-        if unknown:
-            raise CheckpointError(
-                f"The config of a {self.class_name} has the keys {', '.join(self.defaults)}. Received: "
-                f"{', '.join(unknown)}.",
-                path,
-            )
+        words = f"The config of a {self.class_name} has the keys {{known}}. Received: {{unknown}}."
+        check_known(given, self.defaults, words, path)
         self._check_told(told or {}, path)
-        known = (
-            self.guess(tensors) if told is None else {key: value for key, value in told.items() if key in self.defaults}
-        )
+        known = self.guess(tensors) if told is None else {key: told[key] for key in told if key in self.defaults}
         config = {**self.defaults, **known, **given}
         for key, value in config.items():
             if not _is_alike(value, self.defaults[key]):
@@ -110,13 +104,11 @@ class Component:
         Those with "_" are notes.
         """
         known = {*self.defaults, *self.needless_keys}
-        others = {
+        unknown = {
             key: value
             for key, value in told.items()
-            if key not in known and not key.startswith("_") and value is not None
-        }
-        unknown = {
-            key: value for key, value in others.items() if key not in self.obsolete or value != self.obsolete[key]
+            if not (key in known or key.startswith("_") or value is None)
+            and (key not in self.obsolete or value != self.obsolete[key])
         }
         if unknown:
             raise CheckpointError(
@@ -129,25 +121,22 @@ class Component:
 
 
 def _is_alike(value, default):
-    """Whether a value of a config is of the kind of its default: a number, or one per level, where that is one, and so
-    on.
-    """
+    """Whether a value of a config is of the kind of its default: a number, or one per level, and so on."""
     if value is None or default is None:
         return True
-    if isinstance(default, bool):
-        return all(isinstance(flag, bool) for flag in (value if isinstance(value, (list, tuple)) else [value]))
-    if isinstance(default, (int, float)):
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        return all(
-            isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
-            for n in numbers
-            if n is not None
-        )
-    if isinstance(default, str):
-        return isinstance(value, str)
     if isinstance(default, (list, tuple)):
         return isinstance(value, (list, tuple)) and (not default or all(_is_alike(item, default[0]) for item in value))
-    return True
+    if isinstance(default, str):
+        return isinstance(value, str)
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if isinstance(default, bool):
+        return all(isinstance(flag, bool) for flag in values)
+    return all(n is None or (is_number(n) and math.isfinite(n)) for n in values)
+
+
+def is_number(value):
+    """Whether `value` is an int or a float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def register(cls):

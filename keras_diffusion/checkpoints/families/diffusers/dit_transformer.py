@@ -53,13 +53,13 @@ class DiTTransformer2DModel(Component):
 
     def guess(self, tensors):
         width, channels, patch_size, _ = tensors.shape("pos_embed.proj.weight")
-        head_dim = 72 if width == 1152 else 64 if width % 64 == 0 else width
+        # Not in the shapes: DiT-XL has heads of 72 channels, the smaller ones of 64.
+        head_dim = 72 if width == 1152 else next(dim for dim in (64, width) if width % dim == 0)
         return {
             "in_channels": channels,
             "patch_size": patch_size,
             "out_channels": tensors.shape("proj_out_2.weight")[0] // patch_size**2,
             "num_layers": tensors.count("transformer_blocks.{}."),
-            # Not in the shapes: DiT-XL has heads of 72 channels, the smaller ones of 64.
             "attention_head_dim": head_dim,
             "num_attention_heads": width // head_dim,
             "num_embeds_ada_norm": tensors.shape(f"transformer_blocks.0.{_LABELS}")[0] - 1,

@@ -1,13 +1,13 @@
 """diffusers' `scheduler_config.json` ↔ noise schedule, spacing, predictor and sampler.
 
 A scheduler there is three things here: the noise levels that the network was trained with, what its output means, and
-how it is sampled. The first two must be taken over exactly; the third is what `generate` does unless told otherwise.
+how it is sampled. The first two must be taken over exactly; the third is what `generate` does by default.
 
     beta_schedule, beta_start, beta_end, trained_betas, rescale_betas_zero_snr    → noise schedule
     timestep_spacing, steps_offset, use_…_sigmas, sigma_min, sigma_max            → its spacing
-    prediction_type                                                               → predictor, told timesteps
+    prediction_type                                                               → predictor, on timesteps
     FlowMatch…: shift                                                             → flow schedule, velocity
-    EDM…: sigma_min, sigma_max, sigma_data, rho                                   → variance-exploding schedule, EDM's predictor
+    EDM…: sigma_min, sigma_max, sigma_data, rho                                   → VE schedule, EDM's predictor
     the class, solver_order, algorithm_type, variance_type, …                     → sampler
     clip_sample, thresholding                                                     → threshold
 

@@ -143,7 +143,9 @@ class UNet2DModel(Component):
 
 def _type(types, has_attention, resnet):
     plain, with_attention, resampling = types
-    return with_attention if has_attention else resampling if resnet else plain
+    if has_attention:
+        return with_attention
+    return resampling if resnet else plain
 
 
 def is_unet(tensors):

@@ -1,8 +1,8 @@
 """Which attention blocks FlaxDiff's U-Nets have, read off names and shapes.
 
-    down_i_attention_j/RMSNorm_0, project_in, project_out          `norm_inputs`, `use_projection`
-                      /Attention/Attention1, Attention2, norm3     present code: to itself, to the text, not only attention
-                      /Attention/to_q, to_k, to_v, to_out_0        July 2024: one attention; to_q of 2 axes is flash attention
+    down_i_attention_j/RMSNorm_0, project_in, project_out         `norm_inputs`, `use_projection`
+                      /Attention/Attention1, Attention2, norm3    now: to itself, to the text, not only attention
+                      /Attention/to_q, to_k, to_v, to_out_0       July 2024: one attention; flash if to_q has 2 axes
 
 In July 2024, flash attention took the text where a level's height H exceeded the number T of its tokens (coarse levels
 and the middle saw themselves). Kernels of to_k and to_v tell: they take the text's width or the level's. Where both are
@@ -142,7 +142,7 @@ class _July(_Head):
         query = self._shape(f"{path}Attention/to_q/kernel")
         flash = len(query) == 2
         text = flash and level is not None and self._takes_text(level)
-        over = "text_columns" if text else "columns" if flash else "rows"
+        over = {(False, False): "rows", (True, False): "columns", (True, True): "text_columns"}[flash, text]
         return {
             **self.common(path, said, None if flash else query[1]),
             "cross_attention": text,

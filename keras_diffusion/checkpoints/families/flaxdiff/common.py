@@ -3,7 +3,7 @@ of training.
 
     state/params/params/ConvLayer_0/conv/kernel         raw weights, last
     state/ema_params/params/…                           their average (not in the oldest ones)
-    best_state/…                                        the same of the epoch with the lowest loss (not in the oldest ones)
+    best_state/…                                        the same of the epoch with the lowest loss (likewise)
     state/opt_state/…, state/rngs, rngs, epoch, …       not needed here
 
 What a checkpoint does not hold: activation, frequencies of the time embedding, noise schedule, and what the network's
@@ -50,8 +50,9 @@ _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 class FlaxDiffFamily(Family):
     """Base class of FlaxDiff's families.
 
-    A subclass defines `is_mine`, `read_config`, `class_of`, `origin` and `layers`. Its config has the network's arguments,
-    and beside them what `NOTED` lists: "facts", which `conventions` takes, and "assumed", sentences for the report.
+    A subclass defines `is_mine`, `read_config`, `class_of`, `origin` and `layers`. Its config has the network's
+    arguments, and beside them what `NOTED` lists: "facts", which `conventions` takes, and "assumed", sentences for the
+    report.
     """
 
     loses = "optimizer and metrics, random states, epoch; weights that the old network held but did not use"
@@ -193,7 +194,7 @@ def must_agree(container, name, value, found):
 
 
 def must_agree_on(container, arguments, found, names):
-    """`must_agree` for each of the user's arguments that has a counterpart in `found`; `names`: pairs (theirs, ours)."""
+    """`must_agree` for each of the user's arguments that is in `names`, pairs (FlaxDiff's name, name in `found`)."""
     for name, key in names:
         if name in arguments:
             must_agree(container, name, arguments[name], found[key])

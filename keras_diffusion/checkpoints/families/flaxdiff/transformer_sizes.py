@@ -14,6 +14,15 @@ from keras_diffusion.containers.errors import CheckpointError
 
 _POSITIONS = date(2026, 4, 14)  # DiT: sin-cos positions, and no rotary ones except in raster order
 
+# What blocks of a kind are called; of UDiT and UViT there are twice as many.
+_BLOCKS = {
+    "dit": r"dit_block_(\d+)/",
+    "ssm_dit": r"(?:dit|ssm)_block_(\d+)/",
+    "mmdit": r"mmdit_block_(\d+)/",
+    "udit": r"up_dense_(\d+)/",
+    "uvit": r"up_dense_(\d+)/",
+}
+
 
 def check_heads(container, shapes):
     """CheckpointError for projections without an axis of heads: those of a TPU kernel that left out 1/√d."""
@@ -46,31 +55,26 @@ def names_of(shapes):
 
 def sizes_of(shapes, kind):
     """Width, depth and heads, as arguments of the network."""
-    width = shapes["final_norm/scale"][0]
-    found = {"emb_features": width}
-    if kind in ("udit", "uvit"):
-        found["num_layers"] = 2 * _count(shapes, r"up_dense_(\d+)/")
-    elif kind == "mmdit":
-        found["num_layers"] = _count(shapes, r"mmdit_block_(\d+)/")
-    else:
-        found["num_layers"] = _count(shapes, r"(?:dit|ssm)_block_(\d+)/")
-    query = shapes_that_end(shapes, "/to_q/kernel")
-    if query is not None:
-        found |= {"num_heads": query[1], "head_dim": query[2]}
-    else:
-        found["num_heads"] = 1  # state spaces alone
-    if kind != "uvit":
-        found["mlp_ratio"] = _ratio(shapes, width)
-    if kind == "ssm_dit":
-        kinds = [
-            "ssm" if any(name.startswith(f"ssm_block_{i}/") for name in shapes) else "attn"
-            for i in range(found["num_layers"])
-        ]
-        state = shapes_that_end(shapes, "/log_A_real")
-        found |= {"block_pattern": kinds, "ssm_state_dim": state[0]}
-        found["bidirectional_ssm"] = any("/s5_backward/" in name for name in shapes)
-        found["use_2d_fusion"] = any("/spatial_fusion/" in name for name in shapes)
-    return found
+    blocks, width = _count(shapes, _BLOCKS[kind]), shapes["final_norm/scale"][0]
+    query = shapes_that_end(shapes, "/to_q/kernel")  # none: state spaces alone
+    return {
+        "emb_features": width,
+        "num_layers": 2 * blocks if kind in ("udit", "uvit") else blocks,
+        **({"num_heads": 1} if query is None else {"num_heads": query[1], "head_dim": query[2]}),
+        **({} if kind == "uvit" else {"mlp_ratio": _ratio(shapes, width)}),
+        **(_state_space(shapes, blocks) if kind == "ssm_dit" else {}),
+    }
+
+
+def _state_space(shapes, blocks):
+    """What a hybrid has besides."""
+    firsts = {name.partition("/")[0] for name in shapes}
+    return {
+        "block_pattern": ["ssm" if f"ssm_block_{i}" in firsts else "attn" for i in range(blocks)],
+        "ssm_state_dim": shapes_that_end(shapes, "/log_A_real")[0],
+        "bidirectional_ssm": any("/s5_backward/" in name for name in shapes),
+        "use_2d_fusion": any("/spatial_fusion/" in name for name in shapes),
+    }
 
 
 def shapes_that_end(shapes, end):

@@ -1,8 +1,10 @@
 """FlaxDiff's transformers: DiT, UDiT, UViT, MMDiT, hierarchical MMDiT, and the hybrid of state spaces and attention.
 
-    dit_block_i                      DiT            down_block_i, mid_block, up_dense_i, up_block_i     UDiT (ada_params_module) or UViT
-    mmdit_block_i                    MMDiT          encoder_block_stages_i, patch_merger_s, …           hierarchical MMDiT
-    ssm_block_i (and dit_block_i)    hybrid
+    dit_block_i                                     DiT
+    mmdit_block_i                                   MMDiT
+    ssm_block_i (and dit_block_i)                   hybrid
+    down_block_i, mid_block, up_dense_i, up_block_i UDiT (ada_params_module) or UViT
+    encoder_block_stages_i, patch_merger_s, …       hierarchical MMDiT
 
 Widths, depths, heads and most options follow from names and shapes. What does not: whether patches that were flattened
 before they were embedded ("hilbert_projection") go along the Hilbert curve or in zigzag; how many channels such patches

@@ -91,12 +91,12 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
                 container.path,
             )
         found = _infer(container, shapes)
-        # Depths that are the same at every level are one number here; of levels without attention the file tells nothing.
+        # Equal depths are one number here; of levels without attention the file tells nothing.
         depths = arguments.get("transformer_layers_per_block")
         said = arguments | ({"transformer_layers_per_block": depths[0]} if isinstance(depths, list) else {})
         must_agree_on(container, said, found, _SAME.items())
         size = arguments.get("sample_size")
-        size = [None] * 3 if size is None else [size] * 3 if isinstance(size, int) else size
+        size = size if isinstance(size, (list, tuple)) else [size] * 3
         assumed = []
         if "attention_head_dim" not in arguments:
             assumed.append(
@@ -124,8 +124,8 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
 
     def origin(self, config):
         return (
-            "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output depends on "
-            "its neighbours."
+            "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output depends "
+            "on its neighbours."
         )
 
     def layers(self, network, config):

@@ -2,8 +2,8 @@
 
     diffusion model    2 dense, convolutions, residual blocks, transformers, 1 norm      → UNet2DCondition
     text encoder       1 embedding, CLIP layers, 1 norm                                  → CLIPTextEncoder
-    image encoder      convolutions, the last 1×1, residual blocks, 1 attention, 1 norm  → AutoencoderKL, the half that encodes
-    decoder            convolutions, the first 1×1, …                                    → AutoencoderKL, the half that decodes
+    image encoder      convolutions, the last 1×1, residual blocks, 1 attention, 1 norm  → AutoencoderKL: encoder
+    decoder            convolutions, the first 1×1, …                                    → AutoencoderKL: decoder
 
 A file has layers in the order of the model, each with its weights in the order in which KerasCV's class makes them;
 names carry counters of the process that wrote the file and mean nothing. A layer is therefore recognized by the ranks
@@ -55,40 +55,16 @@ _KINDS = {
 }
 # `.weights.h5` files of Keras 3 name weights by attribute and sort them; this is the order in which the attributes are
 # made.
-_ATTRIBUTES = (
-    *(
-        "entry_flow/group_normalization",
-        "entry_flow/padded_conv2d",
-        "embedding_flow",
-        "exit_flow/group_normalization",
-        "exit_flow/padded",
-    ),
-    *("norm/", "proj1", "transformer_block/norm1", "transformer_block/attn1/to_q", "transformer_block/attn1/to_k"),
-    *(
-        "transformer_block/attn1/to_v",
-        "transformer_block/attn1/out_proj",
-        "transformer_block/norm2",
-        "transformer_block/attn2/to_q",
-    ),
-    *(
-        "transformer_block/attn2/to_k",
-        "transformer_block/attn2/to_v",
-        "transformer_block/attn2/out_proj",
-        "transformer_block/norm3",
-    ),
-    *("transformer_block/geglu", "transformer_block/dense", "proj2"),
-    *("norm1", "conv1", "norm2", "conv2", "residual_projection", "q/", "k/", "v/", "proj_out"),
-    *(
-        "layer_norm1",
-        "clip_attn/q_proj",
-        "clip_attn/k_proj",
-        "clip_attn/v_proj",
-        "clip_attn/out_proj",
-        "layer_norm2",
-        "fc1",
-        "fc2",
-    ),
-    *("token_embedding", "position_embedding"),
+_ATTRIBUTES = tuple(
+    """
+    entry_flow/group_normalization entry_flow/padded_conv2d embedding_flow exit_flow/group_normalization
+    exit_flow/padded norm/ proj1 transformer_block/norm1 transformer_block/attn1/to_q transformer_block/attn1/to_k
+    transformer_block/attn1/to_v transformer_block/attn1/out_proj transformer_block/norm2 transformer_block/attn2/to_q
+    transformer_block/attn2/to_k transformer_block/attn2/to_v transformer_block/attn2/out_proj transformer_block/norm3
+    transformer_block/geglu transformer_block/dense proj2 norm1 conv1 norm2 conv2 residual_projection q/ k/ v/
+    proj_out layer_norm1 clip_attn/q_proj clip_attn/k_proj clip_attn/v_proj clip_attn/out_proj layer_norm2 fc1 fc2
+    token_embedding position_embedding
+    """.split()
 )
 # Layers of the older port by D. Gupta, which wraps each network into a single layer.
 _OLDER_PORT = ("u_net_model", "clip_text_transformer")
@@ -96,6 +72,12 @@ _COMPONENTS = {
     "diffusion_model": {"dense", "convolution", "block", "transformer", "norm"},
     "text_encoder": {"embedding", "clip", "norm"},
     "autoencoder": {"convolution", "resnet", "attention", "norm"},
+}
+# How many layers of a kind each has, where that is told.
+_COUNTS = {
+    "diffusion_model": {"dense": 2, "norm": 1},
+    "text_encoder": {"embedding": 1, "norm": 1},
+    "autoencoder": {"attention": 1, "norm": 1},
 }
 
 
@@ -149,14 +131,8 @@ class KerasCVStableDiffusion(Family):
         )
         # KerasCV's own pipeline.
         sampling = {"sampler": "ddim", "spacing": "linspace"}
-        return Parts(
-            network,
-            schedule,
-            EpsilonPredictor(condition="timestep"),
-            options={"ema": None},
-            notes=notes,
-            sampling=sampling,
-        )
+        predictor = EpsilonPredictor(condition="timestep")
+        return Parts(network, schedule, predictor, options={"ema": None}, notes=notes, sampling=sampling)
 
     def sources(self, container, root, network, config):
         layers = _layers(container, root)
@@ -181,11 +157,9 @@ def _layers(container, root):
     for layer in container.layers(root):
         names = [name for _, name in sorted(layer.weights.items(), key=lambda item: _position(item[0]))]
         kind = _KINDS.get(tuple(len(container.tensors[name].shape) for name in names), "other")
-        # The convolutions of upsampling are layers of another class, and so lie elsewhere where a file sorts its layers
-        # by name.
-        found.setdefault(
-            "upsampling" if kind == "convolution" and layer.name.startswith("upsample") else kind, []
-        ).append(names)
+        if kind == "convolution" and layer.name.startswith("upsample"):
+            kind = "upsampling"  # layers of another class, which lie elsewhere where a file sorts its layers by name
+        found.setdefault(kind, []).append(names)
     upsampling, convolutions = found.pop("upsampling", []), found.get("convolution", [])
     return {**found, "convolution": convolutions[:-1] + upsampling + convolutions[-1:]} if convolutions else found
 
@@ -201,16 +175,11 @@ def _component(container, root):
         return "older_port"
     layers = _layers(container, root)
     component = next((name for name, kinds in _COMPONENTS.items() if set(layers) == kinds), None)
-    if component == "diffusion_model":
-        return (
-            component
-            if len(layers["dense"]) == 2 and len(layers["norm"]) == 1 and len(layers["convolution"]) % 2 == 0
-            else None
-        )
-    if component == "text_encoder":
-        return component if len(layers["embedding"]) == len(layers["norm"]) == 1 else None
-    if component is None or len(layers["attention"]) != 1 or len(layers["norm"]) != 1:
+    counts = {kind: len(group) for kind, group in layers.items()}
+    if component is None or any(counts[kind] != count for kind, count in _COUNTS[component].items()):
         return None
+    if component != "autoencoder":
+        return None if component == "diffusion_model" and counts["convolution"] % 2 else component
     ends = [container.tensors[layers["convolution"][i][0]].shape[0] for i in (0, -1)]
     return {(3, 1): "image_encoder", (1, 3): "decoder"}.get(tuple(ends))
 

@@ -1,10 +1,10 @@
 """Networks of NVIDIA's EDM: `edm-cifar10-32x32-cond-vp.pkl`, and the baselines beside them.
 
-    class          output F, told c_noise                 here
-    EDMPrecond     EDM's, log(σ)/4                        EDMPredictor, variance-exploding schedule
-    VPPrecond      ε, (M − 1)·t                           ε, variance-preserving schedule
-    VEPrecond      −ε, log(σ/2)                           ε (the last convolution is negated), variance-exploding schedule
-    iDDPMPrecond   ε and a variance, timestep             ε, cosine table
+    class          output F       condition c_noise    here
+    EDMPrecond     EDM's          log(σ)/4             EDMPredictor, variance-exploding schedule
+    VPPrecond      ε              (M − 1)·t            ε, variance-preserving schedule
+    VEPrecond      −ε             log(σ/2)             ε (the last convolution negated), variance-exploding schedule
+    iDDPMPrecond   ε, variance    timestep             ε, cosine table
 
     model          SongUNet (DDPM++, NCSN++) or DhariwalUNet (ADM)
         map_noise, map_label, map_layer0, map_layer1                  the condition vector

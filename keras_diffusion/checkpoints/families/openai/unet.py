@@ -7,8 +7,8 @@
     output_blocks.k        residual block 0 and attention 1; at the end of a level also what doubles the size
     out.0, .2              norm, convolution
 
-    residual block         in_layers.0 norm, .2 conv    emb_layers.1 dense    out_layers.0 norm, .3 conv    skip_connection
-    attention              norm    qkv    proj_out      the last two as 1-D convolutions
+    residual block         in_layers.0 norm, .2 conv   emb_layers.1 dense   out_layers.0 norm, .3 conv   skip_connection
+    attention              norm   qkv   proj_out       the last two as 1-D convolutions
 
 A file is a bare state dict. Shapes tell every size, but neither the heads of attention, nor how queries, keys and
 values lie in `qkv`, nor anything of the diffusion process. The models that OpenAI published are known by their sizes;
@@ -34,6 +34,16 @@ from keras_diffusion.networks import UNet2D
 from keras_diffusion.predictors import EpsilonPredictor, X0Predictor
 from keras_diffusion.schedulers import CosineBetaNoiseSchedule, LinearNoiseSchedule
 
+_ENDS = {
+    "time_dense1": "time_embed.0",
+    "time_dense2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "middle_0_residual": "middle_block.0",
+    "middle_attention": "middle_block.1",
+    "middle_1_residual": "middle_block.2",
+    "norm_out": "out.0",
+    "conv_out": "out.2",
+}
 _NAMES = {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.2.weight"}
 
 
@@ -94,10 +104,8 @@ class OpenAIUNet(RootedFamily):
                 order = None if config["use_new_attention_order"] else layer.heads
                 yield from _pointwise(tensors, f"{place}.qkv", layer.qkv, order)
                 yield from _pointwise(tensors, f"{place}.proj_out", layer.out)
-            elif isinstance(layer, Downsample):
-                links = layer_links(f"{place}.op", layer.conv)
-            elif isinstance(layer, Upsample):
-                links = layer_links(f"{place}.conv", layer.conv)
+            elif isinstance(layer, (Downsample, Upsample)):
+                links = layer_links(f"{place}.{'op' if isinstance(layer, Downsample) else 'conv'}", layer.conv)
             else:
                 links = layer_links(place, getattr(layer, "table", layer))
             yield from ((link.variable, tensors.source(link)) for link in links)
@@ -138,13 +146,7 @@ def _places(network):
     has = network.get_config()
     levels, blocks = len(has["widths"]), has["num_res_blocks"]
     known = {layer.name for layer in network.layers}
-    yield from (("time_dense1", "time_embed.0"), ("time_dense2", "time_embed.2"), ("conv_in", "input_blocks.0.0"))
-    yield from (
-        ("middle_0_residual", "middle_block.0"),
-        ("middle_attention", "middle_block.1"),
-        ("middle_1_residual", "middle_block.2"),
-    )
-    yield from (("norm_out", "out.0"), ("conv_out", "out.2"))
+    yield from _ENDS.items()
     if has["num_classes"] is not None:
         yield "label_embedding", "label_emb"
     down = [[f"down_{i}_{j}"] for i in range(levels) for j in [*range(blocks), "downsample"]][:-1]
