@@ -20,5 +20,5 @@ def test_the_example_runs():
 
 def test_networks_without_known_channels_are_named():
     without = {cls.__name__ for cls in networks.classes() if "concat_channels" not in networks.parameters(cls)}
-    sentence = re.search(r"`\"concat\"` all but (.*?) can\.", PAGE, re.DOTALL).group(1)
+    sentence = re.search(r"can take `\"concat\"`, except (.*?)\.", PAGE, re.DOTALL).group(1)
     assert set(re.findall(r"`(\w+)`", sentence)) == without
