@@ -1,7 +1,7 @@
 """From a configuration to objects: data, model, optimizer.
 
-`resolve` writes everything out that a configuration leaves open: the defaults of the Python objects, and what follows
-from the data (input shape, number of classes). What it returns is saved as `config.json`; resolving that again changes
+`resolve` fills in everything that a configuration leaves open: the defaults of the Python objects, and what follows
+from the data (input shape, number of classes). Its result is saved as `config.json`; resolving that again changes
 nothing.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from keras_diffusion import networks
-from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, with_defaults
+from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, config_errors, with_defaults
 from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
 from keras_diffusion.configs.checks import did_you_mean
 from keras_diffusion.configs.file_configs import check_values
@@ -25,23 +25,15 @@ from keras_diffusion.models import DiffusionModel
 from keras_diffusion.models.presets import tensor_shapes
 from keras_diffusion.runtime import limits
 
-_NOT_IN_FILES = {
-    "self",
-    "network",
-    "autoencoder",
-    "augment",
-    "source",
-    "kwargs",
-    "options",
-    "name",
-}  # objects; `source` is handled apart
+# Arguments that are objects, and `source`, which is handled separately.
+_NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}
 
 
 def resolve(config):
     """The complete configuration, and the data it names.
 
     Args:
-        config: dict as a file holds it.
+        config: dict, as read from a file.
 
     Returns:
         (config, train, validation): JSON-like dict, `Batches`, and `Batches` or None.
@@ -49,7 +41,7 @@ def resolve(config):
     Raises:
         ConfigError: unknown keys, wrong values, data that cannot be loaded.
     """
-    check_values(config, "the configuration", error=ConfigError)  # it may be anybody's
+    check_values(config, "the configuration", error=ConfigError)  # it may come from anyone
     config = with_defaults(config)
     defaults = _defaults_of(load)
     check_keys(config["data"], _data_keys(), "[data]")
@@ -87,7 +79,7 @@ def known_keys():
 
 
 def _class_names(config, train, held_out):
-    """What the data call the classes of the network, or None."""
+    """The data's names for the classes of the network, or None."""
     names = train.class_names
     if names is None or config["network"].get("num_classes") != len(names):
         return None
@@ -109,7 +101,7 @@ def load_data(config):
         train[0]  # a wrong size or value range shows now
     if not validation:
         return train, None
-    # The held-out part is read in order and as it is: its loss is compared over epochs.
+    # The held-out part is read in order and unchanged, since its loss is compared between epochs.
     plain = {k: v for k, v in options.items() if k not in ("horizontal_flip", "batches_per_epoch")}
     overrides = {"shuffle": False, "drop_remainder": False, **validation}
     with _section("data.validation"):
@@ -122,7 +114,7 @@ def build_model(config, compile=True, weights=None):
     Args:
         config: of `resolve`.
         compile: whether to compile it. Default True.
-        weights: path of the file with its weights, which it must not be larger than by much; None (default) for new
+        weights: path of the file with its weights, which the model must not exceed by much; None (default) for new
             weights.
     """
     check_values(config, "the configuration", error=ConfigError)
@@ -131,7 +123,7 @@ def build_model(config, compile=True, weights=None):
             "float16 needs loss scaling, which diffusion models here do not do. Received: "
             f"dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
         )
-    random.seed(config["seed"])  # where Keras gets the seeds of first weights and of dropout from, on every backend
+    random.seed(config["seed"])  # Keras draws the seeds of initial weights and dropout from it, on every backend
     limits.check_config([config["network"], config["model"]], ConfigError)
     with weight_budget(None if weights is None else tensor_shapes(weights), ConfigError):
         with _section("network"):
@@ -154,11 +146,11 @@ def build_optimizer(options):
     if isinstance(options.get("learning_rate"), dict):
         schedule = dict(options["learning_rate"])
         with _section("optimizer.learning_rate"):
-            options["learning_rate"] = _class_named(schedule.pop("name"), _schedules(), "learning-rate schedule")(
-                **schedule
-            )
+            options["learning_rate"] = _class_named(
+                schedule.pop("name"), learning_rate_schedules(), "learning-rate schedule"
+            )(**schedule)
     with _section("optimizer"):
-        return _class_named(options.pop("name"), _optimizers(), "optimizer")(**options)
+        return _class_named(options.pop("name"), optimizers(), "optimizer")(**options)
 
 
 def _data_keys():
@@ -167,7 +159,7 @@ def _data_keys():
 
 
 def _validation_options(validation, options):
-    """Arguments of `load` that set the validation data apart from the training data; {} for none."""
+    """Arguments of `load` in which validation data differ from training data; {} for no validation."""
     if validation == "auto" or validation is True:
         split_off = options["validation_fraction"] is not None or options["source"] == "digits"
         if validation is True and not split_off:
@@ -190,12 +182,10 @@ def _validation_options(validation, options):
 
 def _network_options(config, data):
     """[network] with its defaults and with the sizes that follow from the data."""
-    given = config["network"]
-    batch = data[0]
+    given, batch, known = config["network"], data[0], networks.networks.names()
     shape = list(batch["images"].shape[1:])
     name = given.get("name", "mlp" if len(shape) == 1 else "unet")
-    if name not in networks.networks.names():
-        known = networks.networks.names()
+    if name not in known:
         raise ConfigError(
             f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
@@ -234,9 +224,7 @@ def _network_options(config, data):
 
 
 def _sized(name, options, given, shape):
-    """Widths, and what else a size stands for, of a network with levels: of [network] size, or what suits two CPU
-    cores.
-    """
+    """Options of a network with levels that a size stands for: of `size`, or what suits two CPU cores."""
     if "size" in given and "widths" in given:
         raise ConfigError(
             "[network] has a `size`, or the `widths` themselves. Received: both, size = "
@@ -246,7 +234,7 @@ def _sized(name, options, given, shape):
         sized = networks.unet_size(given.get("size"), shape)
     if name == "unet" and "widths" not in given:
         return sized
-    # Others have their own ways to count blocks, and heads that want widths of a certain size.
+    # Other networks count blocks differently, and have heads that need certain widths.
     widths = networks.unet_size("small", shape)["widths"]
     levels = len(given.get("widths", widths))
     per_level = {
@@ -257,47 +245,44 @@ def _sized(name, options, given, shape):
 
 def _optimizer_options(config, total_steps):
     options = dict(config["optimizer"])
-    optimizer = _class_named(options.get("name"), _optimizers(), "optimizer")
+    optimizer = _class_named(options.get("name"), optimizers(), "optimizer")
     check_keys(options, ["name", *_parameters(optimizer)], f"[optimizer] ({options['name']})")
     check_optimizer_numbers(options)
     rate = options.get("learning_rate")
     if isinstance(rate, dict):
-        schedule = _class_named(rate.get("name"), _schedules(), "learning-rate schedule")
+        schedule = _class_named(rate.get("name"), learning_rate_schedules(), "learning-rate schedule")
         known = _parameters(schedule)
         check_keys(rate, ["name", *known], f"[optimizer.learning_rate] ({rate['name']})")
         if "decay_steps" in known and "decay_steps" not in rate:
-            # To the end of training. It stays what it is when a finished run is continued.
+            # To the end of training. It stays the same when a finished run is continued.
             rate = {**rate, "decay_steps": max(1, total_steps - rate.get("warmup_steps", 0))}
         options["learning_rate"] = rate
     return options
 
 
 def _class_named(name, classes, kind):
-    by_name = {_snake(cls.__name__): cls for cls in classes}
-    found = by_name.get(_snake(str(name)))
-    if found is None:
-        raise ConfigError(
-            f"Unknown {kind}: {name!r}.{did_you_mean(_snake(str(name)), by_name)} Known: {', '.join(sorted(by_name))}."
-        )
-    return found
+    known = _snake(str(name))
+    if known not in classes:
+        hint = did_you_mean(known, classes)
+        raise ConfigError(f"Unknown {kind}: {name!r}.{hint} Known: {', '.join(sorted(classes))}.")
+    return classes[known]
 
 
-def _optimizers():
-    module = keras.optimizers
-    classes = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.Optimizer)]
-    return [
-        cls
-        for cls in classes
-        if cls.__name__ not in ("Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")
-    ]
+def optimizers():
+    """Keras's optimizers, a dict from names to classes."""
+    base = keras.optimizers.Optimizer
+    return _classes(keras.optimizers, base, "Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")
 
 
-def _schedules():
-    module = keras.optimizers.schedules
-    classes = [
-        cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, module.LearningRateSchedule)
-    ]
-    return [cls for cls in classes if cls is not module.LearningRateSchedule]
+def learning_rate_schedules():
+    """Keras's learning-rate schedules, a dict from names to classes."""
+    schedules = keras.optimizers.schedules
+    return _classes(schedules, schedules.LearningRateSchedule, "LearningRateSchedule")
+
+
+def _classes(module, base, *without):
+    found = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
+    return {_snake(cls.__name__): cls for cls in found if cls.__name__ not in without}
 
 
 def _snake(name):
@@ -310,29 +295,18 @@ def _parameters(cls):
 
 
 def _defaults_of(function):
-    """Arguments of a function or class that a file can hold, with their defaults."""
-    # Not the signature of the class itself: Keras's classes have a `__new__` that takes anything.
+    """Arguments of a function or class that a file can have, with their defaults."""
+    # Not the signature of the class itself: Keras's classes have a `__new__` that accepts anything.
     parameters = inspect.signature(function.__init__ if inspect.isclass(function) else function).parameters
     return {name: p.default for name, p in parameters.items() if name not in _NOT_IN_FILES}
 
 
 def _absolute(source):
-    """A path that still works when the run is resumed from elsewhere."""
-    if isinstance(source, str) and source != "digits" and Path(source).expanduser().exists():
-        return str(Path(source).expanduser().resolve())
-    return source
+    """A path that still works when the run is resumed from another folder."""
+    path = Path(source).expanduser() if isinstance(source, str) and source != "digits" else None
+    return str(path.resolve()) if path is not None and path.exists() else source
 
 
-class _section:
-    """Names the section of the configuration in errors that come from the objects it makes."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, (ValueError, TypeError, KeyError)) and not isinstance(error, ConfigError):
-            raise ConfigError(f"[{self.name}] {error}") from error
-        return False
+def _section(name):
+    """A context that names the section of the configuration in errors of the objects that it makes."""
+    return config_errors(f"[{name}] ", (ValueError, TypeError, KeyError))

@@ -11,7 +11,7 @@ from keras_diffusion.runtime.documents import parse_json
 
 
 def read_old_config(text):
-    """`--config` as a dict: JSON, or the path of a JSON file. A file may have the arguments under the key "config"."""
+    """`--config` as a dict: JSON, or the path of a JSON file, which may have the arguments under the key "config"."""
     if text is None:
         return None
     content = text if text.lstrip().startswith("{") else _read(text)
@@ -39,7 +39,7 @@ def inspect(console, path, config=None, match=None, as_json=False):
 
     Args:
         console: `rich.console.Console`.
-        path: what `checkpoints.load` takes.
+        path: as in `checkpoints.load`.
         config: text, see `read_old_config`.
         match: shows only tensors whose names contain this. Default: all.
         as_json: whether to print JSON in place of tables.
@@ -65,8 +65,9 @@ def inspect(console, path, config=None, match=None, as_json=False):
 
 
 def convert(console, source, out, weights="ema", state="best", config=None, strict=True, overwrite=False):
-    """Writes a checkpoint as a preset and prints the report; arguments as `checkpoints.convert` has them, `config` as
-    text.
+    """Writes a checkpoint as a preset and prints the report.
+
+    Arguments as in `checkpoints.convert`, with `config` as text.
     """
     from keras_diffusion import checkpoints
     from keras_diffusion.checkpoints import own
@@ -83,8 +84,8 @@ def export(console, source, out, weights="ema", state="best", config=None, overw
 
     Args:
         console: `rich.console.Console`.
-        source: what `checkpoints.load` takes.
-        out: folder to make.
+        source: as in `checkpoints.load`.
+        out: folder to create.
         weights, state: as in `checkpoints.load`.
         config: text, see `read_old_config`; for `checkpoints.load`.
         overwrite: whether an existing folder may be replaced.

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_diffusion.cli import building
-from keras_diffusion.cli.config import ConfigError, read_config
+from keras_diffusion.cli.config import ConfigError, config_errors, read_config
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.cli.sampling import identifier, load_model
 from keras_diffusion.comparison import BACKENDS, compare
@@ -18,7 +18,7 @@ from keras_diffusion.data import load
 def compare_backends(
     console, source, backends=None, reference="jax", data=None, batch_size=None, out=None, overwrite=False, **options
 ):
-    """Compares backends and prints what `comparison.compare` found.
+    """Compares backends and prints the result of `comparison.compare`.
 
     Args:
         console: `rich.console.Console`.
@@ -27,22 +27,19 @@ def compare_backends(
         reference: the backend that the others are compared with.
         data: `source` of `data.load`, in place of the configuration's; a preset has none of its own.
         batch_size: samples of a training step; None: the configuration's, else 16.
-        out: folder to make. Default: a new one in `runs`.
+        out: folder to create. Default: a new one in `runs`.
         overwrite: whether a comparison in it is replaced.
-        options: as `comparison.compare` has them.
+        options: those of `comparison.compare`.
 
     Returns:
         the content of compare.json, a dict.
 
     Raises:
-        ConfigError: what the user can put right.
+        ConfigError: an error that the user can fix.
     """
-    try:
-        backends = check_backends(
-            [name.strip() for text in backends for name in text.split(",")] if backends else BACKENDS, reference
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    with config_errors():
+        names = [name.strip() for text in backends or BACKENDS for name in text.split(",")]
+        backends = check_backends(names, reference)
     model, batches, optimizer, about = read_source(source)
     if data is not None:
         batches = load(data)

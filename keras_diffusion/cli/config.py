@@ -5,10 +5,11 @@
     [network]                        [data] [network] [model] [optimizer] [train]   see `SECTIONS`
     widths = [32, 64]
 
-Three lines are a whole configuration, because everything has a default; so a misspelt key would go unnoticed if it were
-not an error. Nothing here imports Keras: a typing error in a file is reported at once.
+Three lines are a whole configuration, because everything has a default. So unknown keys are errors, or a misspelt one
+would go unnoticed. Nothing here imports Keras, so that a typing error in a file is reported at once.
 """
 
+import contextlib
 import copy
 import json
 import re
@@ -21,7 +22,7 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import check_size, parse_json, parse_toml, parse_yaml
 from keras_diffusion.runtime.files import read_bytes
 
-#: What each section holds. The options of [data], [network], [model] and [optimizer] are those of the Python objects they make.
+#: What each section holds. [data], [network], [model] and [optimizer] have the options of the Python objects they make.
 SECTIONS = {
     "data": "arguments of keras_diffusion.data.load (`source` is required), and `validation`: "
     "a split, a table of arguments, or false",
@@ -68,7 +69,18 @@ MOST_SEED = 2**64 - 1
 
 
 class ConfigError(ValueError):
-    """What a user can put right in a configuration file or on the command line."""
+    """An error that a user can fix in a configuration file or on the command line."""
+
+
+@contextlib.contextmanager
+def config_errors(prefix="", kinds=(ValueError,)):
+    """A context whose errors of some kinds become ConfigErrors, with `prefix` before their messages."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except kinds as error:
+        raise ConfigError(f"{prefix}{error}") from error
 
 
 def read_config(path):
@@ -78,16 +90,13 @@ def read_config(path):
         path: a .json, .toml, .yaml or .yml file.
 
     Raises:
-        ConfigError: no such file, another kind of file, or one that does not parse.
+        ConfigError: no such file, another kind of file, or invalid syntax.
         ImportError: YAML without PyYAML.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(
-            f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}, which does not exist."
-        )
-    if path.suffix not in _PARSERS:
-        raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}.")
+    if not path.is_file() or path.suffix not in _PARSERS:
+        missing = "" if path.is_file() else ", which does not exist"
+        raise ConfigError(f"A configuration is a .toml, .json or .yaml file. Received: {str(path)!r}{missing}.")
 
     def error(message):
         return ConfigError(f"Cannot read the configuration {str(path)!r}: {message}")
@@ -102,9 +111,9 @@ def read_config(path):
 
 
 def apply_sets(config, assignments):
-    """A copy of `config` with assignments `a.b=value` made.
+    """A copy of `config` with the assignments `a.b=value`.
 
-    A value is JSON where it parses as such (numbers, true, lists), else text.
+    A value is JSON if it parses as such (numbers, true, lists), else text.
     """
     config = copy.deepcopy(config)
     for assignment in assignments:
@@ -128,21 +137,21 @@ def apply_sets(config, assignments):
 
 
 def _value_of(text, what):
-    """JSON where the text is JSON, else the text."""
+    """The value of a text that is JSON, else the text."""
     try:
         json.loads(text)
     except json.JSONDecodeError:
         return text
     except (ValueError, RecursionError):
-        pass  # a number of thousands of digits, lists in lists: refused below
+        pass  # a number of thousands of digits, or deep lists: refused below
     return parse_json(text, what, ConfigError, kind=object)
 
 
 def with_defaults(config):
-    """`config` checked as far as that goes without Keras, over `DEFAULTS`.
+    """`DEFAULTS` overridden by `config`, checked as far as possible without Keras.
 
     Raises:
-        ConfigError: unknown sections or keys, sections that are no tables, numbers out of range.
+        ConfigError: unknown sections or keys, sections that are not tables, numbers out of range.
     """
     check_keys(config, SECTIONS, "the configuration", "section")
     check_size(config, "configuration", ConfigError)
@@ -162,26 +171,26 @@ def with_defaults(config):
     merged = merge(DEFAULTS, config)
     if "source" not in merged["data"]:
         raise ConfigError(
-            '[data] needs a `source`: "digits", the path of an image folder or of a .npz file, or the name of a TFDS data set. '
-            f"Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
+            '[data] needs a `source`: "digits", the path of an image folder or of a .npz file, or the name of a TFDS '
+            f"data set. Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
         )
-    train = merged["train"]
-    for name, least in (("epochs", 1), ("steps_per_execution", 1)):
-        check_int(train[name], f"train.{name}", least)
+    train, most = merged["train"], limits.current()
     if not (isinstance(train["jit_compile"], bool) or train["jit_compile"] == "auto"):
         raise ConfigError(
             f'`train.jit_compile` is true, false or "auto". Received: train.jit_compile={train["jit_compile"]!r:.100}'
         )
     saving_options(train["save_every"])
-    for name, least, most in (
-        ("every", 0, None),
-        ("per_label", 1, limits.current().samples),
-        ("num_samples", 1, limits.current().samples),
-        ("num_steps", 1, limits.current().steps),
-        ("seed", 0, MOST_SEED),
+    for name, value, least, limit in (
+        ("train.epochs", train["epochs"], 1, None),
+        ("train.steps_per_execution", train["steps_per_execution"], 1, None),
+        ("train.samples.every", train["samples"]["every"], 0, None),
+        ("train.samples.per_label", train["samples"]["per_label"], 1, most.samples),
+        ("train.samples.num_samples", train["samples"]["num_samples"], 1, most.samples),
+        ("train.samples.num_steps", train["samples"]["num_steps"], 1, most.steps),
+        ("train.samples.seed", train["samples"]["seed"], 0, MOST_SEED),
+        ("seed", merged["seed"], 0, MOST_SEED),
     ):
-        check_int(train["samples"][name], f"train.samples.{name}", least, most)
-    check_int(merged["seed"], "seed", 0, MOST_SEED)
+        check_int(value, name, least, limit)
     return merged
 
 
@@ -189,8 +198,8 @@ def saving_options(save_every):
     """`train.save_every` as arguments of `callbacks.Resume`.
 
     Args:
-        save_every: an int counts epochs, and an epoch that is longer than ten minutes is saved every ten minutes as
-            well. Text is for long epochs: "500 steps", "30 min", "2 h"; the end of every epoch is saved too.
+        save_every: an int counts epochs; epochs longer than ten minutes are also saved every ten minutes. Text is for
+            long epochs: "500 steps", "30 min", "2 h"; the end of every epoch is saved too.
 
     Raises:
         ConfigError: anything else.
@@ -213,19 +222,16 @@ def saving_options(save_every):
 
 
 def merge(under, over):
-    """`over` laid over `under`, table by table; a table with another `name` replaces the whole one below it."""
-    if not isinstance(under, dict) or not isinstance(over, dict):
+    """`under` overridden by `over`, table by table; a table with another `name` replaces the whole one below it."""
+    tables = isinstance(under, dict) and isinstance(over, dict)
+    if not tables or ("name" in over and "name" in under and over["name"] != under["name"]):
         return copy.deepcopy(over)
-    if "name" in over and "name" in under and over["name"] != under["name"]:
-        return copy.deepcopy(over)
-    merged = copy.deepcopy(under)
-    for key, value in over.items():
-        merged[key] = merge(under[key], value) if key in under else copy.deepcopy(value)
-    return merged
+    merged = {key: merge(under[key], value) if key in under else copy.deepcopy(value) for key, value in over.items()}
+    return {**copy.deepcopy(under), **merged}
 
 
 def differences(old, new, prefix=""):
-    """`{"section.key": (old, new)}` of two configurations; a key that is missing counts as None."""
+    """`{"section.key": (old, new)}` of two configurations; a missing key counts as None."""
     found = {}
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
@@ -237,7 +243,7 @@ def differences(old, new, prefix=""):
 
 
 def check_keys(table, known, where, kind="key"):
-    """Raises a ConfigError that names the first key of `table` not in `known`, and the likeliest one meant."""
+    """Raises a ConfigError for the first key of `table` not in `known`, with the closest known one."""
     for key in table:
         if key not in known:
             raise ConfigError(
@@ -256,12 +262,10 @@ def check_int(value, name, least, most=None):
 
 
 def check_options(**options):
-    """Raises a ConfigError that names the first option of the command line that is out of range, before anything is
-    loaded.
+    """Raises a ConfigError for the first option of the command line that is out of range.
 
     Args:
-        options: `name=(value, least, most)`, the name being the option's without its dashes; a value of None is not
-            looked at.
+        options: `name=(value, least, most)`, with the option's name without its dashes; None is not checked.
     """
     for name, (value, least, most) in options.items():
         if value is not None:
@@ -269,22 +273,19 @@ def check_options(**options):
 
 
 def parse_labels(labels, class_names=None, num_classes=None, what="labels"):
-    """Class ids from a list, an int, or text such as "0,1,2", "0-9", "0-3,7" and, where names are known,
-    "china,flower".
+    """Class ids from a list, an int, or text: "0,1,2", "0-9", "0-3,7" and, if names are known, "china,flower".
 
     Args:
         labels: the text, int or list.
         class_names: names of the classes, or None.
-        num_classes: number of classes, or None: ids are then not looked at.
-        what: what the labels are called in messages.
+        num_classes: number of classes, or None: ids are then not checked.
+        what: name of the labels in messages.
 
     Raises:
-        ConfigError: text of another form, unknown names, ids that there are not.
+        ConfigError: text of another form, unknown names, ids without a class.
     """
-    try:
+    with config_errors():
         ids = class_labels.parse_labels(labels, class_names)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     wrong = [label for label in ids if num_classes is not None and label >= num_classes]
     if wrong or (not ids and num_classes is not None):
         known = class_labels.listed(class_names) if class_names else f"0 to {num_classes - 1}"
@@ -304,7 +305,7 @@ def _yaml(text, what, error):
 
 
 def _numbers(value):
-    """YAML 1.1 reads 3e-4 as text, for want of a dot; nobody means that."""
+    """YAML 1.1 reads 3e-4 as text, since it has no dot; here it is a number."""
     if isinstance(value, dict):
         return {key: _numbers(v) for key, v in value.items()}
     if isinstance(value, list):

@@ -1,15 +1,15 @@
-"""`keras-diffusion demo`: a diffusion model from nothing, and an honest look at what it has learned.
+"""`keras-diffusion demo`: a diffusion model from scratch, and an honest look at what it has learned.
 
-1,438 handwritten digits of 8×8 pixels train a small U-Net; 359 stay hidden from it. Then three questions:
+1,438 handwritten digits of 8×8 pixels train a small U-Net; 359 are held out. Then three questions:
 
-    Can one read the digits?      A classifier that was trained on the real training digits, and never saw a generated one, reads them.
-                                  What it gets right among the hidden real digits is what perfect samples would score.
-    Are they new?                 Each digit's distance to its nearest training digit, beside that of the hidden digits. A model that
-                                  copies comes too near.
-    What does guidance do?        Both, without it (scale 1) and with it (scale 2).
+    Are the digits legible?    A classifier trained on the real training digits, which has never seen a generated one,
+                               reads them. Perfect samples would score as high as the held-out real digits.
+    Are they new?              Distances of digits to their nearest training digit, for generated and for held-out ones.
+                               A model that copies has smaller ones.
+    What does guidance do?     Both, without it (scale 1) and with it (scale 2).
 
-The result is a run folder like that of `keras-diffusion train`, with three files more: digits-grid.png, film-strip.png
-and results.md (and .json). Every random number has a fixed seed.
+The result is a run folder, as of `keras-diffusion train`, with three more files: digits-grid.png, film-strip.png and
+results.md (and .json). Every random number has a fixed seed.
 """
 
 import time
@@ -46,7 +46,7 @@ CONFIG = {
     },
     "train": {"epochs": 24, "samples": {"every": 8, "labels": "0-9", "per_label": 10}},
 }
-#: How it is sampled and measured. The batches are as large as the pictures drawn while training: their compiled program serves again.
+#: How it is sampled and measured. Batches are as large as the pictures drawn while training, to reuse their program.
 SAMPLING = {
     "num_steps": 30,
     "batch_size": 100,
@@ -71,7 +71,7 @@ def run_demo(out, overwrite=False, quick=False):
     Args:
         out: the folder, new or empty.
         overwrite: whether an earlier run in `out` may be deleted. Default False.
-        quick: a few steps of a tiny network only, to see that everything works; its digits are noise. Default False.
+        quick: only a few steps of a tiny network, to see that everything works; its digits are noise. Default False.
 
     Returns:
         dict of the results, as in `results.json`.
@@ -131,7 +131,7 @@ def _run(run, overwrite, quick):
 def _announce(console, run, config, sampling, model, train, held_out, environment, quick):
     steps = config["train"]["epochs"] * len(train)
     n = 10 * sampling["per_digit"]
-    duration = "half a minute" if quick else "4 minutes on two CPU cores"
+    duration = "half a minute" if quick else "3 minutes on two CPU cores"
     console.print(f"[bold]A diffusion model of handwritten digits, in about {duration}[/bold]\n")
     console.print(
         f"  1. train a U-Net of {model.network.count_params():,} weights on {len(train.source):,} real digits: "
@@ -168,7 +168,7 @@ def _train(console, run, config, model, train, held_out):
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """One progress bar for the whole training; where nobody watches a terminal, a line every few epochs.
+    """One progress bar for the whole training; without a terminal, a line every few epochs.
 
     Args:
         console: `rich.console.Console`.
@@ -209,7 +209,7 @@ def _sample(run, sampling, model, labels, digits):
     options = {key: sampling[key] for key in ("num_steps", "batch_size", "sampler", "seed")}
     for scale in sampling["guidance_scales"]:
         digits[scale] = model.generate(conditions={"labels": labels}, guidance_scale=scale, verbose=0, **options)
-    # The first ten of each class, as they come.
+    # The first ten of each class, not selected.
     rows = digits[sampling["guidance_scales"][0]].reshape(10, sampling["per_digit"], *model.sample_shape)[:, :10]
     visualization.save_png(
         run.path / "digits-grid.png",
@@ -236,7 +236,7 @@ def _measure(digits, labels, training, held_out):
 def _column(name, judge, images, labels, neighbours, distances):
     accuracy = metrics.classifier_accuracy(judge, images, labels)
     compared = metrics.Memorization(distances, neighbours.held_out)
-    # One hit and one miss more than counted (Laplace): 1,000 of 1,000 is no certainty.
+    # One hit and one miss more than counted (Laplace): 1,000 of 1,000 is not certainty.
     likely = (accuracy * len(images) + 1) / (len(images) + 2)
     return {
         "name": name,

@@ -1,6 +1,6 @@
-"""`--devices` and `--distributed`: what the commands do about many devices and several processes.
+"""`--devices` and `--distributed`: many devices and several processes.
 
-Nothing here imports Keras before a command does: processes find each other before anything touches a device.
+Nothing here imports Keras before a command does, since processes must join before anything touches a device.
 """
 
 import contextlib
@@ -8,17 +8,17 @@ import os
 import re
 import sys
 
-from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.config import ConfigError, config_errors
 
 _joined = False
 
 
 def join_processes(coordinator=None, num_processes=None, process_id=None):
-    """Starts `jax.distributed`; arguments as `core.processes.initialize` has them.
+    """Starts `jax.distributed`; arguments as in `runtime.processes.initialize`.
 
     Raises:
         ConfigError: another backend, incomplete arguments.
-        ConnectionError: the others did not come.
+        ConnectionError: the others did not join.
     """
     global _joined
     backend = os.environ.get("KERAS_BACKEND", "jax")
@@ -26,10 +26,8 @@ def join_processes(coordinator=None, num_processes=None, process_id=None):
         raise ConfigError(f"--distributed works on JAX. Received: the backend {backend}. Add --backend jax.")
     from keras_diffusion.runtime.processes import initialize
 
-    try:
+    with config_errors():
         initialize(coordinator, num_processes, process_id)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     _joined = True
 
 
@@ -39,8 +37,9 @@ def joined():
 
 
 def leave_processes(code):
-    """Ends this process at once if it is one of several: an orderly exit would wait minutes for the others, who wait
-    for this one.
+    """Ends this process at once if it is one of several.
+
+    An orderly exit would wait minutes for the others, which wait for this one.
     """
     if _joined:
         sys.stdout.flush()
@@ -50,28 +49,25 @@ def leave_processes(code):
 
 @contextlib.contextmanager
 def on_devices(specification):
-    """A context in which `keras.distribution` is set to what "data=4,model=2" says; None leaves it as it is."""
+    """A context with the `keras.distribution` of a specification such as "data=4,model=2"; None changes nothing."""
     if specification is None:
         yield
         return
     from keras_diffusion.distribution import make
 
-    try:
+    with config_errors(f"--devices {specification}: ", (ValueError, NotImplementedError)):
         distribution = make(specification)
-    except (ValueError, NotImplementedError) as error:
-        raise ConfigError(f"--devices {specification}: {error}") from error
     with distribution.scope():
         yield
 
 
 @contextlib.contextmanager
 def lost_processes():
-    """Turns the many errors that the end of another process may cause into one that says so."""
+    """Turns the many errors that the loss of another process may cause into one that says so."""
     try:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
-        # Errors of the connection arrive as ValueErrors too, with a status in front: "UNKNOWN: Gloo AllGather failed:
-        # …".
+        # Connection errors may be ValueErrors that start with a status: "UNKNOWN: Gloo AllGather failed: …".
         if not _joined or (isinstance(error, ValueError) and not re.match(r"[A-Z_]+: ", str(error))):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -82,10 +78,10 @@ def lost_processes():
 
 
 def share_data(console, train, validation):
-    """Fits data to the devices: batches have to be shared evenly, and each process reads its own rows.
+    """Fits data to the devices: batches must be shared evenly, and each process reads its own rows.
 
     Raises:
-        ConfigError: training batches that do not divide, or validation data too few to be shared.
+        ConfigError: training batches that do not divide evenly, or too few validation samples.
     """
     from keras_diffusion.distribution import share
     from keras_diffusion.runtime.devices import active_distribution
@@ -111,7 +107,7 @@ def share_data(console, train, validation):
         raise ConfigError(
             f"The held-out data, {samples} samples, are too few for {replicas} devices. Set data.validation=false."
         )
-    # Batches of one size: what is left over would have to be padded, and its loss weighted.
+    # Batches of one size: a remainder would have to be padded, and its loss weighted.
     validation.batch_size = min(
         validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas
     )
@@ -125,20 +121,18 @@ def share_data(console, train, validation):
 
 
 def check_layout(model):
-    """Raises a ConfigError where weights were to be split and none is."""
+    """Raises a ConfigError if weights should be split, but none can be."""
     from keras_diffusion.distribution import SplitWeights, layout_map
     from keras_diffusion.runtime.devices import active_distribution
 
     distribution = active_distribution()
     if isinstance(distribution, SplitWeights):
-        try:
+        with config_errors():
             layout_map(model.network, distribution.device_mesh)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
 
 def describe_distribution():
-    """What `environment.json` says of devices used together: {} for one device."""
+    """The entry of `environment.json` for devices used together; {} for one device."""
     from keras_diffusion.runtime.devices import active_distribution
 
     distribution = active_distribution()

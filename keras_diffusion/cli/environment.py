@@ -1,19 +1,17 @@
 """What a run was made with: versions, backend, devices."""
 
+import datetime
 import platform
 import shlex
 import sys
 
 from keras_diffusion.runtime.hardware import devices, package_version
+from keras_diffusion.version import __version__
 
 
 def describe_environment():
     """A JSON-like dict: Python, libraries, backend, devices, platform, command line, time."""
-    import datetime
-
     import keras
-
-    from keras_diffusion.version import __version__
 
     backend = keras.backend.backend()
     versions = {"python": platform.python_version(), "keras_diffusion": __version__, "keras": keras.__version__}

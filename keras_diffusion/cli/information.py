@@ -28,7 +28,7 @@ def info(console, path=None):
 
 def _installation():
     from keras_diffusion import guidance, networks, predictors, samplers, schedulers
-    from keras_diffusion.cli.building import _optimizers, _schedules, _snake
+    from keras_diffusion.cli.building import learning_rate_schedules, optimizers
     from keras_diffusion.cli.environment import describe_environment
     from keras_diffusion.guidance.threshold import THRESHOLDS
     from keras_diffusion.runtime.hardware import package_version
@@ -49,13 +49,13 @@ def _installation():
         "thresholds": THRESHOLDS,
     }
     return {
-        **{name: version for name, version in environment["versions"].items()},
+        **environment["versions"],
         "backend": f"{environment['backend']} on {', '.join(environment['devices'])}",
         "backends installed": ", ".join(f"{name} {version}" for name, version in others.items() if version),
         "platform": environment["platform"],
         **{kind: ", ".join(registry.names()) for kind, registry in registries.items()},
-        "optimizers": ", ".join(sorted(_snake(cls.__name__) for cls in _optimizers())),
-        "learning-rate schedules": ", ".join(sorted(_snake(cls.__name__) for cls in _schedules())),
+        "optimizers": ", ".join(sorted(optimizers())),
+        "learning-rate schedules": ", ".join(sorted(learning_rate_schedules())),
     }
 
 
@@ -101,5 +101,5 @@ def print_rows(console, rows):
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(Text(key), Text(str(value)))  # not as markup: brackets may stand in names and paths
+        table.add_row(Text(key), Text(str(value)))  # not as markup: names and paths may have brackets
     console.print(table)

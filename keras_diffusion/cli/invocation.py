@@ -1,6 +1,4 @@
-"""What every command does before and after its work: chooses the backend, and turns errors into one message and an exit
-code.
-"""
+"""What all commands share: choosing the backend, and turning errors into one message and an exit code."""
 
 import contextlib
 import os
@@ -19,15 +17,16 @@ from keras_diffusion.runtime.backend import PACKAGES, check
 
 def console():
     """The console that commands print to."""
-    # Made when needed: a test or a pipe may have put another file in the place of stdout.
-    # Text is text: brackets stand in the names of files and tensors, and are no markup.
+    # Created when needed, since a test or a pipe may replace stdout. Without markup: names of files and tensors may
+    # have brackets.
     return Console(highlight=False, markup=False)
 
 
 @contextlib.contextmanager
 def errors(debug):
-    """Errors of the user as one message; 2: the command or the configuration is wrong, 1: anything else, 130: Ctrl-C,
-    143: SIGTERM.
+    """Prints errors of the user as one message, and exits.
+
+    Exit codes: 2 for a wrong command or configuration, 1 for anything else, 130 for Ctrl-C, 143 for SIGTERM.
     """
     try:
         yield
@@ -38,8 +37,10 @@ def errors(debug):
     except (ValueError, OSError, ImportError, FloatingPointError, RecursionError) as error:
         if debug:
             traceback.print_exc()
-        # Not as rich markup: [viz] and [data] are words here.
-        Console(stderr=True, highlight=False).print(f"Error: {_told(error)}", style="red", markup=False, soft_wrap=True)
+        # Not as rich markup: [viz] and [data] are text here.
+        Console(stderr=True, highlight=False).print(
+            f"Error: {_message(error)}", style="red", markup=False, soft_wrap=True
+        )
         code = 2 if isinstance(error, ConfigError) else 1
         leave_processes(code)
         raise typer.Exit(code) from None
@@ -50,20 +51,18 @@ def errors(debug):
         raise
 
 
-def _told(error):
+def _message(error):
     """The message of an error, in the words of the command line."""
-    if "keras" not in sys.modules:  # from the command line itself, then
-        return str(error)
-    return in_command_words(str(error), **words_of_command())
+    # Before Keras is imported, errors come from the command line itself.
+    return in_command_words(str(error), **words_of_command()) if "keras" in sys.modules else str(error)
 
 
 def end_process(code):
     """Ends the process with an exit code, or with a message and 1, as `sys.exit` does.
 
-    Once Keras is there, without the interpreter's own end: after an interruption while JAX was tracing or compiling,
-    and after HDF5 could not write a file to the end, that crashes (signal 11, the message above it lost in a pipe).
-    Nothing is lost without it. Files are written and closed by then, each put in place when it was whole; the system
-    releases locks.
+    Once Keras is imported, this skips the interpreter's shutdown, which crashes after an interruption while JAX traces
+    or compiles, and after HDF5 could not complete a file (signal 11, with the message above it lost in a pipe). Nothing
+    is lost: files are complete and closed by then, and the system releases locks.
     """
     if "keras" not in sys.modules:
         sys.exit(code)
@@ -71,7 +70,7 @@ def end_process(code):
         sys.stderr.write(f"{code}\n")
         code = 1
     if "multiprocessing.process" in sys.modules:
-        for child in sys.modules["multiprocessing.process"].active_children():  # workers that read data
+        for child in sys.modules["multiprocessing.process"].active_children():  # data workers
             child.terminate()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads, a closed file
@@ -80,12 +79,12 @@ def end_process(code):
 
 
 def read_early(config, sets):
-    """Typing errors are reported before Keras is imported."""
+    """Reports typing errors in a configuration before Keras is imported."""
     with_defaults(apply_sets(read_config(config), sets))
 
 
 def choose_backend(backend, run=None):
-    """Sets Keras's backend: the one asked for, else that of the run to be resumed."""
+    """Sets Keras's backend: the requested one, else that of the run to be resumed."""
     if backend is not None and backend not in PACKAGES:
         raise ConfigError(f"--backend is one of {', '.join(PACKAGES)}. Received: --backend {backend}")
     if run is not None and backend is None and "keras" not in sys.modules:
@@ -100,15 +99,13 @@ def choose_backend(backend, run=None):
                 f"backend={backend!r:.100}. Pass --backend"
             )
     if backend is not None:
-        if "keras" in sys.modules:
-            import keras
-
-            if keras.backend.backend() != backend:
-                raise ConfigError(
-                    f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {backend}. Start "
-                    "keras-diffusion as a command, or set the environment variable KERAS_BACKEND."
-                )
+        keras = sys.modules.get("keras")
+        if keras is not None and keras.backend.backend() != backend:
+            raise ConfigError(
+                f"Keras is already imported, on {keras.backend.backend()}. Received: --backend {backend}. Start "
+                "keras-diffusion as a command, or set the environment variable KERAS_BACKEND."
+            )
         os.environ["KERAS_BACKEND"] = backend
     check()
-    # Where TensorFlow is installed Keras imports it for saving, on any backend, and it greets with lines about oneDNN.
+    # If TensorFlow is installed, Keras imports it for saving, on any backend; without this, it prints about oneDNN.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,5 +1,4 @@
-"""docs/configuration.md, written from the code: names, defaults and descriptions are those of the objects that a
-configuration makes.
+"""docs/configuration.md, generated from the names, defaults and docstrings of the objects it configures.
 
 python -m keras_diffusion.cli.reference docs/configuration.md
 """
@@ -22,7 +21,8 @@ from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 
 _HEAD = """# The configuration of `keras-diffusion train`
 
-A configuration is a `.toml`, `.json` or `.yaml` file, or `--set section.key=value` over one. Only `source` in `[data]` has to be there:
+A configuration is a `.toml`, `.json` or `.yaml` file, or `--set section.key=value` over one. Only `source` in `[data]`
+is required:
 
 ```toml
 [data]
@@ -30,9 +30,9 @@ source = "pictures"     # a folder of images
 image_size = 32
 ```
 
-Everything else has a default, and `config.json` in the run folder shows them all, with what follows from the data. Keys that are not
-known are an error. TOML has no null: leave a key out, or say `--set model.ema=null`. [Your own pictures](your-own-pictures.md) begins
-at the beginning, `examples/digits.toml` is a whole example.
+Everything else has a default, and `config.json` in the run folder shows them all, with what follows from the data.
+Unknown keys are errors. TOML has no null: leave a key out, or use `--set model.ema=null`.
+[Your own pictures](your-own-pictures.md) starts from scratch; `examples/digits.toml` is a complete example.
 
 This page is written by `python -m keras_diffusion.cli.reference docs/configuration.md`.
 
@@ -53,7 +53,7 @@ _TRAIN = {
 
 _SAMPLES = {
     "every": "epochs between pictures; 0 draws none",
-    "labels": 'classes to draw: ids, `"0-9"`, names such as `"china,flower"`, or a list of these; default: the first ten',
+    "labels": 'classes: ids, `"0-9"`, names such as `"china,flower"`, or a list of these; default: the first ten',
     "per_label": "pictures of each class, one row",
     "num_samples": "pictures, where there are no classes",
     "num_steps": "steps of the sampler",
@@ -76,13 +76,10 @@ def configuration_page():
     ]
     parts.append(_table(rows))
 
-    unet = {
-        k: v for k, v in networks.networks.options("unet").items() if k not in ("name", "dtype", "trainable", "seed")
-    }
-    told = _arguments(networks.UNet)
-    unet["widths"] = unet["num_res_blocks"] = None
-    told["widths"] = "channels of each level, finest first. Default: those of the size"
-    told["num_res_blocks"] = "residual blocks per level, on the way down and on the way up. Default: those of the size"
+    unet = {**networks.networks.options("unet"), "widths": None, "num_res_blocks": None}
+    described = _arguments(networks.UNet)
+    described["widths"] = "channels of each level, finest first. Default: those of the size"
+    described["num_res_blocks"] = "residual blocks per level, down and up. Default: those of the size"
     others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
     parts.append(
         "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
@@ -90,27 +87,24 @@ def configuration_page():
         "from the data. The keys of each are the arguments of its class; those of a `unet`:"
     )
     rows = [("size", None, f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name. {_SIZE}")]
-    parts.append(_table(rows + [(key, value, told.get(key, "")) for key, value in unet.items()]))
+    unet = {key: value for key, value in unet.items() if key not in ("name", "dtype", "trainable", "seed")}
+    parts.append(_table(rows + [(key, value, described.get(key, "")) for key, value in unet.items()]))
 
-    model = {k: v for k, v in building.known_keys()["model"].items()}
-    told = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
-    told["class_names"] = "names of the classes. Default: those of the data"
+    described = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
+    described["class_names"] = "names of the classes. Default: those of the data"
     parts.append(
         "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a "
         "name, or a table with `name` and options."
     )
-    parts.append(_table([(key, value, told.get(key, "")) for key, value in model.items()]))
+    model = building.known_keys()["model"]
+    parts.append(_table([(key, value, described.get(key, "")) for key, value in model.items()]))
     kinds = {
         "noise_schedule": schedulers.SCHEDULES,
         "predictor": predictors.PREDICTORS,
         "loss_weighting": LOSS_WEIGHTINGS,
         "time_distribution": TIME_DISTRIBUTIONS,
     }
-    parts.append(
-        "\n".join(
-            f"- `{key}`: {', '.join(f'`{name}`' for name in registry.names())}" for key, registry in kinds.items()
-        )
-    )
+    parts.append("\n".join(f"- `{key}`: {_names(registry)}" for key, registry in kinds.items()))
 
     parts.append(f"## [optimizer]\n\n{_OPTIMIZER}")
     parts.append(_table([(key, value, _OPTIONS.get(key, "")) for key, value in DEFAULTS["optimizer"].items()]))
@@ -139,7 +133,8 @@ _SIZE = (
 _OPTIMIZER = (
     "Any optimizer of Keras by `name`, and its arguments; another name starts from that optimizer's own defaults. "
     "`learning_rate` may be a "
-    'table with the `name` of a schedule of Keras and its arguments, such as `{ name = "cosine_decay", initial_learning_rate = 1e-3 }`; '
+    "table with the `name` of a schedule of Keras and its arguments, such as "
+    '`{ name = "cosine_decay", initial_learning_rate = 1e-3 }`; '
     "`decay_steps` then reaches to the end of training unless it is given. `gradient_accumulation_steps` makes one "
     "update of several batches."
 )

@@ -5,14 +5,14 @@ environment.json   versions, backend, devices and command lines, of the start an
 metrics.jsonl      one line per epoch                  samples/epoch-0010.png   pictures while training
 state/             what resuming needs                 loss.png                 at the end
 model/             the trained model as a preset, at the end
-generated/         what `keras-diffusion sample` writes unless told otherwise
+generated/         what `keras-diffusion sample` writes by default
 """
 
 import contextlib
 import datetime
 from pathlib import Path
 
-from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.config import ConfigError, config_errors
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.runtime.files import (
     is_leftover,
@@ -44,9 +44,7 @@ class RunFolder:
 
     @property
     def exists(self):
-        """Whether there is a folder with anything in it, other than what a start that was stopped at once leaves
-        behind.
-        """
+        """Whether the folder has any content, other than what a start leaves that is stopped at once."""
         if not self.path.is_dir():
             return self.path.exists()
         entries = {entry.name for entry in self.path.iterdir() if not _is_passing(entry)}
@@ -54,13 +52,14 @@ class RunFolder:
 
     @property
     def locks(self):
-        """Whether a process trains here, or has left its lock behind."""
+        """Whether a process trains here, or has left its lock."""
         return (self.path / NAME).exists()
 
     @property
     def is_ours(self):
-        """Whether the folder was made by `train`: `environment.json` is the first file that it writes, and the last
-        that it deletes.
+        """Whether the folder was made by `train`.
+
+        `environment.json` is the first file that `train` writes, and the last that it deletes.
         """
         return is_marked(self.path)
 
@@ -77,55 +76,50 @@ class RunFolder:
     def environment(self):
         return read_json(self.path / "environment.json", ConfigError)
 
+    def _saved(self, key, default):
+        """An entry of the saved state, or `default` without one."""
+        with contextlib.suppress(FileNotFoundError):
+            return read_state(self.state, ConfigError).get(key) or default
+        return default
+
     @property
     def epochs_done(self):
-        """Epochs behind the saved state; 0 without one."""
-        try:
-            return read_state(self.state, ConfigError)["epoch"]
-        except FileNotFoundError:
-            return 0
+        """Finished epochs in the saved state; 0 without one."""
+        return self._saved("epoch", 0)
 
     @property
     def step_done(self):
-        """Steps of the next epoch that are behind the saved state; 0 where it was saved at the end of an epoch."""
-        try:
-            return read_state(self.state, ConfigError).get("step") or 0
-        except FileNotFoundError:
-            return 0
+        """Finished steps of the next epoch in the saved state; 0 if it was saved at the end of an epoch."""
+        return self._saved("step", 0)
 
     @property
     def weights(self):
         """Path of the weights of the saved state, or None without one."""
-        try:
-            return self.state / read_state(self.state, ConfigError)["weights"]
-        except FileNotFoundError:
-            return None
+        name = self._saved("weights", None)
+        return name and self.state / name
 
     @property
     def finished(self):
-        """Whether training came to its end."""
+        """Whether training has finished."""
         return (self.model / "config.json").is_file()
 
     @contextlib.contextmanager
     def only_config_errors(self):
-        """A block that reads what the files of the run say; what is not as `train` writes it becomes a ConfigError."""
+        """A context for using the files of the run: if they are not as `train` writes them, it is a ConfigError."""
         try:
             yield
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ConfigError(
-                clip(f"The files of the run in {str(self.path)!r} are damaged: {type(error).__name__}: {error}")
-            ) from error
+            damage = f"{type(error).__name__}: {error}"
+            raise ConfigError(clip(f"The files of the run in {str(self.path)!r} are damaged: {damage}")) from error
 
     def require_run(self):
         """Raises a ConfigError unless this is the folder of a run."""
         if not self.is_run:
-            what = (
-                "which holds no config.json and environment.json of a run"
-                if self.path.exists()
-                else "which does not exist"
-            )
-            if self.path.is_dir() and not self.exists:
-                what = "in which none was begun. Start it without --resume"
+            what = "which holds no config.json and environment.json of a run"
+            if not self.path.exists():
+                what = "which does not exist"
+            elif self.path.is_dir() and not self.exists:
+                what = "in which none was started. Start it without --resume"
             raise ConfigError(
                 f"A run is a folder made by `keras-diffusion train`. Received: {str(self.path)!r}, {what}."
             )
@@ -143,8 +137,7 @@ class RunFolder:
         if not self.is_ours:
             raise ConfigError(
                 f"--overwrite only deletes folders made by `keras-diffusion train`. Received: {str(self.path)!r}, "
-                f"which is none. "
-                "Choose another folder with --out, or delete this one yourself."
+                "which is none. Choose another folder with --out, or delete this one yourself."
             )
         known = (*_ENTRIES, *_ENTRIES_OF_DEMO)
         foreign = sorted(
@@ -166,23 +159,20 @@ class RunFolder:
         """
         new = not self.path.exists()
         try:
-            with FolderLock(self.path):
+            with config_errors(kinds=FolderLocked), FolderLock(self.path):
                 yield
-        except FolderLocked as error:
-            raise ConfigError(str(error)) from None
         finally:
             if new and self.path.is_dir():
                 with contextlib.suppress(OSError):  # not empty
                     self.path.rmdir()
 
     def create(self, config, environment, overwrite=False):
-        """Starts a run here. A process that is killed meanwhile leaves a folder in which another can be started."""
+        """Starts a run here. If the process is killed meanwhile, another run can be started in the folder."""
         self.check_free(overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
         self._tidy()
-        (self.path / "config.json").unlink(
-            missing_ok=True
-        )  # first: what is left is no run any more, and environment.json says whose
+        # First: the rest is then no run any more, but environment.json still says where it comes from.
+        (self.path / "config.json").unlink(missing_ok=True)
         for entry in sorted(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
                 remove_folder(entry)
@@ -192,22 +182,20 @@ class RunFolder:
         self.write("config.json", config)
 
     def continue_with(self, config, environment):
-        """Notes a resumption.
+        """Records a resumption.
 
-        A finished model is put away: its weights are in the state too, and it is written anew at the end.
+        A finished model is deleted: its weights are in the state too, and it is written again at the end.
         """
         self._tidy()
-        begun = self.environment
-        resumed = begun.get("resumed")
-        self.write(
-            "environment.json", {**begun, "resumed": [*(resumed if isinstance(resumed, list) else []), environment]}
-        )
+        started = self.environment
+        resumed = started.get("resumed") if isinstance(started.get("resumed"), list) else []
+        self.write("environment.json", {**started, "resumed": [*resumed, environment]})
         self.write("config.json", config)
         remove_folder(self.model)
         self.loss_curve.unlink(missing_ok=True)
 
     def _tidy(self):
-        """Removes what killed processes left half written."""
+        """Removes what killed processes left incomplete."""
         for folder in (self.path, self.state, self.samples):
             remove_leftovers(folder)
 
@@ -216,12 +204,12 @@ class RunFolder:
 
 
 def _is_passing(entry):
-    """Whether a file or folder is the lock, or the temporary one of a writer."""
+    """Whether a file or folder is the lock, or temporary."""
     return entry.name == NAME or is_leftover(entry)
 
 
 def default_folder(config_path):
-    """`runs/<date>-<name of the configuration>`, with -2, -3 … behind it where that exists already."""
+    """`runs/<date>-<name of the configuration>`, followed by -2, -3 … if that exists already."""
     config_path = Path(config_path)
     name = config_path.resolve().parent.name if config_path.name == "config.json" else config_path.stem
     return unused_path(Path("runs") / f"{datetime.date.today().isoformat()}-{name}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.cli.config import ConfigError, parse_labels
+from keras_diffusion import samplers, schedulers
+from keras_diffusion.cli.config import ConfigError, config_errors, parse_labels
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.configs.labels import name_of
@@ -22,7 +23,7 @@ def load_model(path):
         (`DiffusionModel`, what it was read from, as text).
 
     Raises:
-        ConfigError: `path` is none of these, or a run of which nothing was saved yet.
+        ConfigError: `path` is none of these, or a run that has not saved anything yet.
     """
     from keras_diffusion.checkpoints import own
     from keras_diffusion.models import DiffusionModel
@@ -31,10 +32,9 @@ def load_model(path):
     if run.is_run and run.finished:
         return DiffusionModel.from_preset(run.model), f"the finished model, {run.epochs_done} epochs"
     if run.is_run:
-        with run.only_config_errors():
-            return _unfinished(
-                run
-            ), f"the state of an unfinished run, {run.epochs_done} of {run.config['train']['epochs']} epochs"
+        with run.only_config_errors(), config_errors(kinds=FileNotFoundError):
+            epochs = f"{run.epochs_done} of {run.config['train']['epochs']} epochs"
+            return DiffusionModel.from_preset(run.path), f"the state of an unfinished run, {epochs}"
     if own.is_own(path):
         return own.load_own(path), "a preset" if path.is_dir() else "a .keras file"
     from keras_diffusion.checkpoints import load
@@ -49,53 +49,43 @@ def load_model(path):
     return loaded.diffusion_model(), loaded.report.summary()
 
 
-def _unfinished(run):
-    from keras_diffusion.models import DiffusionModel
-
-    try:
-        return DiffusionModel.from_preset(run.path)
-    except FileNotFoundError as error:
-        raise ConfigError(str(error)) from None
-
-
 def sample(
     console,
     path,
     num_samples=None,
     labels=None,
     per_label=None,
-    num_steps=50,
-    sampler=None,
-    spacing=None,
-    guidance_scale=1.0,
-    guidance=None,
-    seed=None,
     out=None,
-    weights="ema",
-    batch_size=None,
-    size=None,
     cols=None,
     overwrite=False,
+    seed=None,
+    **options,
 ):
-    """Draws samples and writes them; arguments as `DiffusionModel.generate` has them, where not said otherwise.
+    """Draws samples and writes them.
 
     Args:
         console: `rich.console.Console`.
         path: run folder, preset folder or `.keras` file.
+        num_samples: int. Default: one per class, or 16.
         labels: text such as "0,1,2", "0-9" or "china,flower", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
-        sampler, spacing, guidance: a name, or JSON such as '{"name": "ddim", "eta": 1.0}'; of guidance also a list of
-            these. None: the model's own.
         out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated`
             folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
+        seed: int. Default: a new one, printed.
+        options: further arguments of `DiffusionModel.generate`; `sampler`, `spacing` and `guidance` are a name, or JSON
+            such as '{"name": "ddim", "eta": 1.0}'. None: the model's own.
 
     Returns:
         path of the file written.
     """
     if out is not None:
         _check_out(Path(out), overwrite)
+    options |= {name: identifier(options.get(name)) for name in ("sampler", "spacing", "guidance")}
+    for get, name in ((samplers.get, "sampler"), (schedulers.SPACINGS.get, "spacing")):
+        if options[name] is not None:
+            get(options[name])  # an unknown name is an error now, not after loading the model
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
     labels, num_samples = _labels(labels, num_samples, per_label, model)
@@ -118,15 +108,8 @@ def sample(
     samples = model.generate(
         num_samples,
         conditions=None if labels is None else {"labels": labels},
-        num_steps=num_steps,
-        sampler=identifier(sampler),
-        spacing=identifier(spacing),
-        guidance_scale=guidance_scale,
-        guidance=identifier(guidance),
         seed=seed,
-        weights=weights,
-        batch_size=batch_size,
-        size=size,
+        **options,
     )
     if not np.isfinite(samples).all():
         raise FloatingPointError(
@@ -160,13 +143,14 @@ def _labels(labels, num_samples, per_label, model):
 
 
 def identifier(text):
-    """A name, or the dict or list that the JSON text holds."""
+    """A name, or the dict or list of a JSON text."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
         return text
 
     def error(message):
         return ConfigError(
-            f'Options are given as JSON, for example \'{{"name": "ddim", "eta": 1.0}}\'. Received: {clip(text, 300)!r}: {message}'
+            'Options are given as JSON, for example \'{"name": "ddim", "eta": 1.0}\'. Received: '
+            f"{clip(text, 300)!r}: {message}"
         )
 
     return parse_json(text, "text", error, kind=object)
@@ -179,7 +163,7 @@ def listed_labels(labels, class_names, most=10):
 
 
 def _titles(labels, cols, class_names):
-    """The names of the classes that each row shows."""
+    """The names of the classes in each row."""
     rows = [labels[i : i + cols] for i in range(0, len(labels), cols)]
     return [", ".join(dict.fromkeys(name_of(label, class_names) for label in row)) for row in rows]
 
@@ -189,7 +173,7 @@ def _check_out(out, overwrite):
         raise ConfigError(f"Samples are written as .png or .npz. Received: --out {out}")
     if out.exists() and not overwrite:
         raise ConfigError(
-            f"An existing file is not replaced unless told so. Received: --out {out}. "
+            f"An existing file is only replaced with --overwrite. Received: --out {out}. "
             "Add --overwrite, or name another file."
         )
 

@@ -28,7 +28,7 @@ _BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2}  # of a number;
 
 
 def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=False, verbose="auto", devices=None):
-    """Trains what a configuration says.
+    """Trains the model of a configuration.
 
     Args:
         console: `rich.console.Console`.
@@ -45,8 +45,8 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
         the `RunFolder`.
 
     Raises:
-        ConfigError: what the user can put right.
-        KeyboardInterrupt: stopped; the folder can be resumed.
+        ConfigError: an error that the user can fix.
+        KeyboardInterrupt: stopped; the run can be resumed.
         ConnectionError: another process was lost.
     """
     notice = "Stopping after this step; once more stops at once."
@@ -56,7 +56,7 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
         if out is None:
             out = config_path if resume else default_folder(config_path)
         run = RunFolder(out)
-        if resume or not run.locks:  # a wrong call changes nothing, not even for the time of a lock
+        if resume or not run.locks:  # a wrong call must not change anything, not even create a lock
             run.require_run() if resume else run.check_free(overwrite)
         with _locked(run):
             return _train(console, run, config_path, sets, resume, overwrite, verbose)
@@ -64,14 +64,14 @@ def train(console, config_path=None, sets=(), out=None, resume=False, overwrite=
 
 @contextlib.contextmanager
 def _locked(run):
-    """`run.locked()`, taken by the process that writes; all others learn whether it has it."""
+    """`run.locked()`, taken by the process that writes; the others learn whether it succeeded."""
     with contextlib.ExitStack() as stack:
         refused = None
-        if is_writer():
-            try:
+        try:
+            if is_writer():
                 stack.enter_context(run.locked())
-            except ConfigError as error:
-                refused = error
+        except ConfigError as error:
+            refused = error
         if any(values_of_all(refused is not None)):
             raise refused or ConfigError("Another run is going on in this folder, as the first process says.")
         yield
@@ -83,7 +83,7 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
         config, batches, validation = _resolve_again(run, config_path, sets)
         if config["train"]["epochs"] < run.epochs_done:
             raise ConfigError(
-                f"The run in {str(run.path)!r} has {run.epochs_done} epochs behind it. Received: "
+                f"The run in {str(run.path)!r} has finished {run.epochs_done} epochs. Received: "
                 f"train.epochs={config['train']['epochs']}"
             )
         if run.finished and config["train"]["epochs"] == run.epochs_done:
@@ -140,13 +140,11 @@ def resume_command(folder):
 
 
 def _resolve_again(run, config_path, sets):
-    """What `building.resolve` returns, of the run's own configuration, or of the one given, which then has to be the
-    same.
-    """
+    """The result of `building.resolve` for the run's configuration, or for a given one, which must be equal."""
     own = config_path is None or RunFolder(config_path).path.resolve() == run.path.resolve()
     config = apply_sets(run.config if own else read_config(config_path), sets)
     if own:
-        _check_same(run, config)  # unresolved: options that a newer version has added are no change that the user made
+        _check_same(run, config)  # before resolving: options added by a newer version are not the user's changes
     config, batches, validation = building.resolve(config)
     if not own:
         _check_same(run, config)
@@ -165,7 +163,7 @@ def _check_same(run, config):
 
 
 def _sample_options(config):
-    """Arguments of `SampleGrid` without its folder, or None where there is nothing to draw."""
+    """Arguments of `SampleGrid` without its folder, or None if there is nothing to draw."""
     options, network = dict(config["train"]["samples"]), config["network"]
     shape = network["input_shape"]
     if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4) or None in shape:
@@ -195,9 +193,7 @@ def _callbacks(run, config, batches, pictures):
 
 
 def _with_known_channels(pictures, batches):
-    """The options of pictures with the known channels, “concat”, of the first samples of the data, where there are
-    some.
-    """
+    """The options of pictures, with the known channels, “concat”, of the first samples, if the data have some."""
     labels = pictures.get("conditions", {}).get("labels")
     rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
     first = batches.source.batch(rows)
@@ -236,20 +232,20 @@ def _header(run, config, model, batches, validation, environment, pictures):
 def _describe_network(config, model):
     options, count = config["network"], model.network.count_params()
     size = networks.name_of_size(options, options["input_shape"]) if options["name"] == "unet" else None
-    # Not `nbytes` of the values, which TensorFlow's have not.
+    # Not the values' `nbytes`, which TensorFlow does not have.
     weight_bytes = sum(math.prod(v.shape) * _BYTES.get(v.dtype, 4) for v in model.network.variables)
     named = f"{options['name']} of size {size}" if size else options["name"]
     return f"{named}, {count:,} parameters ({max(1, round(weight_bytes / 1e6)):,} MB), {config['dtype']}"
 
 
 def _compile_time(network):
-    # What XLA needs grows with the number of layers and hardly with their size: 0.19 s each, measured on CPUs.
+    # XLA's time grows with the number of layers, and hardly with their size: 0.19 s each, measured on CPUs.
     layers = sum(1 for layer in network._flatten_layers() if layer.variables)
     return f"{max(5, 5 * round(0.19 * layers / 5))} s on an idle machine"
 
 
 def _if_long(config):
-    """What makes training shorter, as options of the command line."""
+    """Ways to shorten training, as options of the command line."""
     network, data = config["network"], config["data"]
     shape = network["input_shape"]
     ways = []

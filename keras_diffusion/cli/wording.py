@@ -1,14 +1,13 @@
 """Errors in the words of the command line.
 
-The library speaks to people who write Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0".
-Whoever reads that on a terminal has written a configuration and options, so its sentences are turned into those words
-on their way out:
+The library's messages are for Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0". On a terminal,
+the user has written a configuration and options, so the messages are translated to these:
 
     Pass image_size=(32, 32) to data.load()     →   Set [data] image_size = [32, 32]
     `num_steps` must be ≥ 1 … num_steps=0       →   `--steps` must be ≥ 1 … --steps 0
 
-One place for all commands, so that a new message needs no second version of itself. Names that are no option and no key
-stay as they are.
+One place does this for all commands, so that messages are written once. Names that are neither an option nor a key are
+unchanged.
 """
 
 import ast
@@ -16,7 +15,7 @@ import contextvars
 import json
 import re
 
-#: Arguments of Python functions that an option has under another name; it counts where the command has no option of the first name.
+#: Arguments of Python functions → options with another name, for commands that have no option of the first name.
 ALIASES = {"num_steps": "steps", "conditions": "labels", "directory": "out", "folder": "out", "backends": "backend"}
 
 #: The command (of typer) that was called.
@@ -95,7 +94,7 @@ def _as_toml(text):
 
 
 def _as_typed(text):
-    """A value as it stands behind an option in a shell."""
+    """A value as typed after an option in a shell."""
     if text in ("True", "None"):
         return ""
     if text[0] in "'\"" and text[-1] == text[0] and re.fullmatch(r"[\w./,-]+", text[1:-1]):
@@ -104,7 +103,7 @@ def _as_typed(text):
 
 
 def words_of_command():
-    """`options` and `keys` of `in_command_words` for the command that is running; empty outside of one."""
+    """`options` and `keys` of `in_command_words` for the running command; empty outside a command."""
     command, options = running.get(), {}
     if command is None:
         return {"options": {}, "keys": {}}

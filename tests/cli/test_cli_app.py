@@ -75,7 +75,7 @@ def test_backend_after_keras_is_imported():
     result = run("info", "--backend", OTHER)
     assert (
         result.exit_code == 2
-        and f"Keras is imported already, on {keras.backend.backend()}. Received: --backend {OTHER}" in result.stderr
+        and f"Keras is already imported, on {keras.backend.backend()}. Received: --backend {OTHER}" in result.stderr
     )
 
 

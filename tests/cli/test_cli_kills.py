@@ -132,7 +132,7 @@ def test_an_empty_start_is_no_run(config, tmp_path, one_model):
     folder = tmp_path / "run"
     assert dies(folder, 8, "train", config, "--out", folder) and not RunFolder(folder).is_run
     result = run("train", "--resume", "--out", folder)
-    assert result.exit_code == 2 and "in which none was begun. Start it without --resume" in result.stderr
+    assert result.exit_code == 2 and "in which none was started. Start it without --resume" in result.stderr
     succeeds("train", config, "--out", folder, "--set", "train.epochs=1")
 
 

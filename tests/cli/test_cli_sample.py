@@ -114,7 +114,7 @@ def test_labels_repeat_up_to_the_number_asked_for(trained, tmp_path):
 def test_an_existing_file_is_kept(trained, tmp_path):
     (tmp_path / "a.npz").write_text("mine")
     result = run("sample", trained, "--steps", 2, "--out", tmp_path / "a.npz")
-    assert result.exit_code == 2 and "An existing file is not replaced unless told so" in result.stderr
+    assert result.exit_code == 2 and "An existing file is only replaced with --overwrite" in result.stderr
     assert (tmp_path / "a.npz").read_text() == "mine"
     assert run("sample", trained, "--steps", 2, "--out", tmp_path / "a.npz", "--overwrite").exit_code == 0
     assert arrays(tmp_path / "a.npz")["images"].shape == (4, 8, 8, 1)

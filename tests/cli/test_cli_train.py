@@ -175,7 +175,7 @@ def test_resume_of_a_finished_run(trained, config, tmp_path):
     for name, value in weights(folder).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=f"{name}: one epoch and one more are not two")
     fewer = run("train", "--resume", "--out", folder, "--set", "train.epochs=1")
-    assert fewer.exit_code == 2 and "has 2 epochs behind it. Received: train.epochs=1" in fewer.stderr
+    assert fewer.exit_code == 2 and "has finished 2 epochs. Received: train.epochs=1" in fewer.stderr
 
 
 def test_resume_refuses_another_configuration(trained, config):
