@@ -5,8 +5,8 @@ An event file is a sequence of records
     length (8 bytes) · checksum of the length (4) · event (length bytes) · checksum of the event (4)
 
 each event being a small Protocol Buffers message. These forty lines avoid a dependency on `tensorboard` and, on the JAX
-and torch backends, the import of TensorFlow, which takes seconds and, on a GPU, its memory. `tensorboard` is needed only
-to view the file.
+and torch backends, the import of TensorFlow, which takes seconds and, on a GPU, its memory. Only viewing the file needs
+`tensorboard`.
 
 Reference: TensorFlow's event.proto, summary.proto and "TFRecord" format, with masked CRC-32C checksums.
 """

@@ -52,8 +52,8 @@ Spacing = Annotated[str | None, typer.Option(help="Spacing of the steps: name or
 Guidance = Annotated[
     str | None,
     typer.Option(
-        help='Kind of guidance, or of threshold: name or JSON, \'["rescale", "static_threshold"]\' for both; none for no '
-        "threshold. Default: the model's own, else classifier_free."
+        help='Kind of guidance, or of threshold: name or JSON, \'["rescale", "static_threshold"]\' for both; '
+        "none for no threshold. Default: the model's own, else classifier_free."
     ),
 ]
 Picture = Annotated[

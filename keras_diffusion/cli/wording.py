@@ -1,7 +1,7 @@
 """Errors in the words of the command line.
 
-The library's messages are for Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0". On a terminal,
-the user has written a configuration and options, so the messages are translated to these:
+The library's messages are for Python: "Pass image_size=(32, 32) to data.load()", "Received: num_steps=0". On a
+terminal, the user has written a configuration and options, so the messages are translated to these:
 
     Pass image_size=(32, 32) to data.load()     →   Set [data] image_size = [32, 32]
     `num_steps` must be ≥ 1 … num_steps=0       →   `--steps` must be ≥ 1 … --steps 0

@@ -1,5 +1,6 @@
-"""Backends side by side: the same weights, batches, noise and latents on JAX, TensorFlow and PyTorch, each in a process
-of its own.
+"""Backends side by side: one model on JAX, TensorFlow and PyTorch, each in its own process.
+
+All get the same weights, batches, noise and latents.
 """
 
 from keras_diffusion.comparison.inputs import Settings

@@ -1,10 +1,11 @@
-"""The outputs of all layers of a network, those inside of layers included, from one forward pass.
+"""The outputs of all layers of a network, nested ones included, from one forward pass.
 
-While the pass runs, every layer's `call` reports what it returns. Within a compiled function the reports are symbolic,
-and the function returns them: all backends compile the pass, and no layer has to be built for being looked at. A layer
-inside another one reports before it, so the first layer that differs between two backends is the innermost one.
+During the pass, every layer's `call` reports its output. In a compiled function these are symbolic, and the function
+returns them: all backends compile the pass, and no layer needs to be rebuilt. A nested layer reports before the layer
+around it, so the first layer that differs between two backends is the innermost one.
 """
 
+import collections
 import contextlib
 import functools
 
@@ -15,11 +16,11 @@ from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 
 def activations(network, inputs):
-    """What every layer returns.
+    """The outputs of every layer.
 
     Args:
         network: `keras.Model` with weights.
-        inputs: dict of arrays, as the network takes it.
+        inputs: dict of arrays, the network's input.
 
     Returns:
         dict: path of a layer inside the network, such as "down_0_block_0/conv1" (with "#2" behind it for the second
@@ -28,18 +29,18 @@ def activations(network, inputs):
     names = []
 
     def forward(values, inputs):
-        names.clear()
-        outputs = {}
+        outputs, counts = {}, collections.Counter()
 
         def report(name, tensor):
-            names.append(_unused(name, outputs))
-            outputs[names[-1]] = tensor
+            counts[name] += 1
+            outputs[name if counts[name] == 1 else f"{name}#{counts[name]}"] = tensor
 
         with (
             keras.StatelessScope(state_mapping=list(zip(network.variables, values, strict=True))),
             _reporting(network, report),
         ):
             network(inputs, training=False)
+        names[:] = outputs
         return list(outputs.values())
 
     tensors = Compiled(forward)([variable.value for variable in network.variables], as_tensors(inputs))
@@ -50,15 +51,11 @@ def activations(network, inputs):
 
 @contextlib.contextmanager
 def _reporting(network, report):
-    changed = []
-    try:
+    with contextlib.ExitStack() as stack:
         for name, layer in named_layers(network):
             object.__setattr__(layer, "call", _reported(layer.call, name, report))
-            changed.append(layer)
+            stack.callback(object.__delattr__, layer, "call")
         yield
-    finally:
-        for layer in changed:
-            object.__delattr__(layer, "call")
 
 
 def _reported(call, name, report):
@@ -74,7 +71,7 @@ def _reported(call, name, report):
 
 
 def named_layers(network):
-    """(path, layer) of every layer inside `network`, each once; a path is the names from the outermost layer to it."""
+    """(path, layer) of every layer inside `network`, once each; a path has the names from the outermost layer on."""
     known, found = {id(network)}, []
 
     def visit(layer, path):
@@ -86,11 +83,3 @@ def named_layers(network):
 
     visit(network, "")
     return found
-
-
-def _unused(name, taken):
-    number, unused = 1, name
-    while unused in taken:
-        number += 1
-        unused = f"{name}#{number}"
-    return unused

@@ -4,14 +4,14 @@
     samples   max over all values  |x − r|                  samples of images lie in [−1, 1]
     layer     max over its values  |y − r| / max |r|
 
-What is not finite, or is not there, differs by infinity.
+Values that are not finite, or missing, differ by infinity.
 """
 
 import math
 
 import numpy as np
 
-#: A layer whose outputs differ by more than this, relative to the largest of them, computes something else.
+#: A layer with a larger difference, relative to the largest of its outputs, computes something else.
 LAYER_LIMIT = 1e-4
 
 
@@ -55,7 +55,9 @@ def _relative(found, reference):
     found, reference = np.asarray(found, "float64"), np.asarray(reference, "float64")
     scale = np.abs(reference).max(initial=0.0)
     difference = _largest(np.abs(found - reference))
-    return difference if difference == 0 else difference / scale if scale > 0 else math.inf
+    if difference > 0:
+        return difference / scale if scale > 0 else math.inf
+    return difference
 
 
 def _largest(values):

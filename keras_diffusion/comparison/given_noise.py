@@ -1,4 +1,4 @@
-"""A diffusion model that is trained with noise from outside, the same on every backend."""
+"""A diffusion model trained with given noise, the same on every backend."""
 
 import keras
 from keras import ops
@@ -7,14 +7,14 @@ from keras_diffusion.configs.file_configs import build_from_file
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.presets import file_error, load_weights_file, read_config
 
-_NAME = "keras_diffusion>GivenNoiseModel"  # not registered: only `read` makes one of a config
+_NAME = "keras_diffusion>GivenNoiseModel"  # not registered: only `read` creates one from a config
 
 
 class GivenNoiseModel(DiffusionModel):
     """A `DiffusionModel` whose batches are dicts of "x0", "t", "eps" and the conditions: `call` draws nothing.
 
-    What layers would draw is turned off: dropout has the rate 0. The loss of the last step is among the metrics, as
-    "step_loss" (Keras's "loss" is the mean over the epoch so far).
+    Layers draw nothing either, since dropout has the rate 0. A metric "step_loss" is the loss of the last step (Keras's
+    "loss" is the mean over the epoch so far).
     """
 
     @classmethod
@@ -29,25 +29,22 @@ class GivenNoiseModel(DiffusionModel):
         return model
 
     def fit(self, *args, **kwargs):
-        return keras.Model.fit(
-            self, *args, **kwargs
-        )  # less the checks of data: a dropped label is one more than there are classes
+        # Without the checks of data: a dropped label is above the number of classes.
+        return keras.Model.fit(self, *args, **kwargs)
 
     def call(self, data, training=False):
         conditions = {key: value for key, value in data.items() if key not in ("x0", "t", "eps")}
         return self.outputs_at(data["x0"], data["t"], data["eps"], conditions, training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        # Not x: it is no batch as `fit` has them, and was looked at when the inputs were made.
+        # Not x, which is not a usual batch, and was checked when the inputs were made.
         loss = super().compute_loss(None, y, y_pred, sample_weight, training)
         self.step_loss.update_state(loss)
         return loss
 
 
 def turn_dropout_off(model):
-    """Sets the rates of all layers that drop to 0: those of Keras, attention included, and this library's
-    own blocks.
-    """
+    """Sets the dropout rates of all layers to 0, of Keras's, attention included, and of this library's."""
     for layer in model._flatten_layers(include_self=False):
         for name in ("rate", "dropout", "_dropout"):
             if isinstance(getattr(layer, name, None), (int, float)):
@@ -55,7 +52,7 @@ def turn_dropout_off(model):
 
 
 class LastValue(keras.metrics.Metric):
-    """A metric that remembers no more than the last value."""
+    """A metric that is the last value."""
 
     def __init__(self, name="last_value"):
         super().__init__(name=name)

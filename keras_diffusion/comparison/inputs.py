@@ -1,13 +1,13 @@
-"""What all backends receive: one folder, written once and read by a process per backend.
+"""The inputs of all backends: one folder, written once and read by a process per backend.
 
-model/         the start weights, as a preset
-arrays.npz     train/…    x0 (latents, where there is an autoencoder), t, eps and conditions of all training steps, one after the other
+model/         the initial weights, as a preset
+arrays.npz     train/…    x0 (latents, if there is an autoencoder), t, eps and conditions of all training steps
                sample/…   latents and conditions of the samples
-               forward/…  one input of the network, for the comparison of its layers
+               forward/…  one input of the network, to compare its layers
 spec.json      the settings, and the optimizer's config
 
-Everything random is drawn here, in NumPy: times (spread over each batch as in training), noise, which conditions are
-dropped. Backends draw different numbers for the same seed, so nothing that is drawn by one of them could be compared.
+Everything random is drawn here, in NumPy: times (spread over each batch as in training), noise, and which conditions
+are dropped. Backends draw different numbers for the same seed, so their own draws could not be compared.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion import samplers
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models.diffusion_model import DiffusionModel
@@ -26,9 +27,9 @@ from keras_diffusion.runtime.devices import run_batch
 from keras_diffusion.runtime.files import atomic_path, write_json
 
 KIND = "keras_diffusion comparison"
-PROGRESS = "@progress "  # begins the lines of a worker's stdout that say how far it is
+PROGRESS = "@progress "  # prefix of the lines of progress in a worker's output
 _FORWARD_SAMPLES, _FORWARD_TIME = 2, 0.5
-_CONTEXT_LENGTH = 4  # of contexts made up
+_CONTEXT_LENGTH = 4  # of random contexts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Settings:
         num_samples: samples drawn, ≥ 1.
         num_steps: steps of sampling, ≥ 1.
         sampler: name of a sampler, or a dict with options.
-        seed: int ≥ 0, of everything drawn.
+        seed: int ≥ 0, of all random numbers.
 
     Raises:
         ValueError: numbers out of range, unknown samplers.
@@ -56,9 +57,7 @@ class Settings:
 
     def __post_init__(self):
         for name, least in (("steps", 2), ("batch_size", 1), ("num_samples", 1), ("num_steps", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"`{name}` must be an integer ≥ {least}. Received: {name}={value!r}")
+            check_whole(name, getattr(self, name), least)
         samplers.get(self.sampler)
         check_seed(self.seed)
 
@@ -67,28 +66,28 @@ def check_model(model):
     """Raises a ValueError unless all backends can build `model` from its config and train it on samples alone."""
     if type(model) is not DiffusionModel:
         raise ValueError(
-            "Backends are compared on a plain DiffusionModel, which every process can build by itself. "
+            "Backends are compared on a plain DiffusionModel, which every process can build on its own. "
             f"Received: {type(model).__name__}. Compare a DiffusionModel of its network"
         )
 
 
 def make_inputs(model, data, settings, optimizer=None, size=None):
-    """Draws everything that all backends receive.
+    """Draws the inputs of all backends.
 
     Args:
         model: `DiffusionModel`.
-        data: samples `(N, ...)`, a dict of arrays with them under "images" and conditions under "labels", "context" and
-            "concat", or batches of these (`data.Batches`, a list …), repeated as often as needed; None: random numbers
-            in place of data. Where there is an autoencoder, it encodes them, here and once; random numbers are latents.
+        data: samples `(N, ...)`, a dict of arrays, "images" and the conditions "labels", "context" and "concat", or
+            batches of these (`data.Batches`, a list …), repeated as often as needed; None: random numbers. An
+            autoencoder encodes the data, here and once; random numbers are latents.
         settings: `Settings`.
         optimizer: `keras.Optimizer`, or None for Adam with a learning rate of 1e-3.
         size: of random samples, an int, for networks that take any size.
 
     Returns:
-        (spec, arrays): what spec.json and arrays.npz will hold, dicts.
+        (spec, arrays): the contents of spec.json and arrays.npz, dicts.
 
     Raises:
-        ValueError: models that do not fit, data that are not the network's, no `size` where one is needed.
+        ValueError: unsuitable models, data that do not fit the network, a missing `size`.
     """
     check_model(model)
     rng = np.random.default_rng([check_seed(settings.seed), 0])
@@ -118,8 +117,8 @@ def write_inputs(folder, model, spec, arrays):
     """Writes the folder that all backends read.
 
     Args:
-        folder: `pathlib.Path`; made if missing.
-        model: the `DiffusionModel` that `spec` and `arrays` were made for.
+        folder: `pathlib.Path`; created if missing.
+        model: the `DiffusionModel` of `spec` and `arrays`.
         spec, arrays: from `make_inputs`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,22 +129,20 @@ def write_inputs(folder, model, spec, arrays):
 
 
 def read_arrays(folder, group):
-    """The arrays of "train", "sample" or "forward", a dict."""
+    """The arrays of a group in arrays.npz: "train", "sample" or "forward"; of a worker's, "layer"; a dict."""
     with np.load(folder / "arrays.npz") as arrays:
         return {name.partition("/")[2]: arrays[name] for name in arrays.files if name.startswith(f"{group}/")}
 
 
 def first_rows(data, count):
-    """The first `count` rows of arrays or batches, from the beginning again where there are fewer; a dict of arrays."""
+    """The first `count` rows of arrays or batches, repeated if there are fewer; a dict of arrays."""
     batches = [data] if isinstance(data, dict) or hasattr(data, "shape") else data
     indexed = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
     parts, found = [], 0
     for batch in map(batches.__getitem__, range(len(batches))) if indexed else batches:
-        batch = {
-            key: np.asarray(value) for key, value in (batch if isinstance(batch, dict) else {SAMPLE_KEY: batch}).items()
-        }
-        parts.append(batch)
-        found += len(next(iter(batch.values())))
+        batch = batch if isinstance(batch, dict) else {SAMPLE_KEY: batch}
+        parts.append({key: np.asarray(value) for key, value in batch.items()})
+        found += len(next(iter(parts[-1].values())))
         if found >= count:
             break
     if not found:
@@ -167,9 +164,8 @@ def _random_data(model, count, size, rng):
     if "context" in keys:
         rows["context"] = rng.standard_normal((count, _CONTEXT_LENGTH, network.context_dim), dtype="float32")
     if "concat" in keys:
-        rows["concat"] = np.clip(
-            0.5 * rng.standard_normal((count, *shape[:-1], concat_channels_of(network)), dtype="float32"), -1.0, 1.0
-        )
+        channels = concat_channels_of(network)
+        rows["concat"] = np.clip(0.5 * rng.standard_normal((count, *shape[:-1], channels), dtype="float32"), -1.0, 1.0)
     return rows
 
 
@@ -185,10 +181,8 @@ def _training(model, x0, conditions, batch_size, rng):
     t = model.time_distribution.quantile(ops.convert_to_tensor(u.astype("float32")), model.noise_schedule)
     eps = rng.standard_normal(tuple(x0.shape), dtype="float32")
     if conditions:
-        drop = {
-            key: ops.convert_to_tensor(rng.random(count) < share)
-            for key, share in model.dropout_shares(conditions).items()
-        }
+        shares = model.dropout_shares(conditions)
+        drop = {key: ops.convert_to_tensor(rng.random(count) < share) for key, share in shares.items()}
         conditions = model.drop_conditions(conditions, **drop)
     return {"x0": x0, "t": t, "eps": eps, **conditions}
 

@@ -1,4 +1,4 @@
-"""`compare.html`: everything in one file, pictures included, without scripts and without anything from elsewhere."""
+"""`compare.html`: one self-contained file, pictures included, without scripts."""
 
 import html
 
@@ -9,29 +9,45 @@ from keras_diffusion.runtime.files import write_whole
 
 COLOURS = {"jax": "#2563eb", "tensorflow": "#ea580c", "torch": "#16a34a"}
 _WIDE = 1080  # pixels, of a plot across the page
-_FLOOR = 1e-9  # differences below it, and none at all, are drawn there
+_FLOOR = 1e-9  # smaller differences, and zero, are drawn here
 
 _STYLE = """
 :root { --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --paper: #ffffff; --ground: #f8fafc; --warn: #b45309 }
 * { box-sizing: border-box }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans",
+  sans-serif }
 main { max-width: 1140px; margin: 0 auto; padding: 32px 24px 64px }
-h1 { font-size: 26px; margin: 0 0 4px } h2 { font-size: 19px; margin: 36px 0 10px } h3 { font-size: 15px; margin: 0 0 6px }
-p { margin: 6px 0; max-width: 84ch } .soft, figcaption { color: var(--soft) } .legend { display: flex; gap: 18px; margin: 8px 0 }
-.legend i { display: inline-block; width: 22px; height: 5px; border-radius: 3px; margin-right: 7px; vertical-align: middle }
+h1 { font-size: 26px; margin: 0 0 4px }
+h2 { font-size: 19px; margin: 36px 0 10px }
+h3 { font-size: 15px; margin: 0 0 6px }
+p { margin: 6px 0; max-width: 84ch }
+.soft, figcaption { color: var(--soft) }
+.legend { display: flex; gap: 18px; margin: 8px 0 }
+.legend i { display: inline-block; width: 22px; height: 5px; border-radius: 3px; margin-right: 7px;
+  vertical-align: middle }
 .scroll { overflow-x: auto; background: var(--paper); border: 1px solid var(--line); border-radius: 10px }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px }
-th, td { padding: 9px 12px; text-align: right; border-bottom: 1px solid var(--line) } tr:last-child td { border-bottom: 0 }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom } th:first-child, td:first-child { text-align: left; font-weight: 600 }
-td.reason { text-align: left; color: var(--warn) } code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px }
+th, td { padding: 9px 12px; text-align: right; border-bottom: 1px solid var(--line) }
+tr:last-child td { border-bottom: 0 }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom }
+th:first-child, td:first-child { text-align: left; font-weight: 600 }
+td.reason { text-align: left; color: var(--warn) }
+code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 18px }
-.plots > .wide { grid-column: 1 / -1 } .line { fill: none; stroke-linejoin: round }
-.plots > div, figure { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 0 }
+.plots > .wide { grid-column: 1 / -1 }
+.line { fill: none; stroke-linejoin: round }
+.plots > div, figure { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
+  padding: 14px 16px; margin: 0 }
 .samples { display: flex; flex-wrap: wrap; gap: 18px; margin-bottom: 18px }
 figure img { display: block; max-width: 100%; image-rendering: pixelated }
-figure svg { width: 460px; max-width: 100% } figcaption { margin-top: 8px } svg { width: 100%; display: block }
-svg text { fill: var(--soft); font: 12px system-ui, "DejaVu Sans", sans-serif } .grid { stroke: var(--line) } .axis { stroke: #94a3b8 }
-.guide { stroke: #dc2626; stroke-dasharray: 5 4 } .whisker { stroke: var(--ink); stroke-width: 2.5 }
+figure svg { width: 460px; max-width: 100% }
+figcaption { margin-top: 8px }
+svg { width: 100%; display: block }
+svg text { fill: var(--soft); font: 12px system-ui, "DejaVu Sans", sans-serif }
+.grid { stroke: var(--line) }
+.axis { stroke: #94a3b8 }
+.guide { stroke: #dc2626; stroke-dasharray: 5 4 }
+.whisker { stroke: var(--ink); stroke-width: 2.5 }
 """
 
 
@@ -41,13 +57,13 @@ def write_page(path, summary, samples):
     Args:
         path: the file.
         summary: the content of `compare.json`.
-        samples: backend → array `(N, ...)`, of the backends that came to their end.
+        samples: backend → array `(N, ...)`, of the backends that have finished.
     """
     write_whole(path, render(summary, samples).encode("utf-8"))
 
 
 def render(summary, samples):
-    """The page as text; arguments as `write_page` has them."""
+    """The page as text; arguments as in `write_page`."""
     done = {name: row for name, row in summary["backends"].items() if row["status"] == "ok"}
     compared = {name: row["difference"] for name, row in done.items() if row.get("difference")}
     title = f"{summary['title']}: {', '.join(summary['backends'])}"
@@ -87,15 +103,16 @@ def _legend(done):
 
 
 def _section(section, summary):
-    head, body = "".join(f"<th>{html.escape(column)}</th>" for column in section.columns), ""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in section.columns)
+    rows = []
     for name, cells in section.rows.items():
         if cells is None:
             row = summary["backends"][name]
             reason = html.escape(f"{row['status']}: {row['reason']}")
-            body += f'<tr><td>{name}</td><td class="reason" colspan="{len(section.columns) - 1}">{reason}</td></tr>'
+            rows.append(f'<td>{name}</td><td class="reason" colspan="{len(section.columns) - 1}">{reason}</td>')
         else:
-            body += f"<tr><td>{name}</td>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in (name, *cells)))
+    table = _table(rows, f"<thead><tr>{head}</tr></thead>")
     return f"<h2>{section.title}</h2>{table}<p class='soft'>{html.escape(section.note)}</p>"
 
 
@@ -110,42 +127,30 @@ def _plots(summary, done, compared):
         difference = chart(apart, COLOURS, "training step", "relative difference", log=True, floor=_FLOOR)
         plots.append(_plot(f"Difference of the loss from {summary['reference']}", difference))
     plots.append(_plot("Time of a training step", bars(times, COLOURS, "median, with quartiles", tables.seconds)))
-    plots.append(
-        _plot(
-            f"Time of {summary['settings']['num_samples']} samples",
-            bars(sampling, COLOURS, "median, with quartiles", tables.seconds),
-        )
-    )
+    title = f"Time of {summary['settings']['num_samples']} samples"
+    plots.append(_plot(title, bars(sampling, COLOURS, "median, with quartiles", tables.seconds)))
     if compared:
         plots.append(_layers_plot(summary, compared))
     return f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>'
 
 
 def _layers_plot(summary, compared):
-    names = [name for name, _ in next(iter(compared.values()))["layers"]]
-    layers = {
-        name: (range(len(found["layers"])), [value for _, value in found["layers"]]) for name, found in compared.items()
-    }
+    limit, found = summary["layer_limit"], {name: list(zip(*row["layers"])) for name, row in compared.items()}
+    layers = {name: (range(len(values)), values) for name, (_, values) in found.items()}
     axes = ("layer, in the order of the forward pass", "relative difference")
-    options = {
-        "log": True,
-        "floor": _FLOOR,
-        "guide": summary["layer_limit"],
-        "mode": "points",
-        "names": names,
-        "width": _WIDE,
-    }
+    options = {"log": True, "floor": _FLOOR, "guide": limit, "mode": "points", "width": _WIDE}
+    names, _ = next(iter(found.values()))
     note = (
-        "Rest the pointer on a point for the layer’s name. "
-        f"Dashed: {summary['layer_limit']:.0e}, above which a layer computes something else. "
+        f"Hover over a point for the layer’s name. Dashed: {limit:.0e}, above which a layer computes something else. "
         f"At {_FLOOR:.0e}: this little, or no difference at all."
     )
-    return _plot(
-        f"Difference of each layer’s outputs from {summary['reference']}",
-        chart(layers, COLOURS, *axes, **options),
-        note,
-        "wide",
-    )
+    title = f"Difference of each layer’s outputs from {summary['reference']}"
+    return _plot(title, chart(layers, COLOURS, *axes, names=names, **options), note, "wide")
+
+
+def _table(rows, head=""):
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def _plot(title, plot, note="", size=""):
@@ -170,12 +175,11 @@ def _samples(summary, samples):
 
 
 def _made_with(summary, done):
-    lines = []
+    rows = []
     for name, row in done.items():
         versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
         before = f"{row['memory']['before'] / 2**20:,.0f} MiB before the model was loaded"
-        lines.append(
-            f"<tr><td>{name}</td><td>{html.escape(', '.join(row['devices']))}</td><td>{html.escape(versions)}</td><td>{before}</td></tr>"
-        )
+        cells = (name, ", ".join(row["devices"]), versions, before)
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     where = html.escape(f"keras_diffusion {summary['keras_diffusion']}, {summary['platform']}, {summary['time']}")
-    return f'<h2>Made with</h2><div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div><p class="soft">{where}</p>'
+    return f'<h2>Made with</h2>{_table(rows)}<p class="soft">{where}</p>'

@@ -1,4 +1,4 @@
-"""What samples look like, for the page: image grids and their differences, points in the plane, curves."""
+"""Samples on the page: image grids and their differences, points in the plane, curves."""
 
 import base64
 import math
@@ -12,12 +12,12 @@ _CURVES = 3  # of sequences, shown
 
 
 def shows_images(sample_shape):
-    """Whether samples are images that a PNG file can hold."""
+    """Whether samples are images that fit into a PNG file."""
     return len(sample_shape) == 3 and sample_shape[-1] in (1, 3, 4)
 
 
 def sample_figures(samples, reference, colours):
-    """What to show of the samples of all backends.
+    """Figures of the samples of all backends.
 
     Args:
         samples: backend → array `(N, ...)`.
@@ -43,16 +43,13 @@ def sample_figures(samples, reference, colours):
     if len(shape) == 2:
         curves = min(_CURVES, len(next(iter(samples.values()))))
         lines = [{name: (range(shape[0]), x[i, :, 0]) for name, x in samples.items()} for i in range(curves)]
-        return [
-            [(f"Sample {i + 1}, channel 1.", chart(line, colours, "position", "value")) for i, line in enumerate(lines)]
-        ]
+        charts = [chart(line, colours, "position", "value") for line in lines]
+        return [[(f"Sample {i + 1}, channel 1.", plot) for i, plot in enumerate(charts)]]
     return []
 
 
 def amplification(difference):
-    """The power of ten that makes the largest of some absolute differences visible: between 0.2 and 2, which is the
-    whole range.
-    """
+    """The power of ten that brings the largest absolute difference to between 0.2 and 2, the whole range."""
     largest = float(np.max(difference, initial=0.0))
     return 10.0 ** math.floor(math.log10(2.0 / largest)) if 0 < largest < math.inf else 1.0
 

@@ -1,4 +1,4 @@
-"""From what the processes measured to numbers: the dict that `compare.json` holds.
+"""From the processes' measurements to the content of `compare.json`, a dict.
 
 compile time   first step (first call of `generate`) minus the median of the others
 step time      median and quartiles of all steps but the first
@@ -21,14 +21,14 @@ def summarize(spec, results, reference, facts):
     """The content of `compare.json`.
 
     Args:
-        spec: what `write_inputs` returned.
-        results: backend → what `run_backend` returned.
+        spec: from `make_inputs`.
+        results: backend → result of `run_backend`.
         reference: name of the backend that the others are compared with.
-        facts: dict of what else is to be said about the model.
+        facts: dict of further facts about the model.
 
     Returns:
         JSON-like dict; a number that is not finite is the text "inf" or "nan". A backend's "difference" is None for the
-        reference, and missing where it, or the reference, did not come to its end.
+        reference, and missing if it, or the reference, has not finished.
     """
     settings = spec["settings"]
     rows = {}
@@ -38,7 +38,9 @@ def summarize(spec, results, reference, facts):
             rows[backend]["reason"] = result["reason"]
             continue
         rows[backend] |= {key: result[key] for key in ("devices", "versions", "memory")}
-        rows[backend]["training"] = _training(result["training"], settings["batch_size"])
+        training = result["training"]
+        timing = _timing(training["seconds"], settings["batch_size"])
+        rows[backend]["training"] = {**timing, "losses": training["losses"]}
         rows[backend]["sampling"] = _timing(result["sampling"]["seconds"], len(result["samples"]))
         if results[reference]["status"] == "ok":
             rows[backend]["difference"] = difference(result, results[reference]) if backend != reference else None
@@ -57,9 +59,7 @@ def summarize(spec, results, reference, facts):
 
 
 def difference(result, reference):
-    """How far one backend's result is from another's: "loss", "samples", "largest_layer", "first_layer_above_limit" and
-    "layers".
-    """
+    """The differences of one backend's result from another's, a dict."""
     loss, steps = differences.losses(result["training"]["losses"], reference["training"]["losses"])
     layers = differences.layers(result["layers"], reference["layers"])
     return {
@@ -75,13 +75,8 @@ def difference(result, reference):
 def write_report(folder, summary, results):
     """Writes `compare.json` and `compare.html`."""
     write_json(folder / "compare.json", summary)
-    write_page(
-        folder / "compare.html", summary, {name: r["samples"] for name, r in results.items() if r["status"] == "ok"}
-    )
-
-
-def _training(training, batch_size):
-    return {**_timing(training["seconds"], batch_size), "losses": training["losses"]}
+    samples = {name: result["samples"] for name, result in results.items() if result["status"] == "ok"}
+    write_page(folder / "compare.html", summary, samples)
 
 
 def _timing(times, samples):

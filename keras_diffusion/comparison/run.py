@@ -1,4 +1,4 @@
-"""`compare`: writes what all backends receive, starts a process for each, and reports."""
+"""`compare`: writes the inputs of all backends, starts a process for each, and reports."""
 
 import datetime
 import importlib.util
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.comparison.inputs import KIND, PROGRESS, Settings, make_inputs, write_inputs
+from keras_diffusion.comparison.inputs import KIND, PROGRESS, Settings, make_inputs, read_arrays, write_inputs
 from keras_diffusion.comparison.pictures import shows_images
 from keras_diffusion.comparison.report import summarize, write_report
 from keras_diffusion.runtime.files import unused_path
@@ -33,16 +33,16 @@ def compare(
     title=None,
     **settings,
 ):
-    """Trains and samples one model on several backends, and says how fast each is and how far they are from each other.
+    """Trains and samples one model on several backends, and reports how fast each is and how far they differ.
 
     Args:
-        model: `DiffusionModel`: its weights are where all backends start.
+        model: `DiffusionModel`: all backends start with its weights.
         data: samples `(N, ...)`, a dict of arrays ("images", "labels", "context"), or batches of these; None (default):
             random numbers.
         backends: names out of "jax", "tensorflow" and "torch". Default: all.
         reference: the one of them that the others are compared with. Default "jax".
         optimizer: `keras.Optimizer`; None (default): Adam with a learning rate of 1e-3.
-        out: folder to make. Default: `runs/compare-<date>`.
+        out: folder to create. Default: `runs/compare-<date>`.
         overwrite: whether a comparison in that folder may be replaced. Default False.
         size: of random samples, for networks that take any size.
         title: what is compared, for the report. Default: the network's name.
@@ -54,7 +54,7 @@ def compare(
         its arrays and log.
 
     Raises:
-        ValueError: unknown backends, a reference that is not among them, models that do not fit, settings out of range.
+        ValueError: unknown backends, a reference that is not among them, unsuitable models, settings out of range.
         FileExistsError: `out` holds something else.
     """
     progress = settings.pop("progress", lambda *_: None)
@@ -76,9 +76,7 @@ def compare(
 
 
 def check_backends(backends, reference):
-    """`backends` as a tuple, each once; raises a ValueError for unknown ones and for a reference that is not among
-    them.
-    """
+    """`backends` as a tuple, each once; ValueError for unknown ones and for a reference that is not among them."""
     backends = tuple(dict.fromkeys([backends] if isinstance(backends, str) else backends))
     unknown = [name for name in backends if name not in BACKENDS]
     if unknown or not backends:
@@ -93,7 +91,7 @@ def check_backends(backends, reference):
 
 
 def run_backend(backend, inputs, out, progress=lambda *_: None):
-    """Measures one backend in a process of its own.
+    """Measures one backend in its own process.
 
     Args:
         backend: its name.
@@ -102,17 +100,15 @@ def run_backend(backend, inputs, out, progress=lambda *_: None):
         progress: function of (backend, phase, done, total).
 
     Returns:
-        dict: "status": "ok", "missing" or "failed"; "reason" unless ok; else what the worker measured, with "samples",
+        dict: "status": "ok", "missing" or "failed"; "reason" unless ok; else the worker's measurements, with "samples",
         an array, and "layers", path → array.
     """
     if importlib.util.find_spec(backend) is None:
         progress(backend, "missing", 0, 0)
         return {"status": "missing", "reason": f"The package {backend!r} is not installed"}
     out.mkdir(parents=True, exist_ok=True)
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": backend}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
-    )
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
     command = [sys.executable, "-m", "keras_diffusion.comparison.worker", str(inputs), str(out)]
     progress(backend, "starting", 0, 0)
     with (
@@ -132,15 +128,12 @@ def run_backend(backend, inputs, out, progress=lambda *_: None):
 
 
 def prepare_folder(folder, overwrite=False):
-    """An empty folder; raises a FileExistsError where there is something, unless it is a comparison and `overwrite` is
-    true.
-    """
+    """An empty folder; FileExistsError if it has content, unless that is a comparison and `overwrite` is true."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         ours = _is_comparison(folder)
         if not overwrite or not ours:
-            remedy = "Choose another folder" + (
-                ", or overwrite it" if ours else "; only folders of comparisons are overwritten"
-            )
+            instead = ", or overwrite it" if ours else "; only folders of comparisons are overwritten"
+            remedy = f"Choose another folder{instead}"
             raise FileExistsError(
                 "A comparison is written to a new or empty folder. Received: "
                 f"{str(folder)!r}, which is not empty. {remedy}."
@@ -151,7 +144,7 @@ def prepare_folder(folder, overwrite=False):
 
 
 def default_folder():
-    """`runs/compare-<date>`, with -2, -3 … behind it where that exists already."""
+    """`runs/compare-<date>`, followed by -2, -3 … if that exists already."""
     return unused_path(Path("runs") / f"compare-{datetime.date.today().isoformat()}")
 
 
@@ -163,14 +156,11 @@ def _is_comparison(folder):
 
 
 def _failure(code, out):
-    """None for a process that came to its end, else why it did not: the last error in its log."""
+    """None for a process that has finished, else why it failed: the last error in its log."""
     if code == 0:
         return None
-    lines = [
-        line.strip()
-        for line in (out / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    log = (out / "log.txt").read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
     last = (errors or lines or ["no message"])[-1]
     if last.startswith(("ModuleNotFoundError", "ImportError")):
@@ -182,5 +172,4 @@ def _failure(code, out):
 def _results(out):
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     with np.load(out / "arrays.npz") as arrays:
-        layers = {name.partition("/")[2]: arrays[name] for name in arrays.files if name.startswith("layer/")}
-        return {"status": "ok", **result, "samples": arrays["samples"], "layers": layers}
+        return {"status": "ok", **result, "samples": arrays["samples"], "layers": read_arrays(out, "layer")}

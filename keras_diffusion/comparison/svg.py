@@ -1,7 +1,6 @@
 """Plots as SVG text, drawn inside an HTML page: lines, points and bars with quartiles, on linear or logarithmic axes.
 
-Colours and fonts are the page's (classes `axis`, `grid`, `guide`); points say what they are when the pointer rests on
-them (`<title>`).
+Colours and fonts are the page's (classes `axis`, `grid`, `guide`); points have tooltips (`<title>`).
 """
 
 import html
@@ -21,11 +20,11 @@ def chart(series, colours, x_label, y_label, log=False, floor=None, guide=None, 
         colours: name → CSS colour.
         x_label, y_label: text.
         log: whether y is logarithmic.
-        floor: with `log`, what smaller values (0 too) are drawn at.
+        floor: with `log`, smaller values, including 0, are drawn here.
         guide: y of a dashed line across, or None.
         mode: "lines", or "points".
         names: x → text, for the titles of points.
-        width: of the plot, in pixels where nothing makes it narrower.
+        width: of the plot, in pixels.
 
     Returns:
         `<svg>…</svg>`.
@@ -43,18 +42,13 @@ def chart(series, colours, x_label, y_label, log=False, floor=None, guide=None, 
     for i, (name, points) in enumerate(clean.items()):
         if mode == "lines":
             path = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in points)
-            thick = 1.8 + 3.2 * (len(clean) - 1 - i)  # later ones thinner: lines that coincide are all seen
-            parts.append(
-                f'<polyline class="line" stroke="{colours[name]}" stroke-width="{thick:.1f}" points="{path}"/>'
-            )
-        else:
-            for x, y in points:
-                what = names[int(x)] if names else f"{x:.3g}"
-                title = html.escape(f"{name}: {what}, {y:.2g}")
-                at = f'cx="{to_x(x):.1f}" cy="{to_y(y):.1f}"'
-                parts.append(
-                    f'<circle {at} r="3" fill="{colours[name]}" fill-opacity="0.75"><title>{title}</title></circle>'
-                )
+            style = f'stroke="{colours[name]}" stroke-width="{1.8 + 3.2 * (len(clean) - 1 - i):.1f}"'
+            parts.append(f'<polyline class="line" {style} points="{path}"/>')  # later ones thinner: all are visible
+            continue
+        for x, y in points:
+            title = html.escape(f"{name}: {names[int(x)] if names else f'{x:.3g}'}, {y:.2g}")
+            circle = f'cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="3" fill="{colours[name]}" fill-opacity="0.75"'
+            parts.append(f"<circle {circle}><title>{title}</title></circle>")
     return _svg(parts, f"{y_label} over {x_label}", width)
 
 
@@ -143,9 +137,8 @@ def _axes(to_x, to_y, x_ticks, y_ticks, x_label, y_label, width):
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 6, x_label, "middle"))
     middle = (_TOP + bottom) / 2
-    parts.append(
-        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{html.escape(y_label)}</text>'
-    )
+    turned = f'text-anchor="middle" transform="rotate(-90 14 {middle})"'
+    parts.append(f'<text x="14" y="{middle}" {turned}>{html.escape(y_label)}</text>')
     return "".join(parts)
 
 

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 
 class Section(NamedTuple):
-    """One table: heads of its columns, and backend → cells; a backend that did not come to its end has a reason in
-    place of cells.
-    """
+    """One table: column heads, and backend → cells, None for a backend that has not finished."""
 
     title: str
     columns: tuple
@@ -28,10 +26,9 @@ def sections(summary):
             "Training",
             training,
             _rows(summary, lambda row: (*_timing(row["training"]), _memory(row["memory"]))),
-            "Compile: the first call minus the median of the others; on torch, which compiles nothing, what the first "
-            "call costs more. "
-            "Step: the median; it includes the feeding of data. Peak memory: of the whole process, or of what was "
-            "allocated on a device.",
+            "Compile: the first call minus the median of the others; on torch, which does not compile, the extra time "
+            "of the first call. Step: the median, including reading data. Peak memory: of the whole process, or the "
+            "memory allocated on a device.",
         ),
         Section(
             "Sampling",
@@ -83,13 +80,13 @@ def sampler_name(sampler):
 
 def seconds(value):
     """A time with three digits: "12.3 ms", "1.20 s"."""
-    if value < 1:
-        return f"{1000 * value:.{0 if value >= 0.1 else 1 if value >= 0.01 else 2}f} ms"
-    return f"{value:.{2 if value < 10 else 1}f} s"
+    number, unit = (1000 * value, "ms") if value < 1 else (value, "s")
+    digits = sum(number < limit for limit in (100, 10)) if unit == "ms" else 1 + (number < 10)
+    return f"{number:.{digits}f} {unit}"
 
 
 def interval(low, high):
-    """Two times in one unit, where that is the same: "12.1–12.9 ms"."""
+    """Two times, with one unit if it is the same: "12.1–12.9 ms"."""
     (first, unit), (last, same) = seconds(low).split(), seconds(high).split()
     return f"{first}–{last} {unit}" if unit == same else f"{first} {unit}–{last} {same}"
 
@@ -100,8 +97,10 @@ def rate(value):
 
 
 def scientific(value):
-    """A difference, such as "3.2e-06"; "0" for none at all."""
-    return value if isinstance(value, str) else "0" if value == 0 else f"{value:.1e}"
+    """A difference, such as "3.2e-06", or "0"; text is returned unchanged."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.1e}" if value else "0"
 
 
 def _rows(summary, cells):

@@ -1,13 +1,11 @@
-"""What one process measures: `KERAS_BACKEND=torch python -m keras_diffusion.comparison.worker INPUTS OUT`.
+"""The measurements of one process: `KERAS_BACKEND=torch python -m keras_diffusion.comparison.worker INPUTS OUT`.
 
 1. samples: the first call compiles, the next ones are timed
-2. training: `fit` on the given batches; a step's time is from the end of one step to the end of the next, feeding of
-  data included
-3. memory: the most held so far
-4. layers: one forward pass with the start weights, in float32, every layer's output kept
+2. training: `fit` on the given batches; a step lasts from the end of one to the end of the next, reading data included
+3. memory: the peak so far
+4. layers: one forward pass with the initial weights, in float32, that keeps every layer's output
 
-It writes result.json and arrays.npz to the folder OUT, and on stdout a line for each step forward, which the parent
-process shows.
+It writes result.json and arrays.npz to the folder OUT, and lines of progress to stdout, which the parent process shows.
 """
 
 import json
@@ -27,7 +25,7 @@ from keras_diffusion.runtime.files import atomic_path, write_json
 from keras_diffusion.runtime.hardware import devices, package_version, peak_memory
 
 _TIMED_CALLS = 3  # of sampling, after the one that compiles
-_KEPT = 2**16  # values of a layer's output, drawn at random where there are more
+_KEPT = 2**16  # values of a layer's output, chosen at random if there are more
 
 
 def measure(inputs, out, custom_objects=None):
@@ -35,9 +33,9 @@ def measure(inputs, out, custom_objects=None):
 
     Args:
         inputs: folder of `write_inputs`.
-        out: folder for `result.json` and `arrays.npz`; made if missing.
-        custom_objects: classes of the model's that are not of this library, as in `DiffusionModel.from_preset`. Default
-            None.
+        out: folder for `result.json` and `arrays.npz`; created if missing.
+        custom_objects: classes of the model from outside this library, as in `DiffusionModel.from_preset`. Default:
+            none.
     """
     backend = keras.backend.backend()
     spec = json.loads((inputs / "spec.json").read_text(encoding="utf-8"))
@@ -65,12 +63,7 @@ def measure(inputs, out, custom_objects=None):
 def _sample(model, inputs, settings):
     given = read_arrays(inputs, "sample")
     latents = given.pop("latents")
-    options = {
-        "num_steps": settings["num_steps"],
-        "sampler": settings["sampler"],
-        "seed": settings["seed"],
-        "verbose": 0,
-    }
+    options = {"verbose": 0, **{key: settings[key] for key in ("num_steps", "sampler", "seed")}}
     seconds = []
     for call in range(1 + _TIMED_CALLS):
         _say("sampling", call, 1 + _TIMED_CALLS)
@@ -91,9 +84,7 @@ def _train(model, inputs, spec):
 
 
 class _Clock(keras.callbacks.Callback):
-    """Notes the loss of every step, and the time from one step's end to the next one's; reading the loss waits for the
-    device.
-    """
+    """Records the loss of every step, and the time since the last; reading the loss waits for the device."""
 
     def __init__(self, steps):
         super().__init__()
@@ -111,19 +102,17 @@ class _Clock(keras.callbacks.Callback):
 
 
 def in_float32(network):
-    """The network itself, or where it computes in less than float32, a copy that does not."""
-    if network.compute_dtype == "float32" and all(
-        layer.compute_dtype == "float32" for layer in network._flatten_layers()
-    ):
+    """The network itself, or a float32 copy if some of it computes in another type."""
+    if all(layer.compute_dtype == "float32" for layer in network._flatten_layers()):
         return network
     return type(network).from_config({**network.get_config(), "dtype": "float32"})
 
 
 def _some(values):
     values = values.reshape(-1)
-    return (
-        values if values.size <= _KEPT else values[np.random.default_rng(values.size).integers(0, values.size, _KEPT)]
-    )
+    if values.size <= _KEPT:
+        return values
+    return values[np.random.default_rng(values.size).integers(0, values.size, _KEPT)]
 
 
 def _say(phase, done=0, total=0):

@@ -3,8 +3,8 @@
     N(a → c) = N(a → b) + N(b → c),      N(a → b) = W(τ_b) − W(τ_a),      z = N/√(τ_b − τ_a) ~ N(0, I)
 
 W is a Brownian motion over a clock τ. For the reverse diffusion SDE the clock is the signal-to-noise ratio: the noise
-that an exponential integrator adds over a step is then the sum of what it would add over the step's parts, carried along
-by the SDE. So a sample changes little with the number of steps, since all grids see the same path.
+that an exponential integrator adds over a step is then the sum of what it would add over the step's parts, carried
+along by the SDE. So a sample changes little with the number of steps, since all grids see the same path.
 
 The path is a Lévy tree over u = log τ ∈ [−40, 40], bisected 16 times: given both ends of an interval, the middle is
 normal around the interpolated value, with variance (τ_m − τ_a)·(τ_b − τ_m)/(τ_b − τ_a). So every value of W is a sum of

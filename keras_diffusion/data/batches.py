@@ -176,8 +176,8 @@ class Batches(keras.utils.PyDataset):
             if "concat" in batch:
                 raise ValueError(
                     "augment changes images alone, so that the known channels beside them, “concat”, would no longer "
-                    f"fit. Received: augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the source "
-                    "augment both"
+                    f"fit. Received: augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the "
+                    "source augment both"
                 )
             shape = images.shape
             images = np.asarray(self.augment(images, rng), dtype="float32")

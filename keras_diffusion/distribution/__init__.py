@@ -1,6 +1,6 @@
-"""Many devices and several processes, on JAX: what `keras.distribution` needs to know of diffusion models.
+"""Many devices and several processes, on JAX: what `keras.distribution` needs to know about diffusion models.
 
-Everything else is Keras's own: set a distribution, make the model, `fit`, `generate`.
+The rest is Keras's own: set a distribution, create the model, `fit`, `generate`.
 """
 
 from keras_diffusion.distribution.layouts import SplitWeights, layout_map, split_axis

@@ -1,13 +1,13 @@
 """Which axis of which weight is split over the model axis of a device mesh.
 
-    columns   x·W, W split by outputs    queries, keys, values; first layer of a feed-forward; modulation; convolutions
-    rows      x·W, W split by inputs     what follows such a layer: output of an attention, second layer of a feed-forward
-    copies    all else                   norms, embeddings, the last layer, and whatever the number of devices does not divide
+    columns   x·W, W split by outputs   queries, keys, values; first layer of a feed-forward; modulation; convolutions
+    rows      x·W, W split by inputs    the layer after one of these: output of an attention, second of a feed-forward
+    copies    everything else           norms, embeddings, the last layer, and what the devices do not divide evenly
 
-A split by columns leaves its output split by features; the split by rows that follows takes it as it is and ends in a
-sum over devices. So a feed-forward costs one exchange, not two. Any choice gives the same numbers: XLA puts in the
-exchanges that a layout needs. Weights are told apart by their paths, which are fixed names in all networks of this
-library; the average of the weights has the same paths, and optimizers lay their moments out like the weights.
+A split by columns leaves its output split by features; the split by rows that follows uses it as it is and ends in a
+sum over devices. So a feed-forward costs one exchange, not two. Every layout gives the same numbers, since XLA inserts
+the exchanges that it needs. Weights are recognized by their paths, which are fixed in all networks of this library; the
+average of the weights has the same paths, and optimizers lay out their moments like the weights.
 
 Reference: Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
 """
@@ -52,8 +52,7 @@ def split_axis(path, shape, parts):
 
 
 def layout_map(network, device_mesh, model_axis="model"):
-    """A `keras.distribution.LayoutMap` for the weights of a network: what `split_axis` says of them, written out path
-    by path.
+    """A `keras.distribution.LayoutMap` with the `split_axis` of each weight of a network, path by path.
 
     Args:
         network: built network of this library.
@@ -64,7 +63,7 @@ def layout_map(network, device_mesh, model_axis="model"):
         `LayoutMap` with an entry for each weight that is split.
 
     Raises:
-        ValueError: no such axis, or a network of which nothing is split.
+        ValueError: no such axis, or a network without weights to split.
 
     Example:
 
@@ -87,7 +86,7 @@ def layout_map(network, device_mesh, model_axis="model"):
 
 
 class SplitWeights(keras.distribution.ModelParallel):
-    """`keras.distribution.ModelParallel` by the rules of this module: it needs no network to be there beforehand.
+    """`keras.distribution.ModelParallel` with the rules of this module, created before the network.
 
     Args:
         device_mesh: `keras.distribution.DeviceMesh` with a batch axis first, and an axis named `model_axis`.

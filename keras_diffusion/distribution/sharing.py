@@ -1,5 +1,6 @@
-"""Data for several processes: each reads its own rows of every batch, so that together they see the batches that one
-would see.
+"""Data for several processes: each reads its own rows of every batch.
+
+Together they see the batches that one process would see.
 """
 
 import numpy as np
@@ -8,7 +9,7 @@ from keras_diffusion.runtime.devices import active_distribution, several_process
 
 
 def local_rows(batch_size):
-    """The rows of a global batch that this process feeds to its devices, ints `(n,)`; all where there is one process.
+    """The rows of a global batch that this process feeds to its devices, ints `(n,)`; all rows for one process.
 
     Processes whose devices share one copy of the model (the model axis runs across them) feed the same rows.
 
@@ -45,11 +46,8 @@ def share(batches):
     >>> batches = keras_diffusion.distribution.share(keras_diffusion.data.load("digits", batch_size=64))
     """
     if several_processes():
-        if (
-            not batches.drop_remainder
-            and batches.batches_per_epoch is None
-            and len(batches.source) % batches.batch_size
-        ):
+        whole = batches.drop_remainder or batches.batches_per_epoch is not None
+        if not whole and len(batches.source) % batches.batch_size:
             raise ValueError(
                 "Processes share batches of one size. Received: "
                 "drop_remainder=False. Make them with drop_remainder=True."

@@ -1,9 +1,9 @@
 """Distributions from a few words: "data=8", "data=4,model=2".
 
-    data     devices that share the batch; every one has a copy of the model      keras.distribution.DataParallel
-    model    devices that share one copy of the model                             SplitWeights, a keras.distribution.ModelParallel
+    data     devices that share a batch, each with a copy of the model    keras.distribution.DataParallel
+    model    devices that share one copy of the model                     SplitWeights, a ModelParallel
 
-A word without a number takes the devices that are left: "data" is all of them, "data,model=2" on 8 devices is
+A word without a number takes the remaining devices: "data" is all of them, "data,model=2" on 8 devices is
 "data=4,model=2".
 """
 
@@ -19,15 +19,15 @@ def make(specification="data"):
     """A `keras.distribution.Distribution`; not set yet.
 
     Args:
-        specification: text as above, over the devices that there are, of all processes together. Default "data".
+        specification: text as above, for the devices of all processes together. Default "data".
 
     Returns:
-        `DataParallel`, or `SplitWeights` where "model" is more than 1. Make it current before the network is made, with
-        `keras.distribution.set_distribution(...)` or `with ....scope():`.
+        `DataParallel`, or `SplitWeights` if "model" is more than 1. Set it before creating the network, with
+        `keras.distribution.set_distribution(...)` or `with distribution.scope():`.
 
     Raises:
         ValueError: text of another form, more devices than there are, or fewer with several processes.
-        NotImplementedError: another backend than JAX.
+        NotImplementedError: a backend other than JAX.
 
     Example:
 

@@ -1,6 +1,6 @@
 """Metrics: are the samples good, and are they new?
 
-train_classifier, classifier_accuracy    does a judge who only knows real data see in a sample what was asked for?
+train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
 """
 

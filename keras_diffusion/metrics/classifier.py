@@ -1,11 +1,11 @@
 """A judge for class-conditional samples: a classifier that has never seen a generated one.
 
-    accuracy = share of samples in which the classifier finds the class that was asked for
+    accuracy = share of samples in which the classifier finds the requested class
 
-It is trained on real training data and tried on held-out real data first: that second number is what perfect samples
-would get, so the two belong side by side. The measure sees whether samples can be recognized, not whether they vary: a
-model that draws one perfect three for every three gets full marks, and so does one that copies its training data.
-`memorization` looks at the second.
+It is trained on real data and first evaluated on held-out real data: perfect samples would reach that accuracy, so the
+two numbers belong together. The measure shows whether samples can be recognized, not whether they vary: a model that
+always draws the same perfect three gets full marks, and so does one that copies its training data. `memorization`
+detects the latter.
 
 Reference: Ravuri & Vinyals, "Classification accuracy score for conditional generative models", arXiv:1905.10887 (the
 converse: a classifier trained on samples and tried on real data).
@@ -50,7 +50,7 @@ def classifier_accuracy(classifier, images, labels):
     Args:
         classifier: object with `predict((N, features)) -> (N,)` class ids, such as that of `train_classifier`.
         images: `(N, ...)`, float; flattened.
-        labels: class ids `(N,)`: of real images, or those that images were generated with.
+        labels: class ids `(N,)`: of real images, or those used to generate images.
 
     Returns:
         float in [0, 1].

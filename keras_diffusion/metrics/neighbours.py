@@ -2,13 +2,12 @@
 
     d(x) = min over training samples y of |x − y|
 
-A model that has learned the training data by heart has d = 0. The number alone means nothing, though: training data may
-lie densely. So it is put beside d of real samples that were held out. A model that samples the true distribution has
-the same distribution of d; clearly smaller distances are a sign of copying, clearly larger ones of samples that lie off
-the data.
+A model that has memorized the training data has d = 0. The number alone means little, since training data may be dense,
+so it is compared with d of held-out real samples. A model that samples the true distribution has the same distribution
+of d; clearly smaller distances suggest copying, clearly larger ones samples off the data.
 
-Distances between pixels know shifts and lighting from nothing: this is a test for exact and near copies of small
-images. For large ones take distances between features.
+Distances between pixels do not account for shifts or lighting: this detects exact and near copies of small images. For
+large ones, use distances between features.
 """
 
 from typing import NamedTuple
@@ -33,14 +32,11 @@ class Memorization(NamedTuple):
 
     @property
     def ratio(self):
-        """Median of the generated samples' distances over that of the held-out ones': about 1 is right, 0 is
-        copying.
-        """
+        """Median distance of generated samples over that of held-out ones: about 1 is right, 0 is copying."""
         return float(np.median(self.generated) / np.median(self.held_out))
 
     def closer_than(self, share=0.05):
-        """Share of generated samples that are nearer to the training data than the nearest `share` of the held-out
-        ones.
+        """Share of generated samples nearer to the training data than the nearest `share` of held-out ones.
 
         Equal distributions give `share`; a model that copies now and then gives more, even if its median looks right.
         """
@@ -68,8 +64,7 @@ def nearest_neighbours(samples, reference):
     samples, reference = np.asarray(samples), np.asarray(reference)
     if samples.ndim < 2 or samples.shape[1:] != reference.shape[1:] or not samples.size or not reference.size:
         raise ValueError(
-            "Neighbours are looked for between arrays (N, ...) and (M, ...) of samples of one shape, N and M at least "
-            "1. "
+            "Neighbours are looked for between arrays (N, ...) and (M, ...) of samples of one shape, with N, M ≥ 1. "
             f"Received: samples of shape {samples.shape}, reference of shape {reference.shape}"
         )
     for name, array in (("samples", samples), ("reference", reference)):

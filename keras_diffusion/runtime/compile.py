@@ -58,8 +58,8 @@ class Compiled:
 def jit_step(step):
     """A step of training that Keras has compiled with `jax.jit`, compiled with `compiler_options` instead.
 
-    On other backends, and where there are no such options, it is returned as it is. So it is under a distribution: there
-    Keras tells `jax.jit` where the results lie.
+    It is returned unchanged on other backends, without such options, and under a distribution, where Keras tells
+    `jax.jit` how to place the results.
     """
     on_jax = keras.backend.backend() == "jax" and active_distribution() is None
     options = compiler_options() if on_jax else None

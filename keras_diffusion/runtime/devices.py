@@ -95,8 +95,8 @@ def batches_that_divide(data=None, batch_size=None):
         return
     replicas = distribution.num_model_replicas
     remedy = (
-        "Choose a batch size that divides evenly, and drop the rest of the data: data.Batches(drop_remainder=True), its "
-        "default, or tf.data's batch(..., drop_remainder=True)"
+        "Choose a batch size that divides evenly, and drop the rest of the data: data.Batches(drop_remainder=True), "
+        "its default, or tf.data's batch(..., drop_remainder=True)"
     )
     sizes = {} if several_processes() else _batch_sizes(data, batch_size)
     for which, size in sizes.items():

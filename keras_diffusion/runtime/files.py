@@ -49,8 +49,9 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """A new folder to write into that becomes `path` at the end of the `with` block, by renaming; after an error nothing
-    is left of it.
+    """A temporary folder that becomes `path`, by renaming, at the end of the `with` block.
+
+    After an error it is deleted.
 
     Args:
         path: the folder; missing parents are made, an existing folder or file is replaced.
