@@ -1,14 +1,14 @@
-"""Checkpoints of older systems: look into them, load them, convert them.
+"""Checkpoints of other systems: inspect, load, convert and export them.
 
-    inspect(path)            what is in it
-    load(path)               network, noise schedule, predictor, normalizer
-    convert(path, folder)    as a preset of this library
-    export(model, folder)    as a folder of diffusers
-    save_lora, load_lora     adapters in files of their own
+    inspect(path)                           what a file holds
+    load(path)                              network, noise schedule, predictor, normalizer
+    convert(path, folder)                   writes it as a preset of this library
+    export(model, folder)                   writes a model as a folder of diffusers
+    save_lora, load_lora                    adapters in files of their own; see lora/
+    load_text_to_image(folder, bpe_path)    Stable Diffusion from KerasCV's files: text to image
 
-    load_text_to_image(folder, bpe_path)    Stable Diffusion from its files, ready to be told what to draw
-
-Containers (how tensors lie in a file) and families (whose network it is) are apart; docs/legacy.md lists both.
+A file is opened by `containers/`, which knows formats, and understood by a family in `families/`, which knows networks.
+docs/legacy.md lists both.
 """
 
 import importlib

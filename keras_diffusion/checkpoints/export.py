@@ -1,4 +1,4 @@
-"""`export`: from a model here to a folder of diffusers, whose own classes load it.
+"""`export`: writes a model as a folder that diffusers loads.
 
 a network, an autoencoder, a text encoder      config.json, diffusion_pytorch_model.safetensors
 a model with schedule and predictor            model_index.json, scheduler/, unet/ or transformer/

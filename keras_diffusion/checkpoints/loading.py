@@ -36,8 +36,7 @@ class LoadedCheckpoint:
         report: what was matched, missing, unused and assumed; `print(report)`.
         config: the network's arguments, in the words of its family.
         options: further arguments of `DiffusionModel`.
-        sampling: how the source samples: "sampler", "spacing" and "guidance" as `generate` takes them, and takes them
-            unless told otherwise.
+        sampling: how the source samples: "sampler", "spacing" and "guidance", which `generate` uses by default.
     """
 
     network: Any
@@ -128,7 +127,7 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
 
 
 def told_sampling(sampling):
-    """What the report says of how the source samples: a list of at most one sentence."""
+    """How the source samples, for the report: a list of at most one sentence."""
     if not sampling:
         return []
     told = ", ".join(f"{key} {_briefly(value)}" for key, value in sampling.items())

@@ -86,6 +86,6 @@ def _registered_name(path):
                 config = parse_json(archive.read("config.json"))
         else:
             return None
-    except Exception:  # whatever is wrong with it, it is not surely ours
+    except Exception:  # whatever is wrong with it, it may not be ours
         return None
     return config.get("registered_name") if isinstance(config, dict) else None

@@ -1,4 +1,4 @@
-"""The files of Stable Diffusion, put together to a model that makes images of words."""
+"""Text to image from the files of KerasCV's Stable Diffusion."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""From the tensors of a file into the variables of a network, one at a time, and a report of what went where.
+"""Copies the tensors of a file into the variables of a network, one at a time, and reports what went where.
 
-Every variable must have its source, every tensor its use, all shapes must agree: all this is checked before the first
+Every variable must have a source, every tensor a use, and all shapes must agree. This is checked before the first
 tensor is read.
 """
 

@@ -1,11 +1,11 @@
-"""Low-rank adapters of a whole network: which layers get one, and what is frozen meanwhile.
+"""Low-rank adapters of a whole network: which layers get one, and what stays frozen.
 
     enable_lora(rank)  ──▶  fit, save, load  ──▶  merge_lora()  the network as before, with other kernels
                                              └─▶  remove_lora() the network as it was
 
-Layers are told by their path in the network: the names from the network down,
-"down_0_0_transformer/…_block_0/attention1/to_q". Attention layers say which of their dense layers are projections:
-`attention_projections`. Where queries, keys and values are one kernel, they share one A.
+A layer is named by its path in the network, "down_0_0_transformer/…_block_0/attention1/to_q". Attention layers list
+which of their dense layers are projections: `attention_projections`. Where queries, keys and values are one kernel,
+they share one A.
 
 Reference: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
 """

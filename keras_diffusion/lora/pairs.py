@@ -1,4 +1,4 @@
-"""What files of adapters (LoRA) say: pairs of matrices, and which kernel each pair belongs to.
+"""Files of adapters (LoRA): pairs of matrices, and the kernel that each pair belongs to.
 
     W + (α/r)·A·B        A (in, r) and B (r, out) here; there (r, in) and (out, r), called A and B, down and up
 
@@ -113,7 +113,7 @@ def _read(container, name, parts, alphas):
 def split_name(name):
     """(part, module) of a name in a file: ("unet", "mid_block.…"); the part is None where the name has no prefix.
 
-    Names of kohya have no points, which is how they can be told.
+    kohya's names have no points.
     """
     for prefix, part in _KOHYA.items():
         if name.startswith(prefix):
@@ -130,7 +130,7 @@ def some(names, limit=4):
 
 
 def _alphas(container, found):
-    """Function of (which, name, default): the α that is told for a module of the file, or that the layer here gets."""
+    """Function of (which, name, default): the α of a module in the file, or of the layer here."""
     told = {}
     for key in (OWN_KEY, _DIFFUSERS_KEY):
         try:

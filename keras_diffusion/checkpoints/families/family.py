@@ -8,7 +8,7 @@ A container says which tensors a file has; a family knows what they mean:
     build          the network and its conventions         schedule, predictor, normalizer
     sources        where each weight comes from            variable ← tensors
 
-A new family is one file with one subclass, registered here; nothing else has to know of it.
+A new family is one file with one subclass, registered here. Nothing else needs to know about it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """diffusers' `scheduler_config.json` ↔ noise schedule, spacing, predictor and sampler.
 
-A scheduler there is three things here: the noise levels that the network was trained with, what its output means, and
-how it is sampled. The first two must be taken over exactly; the third is what `generate` does by default.
+diffusers' scheduler is three things here: the noise levels of training, the meaning of the network's output, and how
+it is sampled. The first two must match exactly; the third is what `generate` does by default.
 
     beta_schedule, beta_start, beta_end, trained_betas, rescale_betas_zero_snr    → noise schedule
     timestep_spacing, steps_offset, use_…_sigmas, sigma_min, sigma_max            → its spacing
@@ -30,7 +30,7 @@ _WORDS = {
     schedulers.CosineBetaNoiseSchedule: "squaredcos_cap_v2",
     schedulers.LaplaceBetaNoiseSchedule: "laplace",
 }
-# What the networks of a class are trained with, where no scheduler is beside them.
+# What networks of a class are trained with, for files without a scheduler.
 _LINEAGE = {
     "UNet2DConditionModel": {
         "beta_schedule": "scaled_linear",

@@ -260,7 +260,7 @@ _ALGORITHM_VALUES = {
     "EDMDPMSolverMultistepScheduler": ("dpmsolver++", "sde-dpmsolver++"),
 }
 _VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
-# Of another class's keys, those that say only how its sampler goes about it.
+# Keys of other classes that concern only their samplers.
 _HARMLESS = frozenset(
     """
     clip_sample clip_sample_range thresholding dynamic_thresholding_ratio sample_max_value set_alpha_to_one

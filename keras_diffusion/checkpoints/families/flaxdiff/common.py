@@ -7,8 +7,8 @@ of training.
     state/opt_state/…, state/rngs, rngs, epoch, …       not needed here
 
 What a checkpoint does not hold: activation, frequencies of the time embedding, noise schedule, and what the network's
-output means. They follow from the era of the code (which the names of the weights and the date of the file tell), and
-`config` has the last word.
+output means. They follow from the era of the code, which shows in the names of the weights and the date of the file;
+`config` overrides them.
 """
 
 import datetime
@@ -282,7 +282,7 @@ def conventions(facts, cosine=False):
     condition = {"condition": "timestep" if discrete else "c_noise", "timesteps": timesteps}
     predictor = str(facts.get("predictor") or ("v" if discrete else "karras")).lower()
     if discrete:
-        # The last level of a table that ends at ᾱ = 0 is of no use to a network that predicts ε: there it ends just
+        # The last level of a table that ends at ᾱ = 0 is useless to a network that predicts ε: there it ends just
         # above.
         limit = options.get("beta_end", 1.0)
         schedule = CosineBetaNoiseSchedule(

@@ -1,5 +1,5 @@
-"""What names and shapes tell of FlaxDiff's transformers: widths, depths, heads, patches; and what is assumed where they
-tell nothing.
+"""What follows from names and shapes of FlaxDiff's transformers: widths, depths, heads, patches; and what is assumed
+where they leave it open.
 
 `shapes` is a dict from the names of one set of weights to their shapes; `arguments` and `facts` are what the user says;
 sentences for the report are appended to `assumed`.
@@ -187,7 +187,7 @@ def is_early_state_space(shapes):
 
 
 def positions_of(container, shapes, kind, order, arguments, facts, assumed):
-    """How positions are told."""
+    """How the network knows the positions of patches."""
     if kind == "uvit":
         return {}
     present = str(facts.get("era", "")).startswith("head")

@@ -3,11 +3,11 @@
     ConvLayer_0, down_i_residual_j, down_i_attention_j, down_i_downsample, middle_…, up_i_…, ConvLayer_1,
     final_residual, norm, ConvLayer_2
 
-Names and shapes tell the era of the code, and with it what neither of them tells: the constants of normalization, what
-attention adds to, the time embedding. Between the last two eras some of it changed under the same names; there the day
-of saving decides.
+Names and shapes show which era of the code wrote a file. The era implies what they do not show: the constants of
+normalization, what attention adds to, the time embedding. Between the last two eras some of it changed under the same
+names; there the day of saving decides.
 
-    era           told by                              attention
+    era           recognized by                        attention
     2024-06       temb_projection of twice the width   computed and thrown away by the code: its weights are left out
     2024-07-06    no convolution after the way up      within rows
     2024-07-16    GroupNorm_0, Attention/to_q          within rows, within columns, or column w to token w of the text

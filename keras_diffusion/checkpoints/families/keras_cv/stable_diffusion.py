@@ -73,7 +73,7 @@ _COMPONENTS = {
     "text_encoder": {"embedding", "clip", "norm"},
     "autoencoder": {"convolution", "resnet", "attention", "norm"},
 }
-# How many layers of a kind each has, where that is told.
+# Kinds of layers of which there is a fixed number.
 _COUNTS = {
     "diffusion_model": {"dense": 2, "norm": 1},
     "text_encoder": {"embedding": 1, "norm": 1},

@@ -1,8 +1,8 @@
-"""What the two Keras examples have in common: networks of the functional API, whose weights are found by their order.
+"""What the two Keras examples share: networks of the functional API, whose weights are found by their order.
 
-Names tell nothing: "conv2d_7" in one process is "conv2d_31" in the next. But Keras 2 lists the layers of a functional
-model in the order of its graph, in every format, so the k-th layer of the file is the k-th of the network. To go wrong
-silently is ruled out by kind and shape: each layer with weights is written as a letter,
+Names are of no use: "conv2d_7" in one process is "conv2d_31" in the next. But Keras 2 lists the layers of a functional
+model in the order of its graph, in every format, so the k-th layer of the file is the k-th of the network. Kinds
+and shapes rule out silent mistakes: each layer with weights is written as a letter,
 
     c  3×3 convolution      p  1×1 convolution      d  dense      n  normalization      e  embedding      a  attention
 
@@ -57,7 +57,7 @@ class KerasExample(RootedFamily):
     Attributes:
         pattern: compiled regular expression of the words of its networks.
         aliases: dict from other names of arguments to those of `read_config`.
-        free: arguments that shapes do not tell, on which the user has the last word.
+        free: arguments that do not follow from shapes: the user's value is taken.
     """
 
     pattern: re.Pattern

@@ -1,4 +1,4 @@
-"""What the names, shapes and arguments of EDM's networks tell."""
+"""The config of EDM's networks, from names, shapes and the arguments in the file."""
 
 import re
 
@@ -82,7 +82,7 @@ def read_structure(tensors, container, root):
 
 
 def complete_config(structure, told, given, path):
-    """The whole config; "assumed" has sentences of what neither file nor user told.
+    """The whole config; "assumed" has a sentence for what neither the file nor the user says.
 
     Args:
         structure: from `read_structure`.

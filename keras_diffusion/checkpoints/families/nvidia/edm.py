@@ -1,4 +1,4 @@
-"""Networks of NVIDIA's EDM: `edm-cifar10-32x32-cond-vp.pkl`, and the baselines beside them.
+"""Networks of NVIDIA's EDM, `edm-cifar10-32x32-cond-vp.pkl`, and of its baselines.
 
     class          output F       condition c_noise    here
     EDMPrecond     EDM's          log(σ)/4             EDMPredictor, variance-exploding schedule

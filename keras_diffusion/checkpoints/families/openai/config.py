@@ -1,6 +1,4 @@
-"""What the names and shapes of OpenAI's U-Nets tell, and what has to be known besides: the flags of
-OpenAI's scripts.
-"""
+"""The config of OpenAI's U-Nets: what follows from names and shapes, and the flags of OpenAI's scripts for the rest."""
 
 from keras_diffusion.checkpoints.families.agreement import check_known, must_agree
 from keras_diffusion.containers.errors import CheckpointError
@@ -137,7 +135,7 @@ def _known_apart(inputs, outputs, told, path):
 
 
 def complete_config(structure, given, path):
-    """The whole config; "assumed" has sentences of what neither shapes nor the user told.
+    """The whole config; "assumed" has sentences for what neither the shapes nor the user say.
 
     Args:
         structure: from `read_structure`.

@@ -81,8 +81,8 @@ class OpenAIUNet(RootedFamily):
             )
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
-        # `p_sample(clip_denoised=True)`; without a variance of the network's own theirs is β, unless told
-        # `sigma_small`.
+        # `p_sample(clip_denoised=True)`; without a learned variance theirs is β, unless `sigma_small`
+        # is set.
         ancestral = {"name": "ddpm", "variance": "fixed_small" if config["learn_sigma"] else "fixed_large"}
         return Parts(
             network,
