@@ -5,13 +5,12 @@ network's, and the average's.
 """
 
 from keras_diffusion.lora.network import LoRAMixin
-from keras_diffusion.models.averaging import settle_average
 
 
 def add(model, method, *args):
     """Calls a method of the network that adds adapters, and gives them to the average."""
     network = _adaptable(model)
-    settle_average(model)
+    model.prepare_weights()  # the average
     getattr(network, method)(*args)
     if model.average is not None:
         model.average.take_adapters_of(network)

@@ -85,28 +85,20 @@ def check_null_context(null_context, network):
     return array
 
 
-def check_training(condition_dropout, noise_bands):
-    """The two as a float in [0, 1] and an int ≥ 1."""
-    rule = "`condition_dropout` is a share of samples and must lie in [0, 1]"
-    bands = check_whole("noise_bands", noise_bands, 1, 100)
-    return check_number("condition_dropout", condition_dropout, 0, 1, rule=rule), bands
+def check_share(name, value, optional=False):
+    """A share of samples as a float in [0, 1], or None where it is optional."""
+    rule = f"`{name}` is a share of samples and must lie in [0, 1]"
+    return check_number(name, value, 0, 1, rule=rule, optional=optional)
 
 
 def check_fit(options):
     """Checks the numbers among the arguments of Keras's `fit` and `evaluate`, a dict; those that are not given are
     Keras's affair.
     """
-    least = {
-        "epochs": 0,
-        "initial_epoch": 0,
-        "batch_size": 1,
-        "steps_per_epoch": 1,
-        "validation_steps": 1,
-        "validation_batch_size": 1,
-    }
-    for name, bound in {**least, "steps": 1}.items():
+    counts = dict.fromkeys(("steps", "batch_size", "steps_per_epoch", "validation_steps", "validation_batch_size"), 1)
+    for name, least in {"epochs": 0, "initial_epoch": 0, **counts}.items():
         if name in options:
-            check_whole(name, options[name], bound, optional=name not in ("epochs", "initial_epoch"))
+            check_whole(name, options[name], least, optional=least == 1)
     if "validation_split" in options:
         check_number("validation_split", options["validation_split"], 0, below=1)
 

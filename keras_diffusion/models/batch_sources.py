@@ -59,24 +59,15 @@ def explaining_text(data, steps_done):
 def check_no_text(batch):
     """Raises a ValueError if a batch, nested arrays or tensors, holds text or objects."""
     parts = batch[0] if isinstance(batch, tuple) and batch else batch
-    parts = parts if isinstance(parts, dict) else {"x": parts}
-    for name, value in parts.items():
+    for name, value in (parts if isinstance(parts, dict) else {"x": parts}).items():
         for leaf in keras.tree.flatten(value):
-            if isinstance(leaf, (str, bytes)) or _type_of(leaf) in ("text", "objects"):
+            dtype = getattr(leaf, "dtype", None)
+            kind = getattr(dtype, "kind", "")  # of NumPy; TensorFlow names its type
+            if isinstance(leaf, (str, bytes)) or kind in ("U", "S", "O") or getattr(dtype, "name", "") == "string":
                 raise ValueError(
-                    f"Data are arrays of numbers. Received: {name}={shown(leaf)} of {_type_of(leaf)}. Give classes by "
-                    f"their numbers, and words as a context: see `text.TextConditioner`"
+                    f"Data are arrays of numbers. Received: {name}={shown(leaf)} of {'objects' if kind == 'O' else 'text'}"
+                    ". Give classes by their numbers, and words as a context: see `text.TextConditioner`"
                 )
-
-
-def _type_of(leaf):
-    if isinstance(leaf, (str, bytes)):
-        return "text"
-    dtype = getattr(leaf, "dtype", None)
-    kind = getattr(dtype, "kind", "")
-    if kind in ("U", "S") or getattr(dtype, "name", "") == "string":
-        return "text"
-    return "objects" if kind == "O" else "numbers"
 
 
 def _first_batch(data):

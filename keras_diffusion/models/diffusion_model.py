@@ -17,14 +17,14 @@ import keras
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
-from keras_diffusion.configs.checks import check_number, shown
+from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.labels import check_class_names
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.models import adapters, arguments, averaging, summary, validation
+from keras_diffusion.models import adapters, arguments, summary, validation
 from keras_diffusion.models.batch_checks import without_invalid
 from keras_diffusion.models.data_watcher import DataWatcher
 from keras_diffusion.models.generate import SamplingMixin
@@ -37,6 +37,7 @@ from keras_diffusion.models.random_state import reset_seed, seed_generator
 from keras_diffusion.models.resumable_model import ResumableModel
 from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.networks.network import check_beside
+from keras_diffusion.runtime.devices import several_processes
 from keras_diffusion.runtime.recent import Recent
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
@@ -122,9 +123,9 @@ class DiffusionModel(
         super().__init__(**{**kwargs, "dtype": "float32"})
         arguments.check_network(network)
         arguments.check_autoencoder(autoencoder)
-        condition_dropout, noise_bands = arguments.check_training(condition_dropout, noise_bands)
-        rule = "`concat_dropout` is a share of samples and must lie in [0, 1]"
-        concat_dropout = check_number("concat_dropout", concat_dropout, 0, 1, rule=rule, optional=True)
+        self.condition_dropout = arguments.check_share("condition_dropout", condition_dropout)
+        self.concat_dropout = arguments.check_share("concat_dropout", concat_dropout, optional=True)
+        self.noise_bands = check_whole("noise_bands", noise_bands, 1, 100)
         check_output(network)
         self.network = network
         self.noise_schedule = schedulers.get(noise_schedule)
@@ -132,7 +133,6 @@ class DiffusionModel(
         check_pair(self.noise_schedule, self.predictor)
         self.loss_weighting = get_loss_weighting(loss_weighting)
         self.time_distribution = get_time_distribution(time_distribution)
-        self.condition_dropout, self.concat_dropout = condition_dropout, concat_dropout
         self.ema = ema
         self.average = WeightAverage(network, ema, name="average") if ema is not None else None
         self.autoencoder = autoencoder
@@ -142,7 +142,6 @@ class DiffusionModel(
         self.training_noise = seed_generator(self._base_seed, _TRAINING, "training_noise")
         self.validation_noise = seed_generator(self._base_seed, _VALIDATION, "validation_noise")
         self.null_context = arguments.check_null_context(null_context, network)
-        self.noise_bands = noise_bands
         self.sampling_defaults = sampling_defaults
         self._band_metrics = [
             keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
@@ -358,6 +357,9 @@ class DiffusionModel(
         self._data.refuse()
 
     # The average of the weights ---------------------------------------------------------------------------------------
+    #
+    # As it was made, the average is unused: the network's own weights are what "ema" means, whatever they have become.
+    # Once training has updated it, or it was given weights of its own, it counts, until `restart_average`.
 
     def restart_average(self):
         """Sets the average of the weights to the network's present weights; its warm-up begins anew.
@@ -376,17 +378,24 @@ class DiffusionModel(
         >>> model.restart_average()
         >>> images = model.generate(4)
         """
-        averaging.restart_average(self)
+        if self.average is None:
+            raise ValueError(
+                "This model keeps no average of its weights. Received: ema=None. Make the model with ema=0.999, for "
+                "example"
+            )
+        self.average.restart(self.network)
 
     def averaged_network(self):
         """The network whose weights "ema" stands for: the average's, or `network` where there is none or nothing has
         been averaged yet.
         """
-        return averaging.averaged_network(self)
+        unused = self.average is None or self.average.is_unused()
+        return self.network if unused else self.average.network
 
     def prepare_weights(self):
         """Before training and saving: an average that nothing has used yet starts at the network's present weights."""
-        averaging.settle_average(self)
+        if self.average is not None and not several_processes():
+            self.average.follow(self.network)
 
     def weights_loaded(self):
         """After `load_weights`: an average that equals the network counts as unused."""
