@@ -37,22 +37,23 @@ def _in_tuple(batch):
 
 
 @contextlib.contextmanager
-def explaining_text(data, steps_done):
+def explaining_text(data, steps_done, validation_data=None):
     """A context for steps on `data`: an error before the first of them has run is explained where batches hold text.
 
     Args:
         data: what is read, arrays or batches.
         steps_done: function that returns the number of steps run.
+        validation_data: what is read later, likewise, or None.
     """
     before = steps_done()
     try:
         yield
     except Exception:
-        batch = None
-        if steps_done() == before:
+        for source in (validation_data, *([data] if steps_done() == before else [])):
+            batch = None
             with contextlib.suppress(Exception):  # the error at hand is the one to report
-                batch = _first_batch(data)
-        check_no_text(batch)
+                batch = _first_batch(source[0] if isinstance(source, tuple) else source)
+            check_no_text(batch)
         raise
 
 

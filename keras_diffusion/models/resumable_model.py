@@ -69,9 +69,9 @@ class ResumableModel(keras.Model):
         self._step_counter.skip(number, logs)
 
     @contextlib.contextmanager
-    def _steps_on(self, data, name):
+    def _steps_on(self, data, name, validation_data=None):
         guard = self.weight_guard
-        with explaining_text(data, lambda: guard.steps_done), guard.running(name):
+        with explaining_text(data, lambda: guard.steps_done, validation_data), guard.running(name):
             yield
 
     def fit(self, x=None, y=None, **kwargs):
@@ -83,7 +83,7 @@ class ResumableModel(keras.Model):
         with (
             reporting_to(kwargs.get("callbacks")),
             batches_that_divide(x, kwargs.get("batch_size")),
-            self._steps_on(x, "fit"),
+            self._steps_on(x, "fit", kwargs.get("validation_data")),
         ):
             self.prepare_weights()
             try:
