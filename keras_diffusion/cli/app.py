@@ -10,6 +10,7 @@ import typer
 from keras_diffusion.cli.config import MOST_SEED, ConfigError, check_options
 from keras_diffusion.cli.devices import join_processes, on_devices
 from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
+from keras_diffusion.cli.plotting import plot
 from keras_diffusion.cli.wording import running
 from keras_diffusion.runtime.limits import current as limits
 from keras_diffusion.version import __version__
@@ -334,6 +335,9 @@ def compare(
         options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler}
         options |= {"seed": seed, "size": size}
         compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
+
+
+app.add_typer(plot)
 
 
 @app.command()

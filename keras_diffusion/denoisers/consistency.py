@@ -34,6 +34,11 @@ class ConsistencyDenoiser(Denoiser):
     Raises:
         ValueError: an argument that is not positive.
 
+    Example:
+
+    >>> denoise = kd.denoisers.MixtureDenoiser([1.0], [[1.0, 0.0]], [0.2])
+    >>> x0, eps = kd.denoisers.ConsistencyDenoiser(denoise)(x, level)
+
     Reference:
         Luo et al. 2023, arXiv:2310.04378, section 4.1; the scaling as in diffusers' `LCMScheduler`.
     """
@@ -67,6 +72,11 @@ class EDMConsistencyDenoiser(Denoiser):
 
     Raises:
         ValueError: `sigma_min` negative or `sigma_data` not positive.
+
+    Example:
+
+    >>> denoise = kd.denoisers.MixtureDenoiser([1.0], [[1.0, 0.0]], [0.2])
+    >>> x0, eps = kd.denoisers.EDMConsistencyDenoiser(denoise, sigma_min=0.01)(x, level)
 
     Reference:
         Song et al. 2023, arXiv:2303.01469, appendix C.

@@ -22,6 +22,11 @@ class DatasetDenoiser(Denoiser):
 
     Raises:
         ValueError: no data.
+
+    Example:
+
+    >>> denoise = kd.denoisers.DatasetDenoiser([[-1.0, 0.0], [1.0, 0.0]])
+    >>> x0, eps = denoise(x, level)
     """
 
     def __init__(self, data):

@@ -74,8 +74,9 @@ class NetworkDenoiser(Denoiser):
 
     Example:
 
-    >>> denoise = NetworkDenoiser(network, VPredictor(), {"labels": labels})
-    >>> x0, eps = denoise(x, Levels(t, alpha, sigma))
+    >>> network = kd.networks.MLP((2,), width=8, depth=1, num_classes=3)
+    >>> denoise = kd.denoisers.NetworkDenoiser(network, kd.predictors.get("v"), {"labels": np.array([0, 2])})
+    >>> x0, eps = denoise(x, level)
     """
 
     def __init__(self, network, predictor, conditions=None, values=None):

@@ -35,8 +35,10 @@ class MixtureDenoiser(Denoiser):
 
     Example:
 
-    >>> denoise = MixtureDenoiser([0.5, 0.5], [[-1.0], [1.0]], [0.2, 0.2])
-    >>> x0, eps = denoise(x, schedule.levels(0.5))
+    >>> denoise = kd.denoisers.MixtureDenoiser([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.2, 0.2])
+    >>> x0, eps = denoise(x, level)
+    >>> denoise.sample(3).shape, tuple(denoise.log_prob(x).shape)
+    ((3, 2), (2,))
     """
 
     def __init__(self, weights, means, stds):

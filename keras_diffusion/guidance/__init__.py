@@ -1,4 +1,15 @@
-"""Guidance: denoisers around denoisers."""
+"""Guidance: denoisers around denoisers.
+
+The examples in the docstrings begin with
+
+>>> import numpy as np
+>>> import keras_diffusion as kd
+>>> conditional = kd.denoisers.MixtureDenoiser([1.0], [[1.0, 0.0]], [0.2])
+>>> unconditional = kd.denoisers.MixtureDenoiser([0.5, 0.5], [[1.0, 0.0], [-1.0, 0.0]], [0.2, 0.2])
+>>> empty = weak = kd.denoisers.MixtureDenoiser([1.0], [[0.0, 0.0]], [1.0])
+>>> level = kd.schedulers.get("cosine").levels(0.5)
+>>> x = np.random.default_rng(0).standard_normal((2, 2))
+"""
 
 from keras_diffusion.guidance.adaptive_projected import AdaptiveProjectedGuidance
 from keras_diffusion.guidance.autoguidance import Autoguidance

@@ -35,6 +35,11 @@ class AdaptiveProjectedGuidance(PairGuidance):
     Raises:
         ValueError: a threshold that is not positive, momentum outside (−1, 1), or an unknown base.
 
+    Example:
+
+    >>> guided = kd.guidance.AdaptiveProjectedGuidance(conditional, unconditional, scale=3.0, momentum=-0.5)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Sadat et al. 2024, arXiv:2410.02416, section 4, on x0.
     """

@@ -22,6 +22,11 @@ class Autoguidance(ClassifierFreeGuidance):
     Raises:
         ValueError: an interval that is empty.
 
+    Example:
+
+    >>> guided = kd.guidance.Autoguidance(conditional, weak, scale=2.0)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Karras et al. 2024, arXiv:2406.02507, section 4.
     """

@@ -25,8 +25,9 @@ class ClassifierGuidance(Denoiser):
 
     Example:
 
-    >>> log_prob = lambda x, level: keras.ops.log_softmax(classifier([x, level.t]))[:, 3]
-    >>> guided = ClassifierGuidance(denoise, log_prob, scale=2.0)
+    >>> log_prob = lambda x, level: -((x[:, 0] - 1.0) ** 2)  # of any classifier of noisy samples
+    >>> guided = kd.guidance.ClassifierGuidance(unconditional, log_prob, scale=2.0)
+    >>> x0, eps = guided(x, level)
 
     Reference:
         Dhariwal & Nichol 2021, arXiv:2105.05233, algorithm 2.

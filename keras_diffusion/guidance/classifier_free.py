@@ -14,6 +14,11 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 class ClassifierFreeGuidance(PairGuidance):
     """Extrapolates from an unconditional to a conditional denoiser. Arguments: see `PairGuidance`.
 
+    Example:
+
+    >>> guided = kd.guidance.ClassifierFreeGuidance(conditional, unconditional, scale=3.0)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Ho & Salimans 2022, arXiv:2207.12598, eq. 6 (its w is w − 1 here).
     """

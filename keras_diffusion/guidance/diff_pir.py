@@ -28,9 +28,12 @@ class DiffPIR(Denoiser):
     Raises:
         ValueError: an operator that is not a `LinearOperator`, negative noise, or a weight that is not positive.
 
-    Example: the paper's sampler is DDIM, whose η plays the part of its ζ.
+    Example:
 
-    >>> samplers.get("ddim", eta=0.5).sample(x, DiffPIR(denoise, y, AveragePoolOperator(4), noise_std=0.05), levels)
+    >>> operator = kd.guidance.MaskOperator([1.0, 0.0])
+    >>> guided = kd.guidance.DiffPIR(conditional, [[0.5, 0.0]], operator, noise_std=0.1)
+    >>> levels = kd.schedulers.get("cosine").levels([1.0, 0.7, 0.4, 0.1])
+    >>> samples = kd.samplers.get("ddim", eta=0.5).sample(x, guided, levels)  # η plays the part of the paper's ζ
 
     Reference:
         Zhu et al. 2023, arXiv:2305.08995, algorithm 1.

@@ -34,6 +34,12 @@ class DPS(Denoiser):
     Raises:
         ValueError: a noise that is not positive.
 
+    Example:
+
+    >>> first = lambda x0: x0[:, :1]  # what is measured
+    >>> guided = kd.guidance.DPS(conditional, [[0.5]], first, noise_std=0.1)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Chung et al. 2022, arXiv:2209.14687, theorem 1 and algorithm 1.
     """

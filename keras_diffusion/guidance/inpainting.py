@@ -15,6 +15,12 @@ class ReplaceKnown(Denoiser):
         denoiser: the `Denoiser` to wrap.
         known: clean samples `(B, ...)`.
         mask: 1 where `known` is to be kept, 0 where the denoiser fills in; broadcastable to `known`.
+
+    Example:
+
+    >>> guided = kd.guidance.ReplaceKnown(conditional, known=np.zeros((2, 2)), mask=np.array([1.0, 0.0]))
+    >>> float(guided(x, level).x0[0, 0])
+    0.0
     """
 
     def __init__(self, denoiser, known, mask):

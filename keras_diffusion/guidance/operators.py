@@ -47,6 +47,12 @@ class MaskOperator(LinearOperator):
 
     Raises:
         ValueError: a mask with other values.
+
+    Example:
+
+    >>> operator = kd.guidance.MaskOperator([1.0, 0.0])
+    >>> np.asarray(operator(kd.keras.ops.ones((1, 2))))
+    array([[1., 0.]], dtype=float32)
     """
 
     def __init__(self, mask):
@@ -82,6 +88,12 @@ class AveragePoolOperator(LinearOperator):
 
     Raises:
         ValueError: a size below 1, or one that does not divide an axis.
+
+    Example:
+
+    >>> operator = kd.guidance.AveragePoolOperator(2)
+    >>> tuple(operator(kd.keras.ops.ones((1, 8, 8, 3))).shape)
+    (1, 4, 4, 3)
     """
 
     def __init__(self, size):
@@ -122,6 +134,12 @@ class MatrixOperator(LinearOperator):
 
     Raises:
         ValueError: a matrix of another rank, or a shape of another size.
+
+    Example:
+
+    >>> operator = kd.guidance.MatrixOperator([[1.0, 1.0]])
+    >>> float(operator(kd.keras.ops.ones((1, 2)))[0, 0])
+    2.0
     """
 
     def __init__(self, matrix, sample_shape=None):

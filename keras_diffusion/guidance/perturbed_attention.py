@@ -36,8 +36,10 @@ class PerturbedAttention(ClassifierFreeGuidance):
 
     Example:
 
-    >>> guidance = functools.partial(PerturbedAttention, scale=3.0, blocks=["middle_attention"])
-    >>> images = model.generate(16, guidance=guidance)
+    >>> network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1)
+    >>> denoise = kd.denoisers.NetworkDenoiser(network, kd.predictors.get("v"))
+    >>> guided = kd.guidance.PerturbedAttention(denoise, scale=3.0, blocks=["middle_attention"])
+    >>> x0, eps = guided(np.zeros((1, 8, 8, 1)), level)
 
     Reference:
         Ahn et al. 2024, arXiv:2403.17377, section 4.

@@ -32,6 +32,12 @@ class PiGDM(Denoiser):
         ValueError: an operator that is not a `LinearOperator`, negative noise, or a standard deviation that is not
             positive.
 
+    Example:
+
+    >>> operator = kd.guidance.MaskOperator([1.0, 0.0])
+    >>> guided = kd.guidance.PiGDM(conditional, [[0.5, 0.0]], operator, noise_std=0.1)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Song, Vahdat, Mardani & Kautz 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR, section
         3.

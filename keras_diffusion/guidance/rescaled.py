@@ -17,6 +17,11 @@ class RescaledGuidance(PairGuidance):
     Args:
         rescale: φ in [0, 1]. Default 0.7.
 
+    Example:
+
+    >>> guided = kd.guidance.RescaledGuidance(conditional, unconditional, scale=5.0, rescale=0.7)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Lin et al. 2023, arXiv:2305.08891, section 3.4, on x0 (the paper takes the output of its network, v).
     """

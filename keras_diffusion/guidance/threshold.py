@@ -20,6 +20,12 @@ class StaticThreshold(Denoiser):
         denoiser: the `Denoiser` to wrap.
         limit: largest magnitude, > 0. Default 1.
         keep_eps: whether ε stays as it was. Default False: it follows from x and the new x0.
+
+    Example:
+
+    >>> clipped = kd.guidance.StaticThreshold(conditional, limit=0.5)
+    >>> float(kd.keras.ops.max(clipped(x, level).x0)) <= 0.5
+    True
     """
 
     def __init__(self, denoiser, limit=1.0, keep_eps=False):
@@ -44,6 +50,12 @@ class DynamicThreshold(Denoiser):
         limit: half width of the data's range, > 0. Default 1.
         ceiling: largest s. Default none.
         keep_eps: see `StaticThreshold`.
+
+    Example:
+
+    >>> clipped = kd.guidance.DynamicThreshold(conditional, quantile=0.9, limit=0.5)
+    >>> float(kd.keras.ops.max(clipped(x, level).x0)) <= 0.5
+    True
 
     Reference:
         Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3.

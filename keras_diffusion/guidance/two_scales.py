@@ -27,6 +27,11 @@ class TwoScaleGuidance(PairGuidance):
     Raises:
         ValueError: a `concat_scale` that is no number, an interval that is empty.
 
+    Example:
+
+    >>> guided = kd.guidance.TwoScaleGuidance(conditional, unconditional, scale=7.5, concat_scale=1.5, empty=empty)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Brooks et al. 2023, arXiv:2211.09800, eq. 3.
     """

@@ -27,6 +27,11 @@ class CFGZeroStarGuidance(PairGuidance):
     Raises:
         ValueError: `zero_init` outside [0, 1].
 
+    Example:
+
+    >>> guided = kd.guidance.CFGZeroStarGuidance(conditional, unconditional, scale=3.0, zero_init=0.04)
+    >>> x0, eps = guided(x, level)
+
     Reference:
         Fan et al. 2025, arXiv:2503.18886, section 4.
     """

@@ -23,6 +23,12 @@ class EDMPredictor(Predictor):
         condition: see `Predictor`.
         timesteps: see `Predictor`.
 
+    Example:
+
+    >>> predictor = kd.predictors.EDMPredictor(sigma_data=0.5)
+    >>> [round(float(number), 3) for number in predictor.row(0.8, 0.6)]  # (a, b) at α = 0.8, σ = 0.6
+    [1.664, -0.555]
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, table 1, last column.
     """

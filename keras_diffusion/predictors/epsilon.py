@@ -12,6 +12,12 @@ from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 class EpsilonPredictor(Predictor):
     """y = ε. Arguments: see `Predictor`.
 
+    Example:
+
+    >>> predictor = kd.predictors.EpsilonPredictor()
+    >>> [round(float(number), 3) for number in predictor.row(0.8, 0.6)]  # (a, b) at α = 0.8, σ = 0.6
+    [0.0, 1.0]
+
     Reference:
         Ho et al. 2020, arXiv:2006.11239, eq. 12.
     """

@@ -12,6 +12,12 @@ from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 class VPredictor(Predictor):
     """y = (α·ε − σ·x0)/√(α² + σ²). The root is 1 for variance-preserving schedules. Arguments: see `Predictor`.
 
+    Example:
+
+    >>> predictor = kd.predictors.VPredictor()
+    >>> [round(float(number), 3) for number in predictor.row(0.8, 0.6)]  # (a, b) at α = 0.8, σ = 0.6
+    [-0.6, 0.8]
+
     Reference:
         Salimans & Ho 2022, arXiv:2202.00512, appendix D.
     """

@@ -7,7 +7,14 @@ from keras_diffusion.predictors.predictor import PREDICTORS, Predictor
 
 @PREDICTORS.register("x0", "sample", "DirectPredictionTransform")
 class X0Predictor(Predictor):
-    """y = x0. Arguments: see `Predictor`."""
+    """y = x0. Arguments: see `Predictor`.
+
+    Example:
+
+    >>> predictor = kd.predictors.X0Predictor()
+    >>> [round(float(number), 3) for number in predictor.row(0.8, 0.6)]  # (a, b) at α = 0.8, σ = 0.6
+    [1.0, 0.0]
+    """
 
     def row(self, alpha, sigma):
         return ops.ones_like(alpha), ops.zeros_like(sigma)

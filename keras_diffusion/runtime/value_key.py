@@ -44,7 +44,10 @@ def value_key(value, depth=_DEPTH):
     if isinstance(value, types.FunctionType):
         return _function_key(value, inner)
     if type(value).__module__.partition(".")[0] == "keras_diffusion" and hasattr(value, "__dict__"):
-        return type(value), inner(vars(value))
+        own = {
+            name: item for name, item in vars(value).items() if name != "_arguments"
+        }  # what they became is there too
+        return type(value), inner(own)
     return _Itself(value)
 
 

@@ -1,4 +1,14 @@
-"""Samplers: from noise to data along a grid of levels."""
+"""Samplers: from noise to data along a grid of levels. A file for each method, named as the registry names it.
+
+The examples in its docstrings begin with
+
+>>> import numpy as np
+>>> import keras_diffusion as kd
+>>> schedule = kd.schedulers.get("cosine")
+>>> levels = kd.schedulers.get_spacing("linspace").levels(schedule, 10)
+>>> denoise = kd.denoisers.MixtureDenoiser([0.5, 0.5], [[-1.0], [1.0]], [0.2, 0.2])
+>>> x = np.random.default_rng(0).standard_normal((4, 1))
+"""
 
 from keras_diffusion.samplers.adaptive import AdaptiveSampler
 from keras_diffusion.samplers.consistency import ConsistencySampler

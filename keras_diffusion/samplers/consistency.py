@@ -15,6 +15,11 @@ class ConsistencySampler(LCMSampler):
     Raises:
         ValueError: negative `sigma_min`.
 
+    Example:
+
+    >>> sampler = kd.samplers.ConsistencySampler(sigma_min=0.01)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Song et al. 2023, arXiv:2303.01469, algorithm 1.
     """

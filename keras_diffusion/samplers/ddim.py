@@ -27,6 +27,11 @@ class DDIMSampler(Sampler):
     Raises:
         ValueError: `eta` outside [0, 1]: above, the fresh noise could exceed that of the level it leads to.
 
+    Example:
+
+    >>> sampler = kd.samplers.DDIMSampler(eta=0.5)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Song et al. 2021, arXiv:2010.02502, eq. 12 and 16.
     """

@@ -45,6 +45,12 @@ class DDIMInversionSampler(Sampler):
     Raises:
         ValueError: less than one iteration, an unknown prediction, or levels that neither fall nor rise.
 
+    Example:
+
+    >>> samples = denoise.sample(4)
+    >>> noise = kd.samplers.DDIMInversionSampler(iterations=2).sample(samples, denoise, levels)
+    >>> again = kd.samplers.get("ddim").sample(noise, denoise, levels)
+
     Reference:
         Song et al. 2021, arXiv:2010.02502, section 4.3 and eq. 14; further iterations: Pan et al. 2023,
         arXiv:2309.04907, section 3.

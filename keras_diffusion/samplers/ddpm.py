@@ -17,6 +17,11 @@ class DDPMSampler(DDIMSampler):
             better at T steps and which is much too large at few.
         s_noise: see `DDIMSampler`.
 
+    Example:
+
+    >>> sampler = kd.samplers.DDPMSampler(variance="fixed_large")
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
     """

@@ -39,6 +39,11 @@ class DEISSampler(MultistepSampler):
     Raises:
         ValueError: unknown order.
 
+    Example:
+
+    >>> sampler = kd.samplers.DEISSampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Zhang & Chen 2022, arXiv:2204.13902, with the Lagrange polynomials in log ρ; diffusers' "logrho".
     """

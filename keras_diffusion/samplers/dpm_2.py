@@ -13,6 +13,11 @@ class DPM2Sampler(RungeKuttaSampler):
     In the flow coordinate, where a step may start at pure noise, the middle is the middle. Arguments: see
     `RungeKuttaSampler`.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPM2Sampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule, as k-diffusion's `sample_dpm_2`; Lu et
         al. 2022, arXiv:2206.00927.

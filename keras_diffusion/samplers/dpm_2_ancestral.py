@@ -11,6 +11,11 @@ class DPM2AncestralSampler(TwoStageSampler):
     """DPM-Solver-2 with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see
     `TwoStageSampler`.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPM2AncestralSampler(eta=0.5)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithm 2 with the midpoint rule; ancestral form: k-diffusion.
     """

@@ -11,6 +11,11 @@ class DPMSolverSDESampler(DPMSolverSampler, DPMppSDESampler):
 
     One evaluation and one draw per step. The noise is Brownian unless told otherwise.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMSolverSDESampler(eta=0.5)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         diffusers' "sde-dpmsolver".
     """

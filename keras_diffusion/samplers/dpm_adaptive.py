@@ -22,6 +22,11 @@ class DPMAdaptiveSampler(AdaptiveSampler):
     Raises:
         ValueError: another order, or an option out of range.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMAdaptiveSampler(rtol=0.1)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2206.00927, DPM-Solver-12 and -23; controller and ancestral form: k-diffusion's
         `sample_dpm_adaptive`.

@@ -34,6 +34,11 @@ class DPMFastSampler(SingleStepSampler):
     Raises:
         ValueError: `eta` outside [0, 1].
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMFastSampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2206.00927, algorithm 2 and DPM-Solver-fast; ancestral form: k-diffusion's
         `sample_dpm_fast`.

@@ -89,6 +89,11 @@ class DPMSingleStepSampler(SingleStepSampler):
     Raises:
         ValueError: unknown order, algorithm or solver type; negative `eta`, or one with "dpm".
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMSingleStepSampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         DPM-Solver: Lu et al. 2022, arXiv:2206.00927, algorithms 1 and 2; DPM-Solver++: Lu et al. 2022,
         arXiv:2211.01095, section 4; orders of the rows as in diffusers' `DPMSolverSinglestepScheduler`.

@@ -32,6 +32,11 @@ class DPMSolverSampler(DPMppSampler):
     Raises:
         ValueError: unknown order or solver type.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMSolverSampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2206.00927; its multistep form: diffusers' "dpmsolver".
     """

@@ -42,6 +42,11 @@ class DPMppSampler(MultistepSampler):
     Raises:
         ValueError: unknown order or solver type.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMppSampler(order=3, lower_order_final=True)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2211.01095, algorithm 2; the SDE forms and order 3 as in k-diffusion.
     """

@@ -19,6 +19,11 @@ class DPMppSDESampler(DPMppSampler):
 
     Raises:
         ValueError: unknown order or solver type, or negative `eta`.
+
+    Example:
+
+    >>> sampler = kd.samplers.DPMppSDESampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
     """
 
     noises_per_step = 1

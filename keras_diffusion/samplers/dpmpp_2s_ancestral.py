@@ -11,6 +11,11 @@ class DPMpp2SAncestralSampler(TwoStageSampler):
     """DPM-Solver++(2S) with ancestral noise. Two evaluations and one draw per step; order 2 for η = 0. Arguments: see
     `TwoStageSampler`.
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMpp2SAncestralSampler(eta=0.5)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2211.01095, algorithm 1; ancestral form: k-diffusion.
     """

@@ -33,8 +33,9 @@ class DPMppInversionSampler(DPMppSampler):
 
     Example:
 
-    >>> latents = model.invert(images, sampler="dpmpp_2m_inversion")
-    >>> again = model.generate(latents=latents, sampler="dpmpp_2m")
+    >>> samples = denoise.sample(4)
+    >>> noise = kd.samplers.DPMppInversionSampler(order=2).sample(samples, denoise, levels)
+    >>> again = kd.samplers.get("dpmpp_2m").sample(noise, denoise, levels)
 
     Reference:
         Lu et al. 2022, arXiv:2211.01095, algorithm 2, with rising noise; as diffusers'

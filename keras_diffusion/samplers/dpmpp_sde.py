@@ -22,6 +22,11 @@ class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
     Raises:
         ValueError: `eta` outside [0, 1], or `r` outside (0, 1).
 
+    Example:
+
+    >>> sampler = kd.samplers.DPMppSDESingleStepSampler(r=0.4)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lu et al. 2022, arXiv:2211.01095, algorithm 1; k-diffusion's `sample_dpmpp_sde`.
     """

@@ -14,6 +14,11 @@ class EDMSampler(HeunSampler):
         s_noise: factor on the added noise. Default 1.003.
         coordinate: see `RungeKuttaSampler`.
 
+    Example:
+
+    >>> sampler = kd.samplers.EDMSampler(s_churn=10.0)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithm 2 and table 5.
     """

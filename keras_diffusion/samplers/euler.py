@@ -9,6 +9,11 @@ class EulerSampler(RungeKuttaSampler):
     """Euler's method; without churn it is DDIM(0), and on a flow schedule the usual flow-matching sampler. Order 1.
 
     One evaluation per step. Arguments: see `RungeKuttaSampler`.
+
+    Example:
+
+    >>> sampler = kd.samplers.EulerSampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
     """
 
 

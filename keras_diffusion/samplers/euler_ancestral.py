@@ -12,6 +12,11 @@ class EulerAncestralSampler(DDIMSampler):
     Args:
         eta: η in [0, 1]. Default 1.
         s_noise: see `DDIMSampler`.
+
+    Example:
+
+    >>> sampler = kd.samplers.EulerAncestralSampler(eta=0.8)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
     """
 
     def __init__(self, eta=1.0, s_noise=1.0, **kwargs):

@@ -9,6 +9,11 @@ class HeunSampler(RungeKuttaSampler):
     """Heun's method: Euler's step, then the mean of the slopes at both ends. Order 2.
 
     Two evaluations per step, one for the closing step. Arguments: see `RungeKuttaSampler`.
+
+    Example:
+
+    >>> sampler = kd.samplers.HeunSampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
     """
 
     a, b, c = ((), (1.0,)), (0.5, 0.5), (0.0, 1.0)

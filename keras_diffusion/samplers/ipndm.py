@@ -30,6 +30,11 @@ class IPNDMSampler(MultistepSampler):
     Raises:
         ValueError: unknown order.
 
+    Example:
+
+    >>> sampler = kd.samplers.IPNDMSampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Zhang & Chen 2022, arXiv:2204.13902 (iPNDM), after Liu et al. 2022, arXiv:2202.09778. diffusers' first step,
         from α = 0, puts x0 = 0; here it is the denoiser's x0.

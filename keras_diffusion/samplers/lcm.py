@@ -18,6 +18,11 @@ from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 class LCMSampler(Sampler):
     """Multistep sampling of latent consistency models. One evaluation and one draw per step.
 
+    Example:
+
+    >>> sampler = kd.samplers.LCMSampler()
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Luo et al. 2023, arXiv:2310.04378, algorithm 3.
     """

@@ -28,6 +28,11 @@ class LMSSampler(MultistepSampler):
     Raises:
         ValueError: another order.
 
+    Example:
+
+    >>> sampler = kd.samplers.LMSSampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         k-diffusion's `sample_lms`; Adams–Bashforth methods on uneven grids: Hairer, Nørsett & Wanner, "Solving ordinary
         differential equations I", section III.5.

@@ -46,6 +46,11 @@ class PNDMSampler(Sampler):
         skip_prk_steps: start with a single step of two evaluations, the trapezoidal rule, and lower orders after it, as
             Stable Diffusion does. Default False.
 
+    Example:
+
+    >>> sampler = kd.samplers.PNDMSampler(skip_prk_steps=True)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Liu et al. 2022, arXiv:2202.09778, eq. 9 (φ); diffusers' PNDMScheduler.
     """

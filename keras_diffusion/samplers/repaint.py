@@ -38,6 +38,11 @@ class RePaintSampler(JumpingSampler):
     Raises:
         ValueError: a jump length or a number of resamplings below 1, or a sampler that cannot be wrapped.
 
+    Example:
+
+    >>> sampler = kd.samplers.RePaintSampler("ddim", jump_length=5, resamplings=2)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1 and appendix B (jumps).
     """

@@ -32,6 +32,11 @@ class RestartSampler(JumpingSampler):
     Raises:
         ValueError: restarts that are no such tuples, or a sampler that cannot be wrapped.
 
+    Example:
+
+    >>> sampler = kd.samplers.RestartSampler("heun", restarts=[(0.1, 0.5, 2, 3)])
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Xu et al. 2023, arXiv:2306.14878, algorithm 1 (with restarts at several ranges) and section 3.2.
     """

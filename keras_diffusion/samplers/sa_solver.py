@@ -45,6 +45,11 @@ class SASolverSampler(MultistepSampler):
     Raises:
         ValueError: unknown order, negative `tau`, or an empty range.
 
+    Example:
+
+    >>> sampler = kd.samplers.SASolverSampler(predictor_order=3, tau=0.5)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Xue et al. 2023, arXiv:2309.05019, and the authors' code in diffusers. For two values of x0 that code, and this,
         puts ∫ u du in the place of the weighted integral, a change of order h³.

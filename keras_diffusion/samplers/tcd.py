@@ -28,6 +28,11 @@ class TCDSampler(DDIMSampler):
     Raises:
         ValueError: `eta` outside [0, 1].
 
+    Example:
+
+    >>> sampler = kd.samplers.TCDSampler(eta=0.2)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Zheng et al. 2024, arXiv:2402.19159, strategic stochastic sampling; diffusers' `TCDScheduler`.
     """

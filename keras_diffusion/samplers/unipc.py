@@ -41,6 +41,11 @@ class UniPCSampler(MultistepSampler):
     Raises:
         ValueError: unknown order or solver type, or indices that are no step numbers.
 
+    Example:
+
+    >>> sampler = kd.samplers.UniPCSampler(order=3)
+    >>> samples = sampler.sample(x, denoise, levels, schedule=schedule, seed=0)
+
     Reference:
         Zhao et al. 2023, arXiv:2302.04867, algorithms 5 to 8.
     """

@@ -29,6 +29,12 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
             `zero_terminal_snr`).
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
 
+    Example:
+
+    >>> schedule = kd.schedulers.CosineBetaNoiseSchedule(timesteps=100)
+    >>> schedule.alphas_cumprod[[0, 49, 99]].round(4)
+    array([0.9994, 0.4938, 0.    ])
+
     Reference:
         Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17.
     """
@@ -51,6 +57,12 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
         rate: decay over the whole schedule, > 0. Default 12, so that ᾱ ends at 6e-6.
         max_beta: cap on the betas, in (0, 1]. Default 0.999.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
+
+    Example:
+
+    >>> schedule = kd.schedulers.ExpNoiseSchedule(timesteps=100, rate=10.0)
+    >>> schedule.betas[[0, 50, 99]].round(4)  # the same share of the signal at every step
+    array([0.0952, 0.0952, 0.0952])
     """
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
@@ -73,6 +85,11 @@ class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
         timesteps: T ≥ 2. Default 1000.
         max_beta: cap on the betas, in (0, 1]. Default 0.999.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
+
+    Example:
+
+    >>> kd.schedulers.get("laplace_beta").levels([0.25, 0.5, 1.0]).sigma.round(3)
+    array([0.484, 0.541, 0.984])
     """
 
     def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):

@@ -25,6 +25,12 @@ class CosineNoiseSchedule(NoiseSchedule):
     Raises:
         ValueError: `shift` ≤ 0 or limits in the wrong order.
 
+    Example:
+
+    >>> schedule = kd.schedulers.CosineNoiseSchedule(shift=2.0)
+    >>> schedule.levels([0.0, 0.5, 1.0]).sigma.round(3)
+    array([0.   , 0.894, 1.   ])
+
     Reference:
         Nichol & Dhariwal 2021, arXiv:2102.09672; shift: Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1; limits:
         Salimans & Ho 2022, arXiv:2202.00512.
@@ -76,6 +82,11 @@ class OffsetCosineNoiseSchedule(NoiseSchedule):
 
     Args:
         offset: s ≥ 0. Default 0.008.
+
+    Example:
+
+    >>> kd.schedulers.get("cosine_offset").log_snr([0.25, 0.5, 0.75]).round(2)
+    array([ 1.71, -0.02, -1.78])
 
     Reference:
         Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17.

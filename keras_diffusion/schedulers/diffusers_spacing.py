@@ -49,6 +49,12 @@ class DiffusersSpacing(Spacing):
 
     Raises:
         ValueError: unknown names, "flow" with another schedule than that of flow matching, or more steps than fit.
+
+    Example:
+
+    >>> spacing = kd.schedulers.DiffusersSpacing(kind="sigma", spacing="leading", offset=1)
+    >>> spacing(kd.schedulers.get("scaled_linear"), 4).round(3)
+    array([0.752, 0.502, 0.252, 0.002, 0.   ])
     """
 
     def __init__(

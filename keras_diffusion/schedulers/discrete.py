@@ -29,6 +29,12 @@ class DiscreteNoiseSchedule(NoiseSchedule):
     Raises:
         ValueError: fewer than two betas (three where the last level is pure noise), or betas outside (0, 1).
 
+    Example:
+
+    >>> schedule = kd.schedulers.DiscreteNoiseSchedule([0.1, 0.2, 0.5])
+    >>> schedule.levels([1 / 3, 2 / 3, 1]).alpha.round(3)
+    array([0.949, 0.849, 0.6  ])
+
     Reference:
         Ho et al. 2020, arXiv:2006.11239; zero terminal SNR: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
     """

@@ -19,6 +19,12 @@ class FlowNoiseSchedule(NoiseSchedule):
         shift: s > 0; 1 is the plain line. Stable Diffusion 3 uses 3; see `flow_shift` for one that depends on the
             resolution.
 
+    Example:
+
+    >>> levels = kd.schedulers.FlowNoiseSchedule(shift=3.0).levels([0.0, 0.5, 1.0])
+    >>> levels.sigma, levels.alpha
+    (array([0.  , 0.75, 1.  ]), array([1.  , 0.25, 0.  ]))
+
     Reference:
         Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747; shift: Esser et al. 2024,
         arXiv:2403.03206, eq. 23.

@@ -12,6 +12,11 @@ class LaplaceNoiseSchedule(NoiseSchedule):
         mu: log-SNR at t = ½. Default 0.
         b: width > 0; small values crowd the times around `mu`. Default 0.5.
 
+    Example:
+
+    >>> kd.schedulers.LaplaceNoiseSchedule(mu=1.0).log_snr([0.25, 0.5, 0.75]).round(2)
+    array([1.35, 1.  , 0.65])
+
     Reference:
         Hang et al. 2024, "Improved noise schedule for diffusion training", arXiv:2407.03297, table 1.
     """

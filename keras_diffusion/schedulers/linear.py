@@ -39,6 +39,12 @@ class LinearNoiseSchedule(_BetaRangeNoiseSchedule):
         beta_end: last beta for T = 1000. Default 0.02.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
 
+    Example:
+
+    >>> schedule = kd.schedulers.LinearNoiseSchedule(timesteps=1000)
+    >>> schedule.betas[[0, 999]].round(4)
+    array([0.0001, 0.02  ])
+
     Reference:
         Ho et al. 2020, arXiv:2006.11239, section 4.
     """
@@ -62,6 +68,12 @@ class ScaledLinearNoiseSchedule(_BetaRangeNoiseSchedule):
         beta_end: last beta for T = 1000. Default 0.012.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
 
+    Example:
+
+    >>> schedule = kd.schedulers.get("scaled_linear", zero_terminal_snr=True)
+    >>> schedule.levels([0.001, 0.5, 1.0]).alpha.round(3)
+    array([1.   , 0.492, 0.   ])
+
     Reference:
         Rombach et al. 2022, arXiv:2112.10752.
     """
@@ -84,6 +96,11 @@ class SigmoidBetaNoiseSchedule(_BetaRangeNoiseSchedule):
         beta_start: lower limit of the betas for T = 1000. Default 1e-4.
         beta_end: upper limit of the betas for T = 1000. Default 0.02.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
+
+    Example:
+
+    >>> kd.schedulers.get("sigmoid_beta").betas[[0, 500, 999]].round(4)
+    array([0.0001, 0.0101, 0.02  ])
 
     Reference:
         Xu et al. 2022 (GeoDiff), arXiv:2203.02923.

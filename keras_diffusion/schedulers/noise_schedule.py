@@ -46,7 +46,7 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
     def __init__(self, spacing=None, **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
         if spacing is None:
-            self.spacing = type(self).spacing
+            del vars(self)["spacing"]  # the class's attribute counts
         self.built = True
 
     def alpha_sigma(self, t, xp):

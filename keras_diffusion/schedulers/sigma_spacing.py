@@ -77,6 +77,12 @@ class KarrasSpacing(RatioSpacing):
         rho: ρ ≥ 1; 1 is even in σ/α, ∞ even in its logarithm. Default 7.
         sigma_min, sigma_max, coordinate: see `RatioSpacing`.
 
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> kd.schedulers.KarrasSpacing(rho=7.0).levels(schedule, 4).sigma.round(3)
+    array([8.0000e+01, 1.7528e+01, 2.5150e+00, 1.7000e-01, 2.0000e-03])
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
@@ -96,6 +102,12 @@ class PolyexponentialSpacing(RatioSpacing):
     Args:
         rho: ρ > 0; above 1 it spends more steps at low noise. Default 1 (exponential).
         sigma_min, sigma_max, coordinate: see `RatioSpacing`.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> kd.schedulers.PolyexponentialSpacing(rho=2.0).levels(schedule, 4).sigma.round(3)
+    array([8.00e+01, 7.76e-01, 2.80e-02, 4.00e-03, 2.00e-03])
     """
 
     def __init__(self, rho=1.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
@@ -108,7 +120,14 @@ class PolyexponentialSpacing(RatioSpacing):
 
 @SPACINGS.register("exponential", "log_snr", "LogSNRSpacing")
 class ExponentialSpacing(RatioSpacing):
-    """log(σ/α) even, which is uniform in log-SNR."""
+    """log(σ/α) even, which is uniform in log-SNR.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> kd.schedulers.ExponentialSpacing().levels(schedule, 4).sigma.round(3)
+    array([8.000e+01, 5.657e+00, 4.000e-01, 2.800e-02, 2.000e-03])
+    """
 
     def ratios(self, high, low, count):
         return np.exp(np.linspace(np.log(high), np.log(low), count))
@@ -118,6 +137,12 @@ class ExponentialSpacing(RatioSpacing):
 class KLOptimalSpacing(RatioSpacing):
     """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal. Arguments: see
     `RatioSpacing`.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> kd.schedulers.KLOptimalSpacing().levels(schedule, 4).sigma.round(3)
+    array([8.000e+01, 2.355e+00, 9.900e-01, 4.120e-01, 2.000e-03])
 
     Reference:
         Sabour et al. 2024, arXiv:2404.14507, section 3.1 (theorem on isotropic Gaussians).
@@ -140,6 +165,12 @@ class BetaSpacing(RatioSpacing):
 
     Raises:
         ValueError: a parameter that is not positive.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> kd.schedulers.BetaSpacing(a=0.5, b=0.5).levels(schedule, 4).sigma.round(3)
+    array([8.0000e+01, 6.8285e+01, 4.0001e+01, 1.1717e+01, 2.0000e-03])
 
     Reference:
         Lee et al. 2024, "Beta sampling is all you need", arXiv:2407.12173.
@@ -179,6 +210,12 @@ class AlignYourStepsSpacing(Spacing):
 
     Raises:
         ValueError: an unknown name, or values that do not fall or are not positive.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("scaled_linear")
+    >>> kd.schedulers.AlignYourStepsSpacing("sdxl")(schedule, 4).round(3)
+    array([1.   , 0.662, 0.311, 0.081, 0.   ])
 
     Reference:
         Sabour et al. 2024, "Align your steps", arXiv:2404.14507, table 3.

@@ -18,6 +18,11 @@ class SigmoidNoiseSchedule(NoiseSchedule):
         end: argument at t = 1, > `start`. Default 3.
         tau: temperature > 0; a smaller one bends the curve more. Default 1.
 
+    Example:
+
+    >>> kd.schedulers.SigmoidNoiseSchedule(tau=0.7).levels([0.1, 0.5, 0.9]).sigma.round(3)
+    array([0.135, 0.707, 0.991])
+
     Reference:
         Jabri et al. 2022, arXiv:2212.11972; Chen 2023, arXiv:2301.10972, algorithm 1.
     """

@@ -8,6 +8,11 @@ class SqrtNoiseSchedule(NoiseSchedule):
     """α = √(1 − t), σ = √t.
 
     Spends most of its time at high noise compared with the cosine; the same name is used for FlaxDiff's schedule.
+
+    Example:
+
+    >>> kd.schedulers.get("sqrt").levels([0.0, 0.25, 1.0]).sigma
+    array([0. , 0.5, 1. ])
     """
 
     def alpha_sigma(self, t, xp):

@@ -76,6 +76,11 @@ class LinspaceSpacing(Spacing):
     """Even times, both ends included.
 
     On a discrete schedule: n whole timesteps from the first to the last, then `end`.
+
+    Example:
+
+    >>> kd.schedulers.LinspaceSpacing()(kd.schedulers.get("cosine"), 4)
+    array([1.  , 0.75, 0.5 , 0.25, 0.  ])
     """
 
     def times(self, schedule, num_steps, start, end):
@@ -94,6 +99,11 @@ class LeadingSpacing(Spacing):
     Args:
         offset: added to every timestep; Stable Diffusion 1 and 2 use 1. Default 0.
         timesteps: T for schedules that are not discrete. Default 1000.
+
+    Example:
+
+    >>> kd.schedulers.LeadingSpacing(offset=1)(kd.schedulers.get("linear"), 4)
+    array([0.752, 0.502, 0.252, 0.002, 0.   ])
     """
 
     def __init__(self, offset=0, timesteps=1000):
@@ -113,6 +123,11 @@ class TrailingSpacing(Spacing):
     """Even steps counted from the noisy end, which is visited; the step from the last level to `end` is as long as the
     others.
 
+    Example:
+
+    >>> kd.schedulers.TrailingSpacing()(kd.schedulers.get("linear"), 4)
+    array([1.  , 0.75, 0.5 , 0.25, 0.  ])
+
     Reference:
         Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", arXiv:2305.08891, section 3.3.
     """
@@ -128,7 +143,13 @@ class TrailingSpacing(Spacing):
 
 @SPACINGS.register("quadratic")
 class QuadraticSpacing(Spacing):
-    """t = end + (start − end)·u², u even: short steps near the data. Fractional timesteps on a discrete schedule."""
+    """t = end + (start − end)·u², u even: short steps near the data. Fractional timesteps on a discrete schedule.
+
+    Example:
+
+    >>> kd.schedulers.QuadraticSpacing()(kd.schedulers.get("cosine"), 4)
+    array([1.    , 0.5625, 0.25  , 0.0625, 0.    ])
+    """
 
     def times(self, schedule, num_steps, start, end):
         return end + (start - end) * np.linspace(1.0, 0.0, num_steps + 1) ** 2

@@ -21,6 +21,12 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
         sigma_max: σ at t = 1, > `sigma_min`. Default 80. Should be much larger than the data, for x_1 is taken as pure
             noise.
 
+    Example:
+
+    >>> schedule = kd.schedulers.VarianceExplodingNoiseSchedule(sigma_max=50.0)
+    >>> schedule.levels([0.0, 0.5, 1.0]).sigma.round(3)
+    array([2.00e-03, 3.16e-01, 5.00e+01])
+
     Reference:
         Song et al. 2021, arXiv:2011.13456; Karras et al. 2022, arXiv:2206.00364, table 1 (the default range).
     """

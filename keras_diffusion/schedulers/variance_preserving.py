@@ -15,6 +15,11 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
         beta_min: β at t = 0, ≥ 0. Default 0.1.
         beta_max: β at t = 1, > `beta_min`. Default 20.
 
+    Example:
+
+    >>> kd.schedulers.get("variance_preserving").log_snr([0.25, 0.5, 0.75]).round(2)
+    array([ 0.09, -2.46, -5.67])
+
     Reference:
         Song et al. 2021, arXiv:2011.13456, appendix C.
     """

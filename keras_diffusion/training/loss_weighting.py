@@ -65,6 +65,12 @@ class LossWeighting(ArgumentsMixin):
 class NoWeighting(LossWeighting):
     """The plain squared error of the network's output; as a function of log-SNR it depends on the predictor, so it
     cannot be called.
+
+    Example:
+
+    >>> weighting = kd.training.NoWeighting()
+    >>> float(weighting.on_output(0.0, x0_error_scale=3.0))
+    1.0
     """
 
     def __call__(self, log_snr):
@@ -79,7 +85,14 @@ class NoWeighting(LossWeighting):
 
 @LOSS_WEIGHTINGS.register("snr", "epsilon")
 class SNRWeighting(LossWeighting):
-    """w = SNR: the plain ε loss of DDPM, whatever the network predicts."""
+    """w = SNR: the plain ε loss of DDPM, whatever the network predicts.
+
+    Example:
+
+    >>> weighting = kd.training.SNRWeighting()
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [0.135, 1.0, 7.389]
+    """
 
     def __call__(self, log_snr):
         return _snr(log_snr)
@@ -91,6 +104,12 @@ class MinSNRWeighting(LossWeighting):
 
     Args:
         gamma: γ > 0. Default 5.
+
+    Example:
+
+    >>> weighting = kd.training.MinSNRWeighting(gamma=5.0)
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [0.135, 1.0, 5.0]
 
     Reference:
         Hang et al. 2023, arXiv:2303.09556.
@@ -109,6 +128,12 @@ class MinSNRWeighting(LossWeighting):
 class TruncatedSNRWeighting(LossWeighting):
     """w = max(SNR, 1).
 
+    Example:
+
+    >>> weighting = kd.training.TruncatedSNRWeighting()
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [1.0, 1.0, 7.389]
+
     Reference:
         Salimans & Ho 2022, arXiv:2202.00512, section 4.
     """
@@ -124,6 +149,12 @@ class P2Weighting(LossWeighting):
     Args:
         k: > 0. Default 1.
         gamma: γ ≥ 0; 0 is the ε loss. Default 1.
+
+    Example:
+
+    >>> weighting = kd.training.P2Weighting(gamma=0.5)
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [0.127, 0.707, 2.551]
 
     Reference:
         Choi et al. 2022, arXiv:2204.00227.
@@ -146,6 +177,12 @@ class SigmoidWeighting(LossWeighting):
 
     Args:
         bias: log-SNR up to which levels keep their ε weight. Default 2.
+
+    Example:
+
+    >>> weighting = kd.training.SigmoidWeighting(bias=1.0)
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [0.129, 0.731, 1.987]
 
     Reference:
         Kingma & Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024 (SiD2), arXiv:2410.19324.
@@ -171,6 +208,12 @@ class EDMWeighting(_SigmaDataWeighting):
     Args:
         sigma_data: σ_d > 0. Default 0.5.
 
+    Example:
+
+    >>> weighting = kd.training.EDMWeighting(sigma_data=1.0)
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [1.135, 2.0, 8.389]
+
     Reference:
         Karras et al. 2022, arXiv:2206.00364, table 1.
     """
@@ -185,6 +228,12 @@ class SoftMinSNRWeighting(_SigmaDataWeighting):
 
     Args:
         sigma_data: σ_d > 0. Default 0.5.
+
+    Example:
+
+    >>> weighting = kd.training.SoftMinSNRWeighting(sigma_data=1.0)
+    >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
+    [0.119, 0.5, 0.881]
 
     Reference:
         Crowson et al. 2024 (HDiT), arXiv:2401.11605.

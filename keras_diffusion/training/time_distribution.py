@@ -32,7 +32,16 @@ class TimeDistribution(ArgumentsMixin):
 
 @TIME_DISTRIBUTIONS.register("uniform")
 class UniformTime(TimeDistribution):
-    """Even over what the schedule has: the timesteps of a discrete schedule, all t of a continuous one."""
+    """Even over what the schedule has: the timesteps of a discrete schedule, all t of a continuous one.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("linear")
+    >>> distribution = kd.training.UniformTime()
+    >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
+    >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
+    [0.101, 0.501, 0.901]
+    """
 
     def quantile(self, u, schedule):
         return u if schedule.timesteps is None else _whole_timesteps(u, schedule.timesteps)
@@ -44,6 +53,14 @@ class DiscreteTime(TimeDistribution):
 
     Args:
         timesteps: T ≥ 1. Default 1000.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("cosine")
+    >>> distribution = kd.training.DiscreteTime(timesteps=10)
+    >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
+    >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
+    [0.2, 0.6, 1.0]
     """
 
     def __init__(self, timesteps=1000):
@@ -61,6 +78,14 @@ class LogNormalSigma(TimeDistribution):
     Args:
         mean: of log(σ/α). Default −1.2.
         std: of log(σ/α), > 0. Default 1.2.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("variance_exploding")
+    >>> distribution = kd.training.LogNormalSigma(mean=-1.2, std=1.2)
+    >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
+    >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
+    [0.328, 0.473, 0.618]
 
     Reference:
         Karras et al. 2022, arXiv:2206.00364, table 1 (P_mean, P_std).
@@ -81,6 +106,14 @@ class LogitNormalTime(TimeDistribution):
     Args:
         mean: of logit(t); positive leans towards noise. Default 0.
         std: of logit(t), > 0. Default 1.
+
+    Example:
+
+    >>> schedule = kd.schedulers.get("flow")
+    >>> distribution = kd.training.LogitNormalTime(std=1.0)
+    >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
+    >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
+    [0.217, 0.5, 0.783]
 
     Reference:
         Esser et al. 2024 (Stable Diffusion 3), arXiv:2403.03206, section 3.1.

@@ -1,7 +1,19 @@
-"""Pictures: image grids, film strips, scatter plots and loss curves."""
+"""Pictures: image grids, film strips, scatter plots, loss curves, and what schedules, spacings and samplers look like."""
 
 from keras_diffusion.visualization.grid import film_strip, image_grid, png_bytes, save_png, to_uint8
 from keras_diffusion.visualization.plots import loss_curve, scatter
+from keras_diffusion.visualization.schedule_plots import plot_schedule, plot_spacing, plot_table
 
-__all__ = ["film_strip", "image_grid", "loss_curve", "png_bytes", "save_png", "scatter", "to_uint8"]
+__all__ = [
+    "film_strip",
+    "image_grid",
+    "loss_curve",
+    "plot_schedule",
+    "plot_spacing",
+    "plot_table",
+    "png_bytes",
+    "save_png",
+    "scatter",
+    "to_uint8",
+]
 __dir__ = __all__.copy

@@ -1,21 +1,12 @@
-"""Plots for a first look: 2-D points and loss curves.
+"""Plots for a first look: 2-D points and loss curves."""
 
-They are drawn on a `matplotlib.figure.Figure` of their own. `pyplot`, with its hidden list of open figures and its
-choice of a window system, is never touched, so that plots work on a server, in a thread and in a notebook alike. A
-notebook shows the returned figure.
-"""
-
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 from keras import ops
 
-from keras_diffusion.runtime.files import write_whole
-from keras_diffusion.runtime.optional import import_optional
-
-_COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04", "#475569")
+from keras_diffusion.visualization.figures import COLOURS, new_axes, written
 
 
 def scatter(points, path=None, labels=None, reference=None, title=None, limits=None):
@@ -36,12 +27,12 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
         ValueError: points that are not `(N, 2)`, or labels of another length.
     """
     points = _points(points, "points")
-    figure, axes = _axes((5.0, 5.0), title)
+    figure, (axes,) = new_axes((5.0, 5.0), title)
     if reference is not None:
         reference = _points(reference, "reference")
         axes.scatter(*reference.T, s=_marker(len(reference)), color="#cbd5e1", linewidths=0, label="reference")
     if labels is None:
-        axes.scatter(*points.T, s=_marker(len(points)), color=_COLOURS[0], alpha=0.7, linewidths=0, label="points")
+        axes.scatter(*points.T, s=_marker(len(points)), color=COLOURS[0], alpha=0.7, linewidths=0, label="points")
     else:
         labels = np.asarray(labels)
         if labels.shape != (len(points),):
@@ -50,7 +41,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
             )
         for i, label in enumerate(np.unique(labels)):
             chosen = points[labels == label]
-            colour = _COLOURS[i % len(_COLOURS)]
+            colour = COLOURS[i % len(COLOURS)]
             axes.scatter(
                 *chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}"
             )
@@ -60,7 +51,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
     if limits is not None:
         axes.set(xlim=limits, ylim=limits)
     axes.set(xlabel="x₁", ylabel="x₂")
-    return _finish(figure, path)
+    return written(figure, path)
 
 
 def loss_curve(history, path=None, keys=None, title=None, log=False):
@@ -88,18 +79,18 @@ def loss_curve(history, path=None, keys=None, title=None, log=False):
         raise ValueError(
             f"A loss curve needs at least one epoch of a known metric. Received: keys={missing or keys}, known: {known}"
         )
-    figure, axes = _axes((7.0, 4.0), title)
+    figure, (axes,) = new_axes((7.0, 4.0), title)
     for i, key in enumerate(keys):
         y = np.array([np.nan if v is None else v for v in values[key]], dtype="float64")
         y[~np.isfinite(y)] = np.nan
         marker = "o" if len(y) < 20 else None
-        axes.plot(epochs, y, color=_COLOURS[i % len(_COLOURS)], label=key, linewidth=1.8, marker=marker, markersize=3.5)
+        axes.plot(epochs, y, color=COLOURS[i % len(COLOURS)], label=key, linewidth=1.8, marker=marker, markersize=3.5)
     if log:
         axes.set_yscale("log")
     axes.set(xlabel="epoch", ylabel="loss" if all(k.endswith("loss") for k in keys) else "value")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
-    return _finish(figure, path)
+    return written(figure, path)
 
 
 def _read_history(history):
@@ -143,24 +134,3 @@ def _points(points, name):
 def _marker(n):
     """Marker area: thousands of points should not become one blot."""
     return float(np.clip(4000.0 / max(n, 1), 2.0, 24.0))
-
-
-def _axes(size, title):
-    figure = import_optional("matplotlib.figure", extra="viz", purpose="drawing plots").Figure(
-        figsize=size, dpi=150, layout="constrained"
-    )
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="#e2e8f0", linewidth=0.8)
-    axes.set_axisbelow(True)
-    if title:
-        axes.set_title(title)
-    return figure, axes
-
-
-def _finish(figure, path):
-    if path is not None:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png")
-        write_whole(path, buffer.getvalue())
-    return figure
