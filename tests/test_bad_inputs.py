@@ -417,8 +417,67 @@ def rows_of_the_rest():
     )
 
 
+def rows_of_denoisers():
+    point = kd.denoisers.MixtureDenoiser([1.0], [[0.0, 0.0]], [1.0])
+    levels = schedulers.get("cosine").levels([0.9, 0.5, 0.1])
+    network = networks.MLP((2,), width=8, depth=1)
+    no_denoisers = [None, 3, "ddim", {}, X, network, kd.denoisers.MixtureDenoiser]
+    wrong_answers = [lambda x, level: x, lambda x, level: (x,), lambda x, level: (x, x[:1]), lambda x, level: None]
+    for name in ("ddim", "lcm", "heun", "dpm_adaptive"):
+        yield from calls(
+            f"{name} of what is no denoiser",
+            lambda made, value, name=name: samplers.get(name).sample(X, value, levels),
+            no_denoisers + wrong_answers,
+        )
+    yield from calls(
+        "levels",
+        lambda made, value: samplers.get("ddim").sample(X, point, value),
+        [None, 3, "cosine", [1.0, 0.5], levels.sigma, levels.map(lambda v: v[::-1]), levels.map(lambda v: v[:1])],
+    )
+    wrappers = [
+        StaticThreshold,
+        DynamicThreshold,
+        kd.denoisers.ConsistencyDenoiser,
+        kd.denoisers.EDMConsistencyDenoiser,
+        functools.partial(kd.guidance.ReplaceKnown, known=X, mask=1.0),
+        functools.partial(kd.guidance.ClassifierGuidance, log_prob=lambda x, level: x[:, 0]),
+        functools.partial(DPS, measurement=X, operator=MaskOperator([1, 0])),
+        functools.partial(PiGDM, measurement=X, operator=MaskOperator([1, 0])),
+        functools.partial(DiffPIR, measurement=X, operator=MaskOperator([1, 0])),
+        functools.partial(kd.guidance.PerturbedAttention, scale=1.0),
+        functools.partial(kd.guidance.ClassifierFreeGuidance, unconditional=point, scale=1.0),
+        functools.partial(kd.guidance.RescaledGuidance, point, scale=1.0),
+        functools.partial(kd.guidance.Autoguidance, point, scale=1.0),
+    ]
+    for wrapper in wrappers:
+        name = getattr(wrapper, "func", wrapper).__name__
+        yield from calls(name, lambda made, value, wrapper=wrapper: wrapper(value), no_denoisers)
+
+
+def rows_of_pictures():
+    from keras_diffusion import visualization
+
+    table = {
+        "rows": [0, -1, 1.5, "2", True],
+        "cols": [0, 2.5, "2"],
+        "pad": [-1, 0.5, None, "1"],
+        "scale": [0, 1.5, None, "big", True],
+        "background": [-1, 256, 0.5, "white", None],
+        "titles": [["one"], "x"],
+    }
+    yield from options_of(visualization.image_grid, table, PICTURES)
+    for function in (visualization.image_grid, visualization.film_strip, visualization.scatter):
+        yield from calls(
+            function.__name__,
+            lambda made, value, function=function: function(value),
+            [np.zeros(3), np.zeros((0, 2)).T, np.array(["a"])],
+        )
+
+
 ROWS = [
     *rows_of_registries(),
+    *rows_of_denoisers(),
+    *rows_of_pictures(),
     *rows_of_making_models(),
     *rows_of_generate(),
     *rows_of_measuring(),

@@ -17,10 +17,10 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors, with_x0
 
 
-class ConsistencyDenoiser(Denoiser):
+class ConsistencyDenoiser(Wrapper):
     """A latent consistency model: c_skip = σ_d²/(τ² + σ_d²), c_out = τ/√(τ² + σ_d²), τ = scaling·timestep.
 
     A network's x0 is clipped before, where it is: `ConsistencyDenoiser(StaticThreshold(denoiser))`.
@@ -51,6 +51,7 @@ class ConsistencyDenoiser(Denoiser):
                 "`sigma_data`, `timestep_scaling` and `timesteps` must be positive. "
                 f"Received: sigma_data={sigma_data}, timestep_scaling={timestep_scaling}, timesteps={timesteps}"
             )
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)
@@ -60,7 +61,7 @@ class ConsistencyDenoiser(Denoiser):
         return with_x0(x, c_skip * x + c_out * self.denoiser(x, level).x0, level)
 
 
-class EDMConsistencyDenoiser(Denoiser):
+class EDMConsistencyDenoiser(Wrapper):
     """A consistency model on EDM's preconditioning, the coefficients in the module.
 
     x0 ← c_skip·x/α + (σ̂ − σ_min)/σ̂·(x0 − σ_d²/(σ̂² + σ_d²)·x/α)
@@ -90,6 +91,7 @@ class EDMConsistencyDenoiser(Denoiser):
                 "The boundary's `sigma_min` must not be negative and `sigma_data` must be positive. "
                 f"Received: sigma_min={sigma_min}, sigma_data={sigma_data}"
             )
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

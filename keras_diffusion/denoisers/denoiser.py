@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.core.broadcast import expand_to_rank, per_sample
+from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.core.precision import solver_dtype
 
@@ -47,6 +48,20 @@ class Denoiser(ArgumentsMixin):
         remember nothing.
         """
         return None
+
+
+class Wrapper(Denoiser):
+    """Base class of denoisers around another one.
+
+    Args:
+        denoiser: the `Denoiser` to wrap, or a function of (x, level) that returns (x0, ε).
+
+    Raises:
+        ValueError: anything else.
+    """
+
+    def __init__(self, denoiser):
+        self.denoiser = as_denoiser(denoiser, "denoiser")
 
 
 def as_tensors(x, level):

@@ -10,11 +10,11 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.autodiff import pullback
-from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors
 from keras_diffusion.guidance.gradient import with_likelihood
 
 
-class ClassifierGuidance(Denoiser):
+class ClassifierGuidance(Wrapper):
     """Adds the gradient of a classifier's log-probability to the score.
 
     Args:
@@ -35,6 +35,7 @@ class ClassifierGuidance(Denoiser):
 
     def __init__(self, denoiser, log_prob, scale=1.0):
         self.scale = check_number("scale", scale)
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -11,11 +11,11 @@ step, and a mask is `ReplaceKnown`.
 from keras import ops
 
 from keras_diffusion.configs.checks import check_number
-from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors, with_x0
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors, with_x0
 from keras_diffusion.guidance.operators import check_problem
 
 
-class DiffPIR(Denoiser):
+class DiffPIR(Wrapper):
     """Replaces x0 by the proximal point of a linear measurement.
 
     Args:
@@ -43,6 +43,7 @@ class DiffPIR(Denoiser):
         check_problem(operator, noise_std)
         rule = "`prior_weight` weighs the denoiser's x0 and must be positive"
         self.prior_weight = check_number("prior_weight", prior_weight, above=0, rule=rule)
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

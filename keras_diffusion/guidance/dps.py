@@ -13,11 +13,11 @@ from keras import ops
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.broadcast import sample_axes
-from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 
 
-class DPS(Denoiser):
+class DPS(Wrapper):
     """Adds the gradient of a measurement's likelihood at x0 to the score.
 
         g = scale·(∂x0/∂x)ᵀ·(∂A/∂x0)ᵀ·r/σ_y²,    or /|r| without σ_y,    r = y − A(x0)
@@ -52,6 +52,7 @@ class DPS(Denoiser):
         )
         self.noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)
         self.scale = check_number("scale", scale)
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

@@ -5,10 +5,10 @@ the known one only through the network, so seams can stay visible; `samplers.ReP
 mend them.
 """
 
-from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+from keras_diffusion.denoisers.denoiser import Wrapper, with_x0
 
 
-class ReplaceKnown(Denoiser):
+class ReplaceKnown(Wrapper):
     """x0 ← mask·known + (1 − mask)·x0.
 
     Args:
@@ -24,7 +24,7 @@ class ReplaceKnown(Denoiser):
     """
 
     def __init__(self, denoiser, known, mask):
-        pass
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         return with_x0(x, self.mask * self.known + (1.0 - self.mask) * self.denoiser(x, level).x0, level)

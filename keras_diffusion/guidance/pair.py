@@ -15,6 +15,7 @@ from keras_diffusion import predictors
 from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.broadcast import expand_to_rank, sample_axes
+from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.levels import Prediction
 from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
 
@@ -57,6 +58,8 @@ class PairGuidance(Denoiser):
             scale = check_number("scale", scale)
         self.interval = None if interval is None else _range_of(interval)
         self.scale, self.predictor = scale, predictors.get(predictor)
+        self.conditional = as_denoiser(conditional, "conditional")
+        self.unconditional = as_denoiser(unconditional, "unconditional")
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

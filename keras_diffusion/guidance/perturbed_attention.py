@@ -13,7 +13,7 @@ which takes three evaluations; around the guided denoiser it would take four.
 
 from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.core.denoiser_memory import get_memory, set_memory
-from keras_diffusion.denoisers.denoiser import Denoiser, NetworkDenoiser
+from keras_diffusion.denoisers.denoiser import NetworkDenoiser, Wrapper
 from keras_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from keras_diffusion.layers import AttentionBlock, DiTBlock, TransformerBlock, UViTBlock
 from keras_diffusion.layers.perturbation import perturbed_attention
@@ -53,14 +53,15 @@ class PerturbedAttention(ClassifierFreeGuidance):
         return 1.0 + self.scale
 
 
-class PerturbedDenoiser(Denoiser):
+class PerturbedDenoiser(Wrapper):
     """A denoiser with the self-attention of some blocks replaced by the identity.
 
     Arguments: see `PerturbedAttention`.
     """
 
     def __init__(self, denoiser, blocks=None):
-        self.select = _selection(blocks, denoiser)
+        super().__init__(denoiser)
+        self.select = _selection(blocks, self.denoiser)
 
     def __call__(self, x, level):
         memories = get_memory(self.denoiser)

@@ -12,12 +12,12 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_number
 from keras_diffusion.core.broadcast import expand_to_rank
-from keras_diffusion.denoisers.denoiser import Denoiser, as_tensors
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors
 from keras_diffusion.guidance.gradient import differentiable, with_likelihood
 from keras_diffusion.guidance.operators import check_problem
 
 
-class PiGDM(Denoiser):
+class PiGDM(Wrapper):
     """Adds the gradient of a linear measurement's likelihood, averaged over a Gaussian around x0, to the score.
 
     Args:
@@ -48,6 +48,7 @@ class PiGDM(Denoiser):
         rule = "`data_std` is the standard deviation of the data and must be positive"
         self.data_std = check_number("data_std", data_std, above=0, rule=rule)
         self.scale = check_number("scale", scale)
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         x, level = as_tensors(x, level)

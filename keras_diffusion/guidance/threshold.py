@@ -7,13 +7,13 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_flag, check_number
 from keras_diffusion.configs.registry import Registry
-from keras_diffusion.denoisers.denoiser import Denoiser, with_x0
+from keras_diffusion.denoisers.denoiser import Wrapper, with_x0
 
 THRESHOLDS = Registry("threshold", saved=False)
 
 
 @THRESHOLDS.register("static_threshold")
-class StaticThreshold(Denoiser):
+class StaticThreshold(Wrapper):
     """Clips x0 to [−limit, limit].
 
     Args:
@@ -32,6 +32,7 @@ class StaticThreshold(Denoiser):
         rule = "`limit` is the largest magnitude of a sample and must be positive"
         self.limit = check_number("limit", limit, above=0, rule=rule)
         self.keep_eps = check_flag("keep_eps", keep_eps)
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         prediction = self.denoiser(x, level)
@@ -39,7 +40,7 @@ class StaticThreshold(Denoiser):
 
 
 @THRESHOLDS.register("dynamic_threshold")
-class DynamicThreshold(Denoiser):
+class DynamicThreshold(Wrapper):
     """Clips each sample's x0 at a quantile of its magnitudes and scales it back into [−limit, limit].
 
     s = max(limit, quantile of |x0|, ceiling at most);  x0 ← clip(x0, −s, s)·limit/s
@@ -70,6 +71,7 @@ class DynamicThreshold(Denoiser):
                 "Dynamic thresholding needs a quantile in (0, 1], a positive limit and a ceiling not below it. "
                 f"Received: quantile={quantile}, limit={limit}, ceiling={ceiling}"
             )
+        super().__init__(denoiser)
 
     def __call__(self, x, level):
         prediction = self.denoiser(x, level)

@@ -26,6 +26,7 @@ from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_table, coupling_table
 from keras_diffusion.core.denoiser_memory import initial_memories, memory_scope, parts_of
+from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.precision import policy_config, solver_dtype, solver_layer_options
 from keras_diffusion.samplers.grids import check_levels
 from keras_diffusion.samplers.tables import check_noise_kind, noise_source, recorded, rows_of, to_tensors
@@ -222,7 +223,7 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
                 earlier call returned it or made by hand: x with the history of a multistep method, newest first
                 (`initial_state` says what it is made of), and what the denoiser remembers. Samples alone have no
                 history: the method begins with them as at the first level of a grid.
-            denoise: a `Denoiser`.
+            denoise: a `Denoiser`, or a function of (x, level) that returns (x0, ε).
             levels: `Levels` of n + 1 entries with falling noise. A clean last one (σ = 0) gives the closing x ← x0.
             noise: array `(n, noises_per_step, B, ...)` of standard normals; to draw them, "independent" from step to
                 step or "brownian", of which grids with other numbers of steps receive the same; or None (default) for
@@ -240,13 +241,14 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
             x `(B, ...)` at level `stop`, or (x, xs) with xs `(stop − start, B, ...)`; for "both" (x, xs, x0s).
 
         Raises:
-            ValueError: levels out of order, no part of them, or noise of the wrong shape.
+            ValueError: no denoiser, levels out of order, no part of them, or noise of the wrong shape.
 
         Example:
 
         >>> half_way = sampler.sample(x, denoise, levels, stop=5, return_walk=True)
         >>> samples = sampler.sample(half_way, denoise, levels, start=5)
         """
+        denoise = as_denoiser(denoise)
         levels = self.check(levels)
         stop = _check_part(start, stop, len(levels.t) - 1, len(self.step_ends(levels)))
         if start and not isinstance(x, Walk):  # without a history, the rest of the grid is a grid of its own

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.runtime.optional import import_optional
 
@@ -68,8 +69,8 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, tit
     n, height, width, channels = images.shape
     rows, cols = _layout(n, rows, cols)
     scale = _scale(scale, height, width)
-    if isinstance(pad, bool) or not isinstance(pad, (int, np.integer)) or pad < 0:
-        raise ValueError(f"pad must be an integer ≥ 0. Received: pad={pad!r}")
+    pad = check_whole("pad", pad, 0, rule="pad must be an integer ≥ 0")
+    check_whole("background", background, 0, 255, rule="background is a grey value, an integer from 0 to 255")
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale, width * scale
     canvas = np.full((rows * (height + pad) + pad, cols * (width + pad) + pad, channels), background, "uint8")
@@ -176,8 +177,7 @@ def _to_numpy(images):
 
 def _layout(n, rows, cols):
     for name, value in (("rows", rows), ("cols", cols)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{name} must be an integer ≥ 1 or None. Received: {name}={value!r}")
+        check_whole(name, value, 1, rule=f"{name} must be an integer ≥ 1 or None", optional=True)
     if cols is None:
         cols = math.ceil(math.sqrt(n)) if rows is None else math.ceil(n / rows)
     rows = math.ceil(n / cols) if rows is None else rows
@@ -189,6 +189,4 @@ def _layout(n, rows, cols):
 def _scale(scale, height, width):
     if isinstance(scale, str) and scale == "auto":
         return math.ceil(_VISIBLE / max(height, width))
-    if isinstance(scale, bool) or not isinstance(scale, (int, np.integer)) or scale < 1:
-        raise ValueError(f"scale must be an integer ≥ 1 or 'auto'. Received: scale={scale!r}")
-    return int(scale)
+    return check_whole("scale", scale, 1, rule="scale must be an integer ≥ 1 or 'auto'")
