@@ -1,6 +1,6 @@
-"""Plain functions as denoisers: what they return is checked once, where a program is made of them.
+"""Plain functions as denoisers: `lambda x, level: (x0, ε)` is one.
 
-lambda x, level: (x0, ε)        is a denoiser; what returns anything else is told what to return
+What a function returns is checked when it is called, which compiled programs do once.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""Inpainting by replacement: where the image is known, the denoiser is told so.
+"""Inpainting by replacement: where the image is known, it replaces the denoiser's prediction.
 
 x0 is replaced by the known image inside the mask at every step. Cheap, one network call per step; the unknown part sees
 the known one only through the network, so seams can stay visible; `samplers.RePaintSampler` walks up and down again to

@@ -6,7 +6,8 @@ It needs neither a condition nor a second network, so it improves unconditional 
 network without self-attention is not changed by it. Together with classifier-free guidance it goes around the
 conditional denoiser,
 
-    ClassifierFreeGuidance(PerturbedAttention(conditional, s/w), unconditional, w)    =    y_∅ + w·(y_c − y_∅) + s·(y_c − ŷ_c)
+    ClassifierFreeGuidance(PerturbedAttention(conditional, s/w), unconditional, w)
+        =  y_∅ + w·(y_c − y_∅) + s·(y_c − ŷ_c)
 
 which takes three evaluations; around the guided denoiser it would take four.
 """

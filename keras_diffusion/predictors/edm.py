@@ -1,6 +1,7 @@
 """EDM preconditioning: input and output of the network have unit variance at every noise level.
 
-    D(x; σ) = c_skip·x + c_out·F(c_in·x)     with  c_skip = σ_d²/(σ² + σ_d²), c_out = σ·σ_d/√(σ² + σ_d²), c_in = 1/√(σ² + σ_d²)
+    D(x; σ) = c_skip·x + c_out·F(c_in·x)
+    c_skip = σ_d²/(σ² + σ_d²),  c_out = σ·σ_d/√(σ² + σ_d²),  c_in = 1/√(σ² + σ_d²)
 
 Written as a row of (x0, ε), F is v-prediction with the sign turned and the data's scale put in: F = (σ/σ_d·x0 −
 α·σ_d·ε)/√(α²σ_d² + σ²).

@@ -1,7 +1,7 @@
 """Predictors: what the network is asked for.
 
-Every target in use is a row (a, b) of a linear form,  y = a·x0 + b·ε.  With the row (α, σ) of x_t itself that is a 2×2 system, so one
-solve turns any network's output into (x0, ε), and a new parameterization is one line: its row.
+Every target in use is a row (a, b) of a linear form,  y = a·x0 + b·ε.  With the row (α, σ) of x_t itself that is a 2×2
+system, so one solve turns any network's output into (x0, ε), and a new parameterization is one line: its row.
 
     predictor   row (a, b)                        undefined at
     epsilon     (0, 1)                            α = 0
@@ -24,7 +24,7 @@ from keras_diffusion.core.precision import solver_layer_options
 
 PREDICTORS = Registry("predictor")
 
-# What a network may be told about the noise level. At the ends of a schedule log(σ/α) is infinite: it is cut at ±10.
+# What a network may receive as its noise level. At the ends of a schedule log(σ/α) is infinite: it is cut at ±10.
 _LARGEST_RATIO = math.exp(10.0)
 _SMALLEST_RATIO = math.exp(-20.0)
 _CONDITIONS = {
@@ -50,7 +50,7 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
     """Base class: a row (a, b), and what goes with it on the way into the network.
 
     Args:
-        condition: what the network is told of the noise level: "c_noise", log(σ/α)/4, EDM's (default);
+        condition: what the network receives as its noise level: "c_noise", log(σ/α)/4, EDM's (default);
             "c_noise_timestep", T·log(σ/α)/4, for consistency models; "log_snr"; "time", t;
             "timestep", t·T − 1, for discretely trained networks; "continuous_timestep", t·(T − 1), for those of the
             variance-preserving SDE; "flow_timestep", T·σ/(α + σ), for flow matching; "sigma", σ/α; "log_half_sigma",
@@ -79,11 +79,11 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} must implement row(alpha, sigma)")
 
     def input_scale(self, alpha, sigma):
-        """Factor on x_t before it enters the network. 1 unless the predictor says otherwise."""
+        """Factor on x_t before it enters the network; 1 by default."""
         return ops.ones_like(sigma)
 
     def noise_condition(self, level):
-        """What the network is told of the noise level, shaped like `level.sigma`."""
+        """What the network receives as its noise level, shaped like `level.sigma`."""
         return _CONDITIONS[self.condition](level, self.timesteps)
 
     def target(self, x0, eps, alpha, sigma):
@@ -95,7 +95,7 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
         """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments.
 
         Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance. One with
-        fewer would be spread over all channels without a word, and is refused.
+        fewer would be broadcast silently, and is refused.
         """
         output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
         if len(x_t.shape) and output.shape[-1] != x_t.shape[-1]:

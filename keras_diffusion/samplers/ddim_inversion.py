@@ -1,7 +1,7 @@
 """DDIM inversion: from a sample up to the noise that DDIM would make it of.
 
 DDIM's step from a noisy level s down to t is x_t = α_t·x0 + σ_t·ε, with x0 and ε predicted at (x_s, s). Upwards x_t is
-known and x_s is not. The network is told level s all the same and given the best guess of x_s there is, at first x_t
+known and x_s is not. The network receives level s all the same, with the best guess of x_s there is, at first x_t
 itself. Its output y = a·x0 + b·ε and x_t are two equations for x0 and ε:
 
     x_s = α_s·x0 + σ_s·ε = ((α_s·b − σ_s·a)·x_t + (α_t·σ_s − α_s·σ_t)·y) / (α_t·b − σ_t·a)
@@ -32,7 +32,7 @@ class DDIMInversionSampler(Sampler):
     """DDIM's step solved for the noisier sample: walks from clean to noisy.
 
     Takes the falling levels that sampling takes, and walks them from the end, or rising ones. `x` is a sample at the
-    cleanest level. One evaluation per step and iteration, no draws; order 1. The first guess, x_t told level s, depends
+    cleanest level. One evaluation per step and iteration, no draws; order 1. The first guess, x_t at level s, depends
     on the scale of the levels, the fixed point does not.
 
     Args:

@@ -9,7 +9,7 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMSolverSDESampler(DPMSolverSampler, DPMppSDESampler):
     """Multistep DPM-Solver on the reverse SDE. Arguments: see `DPMppSDESampler`.
 
-    One evaluation and one draw per step. The noise is Brownian unless told otherwise.
+    One evaluation and one draw per step. The noise is Brownian by default.
 
     Example:
 

@@ -81,7 +81,7 @@ class DPMSingleStepSampler(SingleStepSampler):
         solver_type: "midpoint" (default) or "heun", see the module.
         lower_order_final: see above; it costs an order on grids that end at σ > 0. Default True.
         eta: share η ≥ 0 of the reverse SDE's noise, "dpmpp" only: with z = (1 + η)·h and ε_b, which is e^(−ηh) of
-            itself then, noise of variance σ_s²·(1 − e^(−2ηh)) is added, Brownian unless told otherwise: stages and the
+            itself then, noise of variance σ_s²·(1 − e^(−2ηh)) is added, Brownian by default: stages and the
             step see one path. With independent draws, as in the reference, they do not, and samples vary less than the
             data. 0 (default) is the ODE.
         s_noise: factor on the noise. Default 1.

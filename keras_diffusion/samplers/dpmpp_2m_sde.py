@@ -9,7 +9,7 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMppSDESampler(DPMppSampler):
     """Multistep DPM-Solver++ on the reverse SDE.
 
-    One evaluation and one draw per step. The noise is Brownian unless told otherwise.
+    One evaluation and one draw per step. The noise is Brownian by default.
 
     Args:
         order: 1, 2 or 3. Default 2.

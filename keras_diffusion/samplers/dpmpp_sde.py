@@ -11,7 +11,7 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class DPMppSDESingleStepSampler(DPMpp2SAncestralSampler):
     """DPM-Solver++ SDE: 2S whose stage draws noise as well.
 
-    Two evaluations and two draws per step, of Brownian noise unless told otherwise: the first draw is a part of the
+    Two evaluations and two draws per step, of Brownian noise by default: the first draw is a part of the
     second. Order 2 for η = 0.
 
     Args:

@@ -106,8 +106,7 @@ class PNDMSampler(Sampler):
         x0, eps = denoise(x, row["level"])
         first_x0, first_eps, total, *past = state
         begin = row["begin"]
-        # The first evaluation of a step becomes the one that all is told from, and the last step's goes into the
-        # history.
+        # A step's first evaluation becomes the reference of the others; the last step's goes into the history.
         past = [begin * newer + (1.0 - begin) * older for newer, older in zip((first_eps, *past), past, strict=False)]
         first_x0 = begin * x0 + (1.0 - begin) * first_x0
         first_eps = begin * eps + (1.0 - begin) * first_eps

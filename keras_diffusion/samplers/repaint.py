@@ -8,7 +8,9 @@ By itself, that leaves seams: the noise of the known part is drawn without regar
 some steps now and then and comes down again; noising both parts together and denoising them together lets information
 cross the border.
 
-    · · · ▶ level i ─ ─ noise ─ ─▶ level i − jump_length ──▶ … ──▶ level i ─ ─ · · ·      `resamplings` walks down to every stop i
+    · · · ▶ level i ─ ─ noise ─ ─▶ level i − jump_length ──▶ … ──▶ level i ─ ─ · · ·
+
+`resamplings` is the number of walks down to each stop i.
 """
 
 import numpy as np

@@ -30,7 +30,7 @@ from keras_diffusion.samplers.sampler import SAMPLERS
 class SASolverSampler(MultistepSampler):
     """Stochastic Adams predictor-corrector.
 
-    One evaluation and one draw per step. The noise is Brownian unless told otherwise. Measured orders for τ = 0: the
+    One evaluation and one draw per step. The noise is Brownian by default. Measured orders for τ = 0: the
     predictor's, or that of a corrector one order higher (4 only when started exactly).
 
     Args:
@@ -112,7 +112,7 @@ class SASolverSampler(MultistepSampler):
             order = min(self.predictor_order, n - i) if self.lower_order_final else self.predictor_order
             predicted = self._weights(levels, half, i, eta[i], known_nodes(half, i, order))
             weights[i, : len(predicted)] += predicted
-        # With the columns "x0" and "eps" all is told but the differences from m_0.
+        # The columns "x0" and "eps" hold everything but the differences from m_0.
         return {"x0": alpha_s, "eps": eps, "bend": weights[:, 1:], "noise": fresh}
 
     def _weights(self, levels, half, i, eta, nodes):

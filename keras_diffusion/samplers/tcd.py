@@ -1,7 +1,7 @@
 """Trajectory consistency sampling: jump down along the ODE's trajectory further than wanted, then noise up again.
 
-    s = (1 − γ)·t_next           x_s = α_s·x0 + σ_s·ε                          what a distilled network does well in one step
-    x_next = α_next·(x0 + σ̂_s·ε + √(σ̂_next² − σ̂_s²)·z)                         σ̂ = σ/α
+    x_s = α_s·x0 + σ_s·ε,  s = (1 − γ)·t_next            what a distilled network does well in one step
+    x_next = α_next·(x0 + σ̂_s·ε + √(σ̂_next² − σ̂_s²)·z)   σ̂ = σ/α
 
 γ = 0 is DDIM(0); γ = 1 jumps to t = 0 and, where that is clean, draws all noise anew as LCM does. The jump does not
 shrink with the number of steps, so with an ordinary denoiser this is a poor sampler.

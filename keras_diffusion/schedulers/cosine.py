@@ -63,7 +63,7 @@ class CosineNoiseSchedule(NoiseSchedule):
         return (theta - self._first) / self._range
 
 
-# FlaxDiff's CosineGeneralNoiseScheduler covers the same angle, from that of σ/α = 0.02 to that of 80, and divides x by α.
+# FlaxDiff's CosineGeneralNoiseScheduler covers the same angle, from σ/α = 0.02 to 80, and divides x by α.
 SCHEDULES.variant(
     "cosine_general",
     CosineNoiseSchedule,

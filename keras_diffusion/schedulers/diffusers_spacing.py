@@ -1,16 +1,16 @@
-"""The grids of diffusers' schedulers: where each of its classes evaluates the network, and what it tells it of the
-time.
+"""The grids of diffusers' schedulers: at which levels each of its classes evaluates the network, and which time the
+network receives there.
 
 Three rules make nearly all of them, for n steps on T timesteps:
 
     kind       linspace                     leading                    trailing         σ/α there
     table      n whole ones from T−1 to 0   every (T // n)-th          T−1, T−1−T/n, …  the table's
-    sigma      the same, fractional         the same                   the same         linear between those of the table
+    sigma      the same, fractional         the same                   the same         interpolated
     solver     n+1 whole ones, less the     every (T // (n + 1))-th,   the same         the table's
                last                         less the last
 
 Where `curve` is given, σ/α are spaced by it between the ends, and the timesteps follow from them, as they are or made
-whole: the network is then told another time than that of its noise level. "consistency" and "flow" are LCM's and flow
+whole: the network then receives another time than that of its noise level. "consistency" and "flow" are LCM's and flow
 matching's own.
 """
 
@@ -40,7 +40,7 @@ class DiffusersSpacing(Spacing):
         spacing: "linspace", "leading" or "trailing". Default "linspace".
         offset: added to the timesteps of "leading". Default 0.
         curve: None (default), "karras", "exponential" or "beta".
-        told: timesteps of a curve that the network is told: "exact" (default), "rounded" or "truncated" to whole ones.
+        told: the timesteps of a curve that the network receives: "exact" (default), "rounded" or "truncated" to whole ones.
         sigma_min, sigma_max: σ/α of a curve's ends. Default: those of the grid, or of the table for "solver".
         log_linear: σ/α even in the logarithm while the timesteps stay as they are. Default False.
         log_snr_min: levels of a lower log-SNR are left out, "solver" alone. Default: none.

@@ -61,7 +61,9 @@ def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shi
 
     Example:
 
-    >>> FlowNoiseSchedule(shift=flow_shift((1024 // 16) ** 2))      # 3.16, for 1024×1024 pixels, 8-fold latents, patches of 2
+    >>> shift = kd.schedulers.flow_shift((1024 // 16) ** 2)  # 1024×1024 pixels, 8-fold latents, patches of 2
+    >>> round(shift, 2)
+    3.16
 
     Reference:
         Black Forest Labs' Flux as in diffusers' `calculate_shift`; why the shift grows with the size: Esser et al.

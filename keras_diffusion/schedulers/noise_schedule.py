@@ -30,7 +30,7 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
     float32), and the inverse `time` where it has a closed form.
 
     Args:
-        spacing: the spacing that `generate` uses unless told otherwise: a name, or a dict with options. None (default):
+        spacing: the spacing that `generate` uses by default: a name, or a dict with options. None (default):
             the class's own.
 
     Call arguments:

@@ -33,8 +33,8 @@ class Spacing(ArgumentsMixin):
         ValueError: n < 1, times out of order, or more steps than a discrete schedule has timesteps.
 
     Attributes:
-        visits_end: whether a network is also evaluated at `end`, before x ← x0, where the schedule's curve ends with some
-            noise left.
+        visits_end: whether a network is also evaluated at `end`, before x ← x0, where the schedule's curve ends with
+            some noise left.
     """
 
     visits_end = True
@@ -61,8 +61,8 @@ class Spacing(ArgumentsMixin):
         return times
 
     def levels(self, schedule, num_steps, start=1.0, end=0.0):
-        """The grid itself, host `Levels` of n + 1; where the network is told another time than that of the level, `t`
-        is the told one.
+        """The grid itself, host `Levels` of n + 1. Where the network receives another time than that of the level, `t`
+        is the one it receives.
         """
         return schedule.levels(self(schedule, num_steps, start, end))
 

@@ -1,4 +1,4 @@
-"""Pictures: image grids, film strips, scatter plots, loss curves, and what schedules, spacings and samplers look like."""
+"""Pictures: image grids, film strips, scatter plots, loss curves, schedules, spacings, and samplers' tables."""
 
 from keras_diffusion.visualization.grid import film_strip, image_grid, png_bytes, save_png, to_uint8
 from keras_diffusion.visualization.plots import loss_curve, scatter
