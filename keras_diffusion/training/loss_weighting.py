@@ -34,7 +34,7 @@ _LIMIT = 40.0  # of |λ|; e^40 squared still is a float32
 
 
 def _bounded(log_snr):
-    return ops.clip(log_snr, -_LIMIT, _LIMIT)
+    return ops.clip(ops.convert_to_tensor(log_snr), -_LIMIT, _LIMIT)
 
 
 def _snr(log_snr):
