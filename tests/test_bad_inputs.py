@@ -26,7 +26,7 @@ from keras_diffusion.guidance import (
 )
 from keras_diffusion.guidance.pair import GUIDANCES
 from keras_diffusion.models import interpolate_noise
-from keras_diffusion.networks.network import networks as registry_of_networks
+from keras_diffusion.networks.network import NETWORKS as registry_of_networks
 from keras_diffusion.training import get_loss_weighting, get_time_distribution
 
 NAN, INF = float("nan"), float("inf")

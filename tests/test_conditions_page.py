@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_diffusion.networks.network import networks
+from keras_diffusion.networks.network import NETWORKS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "conditions.md").read_text(encoding="utf-8")
 
@@ -19,6 +19,6 @@ def test_the_example_runs():
 
 
 def test_networks_without_known_channels_are_named():
-    without = {cls.__name__ for cls in networks.classes() if "concat_channels" not in networks.parameters(cls)}
+    without = {cls.__name__ for cls in NETWORKS.classes() if "concat_channels" not in NETWORKS.parameters(cls)}
     sentence = re.search(r"can take `\"concat\"`, except (.*?)\.", PAGE, re.DOTALL).group(1)
     assert set(re.findall(r"`(\w+)`", sentence)) == without

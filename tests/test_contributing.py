@@ -23,7 +23,7 @@ from keras_diffusion.schedulers import noise_schedule
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-REGISTRIES = (SAMPLERS, noise_schedule.SCHEDULES, GUIDANCES, network_module.networks)
+REGISTRIES = (SAMPLERS, noise_schedule.SCHEDULES, GUIDANCES, network_module.NETWORKS)
 
 
 @pytest.fixture

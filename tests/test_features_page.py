@@ -11,7 +11,7 @@ import keras_diffusion as kd
 from keras_diffusion.cli.app import app
 from keras_diffusion.guidance.pair import GUIDANCES
 from keras_diffusion.guidance.threshold import THRESHOLDS
-from keras_diffusion.networks.network import networks
+from keras_diffusion.networks.network import NETWORKS
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 
@@ -26,7 +26,7 @@ TABLES = {
     "Time distributions": TIME_DISTRIBUTIONS,
     "Spacings": kd.schedulers.SPACINGS,
     "Guidance and inverse problems": GUIDANCES,
-    "Networks": networks,
+    "Networks": NETWORKS,
 }
 
 

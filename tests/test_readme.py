@@ -7,7 +7,7 @@ import pytest
 from pages import blocks
 
 import keras_diffusion as kd
-from keras_diffusion.networks.network import networks
+from keras_diffusion.networks.network import NETWORKS
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -48,7 +48,7 @@ def test_the_counts_are_right():
         "loss weightings": len(LOSS_WEIGHTINGS.names()),
         "time dist": len(kd.training.TIME_DISTRIBUTIONS.names()),
     }
-    assert f"| [networks](docs/features.md#networks) | {len(networks.names())}:" in README
+    assert f"| [networks](docs/features.md#networks) | {len(NETWORKS.names())}:" in README
 
 
 def test_the_demo_takes_as_long_as_it_says_itself():

@@ -70,7 +70,7 @@ def known_keys():
     """The keys of each section with their defaults, a dict of dicts; those of [network] are a U-Net's."""
     return {
         "data": _data_keys(),
-        "network": {"size": None, **networks.networks.options("unet")},
+        "network": {"size": None, **networks.NETWORKS.options("unet")},
         "model": _defaults_of(DiffusionModel),
         "optimizer": {**DEFAULTS["optimizer"], "clipvalue": None, "gradient_accumulation_steps": None},
         "train": {key: value for key, value in DEFAULTS["train"].items() if key != "samples"},
@@ -182,14 +182,14 @@ def _validation_options(validation, options):
 
 def _network_options(config, data):
     """[network] with its defaults and with the sizes that follow from the data."""
-    given, batch, known = config["network"], data[0], networks.networks.names()
+    given, batch, known = config["network"], data[0], networks.NETWORKS.names()
     shape = list(batch["images"].shape[1:])
     name = given.get("name", "mlp" if len(shape) == 1 else "unet")
     if name not in known:
         raise ConfigError(
             f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
-    options = networks.networks.options(name)
+    options = networks.NETWORKS.options(name)
     known = [*(k for k in options if k != "name"), *(["size"] if name == "unet" else [])]
     check_keys({k: v for k, v in given.items() if k != "name"}, known, f"[network] ({name})")
     if "input_shape" in given and [a for a, b in zip(given["input_shape"], shape) if a not in (None, b)]:

@@ -38,7 +38,7 @@ def _installation():
     environment = describe_environment()
     others = {name: package_version(name) for name in ("jax", "tensorflow", "torch")}
     registries = {
-        "networks": networks.networks,
+        "networks": networks.NETWORKS,
         "noise schedules": schedulers.SCHEDULES,
         "predictors": predictors.PREDICTORS,
         "loss weightings": LOSS_WEIGHTINGS,

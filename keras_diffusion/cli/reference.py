@@ -76,11 +76,11 @@ def configuration_page():
     ]
     parts.append(_table(rows))
 
-    unet = {**networks.networks.options("unet"), "widths": None, "num_res_blocks": None}
+    unet = {**networks.NETWORKS.options("unet"), "widths": None, "num_res_blocks": None}
     described = _arguments(networks.UNet)
     described["widths"] = "channels of each level, finest first. Default: those of the size"
     described["num_res_blocks"] = "residual blocks per level, down and up. Default: those of the size"
-    others = ", ".join(f"`{name}`" for name in networks.networks.names() if name != "unet")
+    others = ", ".join(f"`{name}`" for name in networks.NETWORKS.names() if name != "unet")
     parts.append(
         "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
         f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "

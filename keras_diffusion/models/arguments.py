@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_diffusion.configs.checks import check_array, check_choice, check_flag, check_number, check_whole, shown
-from keras_diffusion.networks.network import networks as registry_of_networks
+from keras_diffusion.networks.network import NETWORKS as registry_of_networks
 from keras_diffusion.samplers.repaint import RePaintSampler
 from keras_diffusion.samplers.tables import check_noise_kind, recorded
 

@@ -9,7 +9,7 @@ from keras_diffusion.networks.flax_unet import FlaxUNet
 from keras_diffusion.networks.hierarchical_mmdit import HierarchicalMMDiT
 from keras_diffusion.networks.mlp import MLP
 from keras_diffusion.networks.mmdit import SimpleMMDiT
-from keras_diffusion.networks.network import Network, networks
+from keras_diffusion.networks.network import NETWORKS, Network
 from keras_diffusion.networks.residual_unet import ResidualUNet
 from keras_diffusion.networks.ssm_dit import HybridSSMAttentionDiT
 from keras_diffusion.networks.udit import SimpleUDiT
@@ -20,7 +20,7 @@ from keras_diffusion.networks.unet_3d import UNet3D
 from keras_diffusion.networks.unet_sizes import UNET_SIZES, name_of_size, unet_size
 from keras_diffusion.networks.uvit import UViT
 
-get, names = networks.functions()
+get, names = NETWORKS.functions()
 
 __all__ = [
     "MLP",

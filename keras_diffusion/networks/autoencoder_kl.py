@@ -18,11 +18,12 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
+from keras_diffusion.layers.options import convolution, get_activation, normalization
 from keras_diffusion.lora.network import LoRAMixin, adapters_config
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
@@ -31,7 +32,7 @@ _LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 @serializable
-class AutoencoderKL(LoRAMixin, keras.Model):
+class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
     """Encoder and decoder between images and latents; `DiffusionModel(autoencoder=…)` diffuses the latents.
 
     Args:
@@ -94,10 +95,6 @@ class AutoencoderKL(LoRAMixin, keras.Model):
             raise ValueError(
                 f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}"
             )
-        self.widths, self.num_res_blocks = tuple(widths), num_res_blocks
-        self.channels, self.latent_channels, self.scale = channels, latent_channels, scale
-        self.norm_groups, self.norm_epsilon = norm_groups, norm_epsilon
-        self.shift, self.quant_convs, self.attention = shift, tuple(quant_convs), attention
         self.activation = get_activation(activation)
         self.halves = tuple(half for half in HALVES if half in halves)
         self.size_multiple = 2 ** (len(widths) - 1)
@@ -202,9 +199,8 @@ class AutoencoderKL(LoRAMixin, keras.Model):
 
     def _middle(self, h):
         h = self._block(self.widths[-1], "middle_0")(h)
-        options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
         if self.attention:
-            h = AttentionBlock(num_heads=1, name="middle_attention", **options)(h)
+            h = AttentionBlock(num_heads=1, name="middle_attention", **self._common())(h)
         return self._block(self.widths[-1], "middle_1")(h)
 
     def _out(self, h, channels):
@@ -213,8 +209,11 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         return self._convolution(channels, 3, "conv_out", self._wide)(h)
 
     def _block(self, width, name):
-        options = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
-        return ResidualBlock(width, activation=self.activation, time_injection=None, name=f"{name}_residual", **options)
+        options = {"activation": self.activation, "time_injection": None, **self._common()}
+        return ResidualBlock(width, name=f"{name}_residual", **options)
+
+    def _common(self):
+        return {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
 
     def _convolution(self, filters, kernel_size, name, dtype=None):
         return convolution(2, filters, kernel_size, name=name, dtype=dtype or self.dtype_policy)
@@ -225,21 +224,5 @@ class AutoencoderKL(LoRAMixin, keras.Model):
         return wide_dtype(self.dtype_policy)
 
     def get_config(self):
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": policy_config(self.dtype_policy),
-            "widths": list(self.widths),
-            "num_res_blocks": self.num_res_blocks,
-            "channels": self.channels,
-            "latent_channels": self.latent_channels,
-            "scale": self.scale,
-            "norm_groups": self.norm_groups,
-            "norm_epsilon": self.norm_epsilon,
-            "halves": list(self.halves),
-            "shift": self.shift,
-            "quant_convs": list(self.quant_convs),
-            "attention": self.attention,
-            "activation": activation_config(self.activation),
-            **adapters_config(self),
-        }
+        base = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
+        return {**base, **self.arguments_config(), **adapters_config(self)}

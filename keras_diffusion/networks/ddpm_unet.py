@@ -16,31 +16,16 @@ Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabi
 keras.io/examples/generative/ddpm (2022).
 """
 
-import keras
-
-from keras_diffusion.layers import (
-    Downsample,
-    LabelEmbedding,
-    NormalizedAttention,
-    ResidualBlock,
-    SinusoidalEmbedding,
-    Upsample,
-)
-from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    wide_dtype,
-)
+from keras_diffusion.layers import NormalizedAttention, ResidualBlock, SinusoidalEmbedding
+from keras_diffusion.layers.options import convolution
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.unet_levels import LevelUNet
 
 _EPSILON = 1e-3
 
 
-@networks.register("ddpm_unet")
-class DDPMUNet(Network):
+@NETWORKS.register("ddpm_unet")
+class DDPMUNet(LevelUNet):
     """U-Net of the Keras example of DDPM, for timesteps and ε-prediction.
 
     Use it with a predictor that tells it timesteps: `EpsilonPredictor(condition="timestep")`.
@@ -76,6 +61,8 @@ class DDPMUNet(Network):
     (4, 32, 32, 3)
     """
 
+    concat_name = "up_{i}_concat_{j}"
+
     def __init__(
         self,
         input_shape,
@@ -90,8 +77,7 @@ class DDPMUNet(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        check_image_levels("DDPMUNet", input_shape, widths)
+        self.check_levels()
         check_positive_int(
             num_res_blocks=num_res_blocks, first_conv_channels=first_conv_channels, norm_groups=norm_groups
         )
@@ -100,85 +86,35 @@ class DDPMUNet(Network):
                 f"`has_attention` needs one bool per level, as many as `widths` ({len(widths)}). Received: "
                 f"has_attention={has_attention!r}"
             )
-        inputs = condition_inputs(input_shape, num_classes, None, policy)
-        dim = 4 * first_conv_channels
-        embedding = _embed(inputs, dim, num_classes, wide_dtype(policy))
+        self.has_attention = tuple(bool(flag) for flag in has_attention)
+        super().__init__(name, trainable, dtype)
 
-        def residual(h, width, name):
-            options = {"norm_groups": norm_groups, "norm_epsilon": _EPSILON, "time_injection": "add"}
-            return ResidualBlock(width, **options, name=name, dtype=policy)(h, embedding)
+    def embed(self, inputs):
+        dim = 4 * self.first_conv_channels
+        half = dim // 2
+        # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
+        # divides by half.
+        sinusoids = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")
+        embedding = self.embed_in_two_steps(sinusoids(inputs["noise_level"]), dim)
+        return self.activated(self.add_label(embedding, inputs), "swish", "condition_act")
 
-        def attend(h, name):
-            return NormalizedAttention(norm_groups, _EPSILON, name=name, dtype=policy)(h)
+    def first(self, given):
+        return convolution(2, self.first_conv_channels, 3, name="conv_in", dtype=self.policy)(given["x"])
 
-        h = convolution(2, first_conv_channels, 3, name="conv_in", dtype=policy)(inputs["x"])
-        skips = [h]
-        for i, width in enumerate(widths):
-            for j in range(num_res_blocks):
-                h = residual(h, width, f"down_{i}_residual_{j}")
-                h = attend(h, f"down_{i}_attention_{j}") if has_attention[i] else h
-                skips.append(h)
-            if i < len(widths) - 1:
-                h = Downsample(width, name=f"down_{i}_downsample", dtype=policy)(h)
-                skips.append(h)
+    def block(self, h, way, i, j, given):
+        h = self._residual(h, self.widths[i], f"{way}_{i}_residual_{j}", given)
+        return self._attend(h, f"{way}_{i}_attention_{j}") if self.has_attention[i] else h
 
-        h = residual(h, widths[-1], "middle_residual_0")
-        h = attend(h, "middle_attention")
-        h = residual(h, widths[-1], "middle_residual_1")
+    def _middle(self, h, given):
+        h = self._attend(self._residual(h, self.widths[-1], "middle_residual_0", given), "middle_attention")
+        return self._residual(h, self.widths[-1], "middle_residual_1", given)
 
-        for i, width in reversed(list(enumerate(widths))):
-            for j in range(num_res_blocks + 1):
-                h = keras.layers.Concatenate(name=f"up_{i}_concat_{j}", dtype=policy)([h, skips.pop()])
-                h = residual(h, width, f"up_{i}_residual_{j}")
-                h = attend(h, f"up_{i}_attention_{j}") if has_attention[i] else h
-            if i > 0:
-                h = Upsample(width, name=f"up_{i}_upsample", dtype=policy)(h)
+    def last(self, h):
+        return self.finish(h, ("group", self.norm_groups, _EPSILON), "swish")
 
-        h = normalization("group", h.shape[-1], norm_groups, _EPSILON, "norm_out", policy)(h)
-        h = keras.layers.Activation("swish", name="act_out", dtype=policy)(h)
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = convolution(2, channels, 3, kernel_initializer="zeros", name="conv_out", dtype=wide_dtype(policy))(h)
+    def _residual(self, h, width, name, given):
+        options = self.passed("norm_groups", norm_epsilon=_EPSILON, time_injection="add")
+        return ResidualBlock(width, name=name, **options)(h, given["embedding"])
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "has_attention": [bool(flag) for flag in has_attention],
-            "num_res_blocks": num_res_blocks,
-            "first_conv_channels": first_conv_channels,
-            "norm_groups": norm_groups,
-            "num_classes": num_classes,
-            "out_channels": out_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (len(widths) - 1)
-
-
-def _embed(inputs, dim, num_classes, dtype):
-    """The condition vector `(B, dim)`: the timestep through sines, cosines and two dense layers, plus the label's
-    vector, activated.
-    """
-    half = dim // 2
-    # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
-    # divides by half.
-    h = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")(
-        inputs["noise_level"]
-    )
-    h = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=dtype)(h)
-    h = unbuilt_dense(dim, name="time_dense2", dtype=dtype)(h)
-    if num_classes is not None:
-        label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=dtype)(inputs["labels"])
-        h = keras.layers.Add(name="time_and_label", dtype=dtype)([h, label])
-    return keras.layers.Activation("swish", name="condition_act", dtype=dtype)(h)
-
-
-def check_image_levels(network, input_shape, widths):
-    """Raises ValueError unless `input_shape` is (H, W, C) with sizes that all levels but the last can halve."""
-    if len(input_shape) != 3:
-        raise ValueError(
-            f"{network} takes images: `input_shape` must be (H, W, C), without the batch axis. "
-            f"Received: input_shape={tuple(input_shape)}. Use UNet for sequences and MLP for vectors"
-        )
-    check_positive_int(
-        channels=input_shape[-1], levels=len(widths), **{f"widths[{i}]": width for i, width in enumerate(widths)}
-    )
-    check_size(input_shape[:-1], 2 ** (len(widths) - 1))
+    def _attend(self, h, name):
+        return NormalizedAttention(self.norm_groups, _EPSILON, name=name, dtype=self.policy)(h)

@@ -13,15 +13,12 @@ References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:
 `models/simple_dit.py`.
 """
 
-import keras
-
-from keras_diffusion.layers.dit_block import DiTBlock
-from keras_diffusion.networks.network import Network, networks, wide_dtype
-from keras_diffusion.networks.transformer import begin, embed_context, embed_noise_level, embed_patches, finish
+from keras_diffusion.networks.network import NETWORKS
+from keras_diffusion.networks.transformer import PatchTransformer
 
 
-@networks.register("dit")
-class SimpleDiT(Network):
+@NETWORKS.register("dit")
+class SimpleDiT(PatchTransformer):
     """Diffusion transformer with AdaLN-Zero for images (H, W, C).
 
     Args:
@@ -74,6 +71,8 @@ class SimpleDiT(Network):
     (2, 16, 24, 3)
     """
 
+    default_name = "dit"
+
     def __init__(
         self,
         input_shape,
@@ -99,67 +98,15 @@ class SimpleDiT(Network):
         flaxdiff_compatible=False,
         seed=None,
         concat_channels=0,
-        name="dit",
+        name=None,
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
-        sizes["concat_channels"] = concat_channels
-        inputs = begin(
-            "SimpleDiT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes
-        )
-        hidden = int(emb_features * mlp_ratio)
-        condition = embed_noise_level(
-            inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy
-        )
-        if context_dim is not None:
-            add = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))
-            condition = add([condition, embed_context(inputs, emb_features, policy)])
-        tokens = embed_patches(
-            inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position
-        )
-        options = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "mlp_ratio": mlp_ratio,
-            "rotary": patch_order == "raster" if rotary is None else rotary,
-            "norm_epsilon": norm_epsilon,
-            "flash_attention": flash_attention,
-            "dropout": dropout,
-            "remat": remat,
-            "seed": seed,
-        }
-        for i in range(num_layers):
-            tokens = DiTBlock(**options, name=f"dit_block_{i}", dtype=policy)(tokens, [condition])
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(
-            tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy
-        )
+        super().__init__(name or self.default_name, trainable, dtype)
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "patch_size": patch_size,
-            "emb_features": emb_features,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "mlp_ratio": mlp_ratio,
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "learn_sigma": learn_sigma,
-            "patch_order": patch_order,
-            "sincos_position": sincos_position,
-            "rotary": rotary,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "flash_attention": flash_attention,
-            "remat": remat,
-            "flaxdiff_compatible": flaxdiff_compatible,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
+    def graph(self, inputs):
+        condition = self.condition(inputs)
+        tokens = self.embed_patches(inputs, self.emb_features)
+        for i in range(self.num_layers):
+            tokens = self.dit_block(f"dit_block_{i}")(tokens, condition)
+        return self.to_image(tokens, inputs)

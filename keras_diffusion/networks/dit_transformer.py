@@ -22,14 +22,15 @@ from keras import ops
 
 from keras_diffusion.layers import AdaptiveTransformerBlock, LabelEmbedding
 from keras_diffusion.layers.options import unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, networks, wide_dtype
-from keras_diffusion.networks.unet_2d import sinusoidal_embedding
+from keras_diffusion.layers.patches import patch_grid, to_image, to_patches
+from keras_diffusion.networks.network import NETWORKS, Network, check_positive_int
+from keras_diffusion.networks.sinusoids import sinusoidal_embedding
 from keras_diffusion.runtime import limits
 
 _TIMESTEP_DIM = 256
 
 
-@networks.register("dit_transformer_2d")
+@NETWORKS.register("dit_transformer_2d")
 class DiTTransformer2D(Network):
     """DiT for timesteps and labels. The defaults are those of DiT-XL/2.
 
@@ -88,84 +89,66 @@ class DiTTransformer2D(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
         check_positive_int(
             patch_size=patch_size, depth=depth, num_heads=num_heads, head_dim=head_dim, num_classes=num_classes
         )
         if len(input_shape) != 3 or any(not isinstance(n, int) or n < 1 or n % patch_size for n in input_shape[:-1]):
             raise ValueError(
                 f"Patches of {patch_size} × {patch_size} must fill the image: `input_shape` is (H, W, C) with H and W "
-                f"multiples of "
-                f"{patch_size}. Received: input_shape={tuple(input_shape)}"
+                f"multiples of {patch_size}. Received: input_shape={tuple(input_shape)}"
             )
-        width = num_heads * head_dim
-        if width % 4:
+        if num_heads * head_dim % 4:
             raise ValueError(
                 "Positions are sines and cosines of row and column: num_heads·head_dim must be a multiple of 4. "
                 f"Received: num_heads={num_heads}, head_dim={head_dim}"
             )
-        rows, columns, channels = input_shape[0] // patch_size, input_shape[1] // patch_size, input_shape[2]
-        filters = channels if out_channels is None else out_channels
-        wide = wide_dtype(policy)
-        inputs = condition_inputs(input_shape, num_classes, None, policy)
-
-        def layer_dense(units, name, x, dtype=policy, **options):
-            return unbuilt_dense(units, name=name, dtype=dtype, **options)(x)
-
-        patches = _fold(inputs["x"], rows, columns, patch_size)
-        tokens = layer_dense(width, "patch_embedding", patches)
-        positions = patch_positions(rows, columns, width, base_size)
-        tokens = tokens + ops.cast(ops.convert_to_tensor(positions.astype(wide), wide), tokens.dtype)
-        time = sinusoidal_embedding(_TIMESTEP_DIM, 1, cos_first=True)(inputs["noise_level"])
-
-        embeddings = []
-        for i in range(depth):
-            name = f"block_{i}"
-            embedding = layer_dense(width, f"{name}_time_dense1", time, wide, activation="swish")
-            embedding = layer_dense(width, f"{name}_time_dense2", embedding, wide)
-            label = LabelEmbedding(num_classes, width, name=f"{name}_label_embedding", dtype=wide)(inputs["labels"])
-            embeddings.append(
-                keras.layers.Activation("swish", name=f"{name}_act_embedding", dtype=wide)(embedding + label)
-            )
-            block = AdaptiveTransformerBlock(
-                num_heads,
-                head_dim,
-                activation,
-                use_bias,
-                norm_epsilon,
-                dropout,
-                flash_attention,
-                seed,
-                name=name,
-                dtype=policy,
-            )
-            tokens = block(tokens, embeddings[-1])
-
-        modulation = layer_dense(2 * width, "modulation_out", embeddings[0], wide, kernel_initializer="zeros")
-        shift, scale = ops.split(modulation[:, None], 2, axis=-1)
-        norm = keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, name="norm_out", dtype=wide)
-        tokens = norm(tokens) * (1.0 + scale) + shift
-        tokens = layer_dense(patch_size * patch_size * filters, "project_out", tokens, wide, kernel_initializer="zeros")
-        output = _unfold(tokens, rows, columns, patch_size, filters)
-
-        arguments = {
-            "input_shape": list(input_shape),
-            "patch_size": patch_size,
-            "depth": depth,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "num_classes": num_classes,
-            "out_channels": out_channels,
-            "base_size": base_size,
-            "activation": activation,
-            "use_bias": use_bias,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "flash_attention": flash_attention,
-            "seed": seed,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
         self.size_multiple = patch_size
+        super().__init__(name, trainable, dtype)
+
+    def graph(self, inputs):
+        width, size = self.num_heads * self.head_dim, self.patch_size
+        rows, columns = patch_grid(self.sample_shape[:2], size)
+        tokens = unbuilt_dense(width, name="patch_embedding", dtype=self.policy)(to_patches(inputs["x"], size))
+        positions = patch_positions(rows, columns, width, self.base_size).astype(self.wide)
+        tokens = tokens + ops.cast(ops.convert_to_tensor(positions, self.wide), tokens.dtype)
+        time = sinusoidal_embedding(_TIMESTEP_DIM, 1, cos_first=True)(inputs["noise_level"])
+        embeddings = []
+        for i in range(self.depth):
+            embeddings.append(self._embed(time, inputs["labels"], width, f"block_{i}"))
+            tokens = self._block(f"block_{i}")(tokens, embeddings[-1])
+        tokens = self._modulated(tokens, embeddings[0], width)
+        tokens = self._from_zeros(size * size * self.channels_out, "project_out")(tokens)
+        return to_image(tokens, rows, columns, size)
+
+    def _embed(self, time, labels, width, name):
+        """The condition vector of a block."""
+        time = unbuilt_dense(width, name=f"{name}_time_dense1", dtype=self.wide, activation="swish")(time)
+        time = unbuilt_dense(width, name=f"{name}_time_dense2", dtype=self.wide)(time)
+        label = LabelEmbedding(self.num_classes, width, name=f"{name}_label_embedding", dtype=self.wide)(labels)
+        return keras.layers.Activation("swish", name=f"{name}_act_embedding", dtype=self.wide)(time + label)
+
+    def _block(self, name):
+        names = (
+            "num_heads",
+            "head_dim",
+            "activation",
+            "use_bias",
+            "norm_epsilon",
+            "dropout",
+            "flash_attention",
+            "seed",
+        )
+        return AdaptiveTransformerBlock(name=name, **self.passed(*names))
+
+    def _modulated(self, tokens, embedding, width):
+        """The last norm, whose scale and shift follow the first block's condition vector."""
+        modulation = self._from_zeros(2 * width, "modulation_out")(embedding)
+        shift, scale = ops.split(modulation[:, None], 2, axis=-1)
+        options = {"center": False, "scale": False, "name": "norm_out", "dtype": self.wide}
+        return keras.layers.LayerNormalization(epsilon=1e-6, **options)(tokens) * (1.0 + scale) + shift
+
+    def _from_zeros(self, units, name):
+        return unbuilt_dense(units, kernel_initializer="zeros", name=name, dtype=self.wide)
 
 
 def patch_positions(rows, columns, width, base_size=None):
@@ -188,16 +171,3 @@ def patch_positions(rows, columns, width, base_size=None):
 
     column, row = np.broadcast_arrays(waves(columns)[None, :], waves(rows)[:, None])
     return np.concatenate([column, row], axis=-1).reshape(rows * columns, width)
-
-
-def _fold(x, rows, columns, patch_size):
-    """`(B, H, W, C)` as tokens `(B, rows·columns, p·p·C)`: row and column within the patch, then channel."""
-    x = ops.reshape(x, (-1, rows, patch_size, columns, patch_size, x.shape[-1]))
-    return ops.reshape(
-        ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows * columns, patch_size * patch_size * x.shape[-1])
-    )
-
-
-def _unfold(tokens, rows, columns, patch_size, channels):
-    x = ops.reshape(tokens, (-1, rows, columns, patch_size, patch_size, channels))
-    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows * patch_size, columns * patch_size, channels))

@@ -30,27 +30,20 @@ import math
 import keras
 
 from keras_diffusion.configs.checks import check_choice
-from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, LabelEmbedding, SmoothDownsample
+from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
-from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    seen,
-    wide_dtype,
-)
-from keras_diffusion.networks.unet_2d import sinusoidal_embedding
+from keras_diffusion.layers.options import convolution
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.unet_levels import LevelUNet, check_length
 
 ARCHITECTURES = ("song", "adm")
 _FOURIER_SCALE = 16.0
 _ADM_HEAD_DIM = 64
 
 
-@networks.register("edm_unet")
-class EDMUNet(Network):
+@NETWORKS.register("edm_unet")
+class EDMUNet(LevelUNet):
     """U-Net of EDM, for images with optional class labels.
 
     The default is DDPM++, as EDM has it for CIFAR-10. NCSN++: `time_embedding="fourier", encoder="residual",
@@ -125,119 +118,78 @@ class EDMUNet(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        if len(input_shape) != 3:
-            raise ValueError(
-                f"EDMUNet takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}"
-            )
-        levels, channels = len(widths), input_shape[-1]
-        check_positive_int(channels=channels, levels=levels, base_width=base_width, num_res_blocks=num_res_blocks)
-        check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_size(input_shape[:-1], 2 ** (levels - 1))
+        self.check_levels()
+        check_positive_int(base_width=base_width, num_res_blocks=num_res_blocks)
         check_choice("architecture", architecture, ARCHITECTURES)
         check_choice("time_embedding", time_embedding, ("sinusoidal", "fourier"))
         check_choice("encoder", encoder, ("standard", "residual"))
-        song, fourier = architecture == "song", time_embedding == "fourier"
-        if not song and (fourier or encoder != "standard"):
+        self._song = architecture == "song"
+        if not self._song and (time_embedding == "fourier" or encoder != "standard"):
             raise ValueError(
                 "Gaussian frequencies and the residual encoder are NCSN++'s, for architecture='song'. Received: "
-                "architecture='adm', "
-                f"time_embedding={time_embedding!r}, encoder={encoder!r}"
+                f"architecture='adm', time_embedding={time_embedding!r}, encoder={encoder!r}"
             )
-        attention = [i == 1 for i in range(levels)] if attention is None else [bool(flag) for flag in attention]
-        if len(attention) != levels:
-            raise ValueError(
-                f"`attention` needs one entry per level, as many as `widths` ({levels}). Received: "
-                f"attention={attention}"
-            )
-        inputs = condition_inputs((None, None, channels), num_classes, None, policy, concat_channels)
-        wide = wide_dtype(policy)
-        features, dim = time_features or base_width * (2 if fourier else 1), time_dim or 4 * base_width
-        epsilon, scale = (1e-6, math.sqrt(2.0)) if song else (1e-5, 1.0)
+        if attention is None:
+            attention = [i == 1 for i in range(len(widths))]
+        self.attention = [bool(flag) for flag in attention]
+        check_length("attention", self.attention, len(widths))
+        self._epsilon, self._scale = (1e-6, math.sqrt(2.0)) if self._song else (1e-5, 1.0)
+        super().__init__(name, trainable, dtype)
 
-        if fourier:
-            embedding = FourierEmbedding(features, scale=_FOURIER_SCALE, name="time_embedding")(inputs["noise_level"])
+    def embed(self, inputs):
+        if self.time_embedding == "fourier":
+            features = self.time_features or 2 * self.base_width
+            embedding = FourierEmbedding(features, scale=_FOURIER_SCALE, name="time_embedding")
         else:
-            embedding = sinusoidal_embedding(features, int(song), not song)(inputs["noise_level"])
+            features = self.time_features or self.base_width
+            embedding = sinusoidal_embedding(features, int(self._song), not self._song)
+        embedding = embedding(inputs["noise_level"])
+        dim = self.time_dim or 4 * self.base_width
+        if self._song:
+            embedding = self.embed_in_two_steps(self.add_label(embedding, inputs), dim)
+        else:
+            embedding = self.add_label(self.embed_in_two_steps(embedding, dim), inputs)
+        return self.activated(embedding, "swish")
 
-        def add_label(embedding):
-            if num_classes is None:
-                return embedding
-            label = LabelEmbedding(num_classes, embedding.shape[-1], null_class, name="label_embedding", dtype=wide)(
-                inputs["labels"]
-            )
-            return keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
+    def first(self, given):
+        width = self.base_width if self._song else self.widths[0]
+        given["path"] = self.seen(given)
+        return convolution(2, width, 3, name="conv_in", dtype=self.policy)(given["path"])
 
-        embedding = add_label(embedding) if song else embedding
-        embedding = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=wide)(embedding)
-        embedding = unbuilt_dense(dim, name="time_dense2", dtype=wide)(embedding)
-        embedding = embedding if song else add_label(embedding)
-        embedding = keras.layers.Activation("swish", name="act_embedding", dtype=wide)(embedding)
+    def block(self, h, way, i, j, given):
+        name = f"{way}_{i}_{j}"
+        h = self._residual(h, self.widths[i], name, given)
+        everywhere = way == "down" or not self._song or j == self.num_res_blocks
+        return self._attend(h, name) if self.attention[i] and everywhere else h
 
-        def residual(h, width, name, attends=False, resample=None):
-            options = {"norm_epsilon": epsilon, "output_scale": scale, "dtype": policy}
-            time = {"time_injection": "add" if song else "scale_shift", "dropout": dropout, "seed": seed}
-            resampling = {"resample": resample, "resample_filter": resample_filter, "project_resampled": song}
-            h = EDMBlock(width, name=f"{name}_residual", **time, **resampling, **options)(h, embedding)
-            if attends:
-                heads = head_dim or (width if song else _ADM_HEAD_DIM)
-                options |= {"norm_groups": group_count(width), "flash_attention": flash_attention}
-                h = AttentionBlock(head_dim=heads, name=f"{name.replace('middle_0', 'middle')}_attention", **options)(h)
-            return h
+    def _middle(self, h, given):
+        h = self._attend(self._residual(h, self.widths[-1], "middle_0", given), "middle")
+        return self._residual(h, self.widths[-1], "middle_1", given)
 
-        h = path = seen(inputs, policy)
-        h = convolution(2, base_width if song else widths[0], 3, name="conv_in", dtype=policy)(h)
-        skips = [h]
-        for i, width in enumerate(widths):
-            if i > 0:
-                h = residual(h, h.shape[-1], f"down_{i}_downsample", resample="down")
-                if encoder == "residual":
-                    options = {"resample_filter": resample_filter, "dtype": policy}
-                    path = SmoothDownsample(h.shape[-1], name=f"down_{i}_path", **options)(path)
-                    h = path = keras.layers.Add(name=f"down_{i}_join", dtype=policy)([h, path]) / scale
-                skips.append(h)
-            for j in range(num_res_blocks):
-                h = residual(h, width, f"down_{i}_{j}", attention[i])
-                skips.append(h)
+    def downsample(self, h, i, given):
+        h = self._residual(h, h.shape[-1], f"down_{i + 1}_downsample", given, resample="down")
+        if self.encoder == "residual":
+            smooth = SmoothDownsample(h.shape[-1], name=f"down_{i + 1}_path", **self.passed("resample_filter"))
+            join = keras.layers.Add(name=f"down_{i + 1}_join", dtype=self.policy)
+            h = given["path"] = join([h, smooth(given["path"])]) / self._scale
+        return h
 
-        h = residual(h, widths[-1], "middle_0", True)
-        h = residual(h, widths[-1], "middle_1")
+    def upsample(self, h, i, given):
+        return self._residual(h, h.shape[-1], f"up_{i - 1}_upsample", given, resample="up")
 
-        for i, width in reversed(list(enumerate(widths))):
-            if i < levels - 1:
-                h = residual(h, h.shape[-1], f"up_{i}_upsample", resample="up")
-            for j in range(num_res_blocks + 1):
-                h = keras.layers.Concatenate(name=f"up_{i}_{j}_concat", dtype=policy)([h, skips.pop()])
-                h = residual(h, width, f"up_{i}_{j}", attention[i] and (not song or j == num_res_blocks))
+    def last(self, h):
+        return self.finish(h, ("group", group_count(self.widths[0]), self._epsilon), "swish")
 
-        h = normalization("group", widths[0], group_count(widths[0]), epsilon, "norm_out", policy)(h)
-        h = keras.layers.Activation("swish", name="act_out", dtype=policy)(h)
-        filters = channels if out_channels is None else out_channels
-        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = convolution(2, filters, 3, kernel_initializer="zeros", name="conv_out", dtype=wide)(h)
+    def _residual(self, h, width, name, given, resample=None):
+        time = {"time_injection": "add" if self._song else "scale_shift", "resample": resample}
+        options = self._passed("dropout", "seed", "resample_filter", project_resampled=self._song, **time)
+        return EDMBlock(width, name=f"{name}_residual", **options)(h, given["embedding"])
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "base_width": base_width,
-            "num_res_blocks": num_res_blocks,
-            "attention": attention,
-            "architecture": architecture,
-            "time_embedding": time_embedding,
-            "time_features": time_features,
-            "time_dim": time_dim,
-            "encoder": encoder,
-            "resample_filter": list(resample_filter),
-            "head_dim": head_dim,
-            "num_classes": num_classes,
-            "null_class": null_class,
-            "out_channels": out_channels,
-            "dropout": dropout,
-            "flash_attention": flash_attention,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
-        if not null_class:
-            self.null_labels = None
+    def _attend(self, h, name):
+        width = h.shape[-1]
+        heads = self.head_dim or (width if self._song else _ADM_HEAD_DIM)
+        options = self._passed("flash_attention", norm_groups=group_count(width), head_dim=heads)
+        return AttentionBlock(name=f"{name}_attention", **options)(h)
+
+    def _passed(self, *names, **options):
+        return self.passed(*names, norm_epsilon=self._epsilon, output_scale=self._scale, **options)

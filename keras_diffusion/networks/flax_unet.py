@@ -20,40 +20,31 @@ What FlaxDiff does otherwise, and what says so here (a checkpoint's family sets 
 Reference: FlaxDiff, github.com/AshishKumar4/FlaxDiff, flaxdiff/models/simple_unet.py.
 """
 
-import keras
-
-from keras_diffusion.layers import Downsample, ResidualBlock, SinusoidalEmbedding, TimeProjection, Upsample
-from keras_diffusion.layers.activations import gelu_tanh
-from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
-from keras_diffusion.layers.flax_transformer_block import FlaxTransformerBlock
-from keras_diffusion.layers.options import activation_config, check_dropout, convolution, get_activation, normalization
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    seen,
-    wide_dtype,
+from keras_diffusion.configs.checks import check_choice
+from keras_diffusion.layers import (
+    Downsample,
+    FlaxFourierEmbedding,
+    FlaxTransformerBlock,
+    ResidualBlock,
+    SinusoidalEmbedding,
+    TimeProjection,
+    Upsample,
 )
+from keras_diffusion.layers.activations import gelu_tanh
+from keras_diffusion.layers.options import check_dropout, convolution, get_activation
+from keras_diffusion.networks.network import NETWORKS, TIME_EMBEDDINGS, check_positive_int
+from keras_diffusion.networks.unet_levels import LevelUNet, paired_middle
 
 UPSAMPLE_WIDTHS = ("next", "flaxdiff")
+_BLOCK_OPTIONS = ("dropout", "seed", "remat", "zero_init")
 _ATTENTION_OPTIONS = (
-    *(
-        "num_heads",
-        "head_dim",
-        "cross_attention",
-        "use_self_and_cross",
-        "only_pure_attention",
-        "use_projection",
-        "norm_inputs",
-    ),
-    *("explicitly_add_residual", "residual", "attention_over", "norm_epsilon", "flash_attention"),
-)
+    "num_heads head_dim cross_attention use_self_and_cross only_pure_attention use_projection norm_inputs "
+    "explicitly_add_residual residual attention_over norm_epsilon flash_attention"
+).split()
 
 
-@networks.register("flax_unet")
-class FlaxUNet(Network):
+@NETWORKS.register("flax_unet")
+class FlaxUNet(LevelUNet):
     """FlaxDiff's U-Net for images.
 
     Args:
@@ -145,158 +136,105 @@ class FlaxUNet(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        if len(input_shape) != 3:
-            raise ValueError(
-                "FlaxUNet takes images: `input_shape` must be (H, W, C), without the batch axis. "
-                f"Received: input_shape={tuple(input_shape)}. Use UNet for sequences and MLP for vectors"
-            )
-        levels = len(widths)
-        check_positive_int(
-            channels=input_shape[-1], levels=levels, **{f"widths[{i}]": width for i, width in enumerate(widths)}
-        )
+        self.check_levels()
         check_positive_int(num_res_blocks=num_res_blocks, embedding_dim=embedding_dim)
-        check_size(input_shape[:-1], 2 ** (levels - 1))
         check_dropout(dropout)
         if upsample_widths not in UPSAMPLE_WIDTHS:
             raise ValueError(
                 f"`upsample_widths` must be one of {', '.join(UPSAMPLE_WIDTHS)}. Received: "
                 f"upsample_widths={upsample_widths!r}"
             )
-        act = get_activation(activation)
+        self.activation = get_activation(activation)
         defaults = {"cross_attention": context_dim is not None, "norm_epsilon": norm_epsilon}
-        per_level = _attention_per_level(attention, levels, defaults)
-        middle_entry = per_level[-1] if middle_attention == "last" else _attention_entry(middle_attention, defaults)
-        if context_dim is not None and not any(
-            entry and entry["cross_attention"] for entry in (*per_level, middle_entry)
-        ):
+        entries = _attention_per_level(attention, len(widths), defaults)
+        entries.append(entries[-1] if middle_attention == "last" else _attention_entry(middle_attention, defaults))
+        if context_dim is not None and not any(entry and entry["cross_attention"] for entry in entries):
             raise ValueError(
                 "A context enters through attention, and this network has none for it. "
                 f"Received: context_dim={context_dim}, attention={attention!r}"
             )
+        self._attention = entries  # of each level, and of the middle
+        super().__init__(name, trainable, dtype)
 
-        norm = "rms" if norm_groups == 0 else "group"
-        inputs = condition_inputs(input_shape, None, context_dim, policy, concat_channels)
-        embedding = _embed(inputs["noise_level"], embedding_dim, time_embedding, fourier_stream, wide_dtype(policy))
-        options = {"norm": norm, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "activation": act}
-        options |= {
-            "time_injection": time_injection,
-            "dropout": dropout,
-            "zero_init": zero_init,
-            "seed": seed,
-            "remat": remat,
-        }
+    def first(self, given):
+        return self._convolution(self.seen(given), self.widths[0], "conv_in", self.conv_in_kernel)
 
-        def residual(h, width, name, **special):
-            return ResidualBlock(width, **options, **special, name=name, dtype=policy)(h, embedding)
+    def embed(self, inputs):
+        dim = self.embedding_dim
+        rule = f"Unknown time embedding: {self.time_embedding!r}. Known ones: {', '.join(TIME_EMBEDDINGS)}"
+        check_choice("time_embedding", self.time_embedding, TIME_EMBEDDINGS, rule)
+        if self.time_embedding == "fourier":
+            layer = FlaxFourierEmbedding(dim, self.fourier_stream, name="time_embedding")
+        else:
+            # FlaxDiff divides the exponent by dim/2 − 1, so that the last frequency is 1/10000 itself;
+            # SinusoidalEmbedding divides by dim/2.
+            half = dim // 2
+            layer = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / max(half - 1, 1)), name="time_embedding")
+        options = {"activation": gelu_tanh, "name": "time_projection", "dtype": self.wide}
+        return TimeProjection(dim, **options)(layer(inputs["noise_level"]))
 
-        def attend(h, entry, name):
-            if entry is None:
-                return h
-            block = FlaxTransformerBlock(
-                **entry, zero_init=zero_init, dropout=dropout, seed=seed, remat=remat, name=name, dtype=policy
-            )
-            return block(h, context=inputs["context"]) if entry["cross_attention"] else block(h)
-
-        def conv(h, width, kernel_size, name):
-            return convolution(2, width, kernel_size, name=name, dtype=policy)(h)
-
-        def join(h, skip, name):
-            return keras.layers.Concatenate(name=name, dtype=policy)([h, skip])
-
-        h = conv(seen(inputs, policy), widths[0], conv_in_kernel, "conv_in")
-        skips = [h]
-        for i in range(levels):
-            for j in range(num_res_blocks):
-                h = residual(h, h.shape[-1], f"down_{i}_residual_{j}")
-                if j == num_res_blocks - 1:
-                    h = attend(h, per_level[i], f"down_{i}_attention")
+    def _down(self, h, skips, given):
+        for i, width in enumerate(self.widths):
+            for j in range(self.num_res_blocks):
+                h = self.block_of(h, h.shape[-1], f"down_{i}_residual_{j}", given)
+                if j == self.num_res_blocks - 1:
+                    h = self.attend(h, i, f"down_{i}_attention", given)
                 skips.append(h)
-            if i < levels - 1:
-                h = Downsample(widths[i], downsample_kernel, name=f"down_{i}_downsample", dtype=policy)(h)
+            if i < len(self.widths) - 1:
+                h = Downsample(width, self.downsample_kernel, name=f"down_{i}_downsample", dtype=self.policy)(h)
+        return h
 
-        if middle_conv:
-            h = conv(h, widths[-1], 3, "middle_conv")
-        for j in range(num_middle_res_blocks):
-            h = residual(h, widths[-1], f"middle_{j}_residual_0", separable=separable)
-            if j == num_middle_res_blocks - 1:
-                h = attend(h, middle_entry, "middle_attention")
-            h = residual(h, widths[-1], f"middle_{j}_residual_1", separable=separable)
+    def _middle(self, h, given):
+        if self.middle_conv:
+            h = self._convolution(h, self.widths[-1], "middle_conv")
+        return paired_middle(self, h, given, separable=self.separable)
 
+    def _up(self, h, skips, given):
         # Levels on the way up are counted from the coarsest, as FlaxDiff does.
-        for i, width in enumerate(reversed(widths)):
-            for j in range(num_res_blocks):
-                special = {"separable": True, "kernel_size": 2 * j + 3} if separable and j > 0 else {}
-                h = residual(join(h, skips.pop(), f"up_{i}_concat_{j}"), width, f"up_{i}_residual_{j}", **special)
-            h = attend(h, per_level[levels - 1 - i], f"up_{i}_attention")
-            if i < levels - 1:
-                target = widths[levels - 2 - i] if upsample_widths == "next" else widths[-i]
-                h = Upsample(target, name=f"up_{i}_upsample", dtype=policy)(h)
+        last = len(self.widths) - 1
+        for i, width in enumerate(reversed(self.widths)):
+            for j in range(self.num_res_blocks):
+                special = {"separable": True, "kernel_size": 2 * j + 3} if self.separable and j > 0 else {}
+                h = self.join(h, skips.pop(), f"up_{i}_concat_{j}")
+                h = self.block_of(h, width, f"up_{i}_residual_{j}", given, **special)
+            h = self.attend(h, last - i, f"up_{i}_attention", given)
+            if i < last:
+                target = self.widths[last - 1 - i] if self.upsample_widths == "next" else self.widths[-i]
+                h = Upsample(target, name=f"up_{i}_upsample", dtype=self.policy)(h)
+        if self.up_conv:
+            h = self._convolution(h, self.widths[0], "up_conv")
+        return self.block_of(self.join(h, skips.pop(), "final_concat"), self.widths[0], "final_residual", given)
 
-        if up_conv:
-            h = conv(h, widths[0], 3, "up_conv")
-        h = residual(join(h, skips.pop(), "final_concat"), widths[0], "final_residual")
-        h = normalization(norm, widths[0], norm_groups, norm_out_epsilon, "norm_out", policy)(h)
-        h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
-        channels = input_shape[-1] if out_channels is None else out_channels
-        start = "zeros" if zero_init else "glorot_uniform"
-        output = convolution(
-            2, channels, conv_out_kernel, kernel_initializer=start, name="conv_out", dtype=wide_dtype(policy)
-        )(h)
+    def last(self, h):
+        norm = (self._norm, self.norm_groups, self.norm_out_epsilon)
+        start = "zeros" if self.zero_init else "glorot_uniform"
+        return self.finish(h, norm, self.activation, self.conv_out_kernel, start)
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "num_res_blocks": num_res_blocks,
-            "attention": attention if isinstance(attention, str) or attention is None else list(attention),
-            "middle_attention": middle_attention,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "num_middle_res_blocks": num_middle_res_blocks,
-            "norm_groups": norm_groups,
-            "activation": activation_config(act),
-            "embedding_dim": embedding_dim,
-            "time_embedding": time_embedding,
-            "fourier_stream": fourier_stream,
-            "time_injection": time_injection,
-            "conv_in_kernel": conv_in_kernel,
-            "conv_out_kernel": conv_out_kernel,
-            "downsample_kernel": downsample_kernel,
-            "middle_conv": middle_conv,
-            "up_conv": up_conv,
-            "separable": separable,
-            "upsample_widths": upsample_widths,
-            "norm_epsilon": norm_epsilon,
-            "norm_out_epsilon": norm_out_epsilon,
-            "dropout": dropout,
-            "zero_init": zero_init,
-            "remat": remat,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
+    @property
+    def _norm(self):
+        return "rms" if self.norm_groups == 0 else "group"
+
+    def block_of(self, h, width, name, given, **options):
+        """A residual block."""
+        names = ("norm_groups", "norm_epsilon", "activation", "time_injection")
+        options = self.passed(*names, *_BLOCK_OPTIONS, norm=self._norm, **options)
+        return ResidualBlock(width, name=name, **options)(h, given["embedding"])
+
+    def attend(self, h, level, name, given):
+        """The attention of a level, where it has some."""
+        entry = self._attention[level]
+        if entry is None:
+            return h
+        block = FlaxTransformerBlock(**entry, name=name, **self.passed(*_BLOCK_OPTIONS))
+        return block(h, context=given["context"]) if entry["cross_attention"] else block(h)
+
+    def _convolution(self, h, width, name, kernel_size=3):
+        return convolution(2, width, kernel_size, name=name, dtype=self.policy)(h)
 
     def call(self, inputs, training=None, mask=None):
         if isinstance(inputs, dict) and "context" not in self.condition_keys:
             inputs = {key: value for key, value in inputs.items() if key != "context"}
         return super().call(inputs, training=training, mask=mask)
-
-
-def _embed(noise_level, dim, kind, stream, dtype):
-    """The condition vector `(B, dim)`."""
-    if kind == "fourier":
-        embedding = FlaxFourierEmbedding(dim, stream, name="time_embedding")(noise_level)
-    elif kind == "sinusoidal":
-        half = dim // 2
-        # FlaxDiff divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
-        # divides by half.
-        embedding = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / max(half - 1, 1)), name="time_embedding")(
-            noise_level
-        )
-    else:
-        raise ValueError(f"Unknown time embedding: {kind!r}. Known ones: fourier, sinusoidal.")
-    return TimeProjection(dim, activation=gelu_tanh, name="time_projection", dtype=dtype)(embedding)
 
 
 def _attention_per_level(attention, levels, defaults):

@@ -16,17 +16,14 @@ grid. Here they are laid out on the grid first; `flaxdiff_compatible` brings the
 References: Liu et al., "Swin transformer", arXiv:2103.14030 (merging); FlaxDiff, `models/simple_mmdit.py`.
 """
 
-import keras
-
-from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_pyramid import PatchExpanding, PatchMerging
-from keras_diffusion.networks.network import Network, networks, wide_dtype
-from keras_diffusion.networks.transformer import begin, embed_context, embed_noise_level, embed_patches, finish
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.transformer import PatchTransformer
 
 
-@networks.register("hierarchical_mmdit")
-class HierarchicalMMDiT(Network):
+@NETWORKS.register("hierarchical_mmdit")
+class HierarchicalMMDiT(PatchTransformer):
     """MMDiT at several resolutions, for images (H, W, C).
 
     Args:
@@ -44,24 +41,9 @@ class HierarchicalMMDiT(Network):
         out_channels: channels of the output; None (default) for as many as the input.
         learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
             False.
-        patch_order: "raster" (default), "zigzag", "hilbert" or "hilbert_cropped"; see `layers.patch_order`.
-        sincos_position: whether sines and cosines of row and column are added to the tokens. Default True; FlaxDiff:
-            False.
-        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order
-            only; FlaxDiff: True.
-        norm_epsilon: added to the variance. Default 1e-5.
-        dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
-        time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
-            "sinusoidal".
-        flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
-            Default False.
-        flaxdiff_compatible: whether blocks compute as FlaxDiff's do, and the second image of `learn_sigma` is computed
-            and dropped. Default False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
-            C + concat_channels channels, the output has those of x.
-        seed: int or None; of dropout.
+        patch_order, norm_epsilon, dropout, time_embedding, time_scale, flash_attention, remat, concat_channels, seed: as
+            in `SimpleDiT`.
+        sincos_position, rotary, flaxdiff_compatible: as in `SimpleMMDiT`.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context"
@@ -82,6 +64,9 @@ class HierarchicalMMDiT(Network):
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,)), "context": keras.ops.ones((2, 5, 8))}).shape
     (2, 16, 24, 3)
     """
+
+    needs_context = True
+    sizes = ()
 
     def __init__(
         self,
@@ -112,122 +97,70 @@ class HierarchicalMMDiT(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        stages = _stages(emb_features, num_layers, num_heads, head_dim)
-        coarsest = 2 ** (len(stages) - 1)
-        sizes = {
-            f"{key}[{i}]": stage[key]
-            for i, stage in enumerate(stages)
-            for key in ("emb_features", "num_layers", "num_heads")
-        }
-        sizes |= {"multiple": coarsest, "needs_context": True}
-        sizes["concat_channels"] = concat_channels
-        inputs = begin(
-            "HierarchicalMMDiT",
-            input_shape,
-            base_patch_size,
-            patch_order,
-            dropout,
-            num_classes,
-            context_dim,
-            policy,
-            **sizes,
-        )
-        widest = emb_features[-1]
-        time = embed_noise_level(
-            inputs, widest, int(widest * mlp_ratio), widest, time_embedding, time_scale, num_classes, policy
-        )
-        context = embed_context(inputs, widest, policy)
-        wide = wide_dtype(policy)
-        conditions = [
+        self._stages = _stages(emb_features, num_layers, num_heads, head_dim)
+        super().__init__(name, trainable, dtype)
+
+    def check_patches(self, multiple=1):
+        super().check_patches(2 ** (len(self._stages) - 1))
+        for name in ("emb_features", "num_layers", "num_heads"):
+            check_positive_int(**{f"{name}[{i}]": stage[name] for i, stage in enumerate(self._stages)})
+
+    @property
+    def patch_size(self):
+        """Side of a patch of the finest stage."""
+        return self.base_patch_size
+
+    def graph(self, inputs):
+        conditions = self._conditions_of_stages(inputs)
+        tokens = self.embed_patches(inputs, self.emb_features[0])
+        tokens, skips = self._merge(tokens, inputs, conditions)
+        tokens = self._expand(tokens, skips, inputs, conditions)
+        return self.to_image(tokens, inputs)
+
+    def _conditions_of_stages(self, inputs):
+        """Noise level and context as vectors of each stage's size."""
+        time, context = self.conditions(inputs, self.emb_features[-1])
+        return [
             [
-                unbuilt_dense(width, name=f"t_emb_proj_stage{i}", dtype=wide)(time),
-                unbuilt_dense(width, name=f"text_emb_proj_stage{i}", dtype=wide)(context),
+                unbuilt_dense(width, name=f"t_emb_proj_stage{i}", dtype=self.wide)(time),
+                unbuilt_dense(width, name=f"text_emb_proj_stage{i}", dtype=self.wide)(context),
             ]
-            for i, width in enumerate(emb_features)
+            for i, width in enumerate(self.emb_features)
         ]
-        options = {
-            "mlp_ratio": mlp_ratio,
-            "rotary": patch_order == "raster" if rotary is None else rotary,
-            "conditions": ("time", "context"),
-            "parallel": flaxdiff_compatible,
-            "norm_epsilon": norm_epsilon,
-            "flash_attention": flash_attention,
-            "dropout": dropout,
-            "remat": remat,
-            "seed": seed,
-        }
-        pyramid = {
-            "order": "raster" if flaxdiff_compatible else patch_order,
-            "norm_epsilon": norm_epsilon,
-            "dtype": policy,
-        }
 
-        def blocks(tokens, i, way):
-            heads = {"num_heads": stages[i]["num_heads"], "head_dim": stages[i]["head_dim"]}
-            for j in range(stages[i]["num_layers"]):
-                tokens = DiTBlock(**heads, **options, name=f"{way}_block_stage{i}_{j}", dtype=policy)(
-                    tokens, conditions[i]
-                )
-            return tokens
-
-        tokens = embed_patches(
-            inputs, base_patch_size, emb_features[0], policy, order=patch_order, sincos_position=sincos_position
-        )
+    def _merge(self, tokens, inputs, conditions):
+        """From the finest stage to the coarsest."""
         skips = []
-        for i in range(len(stages)):
-            tokens = blocks(tokens, i, "encoder")
-            if i < len(stages) - 1:
+        for i in range(len(self._stages)):
+            tokens = self._blocks(tokens, i, "encoder", conditions)
+            if i < len(self._stages) - 1:
                 skips.append(tokens)
-                merge = PatchMerging(emb_features[i + 1], base_patch_size * 2**i, name=f"patch_merger_{i}", **pyramid)
+                merge = PatchMerging(self.emb_features[i + 1], name=f"patch_merger_{i}", **self._grid(i))
                 tokens = merge(tokens, inputs["x"])
-        for i in reversed(range(len(stages) - 1)):
-            expand = PatchExpanding(emb_features[i], base_patch_size * 2**i, name=f"patch_expander_{i}", **pyramid)
-            tokens = keras.layers.Concatenate(name=f"fusion_concat_{i}", dtype=policy)(
-                [expand(tokens, inputs["x"]), skips[i]]
-            )
-            tokens = layer_normalization(epsilon=norm_epsilon, name=f"fusion_norm_{i}", dtype=policy)(tokens)
-            tokens = unbuilt_dense(emb_features[i], name=f"fusion_dense_{i}", dtype=policy)(tokens)
-            tokens = blocks(tokens, i, "decoder")
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(
-            tokens,
-            inputs,
-            base_patch_size,
-            channels,
-            patch_order,
-            learn_sigma,
-            flaxdiff_compatible,
-            norm_epsilon,
-            policy,
-        )
+        return tokens, skips
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "base_patch_size": base_patch_size,
-            "emb_features": list(emb_features),
-            "num_layers": list(num_layers),
-            "num_heads": list(num_heads),
-            "head_dim": None if head_dim is None else list(head_dim),
-            "mlp_ratio": mlp_ratio,
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "learn_sigma": learn_sigma,
-            "patch_order": patch_order,
-            "sincos_position": sincos_position,
-            "rotary": rotary,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "flash_attention": flash_attention,
-            "remat": remat,
-            "flaxdiff_compatible": flaxdiff_compatible,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
+    def _expand(self, tokens, skips, inputs, conditions):
+        """Back from the coarsest stage to the finest."""
+        for i in reversed(range(len(self._stages) - 1)):
+            expand = PatchExpanding(self.emb_features[i], name=f"patch_expander_{i}", **self._grid(i))
+            tokens = self.join(expand(tokens, inputs["x"]), skips[i], f"fusion_concat_{i}")
+            norm = layer_normalization(epsilon=self.norm_epsilon, name=f"fusion_norm_{i}", dtype=self.policy)
+            tokens = unbuilt_dense(self.emb_features[i], name=f"fusion_dense_{i}", dtype=self.policy)(norm(tokens))
+            tokens = self._blocks(tokens, i, "decoder", conditions)
+        return tokens
+
+    def _blocks(self, tokens, i, way, conditions):
+        stage = self._stages[i]
+        options = {"conditions": ("time", "context"), "parallel": self.flaxdiff_compatible}
+        options |= {"num_heads": stage["num_heads"], "head_dim": stage["head_dim"]}
+        for j in range(stage["num_layers"]):
+            tokens = self.dit_block(f"{way}_block_stage{i}_{j}", **options)(tokens, conditions[i])
+        return tokens
+
+    def _grid(self, i):
+        """What merging and expanding between the stages i and i + 1 know of the patches."""
+        order = "raster" if self.flaxdiff_compatible else self.patch_order
+        return self.passed("norm_epsilon", patch_size=self.base_patch_size * 2**i, order=order)
 
 
 def _stages(emb_features, num_layers, num_heads, head_dim):

@@ -8,19 +8,11 @@ No normalization: it would throw away the size of x, which says much about the n
 
 import keras
 
-from keras_diffusion.layers.options import activation_config, get_activation, unbuilt_dense
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    condition_inputs,
-    embed_conditions,
-    networks,
-    seen,
-    wide_dtype,
-)
+from keras_diffusion.layers.options import get_activation, unbuilt_dense
+from keras_diffusion.networks.network import NETWORKS, Network, check_positive_int
 
 
-@networks.register("mlp")
+@NETWORKS.register("mlp")
 class MLP(Network):
     """Residual dense layers that know the noise level.
 
@@ -73,48 +65,42 @@ class MLP(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
         if len(input_shape) != 1:
             raise ValueError(
                 f"MLP takes vectors: `input_shape` must be (features,). Received: input_shape={tuple(input_shape)}. "
                 "Use UNet for (L, C) and (H, W, C)"
             )
         check_positive_int(features=input_shape[0], width=width, depth=depth)
-        if out_channels is not None:
-            check_positive_int(out_channels=out_channels)
-        act = get_activation(activation)
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
-        dim = width if embedding_dim is None else embedding_dim
-        embedding = embed_conditions(inputs, dim, time_embedding, time_scale, act, num_classes, policy)
-        if context_dim is not None:
-            mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=wide_dtype(policy))(inputs["context"])
-            context = unbuilt_dense(dim, name="context_projection", dtype=wide_dtype(policy))(mean)
-            embedding = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))([embedding, context])
+        self.activation = get_activation(activation)
+        super().__init__(name, trainable, dtype)
 
-        h = unbuilt_dense(width, name="dense_in", dtype=policy)(seen(inputs, policy))
-        for i in range(depth):
-            step = keras.layers.Activation(act, name=f"block_{i}_act1", dtype=policy)(h)
-            step = unbuilt_dense(width, name=f"block_{i}_dense1", dtype=policy)(step)
-            time = unbuilt_dense(width, name=f"block_{i}_time", dtype=policy)(embedding)
-            step = keras.layers.Add(name=f"block_{i}_inject", dtype=policy)([step, time])
-            step = keras.layers.Activation(act, name=f"block_{i}_act2", dtype=policy)(step)
-            step = unbuilt_dense(width, name=f"block_{i}_dense2", dtype=policy)(step)
-            h = keras.layers.Add(name=f"block_{i}_add", dtype=policy)([h, step])
-        h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
-        channels = input_shape[0] if out_channels is None else out_channels
-        output = unbuilt_dense(channels, kernel_initializer="zeros", name="dense_out", dtype=wide_dtype(policy))(h)
+    def graph(self, inputs):
+        embedding = self._embed(inputs)
+        h = self._dense(self.width, "dense_in")(self.seen(inputs))
+        for i in range(self.depth):
+            step = self._dense(self.width, f"block_{i}_dense1")(self._activate(h, f"block_{i}_act1"))
+            time = self._dense(self.width, f"block_{i}_time")(embedding)
+            step = self._add(step, time, f"block_{i}_inject")
+            step = self._dense(self.width, f"block_{i}_dense2")(self._activate(step, f"block_{i}_act2"))
+            h = self._add(h, step, f"block_{i}_add")
+        h = self._activate(h, "act_out")
+        return self._dense(self.channels_out, "dense_out", kernel_initializer="zeros", dtype=self.wide)(h)
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "width": width,
-            "depth": depth,
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "activation": activation_config(act),
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "embedding_dim": embedding_dim,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
+    def _embed(self, inputs):
+        """The condition vector of noise level, label and mean context."""
+        dim = self.width if self.embedding_dim is None else self.embedding_dim
+        embedding = self.embed_conditions(inputs, dim)
+        if "context" not in inputs:
+            return embedding
+        mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)(inputs["context"])
+        context = self._dense(dim, "context_projection", dtype=self.wide)(mean)
+        return keras.layers.Add(name="time_and_context", dtype=self.wide)([embedding, context])
+
+    def _dense(self, units, name, **options):
+        return unbuilt_dense(units, **{"name": name, "dtype": self.policy, **options})
+
+    def _activate(self, h, name):
+        return keras.layers.Activation(self.activation, name=name, dtype=self.policy)(h)
+
+    def _add(self, h, step, name):
+        return keras.layers.Add(name=name, dtype=self.policy)([h, step])

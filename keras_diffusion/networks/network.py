@@ -1,42 +1,51 @@
 """What all networks have in common: one dict goes in, a tensor of the sample's size comes out.
 
-    {"x": (B, ..., C), "noise_level": (B,), "labels": (B,), "context": (B, M, D), "concat": (B, ..., K)}  →  (B, ..., out_channels)
+    {"x": (B, ..., C), "noise_level": (B,), "labels": (B,), "context": (B, M, D), "concat": (B, ..., K)}
+        →  (B, ..., out_channels)
 
 "labels", "context" and "concat" are there only where the network was built for them. "concat" is what is known at every
 position (an image with a hole, a small image enlarged, a map of depths): K channels that the first layer sees beside
 those of x, without noise. What the output means (noise, clean data, velocity) is the predictor's affair; so is the
 number that stands for the noise level: log(σ/α)/4 by default.
 
-A network is a functional Keras model in a class of its own: the graph is built in `__init__`, so the weights exist at
-once and every layer has a fixed name; the class adds the arguments that made it, for saving and for copies:
-`Network.from_config(net.get_config())` of the network's own class. (`keras.models.clone_model` would return a bare
-functional model.)
+A network is a functional Keras model in a class of its own. Its constructor checks the arguments and calls
+`super().__init__(name, trainable, dtype)`, which asks the method `graph` for the output: so the weights exist at once,
+and every layer has a fixed name. The arguments are attributes (see `configs.arguments`), from which `get_config` makes
+copies: `Network.from_config(net.get_config())` of the network's own class. (`keras.models.clone_model` would return a
+bare functional model.)
 """
 
 import math
 
 import keras
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.registry import Registry
 from keras_diffusion.core.precision import policy_config
-from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
+from keras_diffusion.layers import (
+    FlaxFourierEmbedding,
+    FourierEmbedding,
+    LabelEmbedding,
+    SinusoidalEmbedding,
+    TimeProjection,
+)
+from keras_diffusion.layers.options import convolution, normalization
 from keras_diffusion.lora.network import LoRAMixin, adapters_config
 from keras_diffusion.networks.arguments import check_arguments
 
-networks = Registry("network")
+NETWORKS = Registry("network")
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal")
 CONDITION_KEYS = ("labels", "context", "concat")
 
 
-@networks.base
-class Network(LoRAMixin, keras.Model):
-    """Base class of networks.
+@NETWORKS.base
+class Network(ArgumentsMixin, LoRAMixin, keras.Model):
+    """Base class of networks. A subclass has a constructor with the argument `input_shape`, and `graph`.
 
     Args:
-        graph: `(inputs, output)`: dict of Keras tensors as `condition_inputs` makes it, and the output tensor.
-        arguments: dict of the subclass's constructor arguments, JSON-like: `get_config` gives them back.
+        name, trainable: as in `keras.Model`.
         dtype: dtype policy of the layers.
 
     Attributes:
@@ -47,6 +56,7 @@ class Network(LoRAMixin, keras.Model):
         context_dim: size of the context's vectors, or None.
         concat_channels: K, number of known channels that the network sees beside those of x; 0 for none.
         condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context" and "concat".
+        policy, wide: dtype policy of the layers, and the dtype of what must not be rounded to half precision.
 
     Call arguments:
         inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers,
@@ -60,24 +70,31 @@ class Network(LoRAMixin, keras.Model):
         ValueError: an input that the network does not take, or that lacks.
     """
 
+    any_size = False
     size_multiple = 1
+    # Arguments that not every network has.
+    num_classes = context_dim = out_channels = None
+    concat_channels = 0
+    null_class = True
 
     def __new__(cls, *args, **kwargs):
         check_arguments(cls, args, kwargs)
         return super().__new__(cls, *args, **kwargs)
 
-    any_size = False
-
-    def __init__(self, graph, arguments, dtype, name=None, trainable=True):
-        inputs, output = graph
-        super().__init__(inputs=inputs, outputs=output, name=name, trainable=trainable)
-        self.dtype_policy = dtype
-        self._arguments = arguments
-        self.sample_shape = tuple(arguments["input_shape"])
-        self.num_classes = self.null_labels = arguments.get("num_classes")
-        self.context_dim = arguments.get("context_dim")
-        self.concat_channels = arguments.get("concat_channels") or 0
+    def __init__(self, name=None, trainable=True, dtype=None):
+        self.policy = keras.dtype_policies.get(dtype)
+        self.wide = wide_dtype(self.policy)
+        self.sample_shape = self._argument("input_shape")
+        size = (None,) * (len(self.sample_shape) - 1) if self.any_size else self.sample_shape[:-1]
+        inputs = self._inputs((*size, self.sample_shape[-1]))
+        super().__init__(inputs=inputs, outputs=self.graph(inputs), name=name, trainable=trainable)
+        self.dtype_policy = self.policy
+        self.null_labels = self.num_classes if self.null_class else None
         self.condition_keys = tuple(key for key in CONDITION_KEYS if key in inputs)
+
+    def graph(self, inputs):
+        """The output, a Keras tensor, of the dict of inputs. Runs within the constructor."""
+        raise NotImplementedError(f"{type(self).__name__} must implement graph(inputs)")
 
     def call(self, inputs, training=None, mask=None):
         known = ("x", "noise_level", *self.condition_keys)
@@ -109,14 +126,101 @@ class Network(LoRAMixin, keras.Model):
         return size
 
     def get_config(self):
-        policy = policy_config(self.dtype_policy)
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": policy,
-            **self._arguments,
-            **adapters_config(self),
+        base = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
+        return {**base, **self.arguments_config(), **adapters_config(self)}
+
+    def check_levels(self, rank=3):
+        """Raises ValueError unless `input_shape` is (H, W, C), for `rank` 3, and `widths` fit it; every level but the
+        last halves the size.
+        """
+        input_shape, widths = self._argument("input_shape"), self.widths
+        if rank and len(input_shape) != rank:
+            raise ValueError(
+                f"{type(self).__name__} takes images: `input_shape` must be (H, W, C), without the batch axis. "
+                f"Received: input_shape={input_shape}. Use UNet for sequences and MLP for vectors"
+            )
+        check_positive_int(channels=input_shape[-1], levels=len(widths))
+        check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
+        self.size_multiple = 2 ** (len(widths) - 1)
+        check_size(self.halved_axes(input_shape[:-1]), self.size_multiple)
+
+    # Parts of graphs that several networks have.
+
+    def _inputs(self, shape):
+        """The dict of `keras.Input`s, for samples of `shape`."""
+        inputs = {
+            "x": keras.Input(shape, name="x", dtype=self.wide),
+            "noise_level": keras.Input((), name="noise_level", dtype=self.wide),
         }
+        if self.num_classes is not None:
+            inputs["labels"] = keras.Input((), name="labels", dtype="int32")
+        if self.context_dim is not None:
+            rule = "`context_dim` must be an integer ≥ 1, or None for no context"
+            dim = check_whole("context_dim", self.context_dim, 1, rule=rule)
+            inputs["context"] = keras.Input((None, dim), name="context", dtype=self.wide)
+        rule = "`concat_channels` must be an integer ≥ 0; 0 is none"
+        if check_whole("concat_channels", self.concat_channels, 0, rule=rule):
+            inputs["concat"] = keras.Input((*shape[:-1], self.concat_channels), name="concat", dtype=self.wide)
+        return inputs
+
+    def seen(self, inputs):
+        """What the first layer sees: x, and the channels of "concat" behind its own where the network takes some."""
+        if "concat" not in inputs:
+            return inputs["x"]
+        return keras.layers.Concatenate(name="x_and_concat", dtype=self.wide)([inputs["x"], inputs["concat"]])
+
+    def join(self, h, skip, name):
+        """The channels of `skip` behind those of `h`."""
+        return keras.layers.Concatenate(name=name, dtype=self.policy)([h, skip])
+
+    def add_label(self, embedding, inputs):
+        """The embedded noise level plus the vector of the label, where the network takes labels."""
+        if self.num_classes is None:
+            return embedding
+        layer = LabelEmbedding(
+            self.num_classes, embedding.shape[-1], self.null_class, name="label_embedding", dtype=self.wide
+        )
+        return keras.layers.Add(name="time_and_label", dtype=self.wide)([embedding, layer(inputs["labels"])])
+
+    def embed_conditions(self, inputs, dim):
+        """The condition vector `(B, dim)` of noise level and label.
+
+        Both go through the same two dense layers, so that the network may treat a class differently at different noise
+        levels. In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise
+        levels.
+        """
+        embedding = noise_embedding(self.time_embedding, dim, self.time_scale)(inputs["noise_level"])
+        embedding = self.add_label(embedding, inputs)
+        return TimeProjection(dim, activation=self.activation, name="time_projection", dtype=self.wide)(embedding)
+
+    def finish(self, h, norm, activation, kernel_size=3, kernel_initializer="zeros"):
+        """The end of a U-Net: norm, activation, and a convolution that starts at 0.
+
+        The convolution works in float32 under mixed precision too: sampling adds up many outputs, and 8 bits would
+        show.
+
+        Args:
+            h: features `(B, ..., channels)`.
+            norm: (kind, groups, epsilon); see `layers.options.normalization`.
+            activation: name or function.
+            kernel_size, kernel_initializer: of the convolution.
+        """
+        kind, groups, epsilon = norm
+        h = normalization(kind, h.shape[-1], groups, epsilon, "norm_out", self.policy)(h)
+        h = keras.layers.Activation(activation, name="act_out", dtype=self.policy)(h)
+        options = {"kernel_initializer": kernel_initializer, "name": "conv_out", "dtype": self.wide}
+        return convolution(len(self.sample_shape) - 1, self.channels_out, kernel_size, **options)(h)
+
+    def passed(self, *names, **options):
+        """Options of a layer: arguments of the network that the layer has by the same names, the dtype policy, and
+        others.
+        """
+        return {**{name: getattr(self, name) for name in names}, "dtype": self.policy, **options}
+
+    @property
+    def channels_out(self):
+        """Channels of the output: `out_channels`, or as many as those of x."""
+        return self.sample_shape[-1] if self.out_channels is None else self.out_channels
 
 
 def check_size(size, multiple):
@@ -151,62 +255,31 @@ def wide_dtype(policy):
     return policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
 
 
-def condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels=0):
-    """The dict of a network's `keras.Input`s."""
-    dtype = wide_dtype(policy)
-    inputs = {
-        "x": keras.Input(input_shape, name="x", dtype=dtype),
-        "noise_level": keras.Input((), name="noise_level", dtype=dtype),
-    }
-    if num_classes is not None:
-        inputs["labels"] = keras.Input((), name="labels", dtype="int32")
-    if context_dim is not None:
-        if isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 1:
-            raise ValueError(
-                f"`context_dim` must be an integer ≥ 1, or None for no context. Received: context_dim={context_dim!r}"
-            )
-        inputs["context"] = keras.Input((None, context_dim), name="context", dtype=dtype)
-    concat_channels = check_whole(
-        "concat_channels", concat_channels, 0, rule="`concat_channels` must be an integer ≥ 0; 0 is none"
-    )
-    if concat_channels:
-        inputs["concat"] = keras.Input((*input_shape[:-1], concat_channels), name="concat", dtype=dtype)
-    return inputs
+def noise_embedding(kind, dim, scale=None, kinds=TIME_EMBEDDINGS):
+    """The layer that makes sines and cosines of the noise level.
 
+    Args:
+        kind: one of `kinds`: "fourier", "sinusoidal", "flax_partitionable" or "flax_original".
+        dim: size of the embedding.
+        scale: of the frequencies; None (default) fits log(σ/α)/4.
+        kinds: those that the network knows.
 
-def seen(inputs, policy):
-    """What the first layer sees: x, and the channels of "concat" behind its own where the network takes some."""
-    if "concat" not in inputs:
-        return inputs["x"]
-    return keras.layers.Concatenate(name="x_and_concat", dtype=wide_dtype(policy))([inputs["x"], inputs["concat"]])
-
-
-def embed_conditions(inputs, dim, time_embedding, time_scale, activation, num_classes, policy):
-    """The condition vector `(B, dim)` of noise level and label.
-
-    Both go through the same two dense layers, so that the network may treat a class differently at different noise
-    levels. In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
+    Raises:
+        ValueError: a kind that the network does not know.
     """
-    dtype = wide_dtype(policy)
-    if time_embedding == "fourier":
-        scale = 1.0 if time_scale is None else time_scale
-        embedding = FourierEmbedding(dim, scale=scale, name="time_embedding")(inputs["noise_level"])
-    elif time_embedding == "sinusoidal":
-        scale = 250.0 if time_scale is None else time_scale
-        embedding = SinusoidalEmbedding(dim, scale=scale, name="time_embedding")(inputs["noise_level"])
-    else:
+    if kind not in kinds:
         raise ValueError(
-            f"Unknown time embedding: {shown(time_embedding)}. Known ones: {', '.join(TIME_EMBEDDINGS)}. "
-            f"Received: time_embedding={shown(time_embedding)}"
+            f"Unknown time embedding: {shown(kind)}. Known ones: {', '.join(kinds)}. "
+            f"Received: time_embedding={shown(kind)}"
         )
-    if num_classes is not None:
-        label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=dtype)(inputs["labels"])
-        embedding = keras.layers.Add(name="time_and_label", dtype=dtype)([embedding, label])
-    return TimeProjection(dim, activation=activation, name="time_projection", dtype=dtype)(embedding)
+    if kind == "fourier":
+        return FourierEmbedding(dim, scale=1.0 if scale is None else scale, name="time_embedding")
+    if kind == "sinusoidal":
+        return SinusoidalEmbedding(dim, scale=250.0 if scale is None else scale, name="time_embedding")
+    return FlaxFourierEmbedding(dim, kind.removeprefix("flax_"), name="time_embedding")
 
 
 def check_positive_int(**values):
     """Raises ValueError unless each value is an integer ≥ 1."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer ≥ 1. Received: {name}={value!r}")
+        check_whole(name, value, 1)

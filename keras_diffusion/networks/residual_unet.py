@@ -24,11 +24,10 @@ import keras
 from keras_diffusion.layers import NoiseMap
 from keras_diffusion.layers.initializers import Ones, Zeros
 from keras_diffusion.layers.options import convolution
-from keras_diffusion.networks.ddpm_unet import check_image_levels
-from keras_diffusion.networks.network import Network, check_positive_int, condition_inputs, networks, wide_dtype
+from keras_diffusion.networks.network import NETWORKS, Network, check_positive_int
 
 
-@networks.register("residual_unet")
+@NETWORKS.register("residual_unet")
 class ResidualUNet(Network):
     """U-Net of the Keras example of DDIM, for noise variances and ε-prediction.
 
@@ -71,50 +70,39 @@ class ResidualUNet(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        check_image_levels("ResidualUNet", input_shape, widths)
+        self.check_levels()
         check_positive_int(block_depth=block_depth)
-        inputs = condition_inputs(input_shape, None, None, policy)
-        statistics = {"moving_mean_initializer": Zeros(), "moving_variance_initializer": Ones()}
+        super().__init__(name, trainable, dtype)
 
-        def residual(h, width, name):
-            shortcut = h
-            if h.shape[-1] != width:
-                shortcut = convolution(2, width, 1, name=f"{name}_shortcut", dtype=policy)(h)
-            h = keras.layers.BatchNormalization(
-                center=False, scale=False, **statistics, name=f"{name}_norm", dtype=policy
-            )(h)
-            h = convolution(2, width, 3, activation="swish", name=f"{name}_conv1", dtype=policy)(h)
-            h = convolution(2, width, 3, name=f"{name}_conv2", dtype=policy)(h)
-            return keras.layers.Add(name=f"{name}_add", dtype=policy)([h, shortcut])
-
-        noise = NoiseMap(embedding_dims, embedding_max_frequency, name="noise_map")(inputs["noise_level"], inputs["x"])
-        h = convolution(2, widths[0], 1, name="conv_in", dtype=policy)(inputs["x"])
-        h = keras.layers.Concatenate(name="concat_in", dtype=policy)([h, noise])
-        skips = []
-        for i, width in enumerate(widths[:-1]):
-            for j in range(block_depth):
-                h = residual(h, width, f"down_{i}_block_{j}")
+    def graph(self, inputs):
+        noise_map = NoiseMap(self.embedding_dims, self.embedding_max_frequency, name="noise_map")
+        noise = noise_map(inputs["noise_level"], inputs["x"])
+        h = convolution(2, self.widths[0], 1, name="conv_in", dtype=self.policy)(inputs["x"])
+        h, skips = self.join(h, noise, "concat_in"), []
+        for i, width in enumerate(self.widths[:-1]):
+            for j in range(self.block_depth):
+                h = self._residual(h, width, f"down_{i}_block_{j}")
                 skips.append(h)
-            h = keras.layers.AveragePooling2D(2, data_format="channels_last", name=f"down_{i}_pool", dtype=policy)(h)
-        for j in range(block_depth):
-            h = residual(h, widths[-1], f"middle_block_{j}")
-        for i, width in reversed(list(enumerate(widths[:-1]))):
+            pool = keras.layers.AveragePooling2D(
+                2, data_format="channels_last", name=f"down_{i}_pool", dtype=self.policy
+            )
+            h = pool(h)
+        for j in range(self.block_depth):
+            h = self._residual(h, self.widths[-1], f"middle_block_{j}")
+        for i, width in reversed(list(enumerate(self.widths[:-1]))):
             up = {"interpolation": "bilinear", "data_format": "channels_last"}
-            h = keras.layers.UpSampling2D(2, **up, name=f"up_{i}_upsample", dtype=policy)(h)
-            for j in range(block_depth):
-                h = keras.layers.Concatenate(name=f"up_{i}_concat_{j}", dtype=policy)([h, skips.pop()])
-                h = residual(h, width, f"up_{i}_block_{j}")
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = convolution(2, channels, 1, kernel_initializer="zeros", name="conv_out", dtype=wide_dtype(policy))(h)
+            h = keras.layers.UpSampling2D(2, **up, name=f"up_{i}_upsample", dtype=self.policy)(h)
+            for j in range(self.block_depth):
+                h = self.join(h, skips.pop(), f"up_{i}_concat_{j}")
+                h = self._residual(h, width, f"up_{i}_block_{j}")
+        return convolution(2, self.channels_out, 1, kernel_initializer="zeros", name="conv_out", dtype=self.wide)(h)
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "block_depth": block_depth,
-            "embedding_dims": embedding_dims,
-            "embedding_max_frequency": embedding_max_frequency,
-            "out_channels": out_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (len(widths) - 1)
+    def _residual(self, h, width, name):
+        shortcut = h
+        if h.shape[-1] != width:
+            shortcut = convolution(2, width, 1, name=f"{name}_shortcut", dtype=self.policy)(h)
+        options = {"moving_mean_initializer": Zeros(), "moving_variance_initializer": Ones(), "dtype": self.policy}
+        h = keras.layers.BatchNormalization(center=False, scale=False, **options, name=f"{name}_norm")(h)
+        h = convolution(2, width, 3, activation="swish", name=f"{name}_conv1", dtype=self.policy)(h)
+        h = convolution(2, width, 3, name=f"{name}_conv2", dtype=self.policy)(h)
+        return keras.layers.Add(name=f"{name}_add", dtype=self.policy)([h, shortcut])

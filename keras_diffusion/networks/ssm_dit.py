@@ -14,16 +14,13 @@ References: Smith, Warrington & Linderman, "Simplified state space layers for se
 FlaxDiff, `models/ssm_dit.py`.
 """
 
-import keras
-
-from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.ssm_block import SSMDiTBlock
-from keras_diffusion.networks.network import Network, networks, wide_dtype
-from keras_diffusion.networks.transformer import begin, embed_context, embed_noise_level, embed_patches, finish
+from keras_diffusion.networks.network import NETWORKS
+from keras_diffusion.networks.transformer import PatchTransformer
 
 
-@networks.register("ssm_dit")
-class HybridSSMAttentionDiT(Network):
+@NETWORKS.register("ssm_dit")
+class HybridSSMAttentionDiT(PatchTransformer):
     """Diffusion transformer of state spaces and attention, for images (H, W, C).
 
     Args:
@@ -47,23 +44,8 @@ class HybridSSMAttentionDiT(Network):
         out_channels: channels of the output; None (default) for as many as the input.
         learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
             False.
-        patch_order: "raster" (default), "zigzag", "hilbert" or "hilbert_cropped"; see `layers.patch_order`.
-        sincos_position: whether sines and cosines of row and column are added to the tokens. Default True.
-        rotary: whether attention turns queries and keys by their place in the sequence; None (default): in raster order
-            only.
-        norm_epsilon: added to the variance. Default 1e-5.
-        dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
-        time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
-            "sinusoidal".
-        flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
-            Default False.
-        flaxdiff_compatible: whether the second image of `learn_sigma` is computed and dropped, as FlaxDiff does.
-            Default False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
-            C + concat_channels channels, the output has those of x.
-        seed: int or None; of dropout.
+        patch_order, sincos_position, rotary, norm_epsilon, dropout, time_embedding, time_scale, flash_attention, remat,
+            flaxdiff_compatible, concat_channels, seed: as in `SimpleDiT`.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
@@ -83,6 +65,8 @@ class HybridSSMAttentionDiT(Network):
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
     """
+
+    sizes = (*PatchTransformer.sizes, "ssm_state_dim")
 
     def __init__(
         self,
@@ -118,92 +102,23 @@ class HybridSSMAttentionDiT(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        sizes = {
-            "emb_features": emb_features,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "ssm_state_dim": ssm_state_dim,
-        }
-        sizes["concat_channels"] = concat_channels
-        inputs = begin(
-            "HybridSSMAttentionDiT",
-            input_shape,
-            patch_size,
-            patch_order,
-            dropout,
-            num_classes,
-            context_dim,
-            policy,
-            **sizes,
-        )
-        hidden = int(emb_features * mlp_ratio)
-        condition = embed_noise_level(
-            inputs, emb_features, hidden, emb_features, time_embedding, time_scale, num_classes, policy
-        )
-        if context_dim is not None:
-            add = keras.layers.Add(name="time_and_context", dtype=wide_dtype(policy))
-            condition = add([condition, embed_context(inputs, emb_features, policy)])
-        tokens = embed_patches(
-            inputs, patch_size, emb_features, policy, order=patch_order, sincos_position=sincos_position
-        )
-        shared = {
-            "mlp_ratio": mlp_ratio,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "remat": remat,
-            "seed": seed,
-            "dtype": policy,
-        }
-        attention = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "rotary": patch_order == "raster" if rotary is None else rotary,
-            "flash_attention": flash_attention,
-        }
-        fusion = {"spatial_fusion": use_2d_fusion, "order": patch_order, "patch_size": patch_size}
-        for i, kind in enumerate(block_kinds(num_layers, ssm_attention_ratio, block_pattern)):
-            if kind == "attn":
-                tokens = DiTBlock(**attention, **shared, name=f"dit_block_{i}")(tokens, [condition])
-                continue
-            block = SSMDiTBlock(ssm_state_dim, bidirectional_ssm, **fusion, **shared, name=f"ssm_block_{i}")
-            tokens = block(tokens, [condition], image=inputs["x"]) if use_2d_fusion else block(tokens, [condition])
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(
-            tokens, inputs, patch_size, channels, patch_order, learn_sigma, flaxdiff_compatible, norm_epsilon, policy
-        )
+        super().__init__(name, trainable, dtype)
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "patch_size": patch_size,
-            "emb_features": emb_features,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "mlp_ratio": mlp_ratio,
-            "ssm_state_dim": ssm_state_dim,
-            "ssm_attention_ratio": ssm_attention_ratio,
-            "block_pattern": None if block_pattern is None else list(block_pattern),
-            "bidirectional_ssm": bidirectional_ssm,
-            "use_2d_fusion": use_2d_fusion,
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "learn_sigma": learn_sigma,
-            "patch_order": patch_order,
-            "sincos_position": sincos_position,
-            "rotary": rotary,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "flash_attention": flash_attention,
-            "remat": remat,
-            "flaxdiff_compatible": flaxdiff_compatible,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
+    def graph(self, inputs):
+        condition = self.condition(inputs)
+        tokens = self.embed_patches(inputs, self.emb_features)
+        for i, kind in enumerate(block_kinds(self.num_layers, self.ssm_attention_ratio, self.block_pattern)):
+            if kind == "attn":
+                tokens = self.dit_block(f"dit_block_{i}")(tokens, condition)
+            else:
+                image = {"image": inputs["x"]} if self.use_2d_fusion else {}
+                tokens = self._ssm_block(f"ssm_block_{i}")(tokens, condition, **image)
+        return self.to_image(tokens, inputs)
+
+    def _ssm_block(self, name):
+        options = self.passed("patch_size", "mlp_ratio", "norm_epsilon", "dropout", "remat", "seed")
+        fusion = {"spatial_fusion": self.use_2d_fusion, "order": self.patch_order}
+        return SSMDiTBlock(self.ssm_state_dim, self.bidirectional_ssm, name=name, **fusion, **options)
 
 
 def block_kinds(num_layers, ratio, pattern):

@@ -1,4 +1,4 @@
-"""What the transformers share: the checks of their arguments, their first layers and their last ones.
+"""What the transformers on patches share: their arguments and checks, their first layers and their last ones.
 
 image ── patches ──┐                                     ┌── norm ── dense (starts at 0) ── image
 noise level, label ┼── conditions ──▶  blocks on tokens ─┘
@@ -7,141 +7,133 @@ context ───────────┘
 
 import keras
 
-from keras_diffusion.layers import FourierEmbedding, LabelEmbedding, SinusoidalEmbedding, TimeProjection
+from keras_diffusion.layers import DiTBlock, TimeProjection
 from keras_diffusion.layers.activations import gelu_tanh
-from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
 from keras_diffusion.layers.options import check_dropout, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order
 from keras_diffusion.layers.patches import PatchEmbedding, Unpatchify, patch_grid
-from keras_diffusion.networks.network import check_positive_int, condition_inputs, seen, wide_dtype
+from keras_diffusion.networks.network import Network, check_positive_int, noise_embedding
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal", "flax_partitionable", "flax_original")
+_DIT_OPTIONS = ("num_heads", "head_dim", "mlp_ratio", "norm_epsilon", "flash_attention", "dropout", "remat", "seed")
 
 
-def begin(
-    name,
-    input_shape,
-    patch_size,
-    order,
-    dropout,
-    num_classes,
-    context_dim,
-    policy,
-    multiple=1,
-    needs_context=False,
-    concat_channels=0,
-    **sizes,
-):
-    """Checks what all transformers have in common.
+class PatchTransformer(Network):
+    """Base class of transformers on patches of images. A subclass's constructor has these arguments, and `graph`.
 
     Args:
-        name: class of the network, for errors.
-        input_shape: `(H, W, C)`.
-        patch_size: side of a patch.
-        order: one of `PATCH_ORDERS`.
-        dropout: share of activations.
-        num_classes: int or None.
-        context_dim: int or None.
-        policy: dtype policy.
-        multiple: how many patches each axis must be a multiple of.
-        needs_context: whether there must be a context.
-        concat_channels: channels of "concat"; 0 for none.
-        sizes: further arguments that must be integers ≥ 1.
-
-    Returns:
-        the dict of the network's inputs.
-
-    Raises:
-        ValueError: what cannot be.
+        input_shape: `(H, W, C)`; H and W multiples of `patch_size`, or None for any such size.
+        patch_size: side of a patch, in pixels.
+        emb_features: size of a token.
+        num_layers, num_heads, head_dim: of the blocks.
+        patch_order, time_embedding, time_scale, dropout, norm_epsilon, learn_sigma, flaxdiff_compatible and so on:
+            see `SimpleDiT`.
     """
-    if len(input_shape) != 3:
-        raise ValueError(
-            f"{name} takes images: `input_shape` must be (H, W, C), without the batch axis. Received: "
-            f"input_shape={tuple(input_shape)}"
-        )
-    check_positive_int(channels=input_shape[-1], patch_size=patch_size, **sizes)
-    patch_grid(input_shape[:2], patch_size * multiple)
-    check_patch_order(order)
-    check_dropout(dropout)
-    if needs_context and context_dim is None:
-        raise ValueError(f"{name} needs a context (a text, say). Received: context_dim=None. SimpleDiT does without")
-    return condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
 
+    needs_context = False
+    even_layers = False
+    sizes: tuple[str, ...] = ("emb_features", "num_layers", "num_heads")  # further arguments that are integers ≥ 1
+    learn_sigma = False
+    sincos_position = False
+    patch_repeats = 1  # how often the patches are put in order
 
-def check_even(num_layers):
-    """Raises ValueError unless as many blocks go down as up."""
-    if num_layers % 2:
-        raise ValueError(
-            f"Half of the blocks go down, half go up: `num_layers` must be even. Received: num_layers={num_layers}"
-        )
+    def __init__(self, name, trainable, dtype):
+        self.check_patches()
+        super().__init__(name, trainable, dtype)
 
+    def check_patches(self, multiple=1):
+        """Raises ValueError where the arguments that transformers share cannot be.
 
-def embed_noise_level(inputs, features, hidden, dim, time_embedding, time_scale, num_classes, policy):
-    """The vector `(B, dim)` of noise level and label: embedding, two dense layers, and a third one if `dim` is a
-    number.
+        Args:
+            multiple: how many patches each axis must be a multiple of.
+        """
+        kind, input_shape = type(self).__name__, self._argument("input_shape")
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"{kind} takes images: `input_shape` must be (H, W, C), without the batch axis. Received: "
+                f"input_shape={input_shape}"
+            )
+        check_positive_int(channels=input_shape[-1], patch_size=self.patch_size)
+        check_positive_int(**{name: getattr(self, name) for name in self.sizes})
+        patch_grid(input_shape[:2], self.patch_size * multiple)
+        check_patch_order(self.patch_order)
+        check_dropout(self.dropout)
+        if self.needs_context and self.context_dim is None:
+            raise ValueError(
+                f"{kind} needs a context (a text, say). Received: context_dim=None. SimpleDiT does without"
+            )
+        if self.even_layers and self.num_layers % 2:
+            raise ValueError(
+                f"Half of the blocks go down, half go up: `num_layers` must be even. Received: "
+                f"num_layers={self.num_layers}"
+            )
 
-    In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
-    """
-    dtype = wide_dtype(policy)
-    if time_embedding == "fourier":
-        layer = FourierEmbedding(features, scale=1.0 if time_scale is None else time_scale, name="time_embedding")
-    elif time_embedding == "sinusoidal":
-        layer = SinusoidalEmbedding(features, scale=250.0 if time_scale is None else time_scale, name="time_embedding")
-    elif time_embedding in TIME_EMBEDDINGS:
-        layer = FlaxFourierEmbedding(features, time_embedding.removeprefix("flax_"), name="time_embedding")
-    else:
-        raise ValueError(f"Unknown time embedding: {time_embedding!r}. Known ones: {', '.join(TIME_EMBEDDINGS)}.")
-    embedding = layer(inputs["noise_level"])
-    if num_classes is not None:
-        label = LabelEmbedding(num_classes, features, name="label_embedding", dtype=dtype)(inputs["labels"])
-        embedding = keras.layers.Add(name="time_and_label", dtype=dtype)([embedding, label])
-    embedding = TimeProjection(hidden, activation=gelu_tanh, name="time_projection", dtype=dtype)(embedding)
-    return embedding if dim is None else unbuilt_dense(dim, name="time_out", dtype=dtype)(embedding)
+    def embed_noise_level(self, inputs, hidden, dim=None):
+        """The vector of noise level and label: embedding, two dense layers of `hidden` numbers, and a third one if
+        `dim` is a number.
 
+        In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
+        """
+        features = dim or hidden
+        embedding = noise_embedding(self.time_embedding, features, self.time_scale, TIME_EMBEDDINGS)
+        embedding = self.add_label(embedding(inputs["noise_level"]), inputs)
+        options = {"activation": gelu_tanh, "name": "time_projection", "dtype": self.wide}
+        embedding = TimeProjection(hidden, **options)(embedding)
+        return embedding if dim is None else unbuilt_dense(dim, name="time_out", dtype=self.wide)(embedding)
 
-def embed_context(inputs, dim, policy):
-    """The mean of the context's vectors, as a vector `(B, dim)`."""
-    dtype = wide_dtype(policy)
-    mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=dtype)(inputs["context"])
-    return unbuilt_dense(dim, name="context_projection", dtype=dtype)(mean)
+    def embed_context(self, inputs, dim):
+        """The mean of the context's vectors, as a vector `(B, dim)`."""
+        mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)(inputs["context"])
+        return unbuilt_dense(dim, name="context_projection", dtype=self.wide)(mean)
 
+    def conditions(self, inputs, dim):
+        """Vectors `(B, dim)` of noise level and label, and of the mean context where there is one, a list."""
+        time = self.embed_noise_level(inputs, int(dim * self.mlp_ratio), dim)
+        return [time] if self.context_dim is None else [time, self.embed_context(inputs, dim)]
 
-def embed_patches(inputs, patch_size, dim, policy, **options):
-    """The image, and "concat" beside it where there is one, as tokens `(B, N, dim)`."""
-    return PatchEmbedding(patch_size, dim, name="patch_embedding", dtype=policy, **options)(seen(inputs, policy))
+    def condition(self, inputs):
+        """The sum of `conditions`, `(B, emb_features)`, in a list."""
+        vectors = self.conditions(inputs, self.emb_features)
+        return vectors if len(vectors) == 1 else [keras.layers.Add(name="time_and_context", dtype=self.wide)(vectors)]
 
+    def embed_patches(self, inputs, dim):
+        """The image, and "concat" beside it where there is one, as tokens `(B, N, dim)`."""
+        options = {"order": self.patch_order, "sincos_position": self.sincos_position, "times": self.patch_repeats}
+        layer = PatchEmbedding(self.patch_size, dim, name="patch_embedding", dtype=self.policy, **options)
+        return layer(self.seen(inputs))
 
-def finish(tokens, inputs, patch_size, channels, order, learn_sigma, first_only, norm_epsilon, policy):
-    """Tokens as an image: norm, a dense layer that starts at 0, and patches laid out.
+    def dit_block(self, name, **options):
+        """A `DiTBlock` with the network's options, or others."""
+        rotary = self.patch_order == "raster" if self.rotary is None else self.rotary
+        return DiTBlock(name=name, **self.passed(*_DIT_OPTIONS, rotary=rotary) | options)
 
-    The dense layer works in float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-    """
-    tokens = layer_normalization(epsilon=norm_epsilon, name="final_norm", dtype=policy)(tokens)
-    units = patch_size**2 * channels * (2 if learn_sigma else 1)
-    dtype = wide_dtype(policy)
-    tokens = unbuilt_dense(units, kernel_initializer="zeros", name="final_proj", dtype=dtype)(tokens)
-    return Unpatchify(patch_size, channels, order, first_only=first_only, name="unpatchify", dtype=dtype)(
-        tokens, inputs["x"]
-    )
+    def to_image(self, tokens, inputs):
+        """Tokens as an image: norm, a dense layer that starts at 0, and patches laid out.
 
+        The dense layer works in float32 under mixed precision too: sampling adds up many outputs, and 8 bits would
+        show.
+        """
+        tokens = layer_normalization(epsilon=self.norm_epsilon, name="final_norm", dtype=self.policy)(tokens)
+        units = self.patch_size**2 * self.channels_out * (2 if self.learn_sigma else 1)
+        tokens = unbuilt_dense(units, kernel_initializer="zeros", name="final_proj", dtype=self.wide)(tokens)
+        first_only = self.learn_sigma and self.flaxdiff_compatible
+        options = {"first_only": first_only, "name": "unpatchify", "dtype": self.wide}
+        return Unpatchify(self.patch_size, self.channels_out, self.patch_order, **options)(tokens, inputs["x"])
 
-def u_shape(tokens, num_layers, block, dim, policy):
-    """Half of the blocks, a middle one, and the other half, each of which first receives what its twin gave.
+    def u_shape(self, tokens, block):
+        """Half of the blocks, a middle one, and the other half, each of which first receives what its twin gave.
 
-    Args:
-        tokens: `(B, N, dim)`.
-        num_layers: even; the middle block comes on top.
-        block: function of tokens and a name → tokens.
-        dim: size of the tokens.
-        policy: dtype policy.
-    """
-    skips = []
-    for i in range(num_layers // 2):
-        tokens = block(tokens, f"down_block_{i}")
-        skips.append(tokens)
-    tokens = block(tokens, "mid_block")
-    for i in range(num_layers // 2):
-        tokens = keras.layers.Concatenate(name=f"up_concat_{i}", dtype=policy)([tokens, skips.pop()])
-        tokens = unbuilt_dense(dim, name=f"up_dense_{i}", dtype=policy)(tokens)
-        tokens = block(tokens, f"up_block_{i}")
-    return tokens
+        Args:
+            tokens: `(B, N, emb_features)`.
+            block: function of tokens and a name → tokens.
+        """
+        skips = []
+        for i in range(self.num_layers // 2):
+            tokens = block(tokens, f"down_block_{i}")
+            skips.append(tokens)
+        tokens = block(tokens, "mid_block")
+        for i in range(self.num_layers // 2):
+            tokens = self.join(tokens, skips.pop(), f"up_concat_{i}")
+            tokens = unbuilt_dense(self.emb_features, name=f"up_dense_{i}", dtype=self.policy)(tokens)
+            tokens = block(tokens, f"up_block_{i}")
+        return tokens

@@ -21,34 +21,18 @@ arXiv:2006.11239.
 
 import warnings
 
-import keras
-
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.options import (
-    activation_config,
-    check_dropout,
-    check_norm,
-    convolution,
-    get_activation,
-    normalization,
-)
+from keras_diffusion.layers.options import check_dropout, check_norm, get_activation
 from keras_diffusion.layers.residual_block import TIME_INJECTIONS
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    embed_conditions,
-    networks,
-    seen,
-    wide_dtype,
-)
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.unet_levels import LevelUNet, paired_middle
 
+_NORM_OPTIONS = ("norm", "norm_groups", "norm_epsilon", "zero_init")
 _ATTENTION_OPTIONS = ("num_heads", "head_dim", "feed_forward", "flash_attention")
 
 
-@networks.register("unet")
-class UNet(Network):
+@NETWORKS.register("unet")
+class UNet(LevelUNet):
     """U-Net for sequences (L, C) and images (H, W, C) of any number of channels.
 
     Args:
@@ -135,7 +119,71 @@ class UNet(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
+        self._check_input_shape(input_shape)
+        self.check_levels(rank=None)
+        check_positive_int(num_res_blocks=num_res_blocks, norm_groups=norm_groups)
+        check_norm(norm)
+        check_dropout(dropout)
+        self.activation = get_activation(activation)
+        if time_injection not in TIME_INJECTIONS:
+            raise ValueError(
+                f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}. Received: "
+                f"{time_injection=}"
+            )
+        defaults = {name: getattr(self, name) for name in _ATTENTION_OPTIONS}
+        self._attention = _attention_per_level(attention, len(widths), defaults)
+        if context_dim is not None and not any(self._attention):
+            raise ValueError(
+                "A context enters through attention, and this network has none. "
+                f"Received: context_dim={context_dim}, attention={attention!r}"
+            )
+        super().__init__(name, trainable, dtype)
+
+    def embed(self, inputs):
+        return self.embed_conditions(inputs, self.embedding_dim or 4 * self.widths[0])
+
+    def _down(self, h, skips, given):
+        for i, width in enumerate(self.widths):
+            if i > 0:
+                h = Downsample(width, name=f"down_{i}_downsample", dtype=self.policy)(h)
+            for j in range(self.num_res_blocks):
+                h = self.block_of(h, width, f"down_{i}_residual_{j}", given)
+                if j == self.num_res_blocks - 1:
+                    h = self.attend(h, i, f"down_{i}_attention", given)
+                skips.append(h)
+        return h
+
+    def _middle(self, h, given):
+        return paired_middle(self, h, given)
+
+    def _up(self, h, skips, given):
+        for i, width in reversed(list(enumerate(self.widths))):
+            for j in range(self.num_res_blocks):
+                h = self.join(h, skips.pop(), f"up_{i}_concat_{j}")
+                h = self.block_of(h, width, f"up_{i}_residual_{j}", given)
+            h = self.attend(h, i, f"up_{i}_attention", given)
+            if i > 0:
+                h = Upsample(self.widths[i - 1], name=f"up_{i}_upsample", dtype=self.policy)(h)
+        return self.block_of(self.join(h, skips.pop(), "final_concat"), self.widths[0], "final_residual", given)
+
+    def last(self, h):
+        return self.finish(h, (self.norm, self.norm_groups, self.norm_epsilon), self.activation)
+
+    def block_of(self, h, width, name, given):
+        """A residual block."""
+        options = self.passed(*_NORM_OPTIONS, "activation", "time_injection", "dropout", "seed")
+        return ResidualBlock(width, name=name, **options)(h, given["embedding"])
+
+    def attend(self, h, level, name, given):
+        """The attention of a level, where it has some."""
+        if self._attention[level] is None:
+            return h
+        context = {"context": given["context"]} if "context" in given else {}
+        options = {**self.passed(*_NORM_OPTIONS), **self._attention[level], "cross_attention": bool(context)}
+        return AttentionBlock(name=name, **options)(h, **context)
+
+    @staticmethod
+    def _check_input_shape(input_shape):
         if len(input_shape) not in (2, 3):
             raise ValueError(
                 "UNet takes sequences and images: `input_shape` must be (L, C) or (H, W, C), without the batch axis. "
@@ -144,124 +192,9 @@ class UNet(Network):
         if len(input_shape) == 2 and input_shape[0] == input_shape[1]:
             warnings.warn(
                 f"This UNet takes sequences of {input_shape[0]} positions with {input_shape[1]} channels. For images "
-                f"without colours "
-                f"add the channel axis: (H, W, 1). Received: input_shape={tuple(input_shape)}",
-                stacklevel=3,
+                f"without colours add the channel axis: (H, W, 1). Received: input_shape={tuple(input_shape)}",
+                stacklevel=4,
             )
-        levels, rank, channels = len(widths), len(input_shape) - 1, input_shape[-1]
-        check_positive_int(
-            channels=channels, levels=levels, **{f"widths[{i}]": width for i, width in enumerate(widths)}
-        )
-        check_positive_int(num_res_blocks=num_res_blocks, norm_groups=norm_groups)
-        check_size(input_shape[:-1], 2 ** (levels - 1))
-        check_norm(norm)
-        check_dropout(dropout)
-        act = get_activation(activation)
-        if time_injection not in TIME_INJECTIONS:
-            raise ValueError(
-                f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}. Received: "
-                f"{time_injection=}"
-            )
-        defaults = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "feed_forward": feed_forward,
-            "flash_attention": flash_attention,
-        }
-        per_level = _attention_per_level(attention, levels, defaults)
-        if context_dim is not None and not any(per_level):
-            raise ValueError(
-                "A context enters through attention, and this network has none. "
-                f"Received: context_dim={context_dim}, attention={attention!r}"
-            )
-
-        norms = {"norm": norm, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon}
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
-        dim = 4 * widths[0] if embedding_dim is None else embedding_dim
-        embedding = embed_conditions(inputs, dim, time_embedding, time_scale, act, num_classes, policy)
-
-        def residual(h, width, name):
-            options = {
-                **norms,
-                "activation": act,
-                "time_injection": time_injection,
-                "dropout": dropout,
-                "zero_init": zero_init,
-            }
-            return ResidualBlock(width, **options, seed=seed, name=name, dtype=policy)(h, embedding)
-
-        def attend(h, level, name):
-            if per_level[level] is None:
-                return h
-            block = AttentionBlock(
-                **per_level[level],
-                **norms,
-                cross_attention=context_dim is not None,
-                zero_init=zero_init,
-                name=name,
-                dtype=policy,
-            )
-            return block(h, context=inputs["context"]) if context_dim is not None else block(h)
-
-        def join(h, skip, name):
-            return keras.layers.Concatenate(name=name, dtype=policy)([h, skip])
-
-        h = convolution(rank, widths[0], 3, name="conv_in", dtype=policy)(seen(inputs, policy))
-        skips = [h]
-        for i, width in enumerate(widths):
-            if i > 0:
-                h = Downsample(width, name=f"down_{i}_downsample", dtype=policy)(h)
-            for j in range(num_res_blocks):
-                h = residual(h, width, f"down_{i}_residual_{j}")
-                if j == num_res_blocks - 1:
-                    h = attend(h, i, f"down_{i}_attention")
-                skips.append(h)
-
-        for j in range(num_middle_res_blocks):
-            h = residual(h, widths[-1], f"middle_{j}_residual_0")
-            if j == num_middle_res_blocks - 1:
-                h = attend(h, -1, "middle_attention")
-            h = residual(h, widths[-1], f"middle_{j}_residual_1")
-
-        for i, width in reversed(list(enumerate(widths))):
-            for j in range(num_res_blocks):
-                h = residual(join(h, skips.pop(), f"up_{i}_concat_{j}"), width, f"up_{i}_residual_{j}")
-            h = attend(h, i, f"up_{i}_attention")
-            if i > 0:
-                h = Upsample(widths[i - 1], name=f"up_{i}_upsample", dtype=policy)(h)
-
-        h = residual(join(h, skips.pop(), "final_concat"), widths[0], "final_residual")
-        h = normalization(norm, widths[0], norm_groups, norm_epsilon, "norm_out", policy)(h)
-        h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
-        out_channels_ = channels if out_channels is None else out_channels
-        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = convolution(
-            rank, out_channels_, 3, kernel_initializer="zeros", name="conv_out", dtype=wide_dtype(policy)
-        )(h)
-
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "num_res_blocks": num_res_blocks,
-            "attention": attention if isinstance(attention, (str, bool)) or attention is None else list(attention),
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "num_middle_res_blocks": num_middle_res_blocks,
-            **norms,
-            "activation": activation_config(act),
-            "dropout": dropout,
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "embedding_dim": embedding_dim,
-            "time_injection": time_injection,
-            **defaults,
-            "zero_init": zero_init,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
 
 
 def _attention_per_level(attention, levels, defaults):

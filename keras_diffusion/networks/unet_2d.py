@@ -20,29 +20,14 @@ References: Ho et al., "Denoising diffusion probabilistic models", arXiv:2006.11
 arXiv:2105.05233, section 3; the types of levels: diffusers, models/unets/unet_2d_blocks.py.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.checks import check_choice
-from keras_diffusion.layers import (
-    AttentionBlock,
-    Downsample,
-    FourierEmbedding,
-    LabelEmbedding,
-    ResidualBlock,
-    SinusoidalEmbedding,
-    Upsample,
-)
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization, unbuilt_dense
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    seen,
-    wide_dtype,
-)
+from keras_diffusion.layers import AttentionBlock, FourierEmbedding
+from keras_diffusion.layers.options import get_activation
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.unet_levels import LevelUNet
 
 # Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type`
 # says).
@@ -55,8 +40,8 @@ UP_TYPES = {"UpBlock2D": (False, "conv"), "AttnUpBlock2D": (True, None), "Resnet
 _FOURIER_SCALE = 16.0
 
 
-@networks.register("unet_2d")
-class UNet2D(Network):
+@NETWORKS.register("unet_2d")
+class UNet2D(LevelUNet):
     """U-Net for images with optional class labels, for timesteps (or, with Fourier features, σ) as the noise level.
 
     Use it with a predictor that tells it timesteps: `EpsilonPredictor(condition="timestep")`.
@@ -159,155 +144,67 @@ class UNet2D(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        if len(input_shape) != 3:
-            raise ValueError(
-                f"UNet2D takes images: `input_shape` must be (H, W, C). Received: input_shape={tuple(input_shape)}"
-            )
-        levels, channels = len(widths), input_shape[-1]
-        check_positive_int(channels=channels, levels=levels, num_res_blocks=num_res_blocks, norm_groups=norm_groups)
-        check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_size(input_shape[:-1], 2 ** (levels - 1))
+        self.check_levels()
+        levels = len(widths)
+        check_positive_int(num_res_blocks=num_res_blocks, norm_groups=norm_groups)
         check_choice("middle", middle, ("attention", "blocks", None))
         check_choice("time_embedding", time_embedding, ("sinusoidal", "fourier"))
-        down_types, up_types = complete_types(down_types, up_types, levels)
-        for key, value in (("downsample_type", downsample_type), ("upsample_type", upsample_type)):
-            check_choice(key, value, ("conv", "resnet"))
-        act, dim = get_activation(activation), time_dim or 4 * widths[0]
-        norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
-        inputs = condition_inputs((None, None, channels), num_classes, None, policy, concat_channels)
-        wide = wide_dtype(policy)
+        self.down_types, self.up_types = complete_types(down_types, up_types, levels)
+        check_choice("downsample_type", downsample_type, ("conv", "resnet"))
+        check_choice("upsample_type", upsample_type, ("conv", "resnet"))
+        self.activation = get_activation(activation)
+        super().__init__(name, trainable, dtype)
 
-        if time_embedding == "fourier":
-            embedding = FourierEmbedding(2 * widths[0], scale=_FOURIER_SCALE, log=True, name="time_embedding")(
-                inputs["noise_level"]
-            )
-        else:
-            features = time_features or widths[0]
-            embedding = sinusoidal_embedding(features, freq_shift, cos_first, time_scale)(inputs["noise_level"])
-        embedding = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=wide)(embedding)
-        embedding = unbuilt_dense(dim, name="time_dense2", dtype=wide)(embedding)
-        if num_classes is not None:
-            label = LabelEmbedding(num_classes, dim, null_class, name="label_embedding", dtype=wide)(inputs["labels"])
-            embedding = keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
-        embedding = keras.layers.Activation(act, name="act_embedding", dtype=wide)(embedding)
-
-        def residual(h, width, name, **options):
-            options = {
-                "activation": act,
-                "time_injection": time_injection,
-                "dropout": dropout,
-                "seed": seed,
-                **norm,
-                **options,
-            }
-            return ResidualBlock(width, name=f"{name}_residual", **options)(h, embedding)
-
-        def attend(h, name, **options):
-            heads = {"head_dim": head_dim or h.shape[-1]} if num_heads is None else {"num_heads": num_heads}
-            options = {**heads, "flash_attention": flash_attention, **norm, **options}
-            return AttentionBlock(name=f"{name}_attention", **options)(h)
-
-        h = seen(inputs, policy)
-        if center_input:
-            h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=wide)(h)
-        h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(h)
-        skips = [h]
-        for i, (width, kind) in enumerate(zip(widths, down_types)):
-            has_attention, resampling = DOWN_TYPES[kind]
-            for j in range(num_res_blocks):
-                h = residual(h, width, f"down_{i}_{j}")
-                h = attend(h, f"down_{i}_{j}") if has_attention else h
-                skips.append(h)
-            if i < levels - 1:
-                if (resampling or downsample_type) == "conv":
-                    h = Downsample(width, symmetric=symmetric, name=f"down_{i}_downsample", dtype=policy)(h)
-                else:
-                    h = residual(h, width, f"down_{i}_downsample", resample="down")
-                skips.append(h)
-
-        if middle is not None:
-            h = residual(h, widths[-1], "middle_0", output_scale=middle_scale)
-            if middle == "attention":
-                groups = middle_norm_groups or norm_groups
-                options = {
-                    "norm": "group" if middle_norm else None,
-                    "norm_groups": groups,
-                    "output_scale": middle_scale,
-                }
-                h = attend(h, "middle", **options)
-            h = residual(h, widths[-1], "middle_1", output_scale=middle_scale)
-
-        for i, (width, kind) in zip(reversed(range(levels)), zip(reversed(widths), up_types)):
-            has_attention, resampling = UP_TYPES[kind]
-            for j in range(num_res_blocks + 1):
-                h = keras.layers.Concatenate(name=f"up_{i}_{j}_concat", dtype=policy)([h, skips.pop()])
-                h = residual(h, width, f"up_{i}_{j}")
-                h = attend(h, f"up_{i}_{j}") if has_attention else h
-            if i > 0:
-                if (resampling or upsample_type) == "conv":
-                    h = Upsample(width, name=f"up_{i}_upsample", dtype=policy)(h)
-                else:
-                    h = residual(h, width, f"up_{i}_upsample", resample="up")
-
-        h = normalization("group", widths[0], norm_groups, norm_epsilon, "norm_out", policy)(h)
-        h = keras.layers.Activation("swish", name="act_out", dtype=policy)(h)
-        filters = channels if out_channels is None else out_channels
-        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = convolution(2, filters, 3, kernel_initializer="zeros", name="conv_out", dtype=wide)(h)
-        if time_embedding == "fourier":
+    def graph(self, inputs):
+        output = super().graph(inputs)
+        if self.time_embedding == "fourier":
             output = output / ops.reshape(inputs["noise_level"], (-1, 1, 1, 1))
+        return output
 
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "down_types": list(down_types),
-            "up_types": list(up_types),
-            "num_res_blocks": num_res_blocks,
-            "head_dim": head_dim,
-            "num_heads": num_heads,
-            "middle": middle,
-            "middle_norm": middle_norm,
-            "middle_norm_groups": middle_norm_groups,
-            "middle_scale": middle_scale,
-            "num_classes": num_classes,
-            "null_class": null_class,
-            "out_channels": out_channels,
-            "time_injection": time_injection,
-            "time_embedding": time_embedding,
-            "time_dim": time_dim,
-            "time_features": time_features,
-            "time_scale": time_scale,
-            "cos_first": cos_first,
-            "freq_shift": freq_shift,
-            "downsample_type": downsample_type,
-            "upsample_type": upsample_type,
-            "symmetric": symmetric,
-            "center_input": center_input,
-            "norm_groups": norm_groups,
-            "norm_epsilon": norm_epsilon,
-            "activation": activation_config(act),
-            "dropout": dropout,
-            "flash_attention": flash_attention,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
-        if not null_class:
-            self.null_labels = None
+    def embed(self, inputs):
+        if self.time_embedding == "fourier":
+            embedding = FourierEmbedding(2 * self.widths[0], scale=_FOURIER_SCALE, log=True, name="time_embedding")
+        else:
+            features = self.time_features or self.widths[0]
+            embedding = sinusoidal_embedding(features, self.freq_shift, self.cos_first, self.time_scale)
+        dim = self.time_dim or 4 * self.widths[0]
+        embedding = self.embed_in_two_steps(embedding(inputs["noise_level"]), dim)
+        return self.activated(self.add_label(embedding, inputs), self.activation)
 
+    def block(self, h, way, i, j, given):
+        h = self.residual(h, i, f"{way}_{i}_{j}", given)
+        return self._attend(h, f"{way}_{i}_{j}") if self._kind(way, i)[0] else h
 
-def sinusoidal_embedding(dim, freq_shift, cos_first, scale=1.0):
-    """`SinusoidalEmbedding` with frequencies scale·10000^(−k/(dim/2 − freq_shift))."""
-    half = dim // 2
-    if not half > freq_shift:
-        raise ValueError(
-            f"An embedding of {dim} numbers has {half} frequencies, more than `freq_shift`. Received: "
-            f"freq_shift={freq_shift}"
-        )
-    period = 10000.0 ** (half / (half - freq_shift))
-    return SinusoidalEmbedding(dim, period, scale=scale, cos_first=cos_first, name="time_embedding")
+    def _middle(self, h, given):
+        if self.middle is None:
+            return h
+        h = self.residual(h, -1, "middle_0", given, output_scale=self.middle_scale)
+        if self.middle == "attention":
+            options = {"norm": "group" if self.middle_norm else None, "output_scale": self.middle_scale}
+            h = self._attend(h, "middle", norm_groups=self.middle_norm_groups or self.norm_groups, **options)
+        return self.residual(h, -1, "middle_1", given, output_scale=self.middle_scale)
+
+    def downsample(self, h, i, given):
+        if (self._kind("down", i)[1] or self.downsample_type) == "conv":
+            return super().downsample(h, i, given)
+        return self.residual(h, i, f"down_{i}_downsample", given, resample="down")
+
+    def upsample(self, h, i, given):
+        if (self._kind("up", i)[1] or self.upsample_type) == "conv":
+            return super().upsample(h, i, given)
+        return self.residual(h, i, f"up_{i}_upsample", given, resample="up")
+
+    def last(self, h):
+        return self.finish(h, ("group", self.norm_groups, self.norm_epsilon), "swish")
+
+    def _kind(self, way, i):
+        """What the type of a level says: whether it has attention, and what changes the size."""
+        return DOWN_TYPES[self.down_types[i]] if way == "down" else UP_TYPES[self.up_types[-1 - i]]
+
+    def _attend(self, h, name, **options):
+        heads = {"num_heads": self.num_heads} if self.num_heads else {"head_dim": self.head_dim or h.shape[-1]}
+        options = self.passed("norm_groups", "norm_epsilon", "flash_attention", **heads) | options
+        return AttentionBlock(name=f"{name}_attention", **options)(h)
 
 
 def complete_types(down_types, up_types, levels):

@@ -19,31 +19,14 @@ the masked image's latent), InstructPix2Pix (4: an image's latent), depth to ima
 Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752.
 """
 
-import keras
-
-from keras_diffusion.layers import (
-    Downsample,
-    LabelEmbedding,
-    ResidualBlock,
-    SpatialTransformer,
-    TimeProjection,
-    Upsample,
-)
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    seen,
-    wide_dtype,
-)
-from keras_diffusion.networks.unet_2d import sinusoidal_embedding
+from keras_diffusion.layers import SpatialTransformer
+from keras_diffusion.layers.options import get_activation
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.unet_levels import TextUNet
 
 
-@networks.register("unet_2d_condition")
-class UNet2DCondition(Network):
+@NETWORKS.register("unet_2d_condition")
+class UNet2DCondition(TextUNet):
     """U-Net with a text condition, as in Stable Diffusion 1 and 2.
 
     Args:
@@ -129,163 +112,15 @@ class UNet2DCondition(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        if len(input_shape) != 3:
-            raise ValueError(
-                f"UNet2DCondition takes images: `input_shape` must be (H, W, C). Received: "
-                f"input_shape={tuple(input_shape)}"
-            )
-        levels, channels = len(widths), input_shape[-1]
-        check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups, context_dim=context_dim)
-        blocks, depths = (
-            per_level("num_res_blocks", num_res_blocks, levels),
-            per_level("transformer_depth", transformer_depth, levels),
-        )
-        check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_size(input_shape[:-1], 2 ** (levels - 1))
-        act = get_activation(activation)
-        attention = attention_per_level(attention, levels)
-        heads = heads_per_level(widths, num_heads, head_dim)
-        norm = {"norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dtype": policy}
+        self.check_levels()
+        check_positive_int(norm_groups=norm_groups, context_dim=context_dim)
+        self.check_text_levels()
+        self.activation = get_activation(activation)
+        super().__init__(name, trainable, dtype)
 
-        inputs = condition_inputs(input_shape, num_classes, context_dim, policy, concat_channels)
-        wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
-        embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
-        # A label comes between the last dense layer and its activation.
-        last = "linear" if num_classes is not None else None
-        embedding = TimeProjection(dim, act, last_activation=last, name="time_projection", dtype=wide)(embedding)
-        if num_classes is not None:
-            label = LabelEmbedding(num_classes, dim, null_class, name="label_embedding", dtype=wide)(inputs["labels"])
-            embedding = keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
-            embedding = keras.layers.Activation(act, name="act_embedding", dtype=wide)(embedding)
-
-        def residual(h, level, name):
-            options = {"activation": act, "time_injection": time_injection, "dropout": dropout, "seed": seed, **norm}
-            return ResidualBlock(widths[level], name=f"{name}_residual", **options)(h, embedding)
-
-        def transform(h, level, name):
-            transformer = SpatialTransformer(
-                heads[level],
-                widths[level] // heads[level],
-                depths[level],
-                feed_forward_activation,
-                norm_groups,
-                transformer_norm_epsilon,
-                flash_attention,
-                name=f"{name}_transformer",
-                dtype=policy,
-            )
-            return transformer(h, context=inputs["context"])
-
-        h = seen(inputs, policy)
-        if center_input:
-            h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=wide)(h)
-        h = convolution(2, widths[0], 3, name="conv_in", dtype=policy)(h)
-        skips = [h]
-        for i, width in enumerate(widths):
-            for j in range(blocks[i]):
-                h = residual(h, i, f"down_{i}_{j}")
-                h = transform(h, i, f"down_{i}_{j}") if attention[i] else h
-                skips.append(h)
-            if i < levels - 1:
-                h = Downsample(width, symmetric=symmetric, name=f"down_{i}_downsample", dtype=policy)(h)
-                skips.append(h)
-
-        h = residual(h, -1, "middle_0")
-        h = transform(h, -1, "middle")
-        h = residual(h, -1, "middle_1")
-
-        for i, width in reversed(list(enumerate(widths))):
-            for j in range(blocks[i] + 1):
-                h = keras.layers.Concatenate(name=f"up_{i}_{j}_concat", dtype=policy)([h, skips.pop()])
-                h = residual(h, i, f"up_{i}_{j}")
-                h = transform(h, i, f"up_{i}_{j}") if attention[i] else h
-            if i > 0:
-                h = Upsample(width, name=f"up_{i}_upsample", dtype=policy)(h)
-
-        h = normalization("group", widths[0], norm_groups, norm_epsilon, "norm_out", policy)(h)
-        h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
-        filters = channels if out_channels is None else out_channels
-        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = convolution(2, filters, 3, kernel_initializer="zeros", name="conv_out", dtype=wide)(h)
-
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "num_res_blocks": plain(num_res_blocks),
-            "attention": attention,
-            "context_dim": context_dim,
-            "num_heads": plain(num_heads),
-            "head_dim": head_dim,
-            "transformer_depth": plain(transformer_depth),
-            "out_channels": out_channels,
-            "norm_groups": norm_groups,
-            "norm_epsilon": norm_epsilon,
-            "transformer_norm_epsilon": transformer_norm_epsilon,
-            "activation": activation_config(act),
-            "feed_forward_activation": feed_forward_activation,
-            "flash_attention": flash_attention,
-            "num_classes": num_classes,
-            "null_class": null_class,
-            "time_injection": time_injection,
-            "time_dim": time_dim,
-            "cos_first": cos_first,
-            "freq_shift": freq_shift,
-            "symmetric": symmetric,
-            "center_input": center_input,
-            "dropout": dropout,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
-        if not null_class:
-            self.null_labels = None
-
-
-def attention_per_level(attention, levels):
-    """Whether each level has transformers; None: all but the last."""
-    attention = [True] * (levels - 1) + [False] if attention is None else list(attention)
-    _check_length("attention", attention, levels)
-    return attention
-
-
-def heads_per_level(widths, num_heads, head_dim):
-    """Number of heads at each level."""
-    if head_dim is not None:
-        heads = [
-            width // head_dim if isinstance(head_dim, int) and head_dim > 0 and width % head_dim == 0 else 0
-            for width in widths
-        ]
-    else:
-        heads = [num_heads] * len(widths) if isinstance(num_heads, int) else list(num_heads)
-        _check_length("num_heads", heads, len(widths))
-    if any(not isinstance(n, int) or n < 1 or width % n for width, n in zip(widths, heads)):
-        raise ValueError(
-            "Heads cut the channels of a level into equal parts, so their number, and the channels of each, must "
-            "divide its width. "
-            f"Received: widths={tuple(widths)}, num_heads={num_heads}, head_dim={head_dim}"
-        )
-    return heads
-
-
-def plain(value):
-    """One number, or a list of one per level, as `get_config` gives it."""
-    return value if isinstance(value, int) else list(value)
-
-
-def per_level(name, value, levels):
-    """A list of one number per level, of one number or of such a list."""
-    values = [value] * levels if isinstance(value, int) else list(value)
-    _check_length(name, values, levels)
-    check_positive_int(
-        **{name if isinstance(value, int) else f"{name}[{i}]": number for i, number in enumerate(values)}
-    )
-    return values
-
-
-def _check_length(name, values, levels):
-    if len(values) != levels:
-        raise ValueError(
-            f"`{name}` needs one entry per level, as many as `widths` ({levels}). Received: {name}={values}"
-        )
+    def transform(self, h, level, name, given):
+        heads = self._heads[level]
+        options = {"activation": self.feed_forward_activation, "norm_epsilon": self.transformer_norm_epsilon}
+        options = self.passed("norm_groups", "flash_attention", depth=self._depths[level], **options)
+        layer = SpatialTransformer(heads, self.widths[level] // heads, name=f"{name}_transformer", **options)
+        return layer(h, context=given["context"])

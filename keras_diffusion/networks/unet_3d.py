@@ -29,31 +29,20 @@ import keras
 from keras_diffusion.layers import (
     AsOneVideo,
     Downsample,
-    LabelEmbedding,
     PerFrame,
     ResidualBlock,
     SpatialTransformer,
     TemporalConvolution,
     TemporalTransformer,
-    TimeProjection,
     Upsample,
 )
-from keras_diffusion.layers.options import activation_config, convolution, get_activation, normalization
-from keras_diffusion.networks.network import (
-    Network,
-    check_positive_int,
-    check_size,
-    condition_inputs,
-    networks,
-    seen,
-    wide_dtype,
-)
-from keras_diffusion.networks.unet_2d import sinusoidal_embedding
-from keras_diffusion.networks.unet_2d_condition import attention_per_level, heads_per_level, per_level, plain
+from keras_diffusion.layers.options import convolution, get_activation, normalization
+from keras_diffusion.networks.network import NETWORKS, check_positive_int
+from keras_diffusion.networks.unet_levels import TextUNet
 
 
-@networks.register("unet_3d")
-class UNet3D(Network):
+@NETWORKS.register("unet_3d")
+class UNet3D(TextUNet):
     """U-Net for videos with optional text and class labels, for timesteps as the noise level.
 
     Use it with a predictor that tells it timesteps: `EpsilonPredictor(condition="timestep")`.
@@ -139,123 +128,59 @@ class UNet3D(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
         if len(input_shape) != 4:
             raise ValueError(
                 "UNet3D takes videos: `input_shape` must be (F, H, W, C), F frames, without the batch axis. "
                 f"Received: input_shape={tuple(input_shape)}. Use UNet2DCondition for images"
             )
-        levels, channels = len(widths), input_shape[-1]
-        check_positive_int(channels=channels, levels=levels, norm_groups=norm_groups)
-        check_positive_int(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_size(input_shape[1:-1], 2 ** (levels - 1))
-        blocks, depths = (
-            per_level("num_res_blocks", num_res_blocks, levels),
-            per_level("transformer_depth", transformer_depth, levels),
-        )
-        attention = attention_per_level(attention, levels)
-        heads = heads_per_level(widths, num_heads, None)
-        act = get_activation(activation)
-        options = {"norm_groups": norm_groups, "remat": remat, "dtype": policy}
-
-        inputs = condition_inputs((None, None, None, channels), num_classes, context_dim, policy, concat_channels)
-        wide, dim = wide_dtype(policy), time_dim or 4 * widths[0]
-        embedding = sinusoidal_embedding(widths[0], freq_shift, cos_first)(inputs["noise_level"])
-        # A label comes between the last dense layer and its activation.
-        last = "linear" if num_classes is not None else None
-        embedding = TimeProjection(dim, act, last_activation=last, name="time_projection", dtype=wide)(embedding)
-        if num_classes is not None:
-            label = LabelEmbedding(num_classes, dim, name="label_embedding", dtype=wide)(inputs["labels"])
-            embedding = keras.layers.Add(name="time_and_label", dtype=wide)([embedding, label])
-            embedding = keras.layers.Activation(act, name="act_embedding", dtype=wide)(embedding)
-
-        def per_frame(layer):
-            return PerFrame(layer, name=f"{layer.name}_per_frame", dtype=policy)
-
-        def residual(h, level, name):
-            common = {"norm_epsilon": norm_epsilon, "activation": act, "dropout": dropout, "seed": seed, **options}
-            block = ResidualBlock(widths[level], time_injection="add", name=f"{name}_residual", **common)
-            common["norm_epsilon"] = norm_epsilon if time_norm_epsilon is None else time_norm_epsilon
-            return TemporalConvolution(name=f"{name}_time", **common)(per_frame(block)(h, embedding))
-
-        def transform(h, level, name):
-            common = {
-                "num_heads": heads[level],
-                "head_dim": widths[level] // heads[level],
-                "depth": depths[level],
-                **options,
-            }
-            common |= {
-                "activation": feed_forward_activation,
-                "flash_attention": flash_attention,
-                "norm_epsilon": norm_epsilon,
-            }
-            spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=context_dim is not None, **common)
-            h = per_frame(spatial)(h, inputs["context"]) if context_dim is not None else per_frame(spatial)(h)
-            return TemporalTransformer(name=f"{name}_time_transformer", **common)(h)
-
-        def conv(h, filters, name, **special):
-            layer = convolution(3, filters, 3, name=name, **special)
-            return (
-                AsOneVideo(layer, name=f"{name}_across", dtype=layer.dtype_policy) if flaxdiff_compatible else layer
-            )(h)
-
-        h = conv(seen(inputs, policy), widths[0], "conv_in", dtype=policy)
-        skips = [h]
-        for i, width in enumerate(widths):
-            for j in range(blocks[i]):
-                h = residual(h, i, f"down_{i}_{j}")
-                h = transform(h, i, f"down_{i}_{j}") if attention[i] else h
-                skips.append(h)
-            if i < levels - 1:
-                h = per_frame(Downsample(width, symmetric=True, name=f"down_{i}_downsample", dtype=policy))(h)
-                skips.append(h)
-
-        h = residual(h, -1, "middle_0")
-        h = transform(h, -1, "middle")
-        h = residual(h, -1, "middle_1")
-
-        for i, width in reversed(list(enumerate(widths))):
-            for j in range(blocks[i] + 1):
-                h = keras.layers.Concatenate(name=f"up_{i}_{j}_concat", dtype=policy)([h, skips.pop()])
-                h = residual(h, i, f"up_{i}_{j}")
-                h = transform(h, i, f"up_{i}_{j}") if attention[i] else h
-            if i > 0:
-                h = per_frame(Upsample(width, name=f"up_{i}_upsample", dtype=policy))(h)
-
-        h = per_frame(normalization("group", widths[0], norm_groups, norm_epsilon, "norm_out", policy))(h)
-        h = keras.layers.Activation(act, name="act_out", dtype=policy)(h)
-        filters = channels if out_channels is None else out_channels
-        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
-        output = conv(h, filters, "conv_out", kernel_initializer="zeros", dtype=wide)
-
-        arguments = {
-            "input_shape": list(input_shape),
-            "widths": list(widths),
-            "num_res_blocks": plain(num_res_blocks),
-            "attention": attention,
-            "context_dim": context_dim,
-            "num_heads": plain(num_heads),
-            "transformer_depth": plain(transformer_depth),
-            "num_classes": num_classes,
-            "out_channels": out_channels,
-            "norm_groups": norm_groups,
-            "norm_epsilon": norm_epsilon,
-            "time_norm_epsilon": time_norm_epsilon,
-            "activation": activation_config(act),
-            "feed_forward_activation": feed_forward_activation,
-            "time_dim": time_dim,
-            "cos_first": cos_first,
-            "freq_shift": freq_shift,
-            "dropout": dropout,
-            "remat": remat,
-            "flash_attention": flash_attention,
-            "flaxdiff_compatible": flaxdiff_compatible,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
-        self.size_multiple = 2 ** (levels - 1)
+        self.check_levels(rank=None)
+        check_positive_int(norm_groups=norm_groups)
+        self.check_text_levels()
+        self.activation = get_activation(activation)
+        super().__init__(name, trainable, dtype)
 
     def halved_axes(self, size):
         return size[1:]
+
+    def first(self, given):
+        return self._convolution(self.seen(given), self.widths[0], "conv_in", dtype=self.policy)
+
+    def residual(self, h, level, name, given):
+        options = self.passed("norm_groups", "activation", "dropout", "seed", "remat")
+        space = {"time_injection": "add", "norm_epsilon": self.norm_epsilon}
+        block = ResidualBlock(self.widths[level], name=f"{name}_residual", **space, **options)
+        epsilon = self.norm_epsilon if self.time_norm_epsilon is None else self.time_norm_epsilon
+        time = TemporalConvolution(name=f"{name}_time", norm_epsilon=epsilon, **options)
+        return time(self._per_frame(block)(h, given["embedding"]))
+
+    def transform(self, h, level, name, given):
+        heads = self._heads[level]
+        options = {"num_heads": heads, "head_dim": self.widths[level] // heads, "depth": self._depths[level]}
+        options |= self.passed("norm_groups", "norm_epsilon", "flash_attention", "remat")
+        options["activation"] = self.feed_forward_activation
+        context = [given["context"]] if "context" in given else []
+        spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=bool(context), **options)
+        h = self._per_frame(spatial)(h, *context)
+        return TemporalTransformer(name=f"{name}_time_transformer", **options)(h)
+
+    def downsample(self, h, i, given):
+        layer = Downsample(self.widths[i], symmetric=True, name=f"down_{i}_downsample", dtype=self.policy)
+        return self._per_frame(layer)(h)
+
+    def upsample(self, h, i, given):
+        return self._per_frame(Upsample(self.widths[i], name=f"up_{i}_upsample", dtype=self.policy))(h)
+
+    def last(self, h):
+        norm = normalization("group", self.widths[0], self.norm_groups, self.norm_epsilon, "norm_out", self.policy)
+        h = keras.layers.Activation(self.activation, name="act_out", dtype=self.policy)(self._per_frame(norm)(h))
+        # In float32 under mixed precision too: sampling adds up many outputs, and 8 bits would show.
+        return self._convolution(h, self.channels_out, "conv_out", kernel_initializer="zeros", dtype=self.wide)
+
+    def _per_frame(self, layer):
+        return PerFrame(layer, name=f"{layer.name}_per_frame", dtype=self.policy)
+
+    def _convolution(self, h, filters, name, **options):
+        layer = convolution(3, filters, 3, name=name, **options)
+        if self.flaxdiff_compatible:
+            layer = AsOneVideo(layer, name=f"{name}_across", dtype=layer.dtype_policy)
+        return layer(h)

@@ -14,22 +14,19 @@ References: Bao et al., "All are worth words: a ViT backbone for diffusion model
 
 import keras
 
-from keras_diffusion.layers.options import (
-    activation_config,
-    convolution,
-    get_activation,
-    layer_normalization,
-    unbuilt_dense,
-)
+from keras_diffusion.layers.options import convolution, get_activation, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid
 from keras_diffusion.layers.position import LearnedPosition
 from keras_diffusion.layers.uvit_block import UViTBlock
-from keras_diffusion.networks.network import Network, networks, wide_dtype
-from keras_diffusion.networks.transformer import begin, check_even, embed_noise_level, embed_patches, finish, u_shape
+from keras_diffusion.networks.network import NETWORKS
+from keras_diffusion.networks.transformer import PatchTransformer
+
+_BLOCK_OPTIONS = ("num_heads", "head_dim", "norm_inputs", "use_projection", "norm_epsilon")
+_BLOCK_OPTIONS += ("flash_attention", "dropout", "remat", "seed")
 
 
-@networks.register("uvit")
-class UViT(Network):
+@NETWORKS.register("uvit")
+class UViT(PatchTransformer):
     """Transformer with long skips and the conditions as tokens, for images (H, W, C).
 
     Args:
@@ -53,18 +50,9 @@ class UViT(Network):
             False.
         activation: name or function; between these convolutions. Default "swish".
         norm_epsilon: added to the mean square, or variance. Default 1e-5.
-        dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
-        time_embedding: "fourier" (default) or "sinusoidal"; or "flax_partitionable" or "flax_original" for old weights.
-        time_scale: scale of the embedding's frequencies; None (default) fits log(σ/α)/4: 1 for "fourier", 250 for
-            "sinusoidal".
-        flash_attention: None (default: where Keras finds a fused kernel), True or False.
-        remat: whether training computes blocks again on the way back, instead of remembering them: memory for time.
-            Default False.
+        dropout, time_embedding, time_scale, flash_attention, remat, concat_channels, seed: as in `SimpleDiT`.
         flaxdiff_compatible: whether keys, values and the order of patches are FlaxDiff's; see the module. Default
             False.
-        concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. Patches are of
-            C + concat_channels channels, the output has those of x.
-        seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
@@ -85,6 +73,12 @@ class UViT(Network):
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
     """
+
+    even_layers = True
+
+    @property
+    def patch_repeats(self):
+        return 2 if self.flaxdiff_compatible else 1
 
     def __init__(
         self,
@@ -118,86 +112,46 @@ class UViT(Network):
         trainable=True,
         dtype=None,
     ):
-        policy = keras.dtype_policies.get(dtype)
-        sizes = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
-        sizes["concat_channels"] = concat_channels
-        inputs = begin("UViT", input_shape, patch_size, patch_order, dropout, num_classes, context_dim, policy, **sizes)
-        check_even(num_layers)
-        act = get_activation(activation)
-        grid = patch_grid(input_shape[:2], patch_size)
-        if max_tokens is None and None in grid:
+        self.activation = get_activation(activation)
+        super().__init__(name, trainable, dtype)
+
+    def graph(self, inputs):
+        tokens = self.u_shape(self._tokens(inputs), self._block)
+        output = self.to_image(tokens, inputs)
+        return self._refined(inputs["x"], output) if self.add_residualblock_output else output
+
+    def _tokens(self, inputs):
+        """Patches with their positions, then the noise level and the context's vectors."""
+        tokens = self.embed_patches(inputs, self.emb_features)
+        tokens = LearnedPosition(self._table_rows(), name="pos_encoding", dtype=self.policy)(tokens)
+        time = self.embed_noise_level(inputs, self.emb_features)
+        parts = [tokens, keras.layers.Reshape((1, self.emb_features), name="time_token", dtype=self.policy)(time)]
+        if "context" in inputs:
+            project = unbuilt_dense(self.emb_features, name="context_projection", dtype=self.policy)
+            parts.append(project(inputs["context"]))
+        return keras.layers.Concatenate(axis=1, name="all_tokens", dtype=self.policy)(parts)
+
+    def _table_rows(self):
+        if self.max_tokens is not None:
+            return self.max_tokens
+        rows, columns = patch_grid(self.sample_shape[:2], self.patch_size)
+        if None in (rows, columns):
             raise ValueError(
-                f"Each patch has a row in the table of positions. Received: input_shape={tuple(input_shape)} without "
-                f"`max_tokens`. Give a "
-                "size, or `max_tokens`"
+                f"Each patch has a row in the table of positions. Received: input_shape={self.sample_shape} without "
+                "`max_tokens`. Give a size, or `max_tokens`"
             )
-        rows = grid[0] * grid[1] if max_tokens is None else max_tokens
-        times = 2 if flaxdiff_compatible else 1
-        tokens = embed_patches(inputs, patch_size, emb_features, policy, order=patch_order, times=times)
-        tokens = LearnedPosition(rows, name="pos_encoding", dtype=policy)(tokens)
-        time = embed_noise_level(
-            inputs, emb_features, emb_features, None, time_embedding, time_scale, num_classes, policy
-        )
-        parts = [tokens, keras.layers.Reshape((1, emb_features), name="time_token", dtype=policy)(time)]
-        if context_dim is not None:
-            parts.append(unbuilt_dense(emb_features, name="context_projection", dtype=policy)(inputs["context"]))
-        tokens = keras.layers.Concatenate(axis=1, name="all_tokens", dtype=policy)(parts)
-        options = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "double_attention": use_self_and_cross,
-            "norm_inputs": norm_inputs,
-            "use_projection": use_projection,
-            "outer_residual": explicitly_add_residual,
-            "raw_keys": flaxdiff_compatible,
-            "norm_epsilon": norm_epsilon,
-            "flash_attention": flash_attention,
-            "dropout": dropout,
-            "remat": remat,
-            "seed": seed,
-        }
+        return rows * columns
 
-        def block(tokens, name):
-            return UViTBlock(**options, name=name, dtype=policy)(tokens)
+    def _block(self, tokens, name):
+        renamed = {"double_attention": self.use_self_and_cross, "outer_residual": self.explicitly_add_residual}
+        options = self.passed(*_BLOCK_OPTIONS, raw_keys=self.flaxdiff_compatible, **renamed)
+        return UViTBlock(name=name, **options)(tokens)
 
-        tokens = u_shape(tokens, num_layers, block, emb_features, policy)
-        channels = input_shape[-1] if out_channels is None else out_channels
-        output = finish(tokens, inputs, patch_size, channels, patch_order, False, False, norm_epsilon, policy)
-        if add_residualblock_output:
-            h = keras.layers.Concatenate(name="image_and_output", dtype=policy)([inputs["x"], output])
-            h = convolution(2, 64, 3, name="final_conv1", dtype=policy)(h)
-            h = layer_normalization(epsilon=norm_epsilon, name="final_norm_conv", dtype=policy)(h)
-            h = keras.layers.Activation(act, name="final_act", dtype=policy)(h)
-            output = convolution(
-                2, channels, 3, kernel_initializer="zeros", name="final_conv2", dtype=wide_dtype(policy)
-            )(h)
-
-        arguments = {
-            "input_shape": list(input_shape),
-            "patch_size": patch_size,
-            "emb_features": emb_features,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "num_classes": num_classes,
-            "context_dim": context_dim,
-            "out_channels": out_channels,
-            "patch_order": patch_order,
-            "max_tokens": max_tokens,
-            "use_projection": use_projection,
-            "use_self_and_cross": use_self_and_cross,
-            "norm_inputs": norm_inputs,
-            "explicitly_add_residual": explicitly_add_residual,
-            "add_residualblock_output": add_residualblock_output,
-            "activation": activation_config(act),
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "time_embedding": time_embedding,
-            "time_scale": time_scale,
-            "flash_attention": flash_attention,
-            "remat": remat,
-            "flaxdiff_compatible": flaxdiff_compatible,
-            "seed": seed,
-            "concat_channels": concat_channels,
-        }
-        super().__init__((inputs, output), arguments, policy, name=name, trainable=trainable)
+    def _refined(self, x, output):
+        """Two convolutions on the image and the output side by side."""
+        h = self.join(x, output, "image_and_output")
+        h = convolution(2, 64, 3, name="final_conv1", dtype=self.policy)(h)
+        h = layer_normalization(epsilon=self.norm_epsilon, name="final_norm_conv", dtype=self.policy)(h)
+        h = keras.layers.Activation(self.activation, name="final_act", dtype=self.policy)(h)
+        options = {"kernel_initializer": "zeros", "name": "final_conv2", "dtype": self.wide}
+        return convolution(2, self.channels_out, 3, **options)(h)

@@ -23,7 +23,7 @@ LEARNING_RATE = 1e-2
 rng = np.random.default_rng(0)
 IMAGES = {"images": rng.uniform(-1, 1, (48, 4, 4, 2)).astype("float32"), "labels": (np.arange(48) % 3).astype("int32")}
 NETWORKS = {
-    "dit": lambda: kd.networks.networks.get(
+    "dit": lambda: kd.networks.NETWORKS.get(
         {
             "name": "dit",
             "input_shape": (4, 4, 2),

@@ -32,7 +32,7 @@ CONVOLUTIONAL = ("unet", "flax_unet", "unet_2d_condition")
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def network(request):
-    return request.param, networks.networks.get({"name": request.param, **FAMILIES[request.param]})
+    return request.param, networks.NETWORKS.get({"name": request.param, **FAMILIES[request.param]})
 
 
 def mesh(shape=(1, 2), names=("batch", "model")):
