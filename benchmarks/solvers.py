@@ -82,11 +82,11 @@ PEERS = {
 }
 # They walk up, or are for another kind of denoiser or task: no error to measure here.
 APART = {
-    "ddim_inversion": "walks up, from data to noise",
-    "dpmpp_2m_inversion": "walks up, from data to noise",
-    "lcm": "for consistency models",
-    "tcd": "for consistency models",
-    "consistency": "for consistency models",
+    "ddim_inversion": "walk up, from data to noise",
+    "dpmpp_2m_inversion": "walk up, from data to noise",
+    "lcm": "need a consistency model",
+    "tcd": "need a consistency model",
+    "consistency": "need a consistency model",
     "repaint": "for inpainting",
 }
 DEPARTURES = [  # what, peers, here, why
@@ -106,7 +106,7 @@ DEPARTURES = [  # what, peers, here, why
         "churn with Euler steps",
         "diffusers evaluates the network before it adds the noise",
         "the noise first, as EDM's algorithm 2 and k-diffusion",
-        "the network would be told another level than x is at",
+        "the network would receive another level than x has",
     ),
     (
         "noise of SDE solvers",
@@ -116,9 +116,9 @@ DEPARTURES = [  # what, peers, here, why
     ),
     (
         "previous timestep of DDIM and PNDM",
-        'diffusers takes t − T // n, which its grid does not hold under "linspace" or where n does not divide T',
+        'diffusers takes t − T // n, which is not on its grid under "linspace" or where n does not divide T',
         "the next level of the grid",
-        "x would be at another level than the network is told",
+        "x would have another level than the network receives",
     ),
     (
         "shift of flow matching",
@@ -136,7 +136,7 @@ DEPARTURES = [  # what, peers, here, why
         'last step of DPM-Solver and UniPC with `final_sigmas_type="sigma_min"`',
         "the same: the last two σ are equal",
         "grids fall strictly; the last step goes to σ = 0",
-        "an evaluation would be made for nothing",
+        "it would waste an evaluation",
     ),
     (
         "PNDM with v-prediction",
