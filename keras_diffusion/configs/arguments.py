@@ -94,7 +94,8 @@ class ArgumentsMixin:
     def _argument(self, name):
         """The attribute of an argument; where there is none, what the constructor was given, or the default."""
         default = _parameters(type(self))[name].default
-        return vars(self).get(name, getattr(vars(self).get("_arguments"), name, default))
+        attributes = {**vars(self).get("_modules", {}), **vars(self)}  # PyTorch keeps layers within layers apart
+        return attributes.get(name, getattr(vars(self).get("_arguments"), name, default))
 
     def _has_default(self, name):
         default, value = _parameters(type(self))[name].default, self._argument(name)

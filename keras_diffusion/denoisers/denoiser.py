@@ -72,6 +72,7 @@ def as_tensors(x, level):
 
 def with_x0(x, x0, level):
     """The prediction whose x0 is `x0`; ε follows from x = α·x0 + σ·ε."""
+    x, level = as_tensors(x, level)
     alpha, sigma = expand_to_rank(level.alpha, x), expand_to_rank(level.sigma, x)
     return Prediction(x0, (x - alpha * x0) / sigma)
 

@@ -5,7 +5,9 @@ the known one only through the network, so seams can stay visible; `samplers.ReP
 mend them.
 """
 
-from keras_diffusion.denoisers.denoiser import Wrapper, with_x0
+from keras import ops
+
+from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors, with_x0
 
 
 class ReplaceKnown(Wrapper):
@@ -27,4 +29,6 @@ class ReplaceKnown(Wrapper):
         super().__init__(denoiser)
 
     def __call__(self, x, level):
-        return with_x0(x, self.mask * self.known + (1.0 - self.mask) * self.denoiser(x, level).x0, level)
+        x, level = as_tensors(x, level)
+        known, mask = (ops.convert_to_tensor(value, dtype=x.dtype) for value in (self.known, self.mask))
+        return with_x0(x, mask * known + (1.0 - mask) * self.denoiser(x, level).x0, level)
