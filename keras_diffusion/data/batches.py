@@ -13,7 +13,15 @@ begun and its last batch has been read. With `fit(steps_per_epoch=...)`, Keras's
 import keras
 import numpy as np
 
-from keras_diffusion.configs.checks import arguments_of, check_flag, check_known, check_number, check_whole, shown
+from keras_diffusion.configs.checks import (
+    arguments_of,
+    check_flag,
+    check_known,
+    check_number,
+    check_whole,
+    parameters_of,
+    shown,
+)
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
@@ -137,6 +145,11 @@ class Batches(keras.utils.PyDataset):
         if self._image_shape is None:
             self._image_shape = tuple(self.source.batch(np.array([0]))["images"].shape[1:])
         return self._image_shape
+
+    def __repr__(self):
+        parameters = [p for name, p in parameters_of(Batches).items() if name not in ("source", "num_classes")]
+        given = [f"{p.name}={shown(getattr(self, p.name))}" for p in parameters if getattr(self, p.name) != p.default]
+        return f"{type(self).__name__}({self.source!r}, {', '.join(given)})"
 
     def __len__(self):
         if self.batches_per_epoch is not None:

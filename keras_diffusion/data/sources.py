@@ -36,6 +36,10 @@ class Source:
         """Sample `index` as a dict of arrays without a batch axis."""
         raise NotImplementedError
 
+    def __repr__(self):
+        classes = f" of {self.num_classes} classes" if self.num_classes else ""
+        return f"<{type(self).__name__}: {len(self):,} samples{classes}>"
+
     def batch(self, indices):
         """Samples `indices` as a dict of arrays with a batch axis."""
         return collate([self[int(i)] for i in indices], indices)

@@ -2,6 +2,7 @@
 class and the arguments that differ from their defaults.
 """
 
+import numpy as np
 import pytest
 
 import keras_diffusion as kd
@@ -58,3 +59,10 @@ def test_what_a_name_makes_shows_what_differs_from_the_class(registry, name):
     text = repr(made)
     assert text.startswith(f"{cls.__name__}(") and text.count("=") == len(differ), text
     assert all(f"{key}=" in text for key in differ)
+
+
+def test_data_show_how_many_samples_and_what_differs():
+    arrays = {"images": np.zeros((12, 4, 4, 1), "float32"), "labels": np.arange(12) % 3}
+    batches = kd.data.Batches(arrays, 4, shuffle=False)
+    assert repr(batches) == "Batches(<ArraySource: 12 samples of 3 classes>, batch_size=4, shuffle=False)"
+    assert repr(kd.data.Subset(batches.source, [0, 1])) == "<Subset: 2 samples of 3 classes>"
