@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from keras_diffusion import guidance as guidances
 from keras_diffusion.configs.checks import shown
+from keras_diffusion.denoisers.denoiser import Denoiser
 from keras_diffusion.guidance import PairGuidance
 from keras_diffusion.guidance.threshold import THRESHOLDS
 from keras_diffusion.runtime.value_key import value_key
@@ -134,7 +135,8 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
             f"The model itself gives the two predictions and `guidance_scale`. Received: guidance with "
             f"{', '.join(given)}"
         )
-    guidances.get(options, conditional=None, unconditional=None, scale=guidance_scale)  # raises where options are wrong
+    nothing = Denoiser()
+    guidances.get(options, conditional=nothing, unconditional=nothing, scale=guidance_scale)  # raises for wrong options
     name, numbers = options.pop("name"), {key: value for key, value in options.items() if isinstance(value, float)}
     structure = tuple(sorted((key, value) for key, value in options.items() if key not in numbers))
     return Guiding(name, structure, numbers, wrappers or ())
@@ -170,7 +172,7 @@ def _wrapper(entry):
     options = {"name": entry} if isinstance(entry, str) else dict(entry)
     if "denoiser" in options:
         raise ValueError(f"The model itself gives the denoiser of a threshold. Received: guidance={entry!r}")
-    THRESHOLDS.get(options, denoiser=None)  # raises where options are wrong
+    THRESHOLDS.get(options, denoiser=Denoiser())  # raises where options are wrong
     return Threshold(options.pop("name"), tuple(sorted(options.items())))
 
 
