@@ -12,10 +12,11 @@ class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
 
     fixed_arguments = ("betas",)
 
-    def __init__(self, timesteps, max_beta, **kwargs):
+    def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         rule = "`max_beta` caps the betas and must lie in (0, 1]"
         self.max_beta = check_number("max_beta", max_beta, above=0, most=1, rule=rule)
-        super().__init__(betas_from_alpha_bar(self.alpha_bar, check_timesteps(timesteps), self.max_beta), **kwargs)
+        betas = betas_from_alpha_bar(self.alpha_bar, check_timesteps(timesteps), self.max_beta)
+        super().__init__(betas, zero_terminal_snr, **kwargs)
 
 
 @SCHEDULES.register("cosine_beta", "squaredcos_cap_v2", "CosineNoiseScheduler")
@@ -41,7 +42,7 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
 
     def __init__(self, timesteps=1000, offset=0.008, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         self.offset = check_number("offset", offset, 0)
-        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(timesteps, max_beta, zero_terminal_snr, **kwargs)
 
     def alpha_bar(self, u):
         """ᾱ(u) for a float64 array in [0, 1]."""
@@ -67,7 +68,7 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         self.rate = check_number("rate", rate, above=0, rule="`rate` is the decay of the signal and must be positive")
-        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(timesteps, max_beta, zero_terminal_snr, **kwargs)
 
     def alpha_bar(self, u):
         """ᾱ(u) for a float64 array in [0, 1]."""
@@ -91,9 +92,6 @@ class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
     >>> kd.schedulers.get("laplace_beta").levels([0.25, 0.5, 1.0]).sigma.round(3)
     array([0.484, 0.541, 0.984])
     """
-
-    def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):
-        super().__init__(timesteps, max_beta, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
     def alpha_bar(self, u):
         """ᾱ(u) for a float64 array in [0, 1]."""

@@ -14,7 +14,7 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
 
     fixed_arguments = ("betas",)
 
-    def __init__(self, timesteps, beta_start, beta_end, **kwargs):
+    def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02, zero_terminal_snr=False, **kwargs):
         timesteps = check_timesteps(timesteps)
         check_number("beta_start", beta_start)
         check_number("beta_end", beta_end)
@@ -26,7 +26,7 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
                 f"scaled by 1000/{timesteps}. Received: beta_start={beta_start} and beta_end={beta_end}, which become "
                 f"{beta_start * scale:.4g} and {beta_end * scale:.4g}. Take more timesteps or smaller betas."
             )
-        super().__init__(self.table(scale * beta_start, scale * beta_end, timesteps), **kwargs)
+        super().__init__(self.table(scale * beta_start, scale * beta_end, timesteps), zero_terminal_snr, **kwargs)
 
 
 @SCHEDULES.register("linear")
@@ -48,9 +48,6 @@ class LinearNoiseSchedule(_BetaRangeNoiseSchedule):
     Reference:
         Ho et al. 2020, arXiv:2006.11239, section 4.
     """
-
-    def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02, zero_terminal_snr=False, **kwargs):
-        super().__init__(timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
     @staticmethod
     def table(start, end, timesteps):
@@ -79,7 +76,7 @@ class ScaledLinearNoiseSchedule(_BetaRangeNoiseSchedule):
     """
 
     def __init__(self, timesteps=1000, beta_start=0.00085, beta_end=0.012, zero_terminal_snr=False, **kwargs):
-        super().__init__(timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr, **kwargs)
+        super().__init__(timesteps, beta_start, beta_end, zero_terminal_snr, **kwargs)
 
     @staticmethod
     def table(start, end, timesteps):
@@ -105,9 +102,6 @@ class SigmoidBetaNoiseSchedule(_BetaRangeNoiseSchedule):
     Reference:
         Xu et al. 2022 (GeoDiff), arXiv:2203.02923.
     """
-
-    def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02, zero_terminal_snr=False, **kwargs):
-        super().__init__(timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr, **kwargs)
 
     @staticmethod
     def table(start, end, timesteps):

@@ -79,8 +79,7 @@ class WeightAverage(keras.layers.Layer):
             network: the network that is trained.
         """
         if getattr(network, "adapters", None):
-            self.network.take_adapters_of(network)
-            self.network.trainable = False
+            self.take_adapters_of(network)
         put_weights(self.network, network)
         self.num_calls.assign(0)
         self._untouched = _sample(self.network)
