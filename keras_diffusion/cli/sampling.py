@@ -83,9 +83,9 @@ def sample(
     if out is not None:
         _check_out(Path(out), overwrite)
     options |= {name: identifier(options.get(name)) for name in ("sampler", "spacing", "guidance")}
-    for get, name in ((samplers.get, "sampler"), (schedulers.SPACINGS.get, "spacing")):
-        if options[name] is not None:
-            get(options[name])  # an unknown name is an error now, not after loading the model
+    with config_errors():  # an unknown name is an error now, not after loading the model
+        samplers.get(options["sampler"] or "ddim")
+        schedulers.SPACINGS.get(options["spacing"] or "linspace")
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
     labels, num_samples = _labels(labels, num_samples, per_label, model)

@@ -48,7 +48,9 @@ def noise_source(plan, words, shape, first_index=0):
         row = {key: ops.take(column, i, axis=0)[draw] for key, column in plan["brownian"].items()}
         return brownian_normal(words, row, shape, first_index)
 
-    return brownian if "brownian" in plan else coupled if "coupling" in plan else independent
+    if "brownian" in plan:
+        return brownian
+    return coupled if "coupling" in plan else independent
 
 
 def check_noise_kind(kind):
