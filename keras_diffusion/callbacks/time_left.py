@@ -111,7 +111,7 @@ class TimeLeft(keras.callbacks.Callback):
         if not is_writer():
             return
         if steps_done is not None and self.params.get("verbose") == 1:
-            lines[0] = "\n" + lines[0]  # below the bar, which then goes on in a line of its own
+            lines[0] = "\n" + lines[0]  # below the progress bar, which continues on the next line
         for line in lines:
             self._write(line)
 

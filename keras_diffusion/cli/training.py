@@ -8,7 +8,6 @@ import signal
 import keras
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from keras_diffusion import networks, samplers
 from keras_diffusion.callbacks import MetricsJSONL, Resume, SampleGrid, TerminateOnNonFinite, TimeLeft
@@ -16,6 +15,7 @@ from keras_diffusion.cli import building
 from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config, saving_options
 from keras_diffusion.cli.devices import check_layout, describe_distribution, lost_processes, on_devices, share_data
 from keras_diffusion.cli.environment import counted, describe_environment
+from keras_diffusion.cli.information import print_rows
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 from keras_diffusion.configs.labels import listed, name_of
 from keras_diffusion.runtime.devices import is_writer, values_of_all, wait_for_all, writing
@@ -114,7 +114,7 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     if is_writer():
         run.continue_with(config, environment) if resume else run.create(config, environment, overwrite)
     wait_for_all("begun")
-    console.print(_header(run, config, model, batches, validation, environment, pictures))
+    print_rows(console, _header(run, config, model, batches, validation, environment, pictures))
     if verbose and keras.backend.backend() != "torch":
         console.print(f"Compiling the training step, about {_compile_time(model.network)} …", markup=False)
     try:
@@ -203,8 +203,6 @@ def _with_known_channels(pictures, batches):
 
 
 def _header(run, config, model, batches, validation, environment, pictures):
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
     data = f"{config['data']['source']}: {len(batches.source):,} samples of {'×'.join(map(str, batches.image_shape))}"
     if config["network"].get("num_classes"):
         names = config["model"].get("class_names")
@@ -213,7 +211,7 @@ def _header(run, config, model, batches, validation, environment, pictures):
         data += f", {len(validation.source):,} held out"
     resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""
     resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
-    rows = {
+    return {
         "network": _describe_network(config, model),
         "model": f"{_name(config['model']['predictor'])}-prediction, "
         f"{_name(config['model']['noise_schedule'])} schedule",
@@ -224,9 +222,6 @@ def _header(run, config, model, batches, validation, environment, pictures):
         **({"devices": environment["distribution"]} if "distribution" in environment else {}),
         "folder": str(run.path),
     }
-    for key, value in rows.items():
-        table.add_row(key, value)
-    return table
 
 
 def _describe_network(config, model):

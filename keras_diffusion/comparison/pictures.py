@@ -26,8 +26,8 @@ def sample_figures(samples, reference, colours):
 
     Returns:
         list of rows, each a list of (caption, HTML): grids for images and, below, their differences; a plot for vectors
-        (the first two numbers of each), and for sequences `(L, C)` (the first channel of the first three); empty for
-        all else.
+        (the first two numbers of each), and for sequences `(L, C)` (the first channel of the first three); empty
+        for others.
     """
     shape = next(iter(samples.values())).shape[1:] if samples else ()
     if shows_images(shape):
