@@ -7,7 +7,7 @@
 | `ema_model.keras` | the same in the zip of the last Keras-2 versions | `ema_network.save` |
 | `tf_checkpoint/` | network, average and optimizer | `model.save_weights` |
 | `train_checkpoint/` | the average, as `model` | `tf.train.Checkpoint(model=…)` |
-| `sharded_checkpoint/` | the average, its tensors in two files, as from two machines | `save_weights`, then the ops below |
+| `sharded_checkpoint/` | the average, its tensors in two files | `save_weights` and the ops below |
 | `saved_model/` | the average; of a DDIM the whole model, with its normalizer | `save(…, save_format="tf")` |
 """
 

@@ -17,7 +17,7 @@ import pytest
 
 import keras_diffusion as kd
 
-# Rooms that compute nothing on a backend: byte formats, configs, files, the shape of the package. One backend is enough.
+# Rooms that compute nothing on a backend: byte formats, configs, files, the package's shape. One backend is enough.
 _WITHOUT_BACKEND = ("containers", "configs", "test_architecture.py")
 
 
@@ -63,7 +63,7 @@ _held_after_last_release = 0.0
 def released_memory():
     """A process that has grown gives back what no test needs any more, compiled programs above all.
 
-    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes from the shared compilation cache.
+    Two processes at a time have to fit a machine of 8 GB. Programs compiled again come from the shared cache.
     """
     global _held_after_last_release
     yield

@@ -156,7 +156,7 @@ def _keeping_arguments(init):
         except TypeError:
             return init(self, *args, **kwargs)  # says what is missing or too much
         bound.apply_defaults()
-        # In no dict: Keras looks for weights in dicts and lists, and would save those of layers among the arguments here.
+        # Not in a dict: Keras looks for weights in dicts and lists, and would save those of layers among the arguments.
         given = vars(vars(self).setdefault("_arguments", types.SimpleNamespace()))
         for name in names:
             if name in _OF_KERAS and isinstance(self, keras.layers.Layer):

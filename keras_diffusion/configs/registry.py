@@ -15,8 +15,8 @@ from keras_diffusion.configs.plain_classes import PACKAGE
 _GET = """Returns a {kind}, whichever way it is given.
 
 Args:
-    identifier: a name, see `{names}()`; a dict `{{"name": ..., **options}}`; a Keras config; a class; or an object, which
-        is returned as it is.
+    identifier: a name, see `{names}()`; a dict `{{"name": ..., **options}}`; a Keras config; a class; or an object,
+        which is returned unchanged.
     options: constructor arguments, where `identifier` is a name, a dict with a name, or a class.
 
 Raises:

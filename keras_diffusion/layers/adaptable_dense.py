@@ -1,7 +1,8 @@
 """A dense layer that can take a low-rank adapter: LoRA.
 
     y = x·W + b                          without
-    y = x·W + (α/r)·(x·A)·B + b          with;  W (in, out) frozen, A (in, r) drawn, B (r, out) zeros: y does not change at first
+    y = x·W + (α/r)·(x·A)·B + b          with;  W (in, out) is frozen, A (in, r) random, B (r, out) zero: at first, y
+                                         does not change
 
 It is Keras's `Dense` and its `enable_lora`, but for two things. Keras adds A·B to W and multiplies then: a gradient as
 large as W, and under mixed precision an adapter smaller than W's rounding error is lost; here x passes through A and B

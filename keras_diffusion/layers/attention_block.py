@@ -1,10 +1,10 @@
 """Attention: every position looks at every other one, and at the context (a text, say).
 
-    x ← x + W·attention(q, k, v of norm(x))                         self-attention, over all positions of a sequence or image
-    x ← x + W·attention(q of norm(x), k, v of the context)          cross-attention, where there is a context
-    x ← x + W₂·act(W₁·norm(x))                                      feed-forward, where asked for
+    x ← x + W·attention(q, k, v of norm(x))                    self-attention, over all positions
+    x ← x + W·attention(q of norm(x), k, v of the context)     cross-attention, if there is a context
+    x ← x + W₂·act(W₁·norm(x))                                 feed-forward, optional
 
-    attention(q, k, v) = softmax(q·kᵀ/√d)·v                         per head of d channels
+    attention(q, k, v) = softmax(q·kᵀ/√d)·v                    per head of d channels
 
 (`layers.perturbation` can replace the softmax of self-attention by the identity, for guidance.)
 

@@ -50,7 +50,8 @@ class EDMBlock(ResidualBlock):
 
     Example:
 
-    >>> EDMBlock(64, resample="down", resample_filter=(1, 3, 3, 1))(keras.ops.ones((8, 16, 12, 32)), keras.ops.ones((8, 128))).shape
+    >>> block = EDMBlock(64, resample="down", resample_filter=(1, 3, 3, 1))
+    >>> block(keras.ops.ones((8, 16, 12, 32)), keras.ops.ones((8, 128))).shape
     (8, 8, 6, 64)
     """
 

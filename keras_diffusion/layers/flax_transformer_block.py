@@ -20,7 +20,7 @@ softmax had nothing to choose:
     "all"            softmax(q·kᵀ/√d)·v over all positions, or over all tokens of the context
     "rows"           over the positions of one row
     "columns"        over the positions of one column
-    "text_columns"   v of token w at every position of column w, 0 where the text has ended; queries and keys are not needed
+    "text_columns"   v of token w at every position of column w, 0 after the text's end; without queries and keys
 """
 
 import keras

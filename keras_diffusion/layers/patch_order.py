@@ -3,8 +3,8 @@
     raster            row by row, each from the left: neighbours in a column are a whole row apart
     zigzag            row by row, every second row from the right: each patch is a neighbour of the one before it
     hilbert           along a space-filling curve: what is near in the sequence is near in the image, at every scale
-    hilbert_cropped   the curve of the smallest square of 2^k that holds the grid, cells outside left out (as FlaxDiff does); on grids
-                      of another shape it jumps
+    hilbert_cropped   the curve of the smallest square of 2^k that holds the grid, without cells outside (as FlaxDiff
+                      does); on grids of another shape it jumps
 
 Attention sees all positions at once and cares little. What walks along the sequence (a state space) or counts its
 positions (rotary embeddings) does.

@@ -1,6 +1,8 @@
 """Rotary position embedding: queries and keys are turned by angles that grow with their place in the sequence.
 
-    (x_i, x_{i+d/2}) ← (x_i·cos nθ_i − x_{i+d/2}·sin nθ_i,  x_{i+d/2}·cos nθ_i + x_i·sin nθ_i),    θ_i = 10000^(−2i/d), i = 0 … d/2 − 1
+    (x_i, x_{i+d/2}) ← (x_i·cos nθ_i − x_{i+d/2}·sin nθ_i,  x_{i+d/2}·cos nθ_i + x_i·sin nθ_i)
+
+    θ_i = 10000^(−2i/d),    i = 0 … d/2 − 1
 
 The product of a query at place n and a key at place m then depends on n − m alone. Pairs are channels half a head apart
 ("rotate half"). Where a head has an odd number of channels, the last one stays as it is.

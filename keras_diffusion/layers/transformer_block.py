@@ -2,7 +2,7 @@
 layer norm.
 
     x ← x + attention(norm1(x))                   self-attention
-    x ← x + attention(norm2(x), context)          where there is cross-attention, or a second self-attention in its place
+    x ← x + attention(norm2(x), context)          optional cross-attention, or a second self-attention in its place
     x ← x + W₂·f(norm3(x))
 
     f(y) = act(W₁·y)                              plain
@@ -53,7 +53,8 @@ class TransformerBlock(Layer):
 
     Example:
 
-    >>> TransformerBlock(num_heads=2, head_dim=16)(keras.ops.ones((8, 24, 32)), context=keras.ops.ones((8, 77, 768))).shape
+    >>> block = TransformerBlock(num_heads=2, head_dim=16)
+    >>> block(keras.ops.ones((8, 24, 32)), context=keras.ops.ones((8, 77, 768))).shape
     (8, 24, 32)
     """
 

@@ -64,7 +64,7 @@ def nearest_neighbours(samples, reference):
     samples, reference = np.asarray(samples), np.asarray(reference)
     if samples.ndim < 2 or samples.shape[1:] != reference.shape[1:] or not samples.size or not reference.size:
         raise ValueError(
-            "Neighbours are looked for between arrays (N, ...) and (M, ...) of samples of one shape, N and M at least 1. "
+            "Neighbours need arrays (N, ...) and (M, ...) of samples of one shape, with N and M at least 1. "
             f"Received: samples of shape {samples.shape}, reference of shape {reference.shape}"
         )
     for name, array in (("samples", samples), ("reference", reference)):

@@ -53,7 +53,10 @@ def _remedy(network):
     if isinstance(network, keras.Model):
         return ". Make it a functional model, or give it a `sample_shape` and build its layers"
     if callable(network) and not isinstance(network, keras.layers.Layer):
-        return ". Functions have no weights to train; samplers take them as they are: `sampler.sample(x, function, levels)`"
+        return (
+            ". Functions have no weights to train; samplers take them as they are: "
+            "`sampler.sample(x, function, levels)`"
+        )
     return ""
 
 

@@ -67,7 +67,8 @@ def pix2pix_condition(images, autoencoder):
     Example:
 
     >>> concat = keras_diffusion.models.pix2pix_condition(image, model.autoencoder)
-    >>> images = model.text_to_image("make it winter", concat=concat, guidance={"name": "two_scales", "concat_scale": 1.5})
+    >>> guidance = {"name": "two_scales", "concat_scale": 1.5}
+    >>> images = model.text_to_image("make it winter", concat=concat, guidance=guidance)
 
     Reference:
         Brooks et al. 2023, arXiv:2211.09800, section 3.2.

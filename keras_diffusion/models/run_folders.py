@@ -1,6 +1,6 @@
 """Runs of `keras-diffusion train` as models: the finished one, or the last state that was saved.
 
-config.json        what the run trains, as the command line wrote it: [network] and [model] are arguments, "dtype" and "seed" beside them
+config.json        what the run trains, as the command line wrote it: arguments [network] and [model], "dtype", "seed"
 environment.json   marks the folder as a run
 state/             the last state: `state.json` names the file of weights
 model/             a preset, at the end

@@ -38,7 +38,8 @@ class TextToImage(DiffusionModel):
 
     Example:
 
-    >>> model = keras_diffusion.checkpoints.load_text_to_image("stable-diffusion", bpe_path="bpe_simple_vocab_16e6.txt.gz")
+    >>> vocabulary = "bpe_simple_vocab_16e6.txt.gz"
+    >>> model = keras_diffusion.checkpoints.load_text_to_image("stable-diffusion", bpe_path=vocabulary)
     >>> images = model.text_to_image("a watercolour of a lighthouse", num_samples=4, num_steps=25, dtype="uint8")
     """
 

@@ -68,8 +68,8 @@ def _check_batches(x, weights):
     for name, value in weights.items():
         if value is not None:
             raise ValueError(
-                f"`{name}` is for arrays in memory. Received: {name} with a {type(x).__name__}. Let each batch hold its "
-                f"samples' weights under the key '{WEIGHT_KEY}'"
+                f"`{name}` is for arrays in memory. Received: {name} with a {type(x).__name__}. Let each batch hold "
+                f"its samples' weights under the key '{WEIGHT_KEY}'"
             )
 
 

@@ -3,8 +3,9 @@
 On JAX a step uses up the buffers of the old weights, and `fit`, `evaluate` and `predict` take the values out of the
 model's variables while they run. Left alone, that means:
 
-    an exception (a batch of another shape, missing labels, Ctrl-C)     a model without weights
-    `generate` in another thread, meanwhile                             "'NoneType' object is not callable", "Array has been deleted"
+    after an exception (wrong shapes, missing labels, Ctrl-C)   a model without weights
+    in `generate` in another thread, meanwhile                  "'NoneType' object is not callable" or
+                                                                "Array has been deleted"
 
 The guard puts the values back, also for a callback in the same thread that needs them; other threads get an error that
 says why. Where a step failed after it had used up the weights, they are lost, and the error says so.
@@ -97,7 +98,7 @@ class WeightGuard:
 
 
 def reads_weights(method):
-    """Decorates a method of a `ResumableModel`: where another thread has the weights, it raises an error that says why."""
+    """Decorates a method of a `ResumableModel`, which fails with a clear error while another thread has the weights."""
 
     @functools.wraps(method)
     def guarded(self, *args, **kwargs):

@@ -1,8 +1,8 @@
 """The autoencoder of Stable Diffusion: images to latents an eighth of their size, and back.
 
-    encode:  image ─ conv ─ (blocks, downsample) … ─ block, attention, block ─ norm, act, conv ─ 1×1 ─▶ (mean, log variance) of the latent
+    encode:  image ─ conv ─ (blocks, down) … ─ block, attention, block ─ norm, act, conv ─ 1×1 ─▶ mean, log variance
              latent = scale · mean
-    decode:  latent/scale ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, upsample) … ─ norm, act, conv ─▶ image
+    decode:  latent/scale ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, up) … ─ norm, act, conv ─▶ image
 
 Diffusion then runs on 64×64×4 numbers in place of 512×512×3. `scale` gives the latents of the training data about unit
 variance.

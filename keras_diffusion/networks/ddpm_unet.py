@@ -1,16 +1,16 @@
 """The U-Net of the Keras example "Denoising Diffusion Probabilistic Model", in which many published Keras weights live.
 
-    x ── conv ──┬─ level 0: R … R ──────────────── skips ─────────────── concat, R (num_res_blocks + 1 times) ─┬─ norm, act, conv ── out
-                │      conv, stride 2              └── each block's output,       nearest ×2, conv             │
-                │  level 1: (R, A) … (R, A)            each downsampling's ──── concat, (R, A) …               │
-                │      conv, stride 2                                                                          │
-                └─ middle: R, A, R ────────────────────────────────────────────────────────────────────────────┘
+    x ── conv ──┬─ level 0: R … R ───────────── skips ─────────────── concat, R … R ────────────┬─ norm, act, conv ─ out
+                │      conv, stride 2           └── each block's output,       nearest ×2, conv │
+                │  level 1: (R, A) … (R, A)         each downsampling's ──── concat, (R, A) …   │
+                │      conv, stride 2                                                           │
+                └─ middle: R, A, R ─────────────────────────────────────────────────────────────┘
 
-R is a residual block that adds the embedded timestep, A attention after every block of a level that has it. What sets
-it apart from `UNet`: attention that adds to its normalized input (`NormalizedAttention`), resampling that keeps the
-number of channels, one more skip per level, group normalization with Keras's epsilon 1e-3, and timesteps 0 … T−1 as the
-noise level, in sines and cosines whose frequencies fall from 1 to 1/10000, both included. A label's vector is added to
-the embedded timestep before the last activation.
+R is a residual block that adds the embedded timestep, with one more per level on the way up; A is attention after every
+block of a level that has it. What sets it apart from `UNet`: attention that adds to its normalized input
+(`NormalizedAttention`), resampling that keeps the number of channels, one more skip per level, group normalization with
+Keras's epsilon 1e-3, and timesteps 0 … T−1 as the noise level, in sines and cosines whose frequencies fall from 1 to
+1/10000, both included. A label's vector is added to the embedded timestep before the last activation.
 
 Reference: Ho et al., arXiv:2006.11239; A. K. Nain, "Denoising diffusion probabilistic model",
 keras.io/examples/generative/ddpm (2022).
@@ -56,7 +56,8 @@ class DDPMUNet(LevelUNet):
 
     Example:
 
-    >>> network = DDPMUNet((32, 32, 3), widths=(16, 32), has_attention=(False, True), num_res_blocks=1, first_conv_channels=16)
+    >>> options = {"has_attention": (False, True), "num_res_blocks": 1, "first_conv_channels": 16}
+    >>> network = DDPMUNet((32, 32, 3), widths=(16, 32), **options)
     >>> network({"x": keras.ops.ones((4, 32, 32, 3)), "noise_level": keras.ops.array([0, 10, 100, 999])}).shape
     (4, 32, 32, 3)
     """

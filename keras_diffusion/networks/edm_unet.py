@@ -1,7 +1,6 @@
 """EDM's U-Nets: DDPM++ and NCSN++ of the score SDEs, and ADM, all in one frame.
 
-    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv ─
-    out
+    x ─ conv ─┬─ level 0: (block, attention?) × n ─┬─ skips ─ (concat, block, attention?) × (n + 1) ─ norm, act, conv
               │  block that halves the size        │              block that doubles the size
               │  level 1: …                        │              …
               └─ middle: block, attention, block ──┘
@@ -11,7 +10,7 @@
     label                 added before the dense layers                                 after them
     e acts on blocks      as a shift                                                    as scale and shift
     sums are divided by   √2                                                            1
-    attention             one head; on the way up, last block of a level                heads of 64 channels; every block
+    attention             one head; upwards, in the last block of a level               64 channels a head; every block
     halving, doubling     [1, 1]                  [1, 3, 3, 1]                          [1, 1]
     way down              –                       the image, halved level by level,     –
                                                   joins as a second path ("residual")

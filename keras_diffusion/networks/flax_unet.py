@@ -1,21 +1,21 @@
 """The U-Net of FlaxDiff (`Unet`, in 2024 `SimpleUNet`), in all the forms it has had; by default the last one, with its
 defects repaired.
 
-    x ── conv ──┬─ blocks ──┬─────────────────── concat, blocks ─ upsample ─┬─ conv ─ concat, block ─ norm, act, conv ── out
-                │  ↓ conv   └── skips ──┘                                   │
-                │  blocks, attention ── … middle: block, attention, block … │
-                └───────────────────────────────────────────────────────────┘
+    x ─ conv ─┬─ blocks ──┬─────────────────── concat, blocks ─ upsample ─┬─ conv ─ concat, block ─ norm, act, conv
+              │  ↓ conv   └── skips ──┘                                   │
+              │  blocks, attention ── … middle: block, attention, block   │
+              └───────────────────────────────────────────────────────────┘
 
 It differs from `UNet` in where widths change: a level's blocks on the way down keep the width that comes in, and the
 downsampling after them leads to the level's own; the first skip goes around everything, into a last block.
 
 What FlaxDiff does otherwise, and what says so here (a checkpoint's family sets these itself):
 
-    adds the normalized input at the end of attention, and loses the identity path       "residual": "normalized"
-    attends to the text alone, or to nothing at all                                      "only_pure_attention", attention=None
-    attends within rows or columns, or lets column w see token w                         "attention_over"
-    upsamples to the width of another level than the one that follows                    upsample_widths="flaxdiff"
-    requires a text                                                                      `context_dim`
+    adds the normalized input after attention, and loses the identity path   "residual": "normalized"
+    attends to the text alone, or to nothing                                 "only_pure_attention", attention=None
+    attends within rows or columns, or lets column w see token w             "attention_over"
+    upsamples to the width of another level than the one that follows        upsample_widths="flaxdiff"
+    requires a text                                                          `context_dim`
 
 Reference: FlaxDiff, github.com/AshishKumar4/FlaxDiff, flaxdiff/models/simple_unet.py.
 """

@@ -1,11 +1,11 @@
 """The MMDiT at several resolutions: blocks on fine tokens, on merged ones, and back, with skips between equal
 resolutions.
 
-    stage 0   patches ── blocks ──┬────────────── skip ─────────────── concat, norm, dense ── blocks ── norm, dense ── patches laid out
-                                merge                                          expand
-    stage 1                       └─ blocks ─┬──── skip ──── concat, …  blocks ──┘
-                                           merge              expand
-    stage 2                                  └──── blocks ──────┘
+    stage 0   patches ── blocks ──┬────────────── skip ────────────── concat, norm, dense ─ blocks ─ norm, dense ─ image
+                                merge                                         expand
+    stage 1                       └─ blocks ─┬──── skip ─── concat, …  blocks ──┘
+                                           merge             expand
+    stage 2                                  └──── blocks ─────┘
 
 Each stage has its own width, its own number of blocks (as many on the way down as on the way up; the coarsest stage has
 them once), and its own projections of noise level and text. Blocks are those of `SimpleMMDiT`.
@@ -61,7 +61,8 @@ class HierarchicalMMDiT(PatchTransformer):
 
     >>> stages = {"emb_features": (16, 32), "num_layers": (1, 2), "num_heads": (2, 4)}
     >>> network = HierarchicalMMDiT((16, 24, 3), base_patch_size=2, context_dim=8, **stages)
-    >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,)), "context": keras.ops.ones((2, 5, 8))}).shape
+    >>> inputs = {"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}
+    >>> network({**inputs, "context": keras.ops.ones((2, 5, 8))}).shape
     (2, 16, 24, 3)
     """
 

@@ -44,7 +44,8 @@ class MLP(Network):
     Example:
 
     >>> network = MLP((2,), num_classes=3)
-    >>> network({"x": keras.ops.ones((8, 2)), "noise_level": keras.ops.zeros((8,)), "labels": keras.ops.zeros((8,), "int32")}).shape
+    >>> inputs = {"x": keras.ops.ones((8, 2)), "noise_level": keras.ops.zeros((8,))}
+    >>> network({**inputs, "labels": keras.ops.zeros((8,), "int32")}).shape
     (8, 2)
     """
 

@@ -36,7 +36,8 @@ class SimpleMMDiT(SimpleDiT):
     Example:
 
     >>> network = SimpleMMDiT((16, 24, 3), patch_size=4, emb_features=32, num_layers=2, num_heads=4, context_dim=8)
-    >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,)), "context": keras.ops.ones((2, 5, 8))}).shape
+    >>> inputs = {"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}
+    >>> network({**inputs, "context": keras.ops.ones((2, 5, 8))}).shape
     (2, 16, 24, 3)
     """
 

@@ -1,11 +1,11 @@
 """The residual U-Net of the Keras example "Denoising Diffusion Implicit Models".
 
     x ─ conv 1×1 ─┐
-                  ├ concat ─┬─ level 0: R … R ─────────────────── skips ────────── concat, R … concat, R ─┬─ conv 1×1 ── out
-    σ² ─ NoiseMap ┘         │      average pooling                └── each block's       bilinear ×2      │
-                            │  level 1: R … R ─────────────────────── output ───── concat, R …            │
-                            │      average pooling                                                        │
-                            └─ last level: R … R ─────────────────────────────────────────────────────────┘
+                  ├ concat ─┬─ level 0: R … R ──────────────── skips ────────── concat, R … concat, R ─┬─ conv 1×1 ─ out
+    σ² ─ NoiseMap ┘         │      average pooling             └── each block's       bilinear ×2      │
+                            │  level 1: R … R ──────────────────── output ───── concat, R …            │
+                            │      average pooling                                                     │
+                            └─ last level: R … R ──────────────────────────────────────────────────────┘
 
     R:  out = shortcut(x) + conv 3×3(swish(conv 3×3(batch norm(x))))
 

@@ -61,7 +61,8 @@ class HybridSSMAttentionDiT(PatchTransformer):
 
     Example:
 
-    >>> network = HybridSSMAttentionDiT((16, 24, 3), patch_size=4, emb_features=32, num_layers=4, num_heads=4, ssm_state_dim=8)
+    >>> sizes = {"emb_features": 32, "num_layers": 4, "num_heads": 4, "ssm_state_dim": 8}
+    >>> network = HybridSSMAttentionDiT((16, 24, 3), patch_size=4, **sizes)
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
     """

@@ -1,8 +1,8 @@
 """A diffusion transformer in the shape of a U: what the first half of the blocks makes, the second half gets to see
 again.
 
-    x ── patches + positions ── [DiTBlock] × L/2 ── DiTBlock ── [concat skip, Dense, DiTBlock] × L/2 ── norm, dense ── patches laid out
-                                       └──────────────── skips ───────────┘
+    x ── patches + positions ─ [DiTBlock] × L/2 ─ DiTBlock ── [concat skip, Dense, DiTBlock] × L/2 ─ norm, dense ─ image
+                                      └─────────────── skips ───────────┘
     e = noise level, class, mean of the context, in every block (AdaLN-Zero)
 
 All blocks work on the same tokens: it is a U in its connections only. The long ones bring what a late block needs of

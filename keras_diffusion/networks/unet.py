@@ -1,11 +1,11 @@
 """The U-Net: convolutions at several resolutions, with shortcuts from the way down to the way up.
 
-    x ── conv ──┬─ level 0: blocks ──┬───────────────────────────────── concat, blocks ─ upsample ... ─┬─ block ── norm, act, conv ── out
-                │      downsample    └────────── skips ──────────────┘                                 │
-                │  level 1: blocks, attention ──── skips ──── concat, blocks, attention ─ upsample     │
-                │      downsample                                                                      │
-                │  level 2: … middle: block, attention, block …                                        │
-                └──────────────────────────────────────────────────────────────────────────────────────┘
+    x ─ conv ─┬─ level 0: blocks ──┬───────────────────────────────── concat, blocks ─ up ─┬─ block ─ norm, act, conv
+              │      downsample    └────────── skips ──────────────┘                       │
+              │  level 1: blocks, attention ──── skips ──── concat, blocks, attention ─ up │
+              │      downsample                                                            │
+              │  level 2: … middle: block, attention, block …                              │
+              └────────────────────────────────────────────────────────────────────────────┘
 
 Fine levels see texture, coarse ones see the whole picture; attention, whose cost grows with the square of the number of
 positions, runs at the coarse ones. Every block receives the condition vector (noise level, class); a context (text)
@@ -84,8 +84,8 @@ class UNet(LevelUNet):
     Example:
 
     >>> network = UNet((8, 8, 1), widths=(16, 32), num_classes=10)
-    >>> inputs = {"x": keras.ops.ones((4, 8, 8, 1)), "noise_level": keras.ops.zeros((4,)), "labels": keras.ops.zeros((4,), "int32")}
-    >>> network(inputs).shape
+    >>> inputs = {"x": keras.ops.ones((4, 8, 8, 1)), "noise_level": keras.ops.zeros((4,))}
+    >>> network({**inputs, "labels": keras.ops.zeros((4,), "int32")}).shape
     (4, 8, 8, 1)
     """
 

@@ -10,7 +10,7 @@ The output of every block, of the first convolution and of every downsampling is
 diffusers' words, on the way down and on the way up:
 
     DownBlock2D, UpBlock2D                            blocks;             a convolution halves or doubles the size
-    AttnDownBlock2D, AttnUpBlock2D                    blocks, attention;  a convolution or a residual block, as `downsample_type` says
+    AttnDownBlock2D, AttnUpBlock2D                    blocks, attention;  a convolution or block, see `downsample_type`
     ResnetDownsampleBlock2D, ResnetUpsampleBlock2D    blocks;             a residual block
 
 A network with a learned variance has twice the channels in its output: the prediction first, then what interpolates the

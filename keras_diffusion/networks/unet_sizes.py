@@ -36,7 +36,8 @@ def unet_size(size, input_shape):
     Example:
 
     >>> shape = (32, 32, 3)
-    >>> network = keras_diffusion.networks.UNet(shape, **keras_diffusion.networks.unet_size("small", shape), num_classes=10)
+    >>> size = keras_diffusion.networks.unet_size("small", shape)
+    >>> network = keras_diffusion.networks.UNet(shape, **size, num_classes=10)
     """
     axes = [n for n in input_shape[:-1] if n is not None]
     if size is None:

@@ -1,7 +1,7 @@
 """U-ViT: everything is a token, also the noise level and the words of the text.
 
-    [patches + positions, noise level and class, text] ── [UViTBlock] × L/2 ── UViTBlock ── [concat skip, Dense, UViTBlock] × L/2
-                                                                └──────────────── skips ───────────┘
+    [patches + positions, noise level, class, text] ── [UViTBlock] × L/2 ── UViTBlock ─ [concat, Dense, UViTBlock] × L/2
+                                                             └──────────────── skips ──────────┘
     the patches' tokens ── norm, dense ── patches laid out ── (two convolutions on [x, that])
 
 Repaired, against FlaxDiff's class of that name: keys and values are normalized like queries (`flaxdiff_compatible`

@@ -3,7 +3,7 @@
 Two solvers of neighbouring orders share their evaluations; their difference is the error of a trial step in λ =
 log(α/σ):
 
-    error = √mean((x_low − x_high)²/δ²),     δ = max(atol, rtol·max(|x_low|, |x_prev|))          in x/α, over the whole batch
+    error = √mean((x_low − x_high)²/δ²),     δ = max(atol, rtol·max(|x_low|, |x_prev|))     in x/α, over the whole batch
 
 A `PIDController` makes the next step's length of it, and says whether this one counts; a rejected one is tried again
 from where it began. One grid is one row of the table, and one `while_loop` on the device; of the grid only the first
