@@ -68,7 +68,8 @@ def _bits(seed, size, stream):
 def _threefry(seed, x0, x1):
     """The bijection on the host, where 32-bit words wrap around."""
     key = (np.zeros(1, "uint32"), np.array([seed], "uint32"))
-    return threefry_2x32(key, (x0, x1), np.bitwise_xor, lambda word, bits: (word << bits) | (word >> (32 - bits)))
+    rotate, wrap = lambda word, bits: (word << bits) | (word >> (32 - bits)), lambda word: word
+    return threefry_2x32(key, (x0, x1), np.bitwise_xor, rotate, wrap)
 
 
 def _inverse_erf(u):

@@ -111,27 +111,27 @@ def counter_normal(words, step, draw, shape, first_index=0):
     return ops.cast(ops.reshape(normals[:, :size], shape), solver_dtype())
 
 
-def threefry_2x32(key, counter, xor=ops.bitwise_xor, rotate=None):
+def threefry_2x32(key, counter, xor=ops.bitwise_xor, rotate=None, wrap=None):
     """The Threefry-2x32-20 bijection.
 
     Args:
         key: two integer tensors holding 32-bit words.
         counter: two integer tensors holding 32-bit words, of one shape.
-        xor, rotate: functions of two words, and of a word and a number of bits. Default: on tensors.
+        xor, rotate, wrap: functions of two words, of a word and a number of bits, and of a sum. Default: on tensors.
 
     Returns:
         two tensors of 32-bit words.
     """
     k0, k1 = key
-    rotate = rotate or _rotate
+    rotate, wrap = rotate or _rotate, wrap or _wrap
     schedule = (k0, k1, xor(xor(k0, k1), _PARITY))
-    x0, x1 = _wrap(counter[0] + k0), _wrap(counter[1] + k1)
+    x0, x1 = wrap(counter[0] + k0), wrap(counter[1] + k1)
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
-            x0 = _wrap(x0 + x1)
+            x0 = wrap(x0 + x1)
             x1 = xor(rotate(x1, rotation), x0)
-        x0 = _wrap(x0 + schedule[(block + 1) % 3])
-        x1 = _wrap(x1 + schedule[(block + 2) % 3] + (block + 1))
+        x0 = wrap(x0 + schedule[(block + 1) % 3])
+        x1 = wrap(x1 + schedule[(block + 2) % 3] + (block + 1))
     return x0, x1
 
 
