@@ -66,8 +66,8 @@ def check_no_text(batch):
             kind = getattr(dtype, "kind", "")  # of NumPy; TensorFlow names its type
             if isinstance(leaf, (str, bytes)) or kind in ("U", "S", "O") or getattr(dtype, "name", "") == "string":
                 raise ValueError(
-                    f"Data are arrays of numbers. Received: {name}={shown(leaf)} of {'objects' if kind == 'O' else 'text'}"
-                    ". Give classes by their numbers, and words as a context: see `text.TextConditioner`"
+                    f"Data are arrays of numbers. Received: {name}={shown(leaf)} of "
+                    f"{'objects' if kind == 'O' else 'text'}. Give classes by their numbers, and words as a context: see `text.TextConditioner`"
                 )
 
 

@@ -44,9 +44,8 @@ def value_key(value, depth=_DEPTH):
     if isinstance(value, types.FunctionType):
         return _function_key(value, inner)
     if type(value).__module__.partition(".")[0] == "keras_diffusion" and hasattr(value, "__dict__"):
-        own = {
-            name: item for name, item in vars(value).items() if name != "_arguments"
-        }  # what they became is there too
+        # Without the constructor's arguments: the attributes hold what they have become.
+        own = {name: item for name, item in vars(value).items() if name != "_arguments"}
         return type(value), inner(own)
     return _Itself(value)
 

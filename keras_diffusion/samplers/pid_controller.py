@@ -9,7 +9,8 @@ from keras_diffusion.configs.checks import check_number
 class PIDController:
     """Step lengths from errors:  h ← h·(1 + atan(e₀^β₀·e₁^β₁·e₂^β₂ − 1)).
 
-    e is 1/error of this trial (e₀) and of the last two that counted. A trial counts if that factor is at least `accept_safety`.
+    e is 1/error of this trial (e₀) and of the last two that counted. A trial counts if that factor is at least
+    `accept_safety`.
 
     Args:
         pcoeff, icoeff, dcoeff: P, I and D coefficients. Default 0, 1, 0: the error of this trial alone.

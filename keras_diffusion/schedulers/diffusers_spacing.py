@@ -40,7 +40,8 @@ class DiffusersSpacing(Spacing):
         spacing: "linspace", "leading" or "trailing". Default "linspace".
         offset: added to the timesteps of "leading". Default 0.
         curve: None (default), "karras", "exponential" or "beta".
-        told: the timesteps of a curve that the network receives: "exact" (default), "rounded" or "truncated" to whole ones.
+        told: the timesteps of a curve that the network receives: "exact" (default), or whole ones, "rounded" or
+            "truncated".
         sigma_min, sigma_max: σ/α of a curve's ends. Default: those of the grid, or of the table for "solver".
         log_linear: σ/α even in the logarithm while the timesteps stay as they are. Default False.
         log_snr_min: levels of a lower log-SNR are left out, "solver" alone. Default: none.
