@@ -93,8 +93,8 @@ class DDPMUNet(LevelUNet):
     def embed(self, inputs):
         dim = 4 * self.first_conv_channels
         half = dim // 2
-        # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself; SinusoidalEmbedding
-        # divides by half.
+        # The example divides the exponent by half − 1, so that the last frequency is 1/10000 itself;
+        # SinusoidalEmbedding divides by half.
         sinusoids = SinusoidalEmbedding(dim, max_period=10000.0 ** (half / (half - 1)), name="time_embedding")
         embedding = self.embed_in_two_steps(sinusoids(inputs["noise_level"]), dim)
         return self.activated(self.add_label(embedding, inputs), "swish", "condition_act")

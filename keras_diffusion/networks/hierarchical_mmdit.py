@@ -41,8 +41,8 @@ class HierarchicalMMDiT(PatchTransformer):
         out_channels: channels of the output; None (default) for as many as the input.
         learn_sigma: whether the output has a second image behind the first, in its channels, for a variance. Default
             False.
-        patch_order, norm_epsilon, dropout, time_embedding, time_scale, flash_attention, remat, concat_channels, seed: as
-            in `SimpleDiT`.
+        patch_order, norm_epsilon, dropout, time_embedding, time_scale, flash_attention, remat, concat_channels, seed:
+            as in `SimpleDiT`.
         sincos_position, rotary, flaxdiff_compatible: as in `SimpleMMDiT`.
 
     Call arguments:
