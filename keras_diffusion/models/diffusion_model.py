@@ -265,10 +265,9 @@ class DiffusionModel(
                 '(x, y); weights of samples are its key "sample_weight".'
             )
         if self._compile_loss is not None:
-            given = {key: self.get_compile_config().get(key) for key in ("loss", "metrics", "weighted_metrics")}
             raise ValueError(
                 "The loss follows from `predictor` and `loss_weighting`; call compile(optimizer=...) without `loss` "
-                f"and `metrics`. Received: {', '.join(f'{k}={shown(v)}' for k, v in given.items() if v is not None)}."
+                f"and `metrics`. Received: loss={shown(self._compile_loss._user_loss)}"
             )
         error = ops.square(y_pred["output"] - y_pred["target"])
         error = y_pred["weight"] * ops.mean(error, axis=tuple(range(1, len(error.shape))))
