@@ -39,8 +39,8 @@ def convert(
     directory = Path(directory)
     if directory.exists() and not overwrite:
         raise FileExistsError(
-            f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True "
-            f"to replace it."
+            "A preset is not written over what exists. Received: "
+            f"directory={str(directory)!r}. Pass overwrite=True to replace it."
         )
     loaded = load(source, weights, state, config, strict, verbose, custom_objects)
     model = loaded.network if loaded.predictor is None else loaded.diffusion_model()

@@ -98,8 +98,7 @@ def _component_files(folder, network, config, known):
     if component is None:
         raise ValueError(
             f"diffusers has no network like this. Received: a {type(network).__name__}. UNet2D, UNet2DCondition, "
-            f"DiTTransformer2D, "
-            "AutoencoderKL and CLIPTextEncoder have counterparts there"
+            "DiTTransformer2D, AutoencoderKL and CLIPTextEncoder have counterparts there"
         )
     class_name = {} if component.library == "transformers" else {"_class_name": component.class_name}
     config = {**class_name, **component.config(network), **config}
@@ -148,10 +147,8 @@ def _pipeline_class(component, network):
     if known not in pipelines:
         raise ValueError(
             "Of pipelines that see known channels, those of inpainting (a mask and latents) and of InstructPix2Pix "
-            "(latents) can be "
-            f"written. Received: a {type(network).__name__} with {channels} channels and {known} known ones. Export "
-            f"the network alone: "
-            "export(model.network, folder)"
+            f"(latents) can be written. Received: a {type(network).__name__} with {channels} channels and {known} "
+            "known ones. Export the network alone: export(model.network, folder)"
         )
     return pipelines[known]
 

@@ -61,9 +61,8 @@ class LoadedCheckpoint:
         """
         if self.predictor is None:
             raise CheckpointError(
-                f"A diffusion model needs a denoising network. Received: a checkpoint of the family "
-                f"{self.report.family}, which holds a "
-                f"{type(self.network).__name__}. It is in the attribute `network`.",
+                "A diffusion model needs a denoising network. Received: a checkpoint of the family "
+                f"{self.report.family}, which holds a {type(self.network).__name__}. It is in the attribute `network`.",
                 self.report.path,
             )
         parts = {"noise_schedule": self.noise_schedule, "predictor": self.predictor, "autoencoder": self.normalizer}

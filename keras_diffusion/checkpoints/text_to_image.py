@@ -50,8 +50,8 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
     if missing:
         received = ", ".join(f"{component} ({path.name})" for component, path in found.items()) or "none"
         raise CheckpointError(
-            f"Images of words take a diffusion model, a text encoder and a decoder. Missing: {', '.join(missing)}. "
-            f"Received: {received}."
+            "Images of words take a diffusion model, a text encoder and a decoder. Missing: "
+            f"{', '.join(missing)}. Received: {received}."
         )
     loaded = {
         component: load(path, config=(config or {}).get(component), verbose=verbose)
@@ -65,8 +65,7 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
     if tokenizer.vocabulary_size > text_encoder.vocabulary_size:
         raise CheckpointError(
             f"The tokenizer knows {tokenizer.vocabulary_size} tokens, the text encoder "
-            f"{text_encoder.vocabulary_size}: they do not belong "
-            "together.",
+            f"{text_encoder.vocabulary_size}: they do not belong together.",
             bpe_path,
         )
     parts = {

@@ -43,8 +43,8 @@ class Report:
         words = {"ema": "averaged weights (EMA)", "raw": "raw weights"}.get(self.weights, self.weights)
         total = len(self.matched) + len(self.missing)
         return (
-            f"Loaded the {words} of a {self.family} checkpoint ({self.format}): {len(self.matched)} of {total} "
-            f"variables."
+            f"Loaded the {words} of a {self.family} checkpoint ({self.format}): "
+            f"{len(self.matched)} of {total} variables."
         )
 
     def __str__(self):
@@ -127,9 +127,8 @@ def _check_value(container, variable, source, value):
 
 def _wrong_shape(container, variable, source, shape):
     return CheckpointError(
-        f"A variable takes a tensor of its own shape. Received: {' + '.join(source.names)} of shape {tuple(shape)} "
-        f"for {variable.path} of "
-        f"shape {tuple(variable.shape)}. If the network is another one, pass `config`.",
+        f"A variable takes a tensor of its own shape. Received: {' + '.join(source.names)} of shape {tuple(shape)} for "
+        f"{variable.path} of shape {tuple(variable.shape)}. If the network is another one, pass `config`.",
         container.path,
     )
 

@@ -102,8 +102,8 @@ class FlaxMsgpack(NamedTensors):
             self._pieces[name] = [piece]
         elif isinstance(value, str) and value.startswith(_PLACEHOLDER):
             raise CheckpointError(
-                "The tensors lie in a folder each, which is not supported. Restore them with Orbax and save them "
-                "again.",
+                "The tensors lie in a folder each, which is not supported. "
+                "Restore them with Orbax and save them again.",
                 self._source.path,
             )
         elif isinstance(value, str | int | float):

@@ -155,8 +155,8 @@ class HDF5Structures:
             raise CheckpointError("The file does not begin like HDF5.", self.path, 0)
         if raw[8] != 0 or raw[13:15] != b"\x08\x08":
             raise CheckpointError(
-                'Only HDF5 of the version that Keras writes is supported. Repack the file with "h5repack --low=0 '
-                '--high=1".',
+                "Only HDF5 of the version that Keras writes is supported. Repack the "
+                'file with "h5repack --low=0 --high=1".',
                 self.path,
                 8,
             )

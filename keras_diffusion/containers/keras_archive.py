@@ -80,8 +80,8 @@ class KerasArchive(KerasWeights):
         info = self._extract(_WEIGHTS, None)
         if info.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
-                f"The member {_WEIGHTS!r} is compressed, which Keras does not do. Unpack the archive and pack it with "
-                f"`zip -0`.",
+                f"The member {_WEIGHTS!r} is compressed, which Keras does not do. Unpack "
+                "the archive and pack it with `zip -0`.",
                 self.path,
                 info.header_offset,
             )

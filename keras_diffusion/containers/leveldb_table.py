@@ -86,8 +86,8 @@ def _entries(source, offset, size):
         )
     if raw[size] != 0:
         raise CheckpointError(
-            "Compressed index blocks (snappy) are not supported. Write the checkpoint with TensorFlow 2, which does "
-            "not compress them.",
+            "Compressed index blocks (snappy) are not supported. Write the checkpoint with "
+            "TensorFlow 2, which does not compress them.",
             source.path,
             offset,
         )

@@ -115,10 +115,9 @@ class OrbaxOCDBT(NamedTensors):
                 # A piece at the edge is as large as the others in the file.
                 if self._left < 0 or prod(chunks) * width > max(self._left, 0) + prod(shape) * width:
                     raise CheckpointError(
-                        f"The tensor {name!r} claims the shape {shape} in pieces of {chunks}, which the files can "
-                        f"hardly hold: all arrays "
-                        "together are limited to packed_ratio times their files' size (see "
-                        "keras_diffusion.runtime.limits).",
+                        f"The tensor {name!r} claims the shape {shape} in pieces of {chunks}, which the files "
+                        "can hardly hold: all arrays together are limited to packed_ratio times their files' "
+                        "size (see keras_diffusion.runtime.limits).",
                         self._folder,
                     )
                 self._add(name, info)

@@ -181,9 +181,8 @@ class _Machine:
         if value is None:
             raise self.cursor.error(
                 f"The file asks for {module[:80]}.{name[:80]}, which weights have no need of. It is not read: such a "
-                f"file can run any "
-                "program. If you trust it, load it with the program that wrote it, and save the weights alone "
-                "(torch.save(model.state_dict(), path), or safetensors)."
+                "file can run any program. If you trust it, load it with the program that wrote it, and save the "
+                "weights alone (torch.save(model.state_dict(), path), or safetensors)."
             )
         self.push(value)
 

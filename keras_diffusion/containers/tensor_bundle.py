@@ -115,8 +115,8 @@ class TensorBundle:
         shape, dtype = entry.info
         if entry.sliced:
             raise CheckpointError(
-                f"The variable {name!r} is partitioned, which is not supported. Load it in TensorFlow and save it in "
-                f"one piece.",
+                f"The variable {name!r} is partitioned, which is not supported. Load it "
+                "in TensorFlow and save it in one piece.",
                 self._index,
                 entry.where,
             )

@@ -46,9 +46,8 @@ class DPS(Wrapper):
 
     def __init__(self, denoiser, measurement, operator, noise_std=None, scale=1.0):
         rule = (
-            "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, or None to "
-            "divide by the "
-            "residual's norm"
+            "The likelihood of a measurement without noise has no gradient: `noise_std` must be positive, "
+            "or None to divide by the residual's norm"
         )
         self.noise_std = check_number("noise_std", noise_std, above=0, rule=rule, optional=True)
         self.scale = check_number("scale", scale)

@@ -151,9 +151,8 @@ class MatrixOperator(LinearOperator):
         self.matrix, self.sample_shape = matrix, (matrix.shape[1],) if sample_shape is None else tuple(sample_shape)
         if math.prod(self.sample_shape) != matrix.shape[1]:
             raise ValueError(
-                f"The matrix has a column for every number of a sample. Received: sample_shape={self.sample_shape}, "
-                f"matrix of shape "
-                f"{matrix.shape}"
+                "The matrix has a column for every number of a sample. Received: "
+                f"sample_shape={self.sample_shape}, matrix of shape {matrix.shape}"
             )
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
         in_range = values > values.max(initial=0.0) * max(matrix.shape) * np.finfo("float64").eps
@@ -178,7 +177,7 @@ def check_problem(operator, noise_std):
     if not isinstance(operator, LinearOperator):
         raise ValueError(
             "This method solves with the measurement's operator, which must be a `LinearOperator`. "
-            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, MatrixOperator or your own, or "
-            f"DPS for any function"
+            f"Received: operator={operator!r}. Use MaskOperator, AveragePoolOperator, "
+            "MatrixOperator or your own, or DPS for any function"
         )
     check_number("noise_std", noise_std, 0, rule="`noise_std` is a standard deviation and must not be negative")

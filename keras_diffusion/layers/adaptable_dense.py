@@ -96,8 +96,8 @@ class AdaptableDense(keras.layers.Dense):
         if saved and not self.lora_enabled:
             rank = store[_NAMES[0]].shape[-1]
             raise ValueError(
-                f"The file has adapters, and this layer has none: {self.path!r}. Call enable_lora(rank={rank}) on the "
-                f"model before loading"
+                f"The file has adapters, and this layer has none: {self.path!r}. Call "
+                f"enable_lora(rank={rank}) on the model before loading"
             )
         if not self.lora_enabled:
             super().load_own_variables(store)

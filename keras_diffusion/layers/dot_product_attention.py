@@ -53,8 +53,8 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
         # Keras's TPU kernel puts a causal mask wherever no mask is given, and leaves out 1/√d.
         if flash_attention:
             raise ValueError(
-                "On TPUs, Keras's flash attention is for causal language models. Received: flash_attention=True. Use "
-                "None or False."
+                "On TPUs, Keras's flash attention is for causal language models. Received: "
+                "flash_attention=True. Use None or False."
             )
         flash_attention = False
     return ops.cast(

@@ -39,8 +39,8 @@ class GroupNormalization(keras.layers.GroupNormalization):
     def build(self, input_shape):
         if self.axis not in (-1, len(input_shape) - 1):
             raise ValueError(
-                f"The channels must be the last axis. Received: axis={self.axis}. `keras.layers.GroupNormalization` "
-                f"takes any axis"
+                f"The channels must be the last axis. Received: axis={self.axis}. "
+                "`keras.layers.GroupNormalization` takes any axis"
             )
         super().build(input_shape)
 

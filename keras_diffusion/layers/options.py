@@ -23,8 +23,7 @@ def get_activation(identifier):
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"Unknown activation: {shown(identifier)}. Pass a function or a name that `keras.activations` knows: "
-            f"swish, gelu, relu, mish, "
-            f"…; or {', '.join(ACTIVATIONS)}. Received: activation={shown(identifier)}"
+            f"swish, gelu, relu, mish, …; or {', '.join(ACTIVATIONS)}. Received: activation={shown(identifier)}"
         ) from error
 
 
@@ -86,8 +85,8 @@ def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform",
     layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}.get(rank)
     if layer is None:
         raise ValueError(
-            f"Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, H, W, C). Received: {rank} "
-            f"spatial axes"
+            "Convolutions take sequences (B, L, C), images (B, H, W, C) or videos (B, F, "
+            f"H, W, C). Received: {rank} spatial axes"
         )
     options = {"padding": "same", "data_format": "channels_last", "bias_initializer": Zeros(), **options}
     return layer(filters, kernel_size, kernel_initializer=first_kernel(kernel_initializer), **options)

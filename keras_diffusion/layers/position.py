@@ -35,8 +35,7 @@ def sincos_position(height, width, dim):
     if dim < 4 or dim % 4:
         raise ValueError(
             f"Two axes, sines and cosines: a sin-cos position takes a multiple of 4 channels. Received: {dim}. Use "
-            f"another width, or "
-            "sincos_position=False"
+            "another width, or sincos_position=False"
         )
     limits.check(height * width * dim, "table_values", "The number of values in a table of positions")
     omega = 10000.0 ** (-np.arange(dim // 4) / (dim // 4))
@@ -79,8 +78,7 @@ class LearnedPosition(Layer):
         count = tokens.shape[1] if tokens.shape[1] is not None else ops.shape(tokens)[1]
         if isinstance(count, int) and count > self.max_tokens:
             raise ValueError(
-                f"The table of positions has {self.max_tokens} rows, one for each token. Received: {count} tokens. "
-                f"Use larger patches or "
-                "smaller images, or build the network with more (`max_tokens`)"
+                f"The table of positions has {self.max_tokens} rows, one for each token. Received: {count} tokens. Use "
+                "larger patches or smaller images, or build the network with more (`max_tokens`)"
             )
         return tokens + self.table[None, :count]

@@ -102,6 +102,6 @@ def _message(budget, alone):
         else "A network of a file has about as many weights as the file holds numbers"
     )
     return (
-        f"{rule}. The configuration asks for more: it does not belong to this file, or is damaged. "
-        f"{limits.remedy(name)}"
+        f"{rule}. The configuration asks for more: it does not belong to this "
+        f"file, or is damaged. {limits.remedy(name)}"
     )

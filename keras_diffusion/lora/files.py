@@ -147,9 +147,9 @@ def _check_present(network, table):
     wanted = {path: rank for path, (rank, _) in table.items()}
     if present and present != wanted:
         raise ValueError(
-            f"A model takes the adapters of one file. Received a model with {len(present)} adapters, and a file with "
-            f"{len(wanted)}, of "
-            "other layers or ranks. Call merge_lora() to keep those, remove_lora() to drop them, or pass merge=True"
+            f"A model takes the adapters of one file. Received a model with {len(present)} adapters, and a "
+            f"file with {len(wanted)}, of other layers or ranks. Call merge_lora() to keep those, "
+            "remove_lora() to drop them, or pass merge=True"
         )
 
 

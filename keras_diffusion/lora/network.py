@@ -65,15 +65,15 @@ class LoRAMixin:
         unknown = [path for path in table if path not in layers]
         if unknown:
             raise ValueError(
-                f"Adapters are for dense layers of the network. Received: {', '.join(unknown[:3])}, which it does not "
-                f"have"
+                "Adapters are for dense layers of the network. Received: "
+                f"{', '.join(unknown[:3])}, which it does not have"
             )
         for path, (_, alpha) in table.items():
             number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
             if not (number and alpha > 0 and math.isfinite(alpha)):
                 raise ValueError(
-                    f"`alpha` scales what adapters add, by alpha/rank, and is a number > 0. Received: {alpha!r} for "
-                    f"{path}"
+                    "`alpha` scales what adapters add, by alpha/rank, and is a "
+                    f"number > 0. Received: {alpha!r} for {path}"
                 )
         frozen = [variable for variable in self.variables if variable.trainable]
         self._frozen_for_adapters = frozenset(map(id, frozen))
@@ -189,13 +189,13 @@ def chosen_layers(network, target):
         chosen = [path for path in layers if any(_ends_with(path, name) for name in target)]
     else:
         raise ValueError(
-            f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of dense layers. Received: "
-            f"target={target!r}"
+            f"`target` is one of {', '.join(map(repr, TARGETS))}, or a list of names of "
+            f"dense layers. Received: target={target!r}"
         )
     if not chosen:
         raise ValueError(
-            f"This network has no layers to adapt. Received: target={target!r}. Dense layers of any kind: "
-            f"target='dense'"
+            f"This network has no layers to adapt. Received: target={target!r}. "
+            "Dense layers of any kind: target='dense'"
         )
     return chosen
 

@@ -80,9 +80,9 @@ def read_pairs(container):
             found.setdefault(match["module"], {})[_KINDS[match["kind"]]] = name
     if strange:
         raise CheckpointError(
-            f"A file of adapters holds pairs of matrices and alphas. Received {len(strange)} other tensors: "
-            f"{some(strange)}. Other kinds "
-            "of adapters (DoRA, LoHa, LoKr, textual inversion) and whole models are not read here",
+            f"A file of adapters holds pairs of matrices and alphas. Received {len(strange)} other "
+            f"tensors: {some(strange)}. Other kinds of adapters (DoRA, LoHa, LoKr, textual "
+            "inversion) and whole models are not read here",
             container.path,
         )
     halves = [name for name, parts in found.items() if not {"down", "up"} <= set(parts)]
@@ -100,8 +100,8 @@ def _read(container, name, parts, alphas):
     rank = down.shape[0] if down.ndim in (2, 4) else 0
     if rank < 1 or up.ndim not in (2, 4) or up.shape[1] != rank or up.shape[2:] not in ((), (1, 1)):
         raise CheckpointError(
-            f"An adapter is a pair (r, in) and (out, r). Received: {tuple(down.shape)} and {tuple(up.shape)} for "
-            f"{name}.",
+            "An adapter is a pair (r, in) and (out, r). Received: "
+            f"{tuple(down.shape)} and {tuple(up.shape)} for {name}.",
             container.path,
         )
     alpha = float(container.read(parts["alpha"]).reshape(-1)[0]) if "alpha" in parts else alphas("told", name, rank)

@@ -87,8 +87,7 @@ def assign_names(pairs, parts, alone, path):
     if unknown:
         raise CheckpointError(
             f"The file has adapters for {len(unknown)} modules (of {len(pairs)}) that this model does not have: "
-            f"{some(unknown)}. It was "
-            "made for another network",
+            f"{some(unknown)}. It was made for another network",
             path,
         )
     if others and not (alone and any(names.values())):
@@ -107,8 +106,8 @@ def check_fits(pair, place, merge, path):
     """
     if place.layer is None and not merge:
         raise CheckpointError(
-            f"Adapters are for dense layers; this one is for a convolution: {pair.name}. Pass merge=True to add it to "
-            f"the kernel",
+            f"Adapters are for dense layers; this one is for a convolution: {pair.name}. "
+            "Pass merge=True to add it to the kernel",
             path,
         )
     shape = tuple(place.link.variable.shape)
@@ -117,9 +116,8 @@ def check_fits(pair, place, merge, path):
     window = pair.down.shape[2:] or (1, 1)
     if window != tuple(kernel[:2]) or math.prod(pair.down.shape[1:]) != inputs or pair.up.shape[0] != outputs:
         raise CheckpointError(
-            f"The matrices of an adapter are (r, {inputs}) and ({outputs}, r) for {place.link.variable.path}. "
-            f"Received: "
-            f"{tuple(pair.down.shape)} and {tuple(pair.up.shape)} for {pair.name}. The file was made for another "
-            f"network",
+            f"The matrices of an adapter are (r, {inputs}) and ({outputs}, r) for "
+            f"{place.link.variable.path}. Received: {tuple(pair.down.shape)} and {tuple(pair.up.shape)} for "
+            f"{pair.name}. The file was made for another network",
             path,
         )

@@ -168,8 +168,7 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         if half not in self.halves:
             raise ValueError(
                 f"This autoencoder has no {half}: it was built with halves={self.halves}. Load the file of the {half} "
-                f"too and put them "
-                "together with AutoencoderKL.join(encoder, decoder)"
+                "too and put them together with AutoencoderKL.join(encoder, decoder)"
             )
 
     def _encoder(self):

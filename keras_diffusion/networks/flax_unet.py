@@ -256,7 +256,7 @@ def _attention_entry(entry, defaults):
         return None
     if not isinstance(entry, dict) or not set(entry) <= set(_ATTENTION_OPTIONS):
         raise ValueError(
-            f"An entry of `attention` is None, or a dict with some of {', '.join(_ATTENTION_OPTIONS)}. Received: "
-            f"{entry!r}"
+            "An entry of `attention` is None, or a dict with some of "
+            f"{', '.join(_ATTENTION_OPTIONS)}. Received: {entry!r}"
         )
     return {**defaults, **entry}

@@ -171,7 +171,7 @@ def _stages(emb_features, num_layers, num_heads, head_dim):
     if len({len(value) for value in given.values()}) != 1 or not len(emb_features):
         received = ", ".join(f"{key}={tuple(value)}" for key, value in given.items())
         raise ValueError(
-            f"Each stage has one entry in each of emb_features, num_layers, num_heads and head_dim. Received: "
-            f"{received}"
+            "Each stage has one entry in each of emb_features, num_layers, "
+            f"num_heads and head_dim. Received: {received}"
         )
     return [dict(zip(given, values)) for values in zip(*given.values())]

@@ -110,8 +110,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], expected)
         ):
             raise ValueError(
-                f"`x` must be (B, {', '.join(map(str, expected))}), as this network was built. Received: "
-                f"x.shape={shape}"
+                f"`x` must be (B, {', '.join(map(str, expected))}), as this "
+                f"network was built. Received: x.shape={shape}"
             )
         if self.concat_channels:
             check_beside("concat", inputs["concat"].shape, shape, self.concat_channels)
@@ -243,10 +243,9 @@ def check_beside(name, shape, sample_shape, channels):
     shape, expected = tuple(shape), (*sample_shape[:-1], channels)
     if len(shape) != len(expected) or any(None not in pair and pair[0] != pair[1] for pair in zip(shape, expected)):
         raise ValueError(
-            f"`{name}` lies beside the samples, with their size and {channels} channels of its own, as this network "
-            f"was built: "
-            f"(B, {', '.join(map(str, expected[1:]))}). Received: {name}.shape={shape}, samples of the shape "
-            f"{tuple(sample_shape)}"
+            f"`{name}` lies beside the samples, with their size and {channels} channels of its own, as this "
+            f"network was built: (B, {', '.join(map(str, expected[1:]))}). Received: {name}.shape={shape}, "
+            f"samples of the shape {tuple(sample_shape)}"
         )
 
 

@@ -136,8 +136,8 @@ def block_kinds(num_layers, ratio, pattern):
     if pattern is not None:
         if len(pattern) != num_layers or set(pattern) - {"ssm", "attn"}:
             raise ValueError(
-                f"`block_pattern` names the kind of each of the {num_layers} blocks, 'ssm' or 'attn'. Received: "
-                f"{list(pattern)}"
+                f"`block_pattern` names the kind of each of the {num_layers} blocks, "
+                f"'ssm' or 'attn'. Received: {list(pattern)}"
             )
         return list(pattern)
     if ratio in ("all-ssm", "all-attn"):
@@ -145,8 +145,8 @@ def block_kinds(num_layers, ratio, pattern):
     parts = ratio.split(":") if isinstance(ratio, str) else []
     if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not any(int(part) for part in parts):
         raise ValueError(
-            f"`ssm_attention_ratio` is 'a:b', for a state spaces and then b attentions, 'all-ssm' or 'all-attn'. "
-            f"Received: {ratio!r}"
+            "`ssm_attention_ratio` is 'a:b', for a state spaces and then b attentions, "
+            f"'all-ssm' or 'all-attn'. Received: {ratio!r}"
         )
     unit = ["ssm"] * int(parts[0]) + ["attn"] * int(parts[1])
     return [unit[i % len(unit)] for i in range(num_layers)]

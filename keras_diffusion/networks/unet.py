@@ -127,8 +127,8 @@ class UNet(LevelUNet):
         self.activation = get_activation(activation)
         if time_injection not in TIME_INJECTIONS:
             raise ValueError(
-                f"Unknown time injection: {time_injection!r}. Known ones: {', '.join(TIME_INJECTIONS)}. Received: "
-                f"{time_injection=}"
+                f"Unknown time injection: {time_injection!r}. Known ones: "
+                f"{', '.join(TIME_INJECTIONS)}. Received: {time_injection=}"
             )
         defaults = {name: getattr(self, name) for name in _ATTENTION_OPTIONS}
         self._attention = _attention_per_level(attention, len(widths), defaults)

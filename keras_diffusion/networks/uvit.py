@@ -21,7 +21,7 @@ from keras_diffusion.layers.uvit_block import UViTBlock
 from keras_diffusion.networks.network import NETWORKS
 from keras_diffusion.networks.transformer import PatchTransformer
 
-_BLOCK_OPTIONS = ("num_heads", "head_dim", "norm_inputs", "use_projection", "norm_epsilon")
+_BLOCK_OPTIONS: tuple[str, ...] = ("num_heads", "head_dim", "norm_inputs", "use_projection", "norm_epsilon")
 _BLOCK_OPTIONS += ("flash_attention", "dropout", "remat", "seed")
 
 

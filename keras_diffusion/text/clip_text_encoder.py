@@ -64,8 +64,8 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         if num_heads < 1 or width % num_heads:
             raise ValueError(
-                f"`num_heads` cuts the channels into equal heads and must divide `width`. Received: {num_heads=}, "
-                f"{width=}"
+                "`num_heads` cuts the channels into equal heads and must divide "
+                f"`width`. Received: {num_heads=}, {width=}"
             )
         get_activation(activation)
         self.vocabulary_size, self.max_length = vocabulary_size, max_length

@@ -70,9 +70,8 @@ class CLIPTokenizer:
         if (bpe_path is None) == (merges is None):
             raise ValueError(
                 "A tokenizer needs its list of merges: the path of bpe_simple_vocab_16e6.txt.gz (from "
-                "https://github.com/openai/CLIP) as "
-                f"`bpe_path`, or `merges`. Received: bpe_path={bpe_path!r}, and merges "
-                f"{'not ' if merges is None else ''}given"
+                f"https://github.com/openai/CLIP) as `bpe_path`, or `merges`. Received: bpe_path={bpe_path!r}, and "
+                f"merges {'not ' if merges is None else ''}given"
             )
         self.merges = _read_merges(bpe_path) if merges is None else list(merges)
         self.max_length, self.pad_token = max_length, pad_token

@@ -3,8 +3,8 @@
 from keras_diffusion.containers.errors import CheckpointError
 
 FOLLOWS = (
-    "`{name}` follows from the shapes of the weights and cannot be another. Received: {name}={value!r}, the file has "
-    "{found!r}"
+    "`{name}` follows from the shapes of the weights and cannot be another. Received: "
+    "{name}={value!r}, the file has {found!r}"
 )
 
 

@@ -149,8 +149,7 @@ def required_family(container):
         first = ", ".join(list(container.tensors)[:4])
         raise CheckpointError(
             f"The file can be read ({container.format}, {len(container.tensors)} tensors: {first}, …), but it is not "
-            f"known whose network "
-            f"this is. Known families: {known}. `checkpoints.open_container` gives the tensors.",
+            f"known whose network this is. Known families: {known}. `checkpoints.open_container` gives the tensors.",
             container.path,
         )
     return family

@@ -85,8 +85,8 @@ class Component:
         for key, value in config.items():
             if not _is_alike(value, self.defaults[key]):
                 raise CheckpointError(
-                    f"The config of a {self.class_name} has values like {key}={self.defaults[key]!r}. Received: "
-                    f"{key}={shown(value)}.",
+                    f"The config of a {self.class_name} has values like "
+                    f"{key}={self.defaults[key]!r}. Received: {key}={shown(value)}.",
                     path,
                 )
         for key, value in self.fixed.items():

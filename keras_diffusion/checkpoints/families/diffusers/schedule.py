@@ -157,11 +157,10 @@ def _read_predictor(known, config, path):
     _known("prediction_type", prediction, _PREDICTIONS, path)
     if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
         raise CheckpointError(
-            "A network that predicts noise says nothing about the image where there is nothing but noise, which "
-            "rescaled betas end with. "
-            f"Received: prediction_type={prediction!r}, rescale_betas_zero_snr=True. Put into scheduler_config.json "
-            f"what it was trained "
-            "with: prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
+            "A network that predicts noise says nothing about the image where there is nothing but noise, "
+            f"which rescaled betas end with. Received: prediction_type={prediction!r}, "
+            "rescale_betas_zero_snr=True. Put into scheduler_config.json what it was trained with: "
+            "prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
             path,
         )
     return _predictor(_PREDICTIONS[prediction], timesteps, "timestep")

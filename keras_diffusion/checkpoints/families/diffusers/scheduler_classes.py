@@ -327,11 +327,9 @@ def complete(config, path=None):
     known = CLASSES.get(name)
     if known is None:
         raise CheckpointError(
-            f"Networks are read here that were trained with tables of betas, flow matching or EDM. Received: "
-            f"_class_name={name!r}. "
-            f"Known classes: {', '.join(CLASSES)}. If the network is one of these, put its scheduler_config.json "
-            f"there; else read its "
-            "weights as a single component.",
+            "Networks are read here that were trained with tables of betas, flow matching or EDM. Received: "
+            f"_class_name={name!r}. Known classes: {', '.join(CLASSES)}. If the network is one of these, put its "
+            "scheduler_config.json there; else read its weights as a single component.",
             path,
         )
     notes = []
@@ -341,8 +339,7 @@ def complete(config, path=None):
         if not defaults or (key not in _HARMLESS and value not in defaults and value):
             raise CheckpointError(
                 f"A {name} is known here with the keys {', '.join(known.keys)}. Received: {key}={value!r}. If it says "
-                f"nothing of the "
-                "network, take it out of scheduler_config.json; else put another scheduler there",
+                "nothing of the network, take it out of scheduler_config.json; else put another scheduler there",
                 path,
             )
     whole = {**known.keys, **{key: value for key, value in config.items() if key in known.keys}}

@@ -211,9 +211,9 @@ def unet_config(has):
     ends = {"in_channels": channels + has["concat_channels"], "out_channels": has["out_channels"] or channels}
     if known_apart(ends) != (channels, has["concat_channels"]):
         raise ValueError(
-            "diffusers tells known channels apart by their number alone: more channels in than out. Received: a "
-            "network with "
-            f"{channels} channels, {has['concat_channels']} known ones and {ends['out_channels']} in its output"
+            "diffusers tells known channels apart by their number alone: more channels in than "
+            f"out. Received: a network with {channels} channels, {has['concat_channels']} known "
+            f"ones and {ends['out_channels']} in its output"
         )
     return {
         **ends,

@@ -108,8 +108,7 @@ class UNet2DConditionModel(Component):
         if list(config["up_block_types"]) != mirrored:
             raise CheckpointError(
                 f"The levels of this U-Net are {_WITH[0]} or {_WITHOUT[0]}, and the same on the way up. Received: "
-                f"down_block_types={down}, "
-                f"up_block_types={config['up_block_types']}.",
+                f"down_block_types={down}, up_block_types={config['up_block_types']}.",
                 path,
             )
         dims = config["cross_attention_dim"]

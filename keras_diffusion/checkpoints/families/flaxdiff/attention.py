@@ -92,8 +92,8 @@ class _Head:
         if len(query) != 3:
             raise CheckpointError(
                 "Of FlaxDiff's flash attention since August 2024, which runs on TPUs only, the number of heads is not "
-                "in the file and the "
-                f"softmax has another scale: it is not supported. Received: {block}Attention2/to_q of shape {query}",
+                "in the file and the softmax has another scale: it is not supported. Received: "
+                f"{block}Attention2/to_q of shape {query}",
                 self.container.path,
             )
         self.context_dim = self._shape(f"{block}Attention2/to_k/kernel")[0]

@@ -41,8 +41,8 @@ NOTED = ("kind", "names", "named_norms", "era", "facts", "assumed")
 OLDEST = "2024-06"  # the era of cosine betas and v-prediction
 _STATE_WORDS = {"best": "of the best epoch", "last": "of the last step"}
 _SAYS = (
-    "The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the config. Leave it out, or check the "
-    "file."
+    "The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the "
+    "config. Leave it out, or check the file."
 )
 _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 

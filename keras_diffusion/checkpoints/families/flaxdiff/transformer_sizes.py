@@ -29,9 +29,8 @@ def check_heads(container, shapes):
     flat = [name for name, shape in shapes.items() if name.endswith("/to_q/kernel") and len(shape) != 3]
     if flat:
         raise CheckpointError(
-            "Kernels of attention are (in, heads, channels per head). "
-            f"Received: {flat[0]} of shape {shapes[flat[0]]}. Weights trained with "
-            "FlaxDiff's use_flash_attention=True are not supported for transformers.",
+            f"Kernels of attention are (in, heads, channels per head). Received: {flat[0]} of shape {shapes[flat[0]]}. "
+            "Weights trained with FlaxDiff's use_flash_attention=True are not supported for transformers.",
             container.path,
         )
 
@@ -199,8 +198,7 @@ def positions_of(container, shapes, kind, order, arguments, facts, assumed):
         if told and not present and "sincos_position" not in arguments:
             assumed.append(
                 "Assumed: the code of 14 April 2026 or later, where positions are added to patches (trained with an "
-                "older one, such as the "
-                "release 0.2.11: config={'sincos_position': False, 'rotary': True})."
+                "older one, such as the release 0.2.11: config={'sincos_position': False, 'rotary': True})."
             )
     return {
         "sincos_position": arguments.get("sincos_position", told),
@@ -212,8 +210,8 @@ def uvit_options_of(shapes, arguments, assumed):
     """Options of `UViT` alone."""
     if "explicitly_add_residual" not in arguments:
         assumed.append(
-            "Assumed: blocks add their input twice, FlaxDiff's default (else: config={'explicitly_add_residual': "
-            "False})."
+            "Assumed: blocks add their input twice, FlaxDiff's default (else: "
+            "config={'explicitly_add_residual': False})."
         )
     head = "final_conv1/conv/kernel" in shapes
     if head and "activation" not in arguments:

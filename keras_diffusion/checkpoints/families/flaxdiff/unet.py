@@ -225,9 +225,8 @@ def _groups(container, shapes, era, arguments):
         ]
     if not isinstance(said, int) or said < 1 or divisor % said:
         raise CheckpointError(
-            f"Group normalization cuts the channels into equal groups. Received: norm_groups={said!r} for channels "
-            f"with the common divisor "
-            f"{divisor}.",
+            f"Group normalization cuts the channels into equal groups. Received: norm_groups={said!r} for "
+            f"channels with the common divisor {divisor}.",
             container.path,
         )
     return said, []

@@ -104,8 +104,8 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
             )
         if None in size:
             assumed.append(
-                "The size of the videos is not in the file: `generate` needs `size` (or: config={'sample_size': (F, "
-                "H, W)})."
+                "The size of the videos is not in the file: `generate` needs `size` "
+                "(or: config={'sample_size': (F, H, W)})."
             )
         needless = ("in_channels", "down_block_types", "up_block_types", "use_linear_projection")
         return {
@@ -124,8 +124,8 @@ class FlaxDiffUNet3D(FlaxDiffFamily):
 
     def origin(self, config):
         return (
-            "As in FlaxDiff, the first and the last convolution see the batch as one video: a video's output depends "
-            "on its neighbours."
+            "As in FlaxDiff, the first and the last convolution see the batch as one video: a "
+            "video's output depends on its neighbours."
         )
 
     def layers(self, network, config):
@@ -173,9 +173,8 @@ def _infer(container, shapes):
     upwards = [f"up_blocks_{i}/attentions_0/norm/scale" in shapes for i in reversed(range(levels))]
     if attention != upwards:
         raise CheckpointError(
-            f"A level has transformers on both ways or on none. Received: levels with transformers on the way down "
-            f"{attention}, on the "
-            f"way up {upwards}, finest first.",
+            "A level has transformers on both ways or on none. Received: levels with transformers on the way down "
+            f"{attention}, on the way up {upwards}, finest first.",
             container.path,
         )
     inner = "mid_block/attentions_0/"

@@ -96,9 +96,9 @@ class KerasCVStableDiffusion(Family):
         component, layers = _component(container, root), _layers(container, root)
         if component == "older_port":
             raise CheckpointError(
-                "This is the older port of Stable Diffusion to Keras (divamgupta/stable-diffusion-tensorflow), whose "
-                "files are laid out "
-                "otherwise. Take KerasCV's: kcv_diffusion_model.h5, kcv_encoder.h5, kcv_decoder.h5, vae_encoder.h5",
+                "This is the older port of Stable Diffusion to Keras "
+                "(divamgupta/stable-diffusion-tensorflow), whose files are laid out otherwise. Take "
+                "KerasCV's: kcv_diffusion_model.h5, kcv_encoder.h5, kcv_decoder.h5, vae_encoder.h5",
                 container.path,
             )
         shapes = {
@@ -126,8 +126,8 @@ class KerasCVStableDiffusion(Family):
         heads = f"num_heads={config['num_heads']}" if config["head_dim"] is None else f"head_dim={config['head_dim']}"
         notes = (
             f"The number of attention heads is not in the file; assumed: {heads}.",
-            "The model keeps no average of its weights, which would double the memory; diffusion_model(ema=0.999) "
-            "does.",
+            "The model keeps no average of its weights, which would double the "
+            "memory; diffusion_model(ema=0.999) does.",
         )
         # KerasCV's own pipeline.
         sampling = {"sampler": "ddim", "spacing": "linspace"}
@@ -143,8 +143,8 @@ class KerasCVStableDiffusion(Family):
             saved = layers[kind]
             if len(saved) != len(ours):
                 raise CheckpointError(
-                    f"The network has {len(ours)} layers of the kind {kind!r}, the file {len(saved)}: they are not of "
-                    f"one make.",
+                    f"The network has {len(ours)} layers of the kind {kind!r}, the file "
+                    f"{len(saved)}: they are not of one make.",
                     container.path,
                 )
             for variables, names in zip(ours, saved):

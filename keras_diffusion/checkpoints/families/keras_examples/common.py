@@ -102,9 +102,9 @@ class KerasExample(RootedFamily):
             k = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
             name = f" ({saved[k].name!r})" if k < len(saved) else ""
             raise CheckpointError(
-                f"The layers are not in the order of a {self.title}: layer {k}{name} is {_WORDS[theirs[k : k + 1]]}, "
-                f"expected is "
-                f"{_WORDS[ours[k : k + 1]]}. The file has {len(theirs)} layers with weights, the network {len(ours)}.",
+                f"The layers are not in the order of a {self.title}: layer {k}{name} is "
+                f"{_WORDS[theirs[k : k + 1]]}, expected is {_WORDS[ours[k : k + 1]]}. The file has {len(theirs)} "
+                f"layers with weights, the network {len(ours)}.",
                 container.path,
             )
         for slot, layer in zip(slots, saved):

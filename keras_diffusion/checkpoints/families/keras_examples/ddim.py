@@ -69,8 +69,7 @@ class KerasDDIM(KerasExample):
         if depth < 1 or k % depth:
             raise CheckpointError(
                 f"A {self.title} has as many blocks on each level, down and up. The file has {k} blocks on the way "
-                f"down and at the "
-                f"bottom, {n - k} on the way up.",
+                f"down and at the bottom, {n - k} on the way up.",
                 container.path,
             )
         channels, first, out = shapes[0][2], shapes[0][3], shapes[-1][-1]
@@ -97,9 +96,8 @@ class KerasDDIM(KerasExample):
         notes = [f"Assumed, as in the example: signal rates from {high} to {low}."]
         if not any(_max_frequency(container, root, config["embedding_dims"]) for root in container.roots):
             notes.append(
-                f"Weights alone do not tell the highest frequency of the noise's embedding: "
-                f"{config['embedding_max_frequency']:g} is taken "
-                "(another: config={'embedding_max_frequency': …})."
+                "Weights alone do not tell the highest frequency of the noise's embedding: "
+                f"{config['embedding_max_frequency']:g} is taken (another: config={{'embedding_max_frequency': …}})."
             )
         if normalizer is None:
             notes.append(

@@ -40,8 +40,7 @@ def read_structure(tensors, container, root):
     if any(name.endswith(("_aux_skip.weight", "_aux_up.resample_filter")) for name in tensors):
         raise CheckpointError(
             "Of the ways in which an image joins or leaves a network of EDM, encoder_type='standard' and 'residual' "
-            "and "
-            "decoder_type='standard' are known here. Received: names of 'skip'.",
+            "and decoder_type='standard' are known here. Received: names of 'skip'.",
             container.path,
         )
     size, levels = sizes[0], []

@@ -69,8 +69,7 @@ class NVIDIAEDM(RootedFamily):
         if _EDM2 in tensors:
             raise CheckpointError(
                 "Networks here know no layers that keep magnitudes, as those of EDM2 do. Received: a network of EDM2. "
-                "Those of EDM, the "
-                "first, can be loaded.",
+                "Those of EDM, the first, can be loaded.",
                 container.path,
             )
         structure = read_structure(tensors, container, root)

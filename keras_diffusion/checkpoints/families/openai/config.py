@@ -67,9 +67,9 @@ def read_structure(tensors, path, in_channels=None):
     blocks = tensors.count("output_blocks.{}.")
     if not blocks or "out.2.weight" not in tensors:
         raise CheckpointError(
-            "Only networks that denoise can be loaded. Received: the way down of a U-Net alone, as the classifiers of "
-            "guided-diffusion "
-            "are (64x64_classifier.pt). The files of diffusion models are those with “diffusion” in their names.",
+            "Only networks that denoise can be loaded. Received: the way down of a U-Net alone, as the "
+            "classifiers of guided-diffusion are (64x64_classifier.pt). The files of diffusion models are "
+            "those with “diffusion” in their names.",
             path,
         )
     # What doubles the size stands at the end of each level but the finest: a convolution, or a residual block behind
@@ -86,10 +86,8 @@ def read_structure(tensors, path, in_channels=None):
     if ends != [per_level * (i + 1) - 1 for i in range(levels - 1)] or down != levels * per_level or num_res_blocks < 1:
         raise CheckpointError(
             "In a U-Net of OpenAI each level has n residual blocks on the way down and n + 1 on the way up, and "
-            "convolutions or residual "
-            f"blocks change the size (conv_resample=False is not known here). Received: {down} input blocks, {blocks} "
-            f"output blocks, the "
-            f"size doubled in {ends}.",
+            "convolutions or residual blocks change the size (conv_resample=False is not known here). Received: "
+            f"{down} input blocks, {blocks} output blocks, the size doubled in {ends}.",
             path,
         )
     first = [f"input_blocks.{1 + i * per_level}" for i in range(levels)]
@@ -127,8 +125,7 @@ def _known_apart(inputs, outputs, told, path):
         return inputs, 0
     raise CheckpointError(
         "A network that denoises has as many channels in its output as in its samples, or twice as many; an upsampler "
-        "sees as many again, "
-        f"the small image. Received: {inputs} channels in, {outputs} out"
+        f"sees as many again, the small image. Received: {inputs} channels in, {outputs} out"
         + ("." if told is None else f", in_channels={told!r}."),
         path,
     )
@@ -214,8 +211,7 @@ def _check(config, given, path):
             found = [n for n, has in zip(sizes, config["attention"]) if has]
             raise CheckpointError(
                 f"Where attention is follows from the names. Received: attention_resolutions={resolutions!r}, "
-                f"image_size={size}, and the "
-                f"file has it at {found}",
+                f"image_size={size}, and the file has it at {found}",
                 path,
             )
 

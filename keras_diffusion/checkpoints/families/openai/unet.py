@@ -76,8 +76,8 @@ class OpenAIUNet(RootedFamily):
         if network.concat_channels:
             options["concat_dropout"] = 0.0
             notes.append(
-                "An upsampler: its condition “concat” is the small image, enlarged bilinearly to the size of the "
-                "samples."
+                "An upsampler: its condition “concat” is the small image, enlarged "
+                "bilinearly to the size of the samples."
             )
         if network.num_classes is not None and network.null_labels is None:
             options["condition_dropout"] = 0.0
