@@ -24,6 +24,7 @@ from keras_diffusion.runtime.compile import Compiled
 from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, padded, rows_of, to_tensors
+from keras_diffusion.samplers.walk import run_closing_row, run_rows, start_walk
 
 jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")
@@ -204,13 +205,13 @@ def walk(sampler, x, levels, seed=0):
     if key not in PROGRAMS:
 
         def run(x, plan, words, stop):
-            walk, _ = sampler.run(
-                sampler.start(x, DENOISE), {}, DENOISE, plan, noise_source(plan, words, x.shape), 0, stop
+            walk, _ = run_rows(
+                sampler, start_walk(sampler, x, DENOISE), {}, DENOISE, plan, noise_source(plan, words, x.shape), 0, stop
             )
             return walk
 
         def close(walk, plan, words, index):
-            return sampler.finish(walk, {}, DENOISE, plan, noise_source(plan, words, walk.x.shape), index)[0]
+            return run_closing_row(sampler, walk, {}, DENOISE, plan, noise_source(plan, words, walk.x.shape), index)[0]
 
         PROGRAMS[key] = Compiled(run), Compiled(close)
     run, close = PROGRAMS[key]

@@ -10,6 +10,7 @@ from keras import ops
 from keras_diffusion.runtime.compile import Compiled
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, rows_of, to_tensors
+from keras_diffusion.samplers.walk import run_closing_row, run_rows, start_walk
 
 ROWS = 512  # rows that every table is padded to
 PROGRAMS = {}
@@ -30,7 +31,7 @@ def sample(sampler, x, problem, denoise, levels, noise=None, schedule=None):
         normals[: len(noise)] = noise
     loop, close = _program(sampler, problem, denoise)
     plan, normals, x = to_tensors(padded(table, ROWS)), tensor(normals), tensor(x)
-    walk, record = sampler.start(x, denoise), {"x": ops.zeros((ROWS, *x.shape), x.dtype)}
+    walk, record = start_walk(sampler, x, denoise), {"x": ops.zeros((ROWS, *x.shape), x.dtype)}
     walk, record = loop(walk, record, plan, normals, _bound(0), _bound(in_loop))
     if in_loop < rows:
         walk, record = close(walk, record, plan, normals, _bound(in_loop))
@@ -49,10 +50,10 @@ def _program(sampler, problem, denoise):
             return lambda i, draw: ops.take(noise, i, axis=0)[draw]
 
         def loop(walk, record, plan, noise, start, stop):
-            return sampler.run(Walk(*walk), record, denoise, plan, draws(noise), start, stop)
+            return run_rows(sampler, Walk(*walk), record, denoise, plan, draws(noise), start, stop)
 
         def close(walk, record, plan, noise, index):
-            return sampler.finish(Walk(*walk), record, denoise, plan, draws(noise), index)
+            return run_closing_row(sampler, Walk(*walk), record, denoise, plan, draws(noise), index)
 
         PROGRAMS[key] = (Compiled(loop), Compiled(close))
     return PROGRAMS[key]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_diffusion.containers.errors import CheckpointError
-from keras_diffusion.models.sampling_loop import progress_bar
+from keras_diffusion.runtime.progress import progress_bar
 
 
 @dataclass

@@ -27,7 +27,7 @@ def end(model, method):
 
 def forget_programs(model):
     """Forgets what was compiled with the old weights in it, and the optimizer's state of them."""
-    model.forget_sampling_programs()
+    model.programs.clear()
     model.train_function = model.test_function = model.predict_function = None
     if model.compiled:
         jit_compile = model.jit_compile

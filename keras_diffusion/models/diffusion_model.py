@@ -27,30 +27,23 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.models import adapters, arguments, summary, validation
 from keras_diffusion.models.batch_checks import without_invalid
 from keras_diffusion.models.data_watcher import DataWatcher
-from keras_diffusion.models.generate import SamplingMixin
-from keras_diffusion.models.guidance_argument import read_guidance
-from keras_diffusion.models.inversion import InversionMixin
+from keras_diffusion.models.guided_denoiser import null_conditions
 from keras_diffusion.models.known_channels import check_output
-from keras_diffusion.models.likelihood import LikelihoodMixin
 from keras_diffusion.models.pairing import check_pair
 from keras_diffusion.models.random_state import reset_seed, seed_generator
 from keras_diffusion.models.resumable_model import ResumableModel
+from keras_diffusion.models.sampling_loop import Programs
+from keras_diffusion.models.sampling_methods import SamplingMethods
 from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.networks.network import check_beside
 from keras_diffusion.runtime.devices import several_processes
-from keras_diffusion.runtime.recent import Recent
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(
-    SamplingMixin,
-    InversionMixin,
-    LikelihoodMixin,
-    ResumableModel,
-):
+class DiffusionModel(SamplingMethods, ResumableModel):
     """Trains a denoising network and samples from it.
 
     Args:
@@ -148,8 +141,7 @@ class DiffusionModel(
         ]
         self._data = DataWatcher(self)
         self._metrics.append(self._data.checks)  # no attribute: those get a place in files
-        self._guided_generators, self._likelihood_programs = Recent(), Recent()
-        self.forget_sampling_programs()
+        self.programs = Programs()
         self.built = True
 
     # Training ---------------------------------------------------------------------------------------------------------
@@ -162,9 +154,9 @@ class DiffusionModel(
 
     def call(self, data, training=False):
         if self.autoencoder is None:
-            x0, conditions = validation.unpack_batch(data, self.sample_shape, self._condition_keys)
+            x0, conditions = validation.unpack_batch(data, self.sample_shape, self.condition_keys)
         else:
-            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self._condition_keys)
+            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self.condition_keys)
             x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
@@ -208,7 +200,7 @@ class DiffusionModel(
             dict of tensors like `conditions`.
         """
         dropped = dict(conditions)
-        for key, value in self._null_conditions(like=conditions).items():
+        for key, value in null_conditions(self, like=conditions).items():
             where = drop_concat if key == "concat" else drop
             if where is not None:
                 dropped[key] = ops.where(expand_to_rank(where, conditions[key]), value, conditions[key])
@@ -466,12 +458,6 @@ class DiffusionModel(
             ValueError: a model without adapters.
         """
         adapters.end(self, "remove_lora")
-
-    def forget_sampling_programs(self):
-        """Forgets the compiled programs of `generate`, `invert` and `log_likelihood`: the network is another."""
-        self._guided_generators.clear()
-        self._likelihood_programs.clear()
-        self._generator = self._guided_generator(read_guidance(None, 1.0))
 
     # Looking at the model ---------------------------------------------------------------------------------------------
 

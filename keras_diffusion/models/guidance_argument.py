@@ -41,6 +41,11 @@ class Guiding(NamedTuple):
     numbers: dict
     wrappers: tuple
 
+    @classmethod
+    def none(cls):
+        """No guidance, and nothing wrapped around."""
+        return cls(None, (), {}, ())
+
     @property
     def structure(self):
         """What the compiled program depends on, hashable."""
@@ -115,13 +120,13 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
         ValueError: something else, more than one combination or one that does not come first, a combination with a
             scale of 1, at which there is none, or bad options.
     """
-    combination, wrappers = _told(guidance)
+    combination, wrappers = _combination_and_wrappers(guidance)
     if combination is not None and guidance_scale == 1.0:
         raise ValueError(
             "At scale 1 the conditional prediction is not guided. "
             f"Received: guidance={combination!r}, guidance_scale=1. Give a guidance_scale as well"
         )
-    own_combination, thresholds = _told(own)
+    own_combination, thresholds = _combination_and_wrappers(own)
     if combination is None and guidance_scale != 1.0 and guidance != []:
         combination = own_combination
     if wrappers is None and own_wrappers:
@@ -142,7 +147,19 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     return Guiding(name, structure, numbers, wrappers or ())
 
 
-def _told(guidance):
+def check_two_scales(guiding, conditions):
+    """Raises ValueError where guidance has a scale for known channels and another for the rest, and one of these is not
+    given.
+    """
+    if guiding.needs_empty and not ("concat" in conditions and len(conditions) > 1):
+        raise ValueError(
+            "Two scales are for known channels, “concat”, and for another condition beside them. "
+            f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass "
+            f"guidance_scale alone"
+        )
+
+
+def _combination_and_wrappers(guidance):
     """(combination or None, wrappers or None where nothing is said about them), of a `guidance` argument."""
     if guidance is None:
         return None, None

@@ -42,9 +42,10 @@ from keras_diffusion.samplers.restart import RestartSampler
 from keras_diffusion.samplers.rk4 import RK4Sampler
 from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
 from keras_diffusion.samplers.sa_solver import SASolverSampler
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.tcd import TCDSampler
 from keras_diffusion.samplers.unipc import UniPCSampler
+from keras_diffusion.samplers.walk import Walk
 
 get, names = SAMPLERS.functions()
 

@@ -27,13 +27,14 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_choice, check_number, check_whole
 from keras_diffusion.core import noise as noise_sources
-from keras_diffusion.core.denoiser_memory import get_memory, initial_memories, memory_scope, set_memory
+from keras_diffusion.core.denoiser_memory import get_memory, memory_scope, set_memory
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.between import level_at_ratio
 from keras_diffusion.samplers.pid_controller import PIDController
-from keras_diffusion.samplers.sampler import Sampler, Walk
-from keras_diffusion.samplers.tables import noise_source, to_tensors
+from keras_diffusion.samplers.sampler import Sampler
+from keras_diffusion.samplers.tables import to_tensors
+from keras_diffusion.samplers.walk import RecordX0, Walk, course_of, eager, follow, noise_of, start_walk
 
 _NODES = 1025
 _PURE_RATIO = 1e3
@@ -175,16 +176,13 @@ class AdaptiveSampler(Sampler):
             "left": ops.zeros((), x.dtype),
         }
 
-    def run(self, walk, record, denoise, plan, noise, start, stop):
-        if "x0" in record:
+    def step(self, denoise, x, row, state, noise):
+        if isinstance(denoise, RecordX0):
             raise ValueError(
                 "An adaptive sampler chooses its steps on the device, and how many: there is no x0 of every step to "
-                "record or to hand to a "
-                "hook. Take trajectory='x', or `solve`, which returns x after every step."
+                "record or to hand to a hook. Take trajectory='x', or `solve`, which returns x after every step."
             )
-        return super().run(walk, record, denoise, plan, noise, start, stop)
 
-    def step(self, denoise, x, row, state, noise):
         def go_on(*carry):
             return self._goes_on(carry, row)
 
@@ -245,9 +243,8 @@ class AdaptiveSampler(Sampler):
         down = ops.minimum(row["end"], end - 0.5 * ops.log1p(-fresh))
         return down, ops.sqrt(ops.maximum(ratio**2 - ops.exp(-2.0 * down), 0.0))
 
-    def finish(self, walk, record, denoise, plan, noise, index):
-        walk, record = super().finish(walk, record, denoise, plan, noise, index)
-        return walk._replace(state={**walk.state, "nfe": walk.state["nfe"] + 1}), record
+    def state_after_close(self, state):
+        return {**state, "nfe": state["nfe"] + 1}
 
     # What it tells ----------------------------------------------------------------------------------------------------
 
@@ -282,38 +279,37 @@ class AdaptiveSampler(Sampler):
             x `(B, ...)`, and a dict of arrays with one entry per trial: "sigma_after" (σ/α where the walk then is),
             "error", "h_next", "accepted" (0 or 1), "x" `(trials, B, ...)`.
         """
-        levels = self.check(levels)
-        plan = to_tensors(self.table(levels, schedule))
-        x = ops.convert_to_tensor(x, dtype=solver_dtype())
-        rows, closes = len(self.step_ends(levels)), self.closes_apart(levels)
-        source = (
-            noise_source(plan, noise_sources.seed_words(seed), x.shape)
-            if noise is None
-            else self._given(noise, rows, x, closes)
-        )
+        course = course_of(self, levels, schedule)
+        plan, x = to_tensors(course.table), ops.convert_to_tensor(x, dtype=solver_dtype())
+        source = noise_of(self, noise, plan, x, seed, course.levels.sigma[-1] == 0)
         row = keras.tree.map_structure(lambda column: column[0], plan)
         log = {"sigma_after": [], "error": [], "h_next": [], "accepted": [], "x": []}
-        with memory_scope(denoise, initial_memories(denoise, x), x):
-            carry = self._begin(denoise, x, row, self.initial_state(x))
-            while ops.convert_to_numpy(self._goes_on(carry, row)) and len(log["x"]) < (max_trials or self.max_steps):
-                before = carry[-2]["accepted"]
-                carry = self._trial(denoise, carry, row, lambda draw: source(0, draw))
-                start, h, _, _, x, state, _ = carry
-                seen = (ops.exp(-start), state["error"], h, state["accepted"] - before, x)
-                for key, value in zip(log, seen, strict=True):
-                    log[key].append(ops.convert_to_numpy(value))
-        walk = Walk(*carry[-3:])
-        if closes:
-            walk, _ = self.finish(walk, {}, denoise, plan, source, rows - 1)
+
+        def trials(walk, record, first, last):
+            with memory_scope(denoise, walk.memory, x):
+                carry = self._begin(denoise, walk.x, row, walk.state)
+                while ops.convert_to_numpy(self._goes_on(carry, row)) and len(log["x"]) < (
+                    max_trials or self.max_steps
+                ):
+                    before = carry[-2]["accepted"]
+                    carry = self._trial(denoise, carry, row, lambda draw: source(0, draw))
+                    start, h, _, _, here, state, _ = carry
+                    seen = (ops.exp(-start), state["error"], h, state["accepted"] - before, here)
+                    for key, value in zip(log, seen, strict=True):
+                        log[key].append(ops.convert_to_numpy(value))
+            return Walk(*carry[-3:]), record
+
+        _, close = eager(self, denoise, plan, source)
+        walk, _ = follow(course, start_walk(self, x, denoise), {}, trials, close)
         return walk.x, {key: np.array(values) for key, values in log.items()}
 
-    def _given(self, noise, rows, x, closing):
+    def given_noise(self, noise, rows, x, closing):
         shape = np.shape(noise)
         draws = shape[1] if len(shape) > 1 else 0
         if self.noises_per_step and draws:
             # One draw for each step that counts. Beyond the last, x is no number any more and the walk stops.
             noise = np.concatenate([np.asarray(noise), np.full((shape[0], 1, *shape[2:]), np.nan)], axis=1)
-        given = super()._given(noise, rows, x, closing)
+        given = super().given_noise(noise, rows, x, closing)
         return lambda i, draw: given(i, ops.minimum(draw, ops.cast(draws, noise_sources.word_dtype())))
 
     def get_config(self):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_diffusion.configs.checks import check_number
+from keras_diffusion.samplers.adaptive import AdaptiveSampler
 from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
 from keras_diffusion.samplers.tables import rows_of
 
@@ -36,7 +37,7 @@ class JumpingSampler(Sampler):
         super().__init__(**kwargs)
         self.sampler, self.s_noise = SAMPLERS.get(sampler), check_number("s_noise", s_noise, 0)
         inner = self.sampler
-        if inner.ascends or isinstance(inner, JumpingSampler) or type(inner).run is not Sampler.run:
+        if inner.ascends or isinstance(inner, JumpingSampler) or isinstance(inner, AdaptiveSampler):
             raise ValueError(
                 "`sampler` must be one that walks down by a table: not upwards, not with jumps or steps of its own. "
                 f"Received: sampler={type(inner).__name__}"

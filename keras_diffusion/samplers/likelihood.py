@@ -31,8 +31,9 @@ from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.grids import upwards
 from keras_diffusion.samplers.runge_kutta import RungeKuttaSampler
-from keras_diffusion.samplers.sampler import SAMPLERS, Sampler, Walk
-from keras_diffusion.samplers.tables import rows_of, to_tensors
+from keras_diffusion.samplers.sampler import SAMPLERS, Sampler
+from keras_diffusion.samplers.tables import to_tensors
+from keras_diffusion.samplers.walk import Walk, course_of, eager, follow
 
 _EXACT_UP_TO = 16  # elements of a sample; beyond, "auto" estimates the trace
 
@@ -77,12 +78,12 @@ def log_likelihood(
             with a memory.
     """
     flow = ProbabilityFlow(method)
-    levels = flow.check(levels)
-    plan = to_tensors(flow.table(levels, schedule))
+    course = course_of(flow, levels, schedule)
     x = ops.convert_to_tensor(x, dtype=solver_dtype())
     probes = make_probes(x.shape, divergence, num_probes, seed) if probes is None else _given(probes, x)
-    walk, _ = flow.run(flow.start(x, denoise, probes), {}, denoise, plan, None, 0, rows_of(plan))
-    return flow.log_density(walk, levels, prior, data_mean, data_std)
+    programs = eager(flow, denoise, to_tensors(course.table), None)
+    walk, _ = follow(course, flow.start(x, denoise, probes), {}, *programs)
+    return flow.log_density(walk, course.levels, prior, data_mean, data_std)
 
 
 @serializable
@@ -131,6 +132,15 @@ class ProbabilityFlow(Sampler):
         return {**plan, "trace": np.stack(weights, axis=1)}
 
     def start(self, x, denoise, probes):
+        """The `Walk` at the cleanest level.
+
+        Args:
+            x, denoise: as in `log_likelihood`.
+            probes: as `make_probes` makes them.
+
+        Raises:
+            ValueError: a denoiser that remembers.
+        """
         if initial_memories(denoise, x):
             raise ValueError(
                 "A likelihood needs a denoiser that is a function of x and the level alone. Received: one that "

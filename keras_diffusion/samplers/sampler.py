@@ -15,37 +15,30 @@ A method may need several rows for a step (a row is then one evaluation), or wal
 after which rows x stands at the levels of the grid.
 """
 
-from typing import Any, NamedTuple
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import Registry
-from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.brownian import brownian_table, coupling_table
-from keras_diffusion.core.denoiser_memory import initial_memories, memory_scope, parts_of
 from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.precision import policy_config, solver_dtype, solver_layer_options
 from keras_diffusion.samplers.grids import check_levels
-from keras_diffusion.samplers.tables import check_noise_kind, noise_source, recorded, rows_of, to_tensors
+from keras_diffusion.samplers.tables import recorded, rows_of, to_tensors
+from keras_diffusion.samplers.walk import (
+    Walk,
+    check_part,
+    course_of,
+    eager,
+    follow,
+    noise_kind,
+    noise_of,
+    run_rows,
+    start_walk,
+)
 
 SAMPLERS = Registry("sampler")
-
-
-class Walk(NamedTuple):
-    """What is carried from row to row.
-
-    Fields:
-        x: samples `(B, ...)`.
-        state: what the sampler remembers, as `Sampler.initial_state` makes it.
-        memory: what the denoiser remembers, as `core.denoiser_memory.initial_memories` makes it.
-    """
-
-    x: Any
-    state: Any
-    memory: Any
 
 
 @SAMPLERS.base
@@ -100,6 +93,10 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
     def close(self, denoise, x, row, noise):
         """The step to a clean level, for methods with inner stages."""
         return denoise(x, row["level"]).x0
+
+    def state_after_close(self, state):
+        """The state after `close`, for methods that count evaluations in it."""
+        return state
 
     def check(self, levels):
         """`levels` as float64 arrays; raises unless this sampler can walk along them."""
@@ -161,47 +158,9 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         """
         return {}
 
-    def start(self, x, denoise):
-        """The `Walk` at the first level."""
-        return Walk(x, self.initial_state(x), initial_memories(denoise, x))
-
     def call(self, x, denoise, plan, noise):
-        walk, _ = self.run(self.start(x, denoise), {}, denoise, plan, noise, 0, rows_of(plan))
+        walk, _ = run_rows(self, start_walk(self, x, denoise), {}, denoise, plan, noise, 0, rows_of(plan))
         return walk.x
-
-    def run(self, walk, record, denoise, plan, noise, start, stop):
-        """Rows `start` to `stop` of the table in one loop.
-
-        Args:
-            walk: `Walk` before row `start`.
-            record: dict of buffers `(m, *x.shape)` to be written: "x" receives x after each row, "x0" the denoiser's
-                first x0 of each row. Row i goes to place i modulo m.
-            denoise, plan, noise: as in the call.
-            start, stop: ints or integer scalar tensors; which rows run does not change the compiled program.
-
-        Returns:
-            (walk, record) after the rows.
-        """
-
-        def body(i, carry):
-            walk, record = Walk(*carry[0]), carry[1]
-            row = keras.tree.map_structure(lambda column: ops.take(column, i, axis=0), plan)
-            watched = _Watched(denoise) if "x0" in record else denoise
-            with memory_scope(denoise, walk.memory, walk.x) as memory:
-                x, state = self.step(watched, walk.x, row, walk.state, lambda draw: noise(i, draw))
-                memory = memory()
-            seen = {"x": x, "x0": watched.x0 if "x0" in record else None}
-            return (x, state, memory), {key: _write(buffer, i, seen[key]) for key, buffer in record.items()}
-
-        carry, record = ops.fori_loop(start, stop, body, (tuple(walk), record))
-        return Walk(*carry), record
-
-    def finish(self, walk, record, denoise, plan, noise, index):
-        """The closing step, which is row `index` of the table: as `run` for that row."""
-        row = keras.tree.map_structure(lambda column: ops.take(column, index, axis=0), plan)
-        with memory_scope(denoise, walk.memory, walk.x):
-            x = self.close(denoise, walk.x, row, lambda draw: noise(index, draw))
-        return walk._replace(x=x), {key: _write(buffer, index, x) for key, buffer in record.items()}
 
     def sample(
         self,
@@ -249,98 +208,39 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         >>> samples = sampler.sample(half_way, denoise, levels, start=5)
         """
         denoise = as_denoiser(denoise)
-        levels = self.check(levels)
-        stop = _check_part(start, stop, len(levels.t) - 1, len(self.step_ends(levels)))
+        levels, kept = self.check(levels), recorded(trajectory)
+        steps, ends = len(levels.t) - 1, self.step_ends(levels)
+        stop = check_part(start, stop, steps, len(ends))
         if start and not isinstance(x, Walk):  # without a history, the rest of the grid is a grid of its own
             rest = levels.map(lambda v: v[start:])
             return self.sample(x, denoise, rest, noise, schedule, trajectory, seed, 0, stop - start, return_walk)
-        drawn = (
-            check_noise_kind(self.noise if noise is None else noise)
-            if noise is None or isinstance(noise, str)
-            else None
-        )
-        kept = recorded(trajectory)
-        plan = to_tensors(self.table(levels, schedule, drawn or "given"))
-        walk = x if isinstance(x, Walk) else None
-        x = ops.convert_to_tensor(x.x if walk else x, dtype=solver_dtype())
-        walk = walk._replace(x=x) if walk else self.start(x, denoise)
-        rows, ends = rows_of(plan), self.step_ends(levels)
-        if stop == len(levels.t) - 1:  # the whole rest, also of samplers that choose their own steps
-            last, ends_here = rows, ends[start:]
-        else:
-            last, ends_here = ends[stop - 1] + 1, ends[start:stop]
-        first = ends[start - 1] + 1 if start else 0
-        in_loop = min(last, rows - 1 if self.closes_apart(levels) else rows)
-        if drawn:
-            source = noise_source(plan, noise_sources.seed_words(seed), x.shape)
-        else:
-            source = self._given(noise, rows, x, closing=levels.sigma[-1] == 0)
-        record = {key: ops.zeros((rows, *x.shape), x.dtype) for key in kept}
-        walk, record = self.run(walk, record, denoise, plan, source, int(first), int(in_loop))
-        if in_loop < last:
-            walk, record = self.finish(walk, record, denoise, plan, source, rows - 1)
+        course = course_of(self, levels, schedule, noise_kind(self, noise))
+        plan = to_tensors(course.table)
+        given = x.x if isinstance(x, Walk) else x
+        tensor = ops.convert_to_tensor(given, dtype=solver_dtype())
+        walk = x._replace(x=tensor) if isinstance(x, Walk) else start_walk(self, tensor, denoise)
+        loop, close = eager(self, denoise, plan, noise_of(self, noise, plan, tensor, seed, levels.sigma[-1] == 0))
+        # To the last level means all rows, also of samplers that choose their own steps.
+        first, last = (int(ends[start - 1]) + 1 if start else 0), None if stop == steps else int(ends[stop - 1]) + 1
+        record = {key: ops.zeros((course.rows, *tensor.shape), tensor.dtype) for key in kept}
+        walk, record = follow(course, walk, record, loop, close, first, last)
         self.report(walk.state)  # which warns where the method has reason to
         result = walk if return_walk else walk.x
-        if not kept:
-            return result
-        at = ops.convert_to_tensor(ends_here.astype("int32"))
-        return (result, *(ops.take(record[key], at, axis=0) for key in kept))
+        at = ops.convert_to_tensor(ends[start : None if last is None else stop].astype("int32"))
+        return (result, *(ops.take(record[key], at, axis=0) for key in kept)) if kept else result
 
-    def _given(self, noise, rows, x, closing):
+    def given_noise(self, noise, rows, x, closing):
+        """The function (row, draw) → standard normals of an array of them; see `noise_of` for the arguments."""
         needed = self.noises_per_step
         shape = tuple(np.shape(noise))
         if needed and (
             len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)
         ):
             raise ValueError(
-                f"`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, "
-                f"*x.shape) = "
-                f"{(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
+                "`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, *x.shape) "
+                f"= {(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
             )
         noise = ops.convert_to_tensor(noise, dtype=x.dtype)
         if needed and shape[0] < rows:  # a step to a clean level multiplies its draw by 0
             noise = ops.concatenate([noise, ops.zeros((1, *shape[1:]), noise.dtype)])
         return lambda i, draw: ops.take(noise, i, axis=0)[draw]
-
-
-class _Watched:
-    """A denoiser that keeps its first x0."""
-
-    def __init__(self, denoise):
-        self.denoise, self.x0 = denoise, None
-
-    def parts(self):
-        return parts_of(self.denoise)
-
-    def __call__(self, x, level):
-        prediction = self.denoise(x, level)
-        if self.x0 is None:
-            self.x0 = prediction.x0
-        return prediction
-
-
-def _check_part(start, stop, steps, ends):
-    """`stop` as a number; raises unless `start` and `stop` are levels of a grid of `steps` steps, in this order.
-
-    A sampler that chooses its own steps does not stand at the levels between: it has another number of `ends`.
-    """
-    stop = steps if stop is None else stop
-    if (start, stop) != (0, steps) and ends != steps:
-        raise ValueError(
-            f"An adaptive sampler does not stop at the levels of its grid. Received: {start=}, {stop=}. Walk down the "
-            f"part that you want: "
-            "levels.map(lambda v: v[start : stop + 1])"
-        )
-    whole = all(isinstance(level, int | np.integer) and not isinstance(level, bool) for level in (start, stop))
-    if not whole or not 0 <= start < stop <= steps:
-        raise ValueError(
-            f"A walk starts and stops at levels of its grid: integers with 0 <= start < stop <= {steps}. Received: "
-            f"{start=}, {stop=}"
-        )
-    return stop
-
-
-def _write(buffer, i, value):
-    # All indices with the integer type of i: JAX refuses a mixture, which plain zeros would be with 64-bit types
-    # enabled.
-    return ops.slice_update(buffer, (i % buffer.shape[0],) + (0 * i,) * (len(buffer.shape) - 1), value[None])

@@ -9,7 +9,7 @@ import pytest
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.checkpoints.families.diffusers import read_sampling, read_schedule
-from keras_diffusion.models.sampling_loop import sampling_levels
+from keras_diffusion.models.sampling_levels import sampling_levels
 
 GRIDS = Path(__file__).parents[1] / "golden" / "diffusers_grids" / "grids.npz"
 

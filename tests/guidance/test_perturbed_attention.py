@@ -14,7 +14,7 @@ from keras_diffusion.core.noise import initial_noise
 from keras_diffusion.guidance import ClassifierFreeGuidance, PerturbedAttention
 from keras_diffusion.layers import AttentionBlock
 from keras_diffusion.layers.perturbation import is_perturbed, perturbed_attention
-from keras_diffusion.models.sampling_loop import sampling_levels
+from keras_diffusion.models.sampling_levels import sampling_levels
 
 X = np.random.default_rng(0).standard_normal((2, 8, 8, 1))
 LEVEL = Levels(0.5, 0.6, 0.8)

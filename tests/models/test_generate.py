@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_diffusion as kd
 from keras_diffusion.core.noise import counter_normal, initial_noise, seed_words
-from keras_diffusion.models.sampling_loop import sampling_levels
+from keras_diffusion.models.sampling_levels import sampling_levels
 
 BACKEND = keras.backend.backend()
 
@@ -80,7 +80,7 @@ def test_nothing_is_traced_again_for_other_numbers(model):
                 **options,
             }
         )
-        return model._generator.traces
+        return model.programs.traces
 
     first = generate()
     assert generate(sampler={"name": "ddim", "eta": 0.7, "s_noise": 1.01}) == first

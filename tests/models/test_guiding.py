@@ -11,7 +11,7 @@ import keras_diffusion as kd
 from keras_diffusion.core.noise import initial_noise
 from keras_diffusion.guidance import DynamicThreshold, RescaledGuidance, StaticThreshold
 from keras_diffusion.models.guidance_argument import read_guidance
-from keras_diffusion.models.sampling_loop import sampling_levels
+from keras_diffusion.models.sampling_levels import sampling_levels
 
 LABELS = {"labels": [0, 1, 2]}
 APG = {"name": "adaptive_projected", "eta": 0.2, "norm_threshold": 0.5, "momentum": -0.5}
@@ -67,10 +67,9 @@ def test_momentum_acts(model):
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs eagerly: nothing is traced")
 def test_other_numbers_are_not_traced_again(model):
     first = generate(model, APG)
-    (generator,) = [g for g in model._guided_generators.values() if g.traces]
-    traces = generator.traces
+    traces = model.programs.traces
     second = generate(model, {**APG, "eta": 0.9, "momentum": 0.3}, guidance_scale=5.0)
-    assert generator.traces == traces and np.abs(second - first).max() > 1e-3
+    assert model.programs.traces == traces and np.abs(second - first).max() > 1e-3
     fresh = kd.DiffusionModel.from_config(model.get_config())
     fresh.set_weights(model.get_weights())
     np.testing.assert_allclose(
@@ -122,19 +121,19 @@ def test_functions_made_in_the_call_are_compiled_once(make_model):
     )
     for make in makers:
         first = generate(model, make(0.5), 1.0)
-        programs = len(model._guided_generators)
-        traces = sum(g.traces for g in model._guided_generators.values())
+        programs = len(model.programs)
+        traces = model.programs.traces
         np.testing.assert_array_equal(generate(model, make(0.5), 1.0), first)
-        assert len(model._guided_generators) == programs
-        assert sum(g.traces for g in model._guided_generators.values()) == traces
+        assert len(model.programs) == programs
+        assert model.programs.traces == traces
     assert np.abs(first).max() <= 0.5 and np.abs(generate(model, makers[0](1.0), 1.0)).max() > 0.5
 
 
 def test_programs_are_few(make_model):
     model = make_model(ema=None)
     for limit in range(1, 40):
-        model._guided_generator(read_guidance(functools.partial(StaticThreshold, limit=float(limit)), 1.0))
-    assert len(model._guided_generators) == 16
+        model.programs.get(read_guidance(functools.partial(StaticThreshold, limit=float(limit)), 1.0).structure, object)
+    assert len(model.programs) == 32
 
 
 def test_a_function_that_gives_no_denoiser(make_model):

@@ -144,10 +144,10 @@ def test_samples_do_not_depend_on_batches_and_compile_once(model, conditions):
         ).max()
         > 1e-3
     )
-    traces = model._generator.traces
+    traces = model.programs.traces
     model.generate(**{**options, "conditions": {**conditions, "concat": conditions["concat"][0]}, "num_samples": 3})
     if keras.backend.backend() != "torch":  # which compiles nothing, and counts calls
-        assert model._generator.traces == traces
+        assert model.programs.traces == traces
 
 
 @pytest.mark.slow
@@ -198,8 +198,8 @@ def test_two_scales_are_arguments_of_one_program_and_keep_negative_conditions(mo
 
     plain = model.generate(conditions=conditions, num_steps=2, seed=0, guidance_scale=2.0)
     np.testing.assert_allclose(generate(1.0), plain, atol=1e-5)
-    generators = len(model._guided_generators)
-    assert np.abs(generate(1.5) - plain).max() > 1e-4 and len(model._guided_generators) == generators
+    generators = len(model.programs)
+    assert np.abs(generate(1.5) - plain).max() > 1e-4 and len(model.programs) == generators
     negative = {"labels": np.array([1, 2, 0])}
     assert np.abs(generate(1.5, negative_conditions=negative) - generate(1.5)).max() > 1e-5
     for bad in ({"concat": conditions["concat"]}, {"labels": [0]}):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
-from keras_diffusion.models.likelihood import likelihood_levels
-from keras_diffusion.models.sampling_loop import progress_lines
+from keras_diffusion.models.sampling_levels import likelihood_levels
+from keras_diffusion.runtime.progress import progress_lines
 from keras_diffusion.samplers import log_likelihood
 
 
@@ -59,15 +59,12 @@ def test_a_progress_bar_changes_nothing_and_traces_nothing_again(capsys):
     model = gaussian_model()
     data = np.random.default_rng(0).standard_normal((5, 2)).astype("float32")
     quiet = model.log_likelihood(data, num_steps=45, batch_size=3, verbose=0)
-    traces = sum(program.traces for program in model._likelihood_programs.values())
+    traces = model.programs.traces
     assert capsys.readouterr().out == ""
     shown = model.log_likelihood(data, num_steps=45, batch_size=3, verbose=1)
     np.testing.assert_allclose(shown, quiet, atol=1e-5)
     assert "90/90" in capsys.readouterr().out
-    assert (
-        sum(program.traces for program in model._likelihood_programs.values()) == traces
-        or keras.backend.backend() == "torch"
-    )
+    assert model.programs.traces == traces or keras.backend.backend() == "torch"
 
 
 def test_compiled_equals_the_function(make_model, blobs):
@@ -85,7 +82,7 @@ def test_compiled_equals_the_function(make_model, blobs):
     other = model.log_likelihood(data, {"labels": [2, 2, 2]}, num_steps=6, **options)
     assert np.abs(other - compiled).max() > 1e-4
     if keras.backend.backend() != "torch":  # which runs eagerly
-        (program,) = model._likelihood_programs.values()
+        (program,) = model.programs.values()
         traces = program.traces
         model.log_likelihood(
             data, {"labels": [0, 1, 2]}, num_steps=9, weights="raw", sigma_min=0.01, data_std=1.0, **options

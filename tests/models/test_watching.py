@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_diffusion as kd
-from keras_diffusion.models.sampling_loop import sampling_levels
+from keras_diffusion.models.sampling_levels import sampling_levels
 
 LABELS = {"labels": [0, 1, 2]}
 
@@ -66,9 +66,9 @@ def test_a_hook_sees_every_step(model, sampler):
 def test_a_hook_changes_x_and_another_one_traces_nothing_again(model):
     options = {"conditions": LABELS, "num_steps": 4, "seed": 3}
     plain = model.generate(on_step=lambda info: None, **options)
-    traces = model._generator.traces
+    traces = model.programs.traces
     pushed = model.generate(on_step=lambda info: info.x + 0.1 if info.step == 1 else None, **options)
-    assert model._generator.traces == traces or keras.backend.backend() == "torch"
+    assert model.programs.traces == traces or keras.backend.backend() == "torch"
     assert np.abs(pushed - plain).max() > 1e-3
     replaced = model.generate(
         on_step=lambda info: np.zeros_like(info.x) if info.step == 3 else None, clip=False, **options

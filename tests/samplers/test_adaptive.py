@@ -16,6 +16,7 @@ from keras_diffusion.core.levels import Levels, Prediction
 from keras_diffusion.denoisers import Denoiser
 from keras_diffusion.samplers.adaptive import AdaptiveSampler
 from keras_diffusion.samplers.pid_controller import PIDController
+from keras_diffusion.samplers.walk import run_closing_row, run_rows, start_walk
 
 CASES = {name: case for name, case in load("kdiff_dpm_fast_adaptive").items() if name.startswith("dpm_adaptive")}
 X = np.random.default_rng(0).standard_normal((4, 2))
@@ -99,9 +100,9 @@ def test_report_counts_evaluations_and_rejections():
     for closing in (False, True):
         levels = exploding_levels([10.0, 0.02, 0.0]) if closing else grid_of(case)
         plan = keras.tree.map_structure(tensor, sampler.table(levels))
-        walk, _ = sampler.run(sampler.start(x, mixture("gmmimg")), {}, mixture("gmmimg"), plan, None, 0, 1)
+        walk, _ = run_rows(sampler, start_walk(sampler, x, mixture("gmmimg")), {}, mixture("gmmimg"), plan, None, 0, 1)
         if closing:
-            walk, _ = sampler.finish(walk, {}, mixture("gmmimg"), plan, None, 1)
+            walk, _ = run_closing_row(sampler, walk, {}, mixture("gmmimg"), plan, None, 1)
         report = {key: array(value).item() for key, value in sampler.report(walk.state).items()}
         _, nfe, accepted, rejected = case["info"]
         assert report["error"] == pytest.approx(case["error"][-1], rel=0.5)
@@ -203,7 +204,7 @@ def test_memories_are_those_of_the_steps_that_count():
     case = CASES["dpm_adaptive_order3-gmm2"]
     sampler, denoise = sampler_of(case), Counting(mixture("gmm2"))
     plan = keras.tree.map_structure(tensor, sampler.table(grid_of(case)))
-    walk, _ = sampler.run(sampler.start(tensor(case["x"][0]), denoise), {}, denoise, plan, None, 0, 1)
+    walk, _ = run_rows(sampler, start_walk(sampler, tensor(case["x"][0]), denoise), {}, denoise, plan, None, 0, 1)
     assert array(walk.memory[0]) == 3 * case["info"][2]
     assert denoise.memory is None
 

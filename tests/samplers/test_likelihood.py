@@ -12,6 +12,7 @@ from keras_diffusion.samplers import ProbabilityFlow, log_likelihood
 from keras_diffusion.samplers.likelihood import make_probes
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import padded, to_tensors
+from keras_diffusion.samplers.walk import run_rows
 
 CASES = load("kdiff_log_likelihood")
 X = mixture("gmm2").sample(6, seed=4)
@@ -50,7 +51,7 @@ def carried(problem, x, levels, method="rk4"):
     if (method, problem) not in PROGRAMS:
 
         def walk_up(x, probes, plan, start, stop):
-            return tuple(flow.run(flow.start(x, denoise, probes), {}, denoise, plan, None, start, stop)[0])
+            return tuple(run_rows(flow, flow.start(x, denoise, probes), {}, denoise, plan, None, start, stop)[0])
 
         PROGRAMS[method, problem] = Compiled(walk_up)
     plan, steps = to_tensors(padded(flow.table(levels), 128)), len(levels.t) - 1

@@ -14,6 +14,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.samplers.multistep import exponential_moments, quadrature_weights
 from keras_diffusion.samplers.sampler import Walk
 from keras_diffusion.samplers.tables import to_tensors
+from keras_diffusion.samplers.walk import run_rows
 
 FULL = {"lower_order_final": False}
 X = np.random.default_rng(0).standard_normal((4, 2))
@@ -125,7 +126,9 @@ def error_from_exact_history(name, levels, **options):
         past.insert(0, tensor(x0 if sampler.predict_x0 else (path[i] - levels.alpha[i] * x0) / levels.sigma[i]))
     walk = Walk(tensor(path[k]), tuple(past), ())
     plan = to_tensors(sampler.table(levels, SCHEDULE))
-    walk, _ = sampler.run(walk, {}, DENOISE, plan, lambda i, draw: tensor(np.zeros_like(START)), k, len(levels.t) - 1)
+    walk, _ = run_rows(
+        sampler, walk, {}, DENOISE, plan, lambda i, draw: tensor(np.zeros_like(START)), k, len(levels.t) - 1
+    )
     return np.abs(array(walk.x) - path[-1]).max()
 
 

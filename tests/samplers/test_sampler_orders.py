@@ -16,6 +16,7 @@ from keras_diffusion import samplers, schedulers
 from keras_diffusion.denoisers import MixtureDenoiser
 from keras_diffusion.samplers.sampler import SAMPLERS, Walk
 from keras_diffusion.samplers.tables import to_tensors
+from keras_diffusion.samplers.walk import run_rows
 
 WEIGHTS, MEANS, STDS = np.array([0.6, 0.4]), np.array([[0.8, -0.3], [-0.5, 0.6]]), np.array([0.5, 0.4])
 SCHEDULE = schedulers.get("vp")
@@ -152,7 +153,7 @@ def test_third_order_when_started_exactly():
             x0 = [exact_x0(path[i], levels.alpha[i], levels.sigma[i]) for i in (0, 1)]
             plan = to_tensors(sampler.table(levels, SCHEDULE))
             start = Walk(tensor(path[2]), (tensor(x0[1]), tensor(x0[0])), ())
-            walk, _ = sampler.run(start, {}, DENOISE, plan, None, 2, n)
+            walk, _ = run_rows(sampler, start, {}, DENOISE, plan, None, 2, n)
             errors.append(np.abs(array(walk.x) - path[-1]).max())
         slopes[compatible] = slope(counts, errors)
     assert slopes[False] == pytest.approx(3, abs=0.35)

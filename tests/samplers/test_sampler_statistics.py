@@ -13,6 +13,7 @@ from keras_diffusion.core.noise import seed_words
 from keras_diffusion.runtime.compile import Compiled
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, rows_of, to_tensors
+from keras_diffusion.samplers.walk import run_closing_row, run_rows, start_walk
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -44,9 +45,11 @@ def statistics(name, steps, seed=20):
 
     def sample(x, plan):
         noise = noise_source(plan, words, x.shape)
-        walk, _ = sampler.run(sampler.start(x, mixture("gmm2")), {}, mixture("gmm2"), plan, noise, 0, in_loop)
+        walk, _ = run_rows(
+            sampler, start_walk(sampler, x, mixture("gmm2")), {}, mixture("gmm2"), plan, noise, 0, in_loop
+        )
         if in_loop < rows:
-            walk, _ = sampler.finish(walk, {}, mixture("gmm2"), plan, noise, in_loop)
+            walk, _ = run_closing_row(sampler, walk, {}, mixture("gmm2"), plan, noise, in_loop)
         return walk.x
 
     y = array(Compiled(sample)(tensor(x), plan)).astype("float64")
