@@ -1,6 +1,6 @@
 # Two commands on a fresh machine with Python 3.11 or newer:
 #
-#   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 4 minutes), write pictures to runs/demo
+#   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 3 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch, and the examples of the
 #                pages in an environment with JAX only
 #
