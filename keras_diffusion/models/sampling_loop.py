@@ -203,9 +203,10 @@ def _walk_batch(model, request, way, rows):
     watched = request.on_step or request.progress
     chunk = 1 if request.on_step else math.ceil(course.in_loop / 20) if request.progress else None
     walk, record = follow(course, walk, record, loop, close, chunk=chunk, after=after if watched else None)
+    x = place.to_host(walk.x)
     recordings = tuple(place.to_host(record[key], axis=1)[course.ends] for key in kept)
     report = {key: to_host(value).item() for key, value in sampler.report(walk.state).items()}
-    return Arrived(place.to_host(walk.x), recordings, report, walk.state)
+    return Arrived(x, recordings, report, walk.state)
 
 
 def _recorded(request):
