@@ -27,18 +27,6 @@ def get_activation(identifier):
         ) from error
 
 
-def activation_config(function):
-    """What a config says for an activation, which `get_activation` understands: a name, where it has one.
-
-    `keras.activations.serialize` says the same, and imports TensorFlow wherever it is installed, which takes two
-    seconds.
-    """
-    name = getattr(function, "__name__", None)
-    if name and (ACTIVATIONS.get(name) is function or getattr(keras.activations, name, None) is function):
-        return name
-    return keras.activations.serialize(function)
-
-
 def check_norm(norm):
     """Raises ValueError unless `norm` is one of `NORMS`."""
     if norm not in NORMS:

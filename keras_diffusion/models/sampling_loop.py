@@ -201,7 +201,8 @@ def _walk_batch(model, request, way, rows):
         return walk
 
     watched = request.on_step or request.progress
-    chunk = 1 if request.on_step else math.ceil(course.in_loop / 20) if request.progress else None
+    chunk = math.ceil(course.in_loop / 20) if request.progress else None
+    chunk = 1 if request.on_step else chunk
     walk, record = follow(course, walk, record, loop, close, chunk=chunk, after=after if watched else None)
     x = place.to_host(walk.x)
     recordings = tuple(place.to_host(record[key], axis=1)[course.ends] for key in kept)

@@ -28,6 +28,7 @@ from keras import ops
 from keras_diffusion.configs.checks import check_choice, check_number, check_whole
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.denoiser_memory import get_memory, memory_scope, set_memory
+from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.between import level_at_ratio
@@ -279,7 +280,7 @@ class AdaptiveSampler(Sampler):
             x `(B, ...)`, and a dict of arrays with one entry per trial: "sigma_after" (σ/α where the walk then is),
             "error", "h_next", "accepted" (0 or 1), "x" `(trials, B, ...)`.
         """
-        course = course_of(self, levels, schedule)
+        denoise, course = as_denoiser(denoise), course_of(self, levels, schedule)
         plan, x = to_tensors(course.table), ops.convert_to_tensor(x, dtype=solver_dtype())
         source = noise_of(self, noise, plan, x, seed, course.levels.sigma[-1] == 0)
         row = keras.tree.map_structure(lambda column: column[0], plan)
@@ -311,10 +312,6 @@ class AdaptiveSampler(Sampler):
             noise = np.concatenate([np.asarray(noise), np.full((shape[0], 1, *shape[2:]), np.nan)], axis=1)
         given = super().given_noise(noise, rows, x, closing)
         return lambda i, draw: given(i, ops.minimum(draw, ops.cast(draws, noise_sources.word_dtype())))
-
-    def get_config(self):
-        own = {key: getattr(self, key) for key in ("order", "rtol", "atol", "h_init", "eta", "s_noise", "max_steps")}
-        return {**super().get_config(), **own, **vars(self.controller)}
 
 
 def _level(half, row):

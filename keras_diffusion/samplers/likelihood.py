@@ -27,6 +27,7 @@ from keras_diffusion.configs.checks import check_choice, check_text, check_whole
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.autodiff import pullback
 from keras_diffusion.core.denoiser_memory import initial_memories
+from keras_diffusion.core.function_denoiser import as_denoiser
 from keras_diffusion.core.noise import counter_normal, seed_words
 from keras_diffusion.core.precision import solver_dtype
 from keras_diffusion.samplers.grids import upwards
@@ -77,7 +78,7 @@ def log_likelihood(
         ValueError: a clean level, an unknown method or kind of divergence, probes of the wrong shape, or a denoiser
             with a memory.
     """
-    flow = ProbabilityFlow(method)
+    denoise, flow = as_denoiser(denoise), ProbabilityFlow(method)
     course = course_of(flow, levels, schedule)
     x = ops.convert_to_tensor(x, dtype=solver_dtype())
     probes = make_probes(x.shape, divergence, num_probes, seed) if probes is None else _given(probes, x)

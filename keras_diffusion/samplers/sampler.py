@@ -237,8 +237,8 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
             len(shape) < 2 or shape[0] not in (rows, rows - closing) or shape[1] < needed or shape[2:] != tuple(x.shape)
         ):
             raise ValueError(
-                "`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, *x.shape) "
-                f"= {(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
+                "`noise` holds the normals of every step and draw: its shape must be (steps, noises_per_step, "
+                f"*x.shape) = {(rows, needed, *x.shape)}. Received: noise of shape {shape}. Pass None to have it drawn."
             )
         noise = ops.convert_to_tensor(noise, dtype=x.dtype)
         if needed and shape[0] < rows:  # a step to a clean level multiplies its draw by 0

@@ -3,9 +3,9 @@
     start_walk ──▶ rows, chunk by chunk ──▶ closing row ──▶ x at the last level
                      └─ x or x0 recorded after each; a hook between chunks
 
-`follow` drives every walk. `Sampler.sample` passes it functions that run as they are, `models/sampling_loop.py` compiled
-ones, and `AdaptiveSampler.solve` one that stops after each trial. `run_rows` and `run_closing_row` are what such
-functions do: tensors only, so that they compile.
+`follow` drives every walk. `Sampler.sample` passes it functions that run as they are, `models/sampling_loop.py`
+compiled ones, and `AdaptiveSampler.solve` one that stops after each trial. `run_rows` and `run_closing_row` are what
+such functions do: tensors only, so that they compile.
 """
 
 from typing import Any, NamedTuple
