@@ -4,7 +4,7 @@ import re
 
 from keras_diffusion.checkpoints.families.family import Family
 
-_EMA = re.compile(r"(^|[^a-z])ema([^a-z]|$)")
+_EMA = re.compile(r"(?<![a-z])ema|ema(?![a-z])")
 
 
 class RootedFamily(Family):
