@@ -61,13 +61,30 @@ _held_after_last_release = 0.0
 
 @pytest.fixture(autouse=True)
 def released_memory():
-    """A process that has grown gives back what no test needs any more, compiled programs above all.
+    """A process that has grown by much within a module gives back what no test needs any more."""
+    yield
+    _release(above=max(_ROOM, _held_after_last_release + 0.4e9))
 
-    Two processes at a time have to fit a machine of 8 GB. Programs compiled again come from the shared cache.
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Between modules, so does one that is large; no module may take 3 GB."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is other modules'
+    yield
+    _release(above=_ROOM)
+    peak = _memory("VmHWM")
+    assert peak < 3e9, f"this module has taken {peak / 1e9:.1f} GB: make it smaller, or see what it keeps"
+
+
+def _release(above):
+    """Frees compiled programs and what else nothing refers to, if this process holds more bytes than `above`.
+
+    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of
+    compilations. Freed memory that the system does not get back is used again: hence often, rather than at a peak.
     """
     global _held_after_last_release
-    yield
-    if not sys.platform.startswith("linux") or _memory("VmRSS") < max(_ROOM, _held_after_last_release + 0.4e9):
+    if _memory("VmRSS") <= above:
         return
     if keras.backend.backend() == "jax":
         import jax
@@ -80,21 +97,10 @@ def released_memory():
     _held_after_last_release = _memory("VmRSS")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bounded_memory():
-    """No module may take 3 GB."""
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is other modules'
-    yield
-    peak = _memory("VmHWM")
-    assert peak < 3e9, f"this module has taken {peak / 1e9:.1f} GB: make it smaller, or see what it keeps"
-
-
 def _memory(kind):
-    """Bytes of this process: VmRSS, what it holds now, or VmHWM, the most that it has held."""
+    """Bytes of this process: VmRSS, what it holds now, or VmHWM, the most that it has held. 0 where Linux is not."""
+    if not sys.platform.startswith("linux"):
+        return 0
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
     return int(line.split()[1]) * 1024
 
