@@ -68,19 +68,24 @@ def released_memory():
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Between modules, so does one that is large; no module may take 3 GB."""
+    """Between modules, so does one that is large; no module may add 2 GB to what its process held.
+
+    TensorFlow keeps what XLA has compiled for as long as the process lives, about 70 MB for a model that was trained
+    and sampled, whatever is released: its processes grow from module to module.
+    """
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is other modules'
+    held = _memory("VmRSS")
     yield
     _release(above=_ROOM)
-    peak = _memory("VmHWM")
-    assert peak < 3e9, f"this module has taken {peak / 1e9:.1f} GB: make it smaller, or see what it keeps"
+    taken = _memory("VmHWM") - held
+    assert taken < 2e9, f"this module has taken {taken / 1e9:.1f} GB: make it smaller, or see what it keeps"
 
 
 def _release(above):
     """Frees compiled programs and what else nothing refers to, if this process holds more bytes than `above`.
 
-    Two processes at a time have to fit a machine of 8 GB. What is compiled anew comes out of the shared folder of
+    Two processes at a time have to fit the machine. What is compiled anew comes out of the shared folder of
     compilations. Freed memory that the system does not get back is used again: hence often, rather than at a peak.
     """
     global _held_after_last_release
