@@ -138,7 +138,7 @@ class Resume(keras.callbacks.Callback):
             if state.get("data_epoch") is None:
                 raise ValueError(
                     f"The state in {str(self.directory)!r} does not say where the data were: it was saved without "
-                    f"`data`. Continue without."
+                    "`data`. Continue without."
                 )
             self.data.epoch = state["data_epoch"]
             if self.step and hasattr(self.data, "start"):

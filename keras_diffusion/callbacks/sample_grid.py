@@ -77,7 +77,7 @@ class SampleGrid(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not hasattr(self.model, "generate"):
             raise ValueError(
-                f"SampleGrid needs a model with generate(), such as DiffusionModel. Received: "
+                "SampleGrid needs a model with generate(), such as DiffusionModel. Received: "
                 f"{type(self.model).__name__}"
             )
 

@@ -11,8 +11,6 @@ import random
 import re
 from pathlib import Path
 
-import keras
-
 from keras_diffusion import networks
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, config_errors, with_defaults
 from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
@@ -22,6 +20,7 @@ from keras_diffusion.configs.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import DiffusionModel
+from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
 from keras_diffusion.models.presets import tensor_shapes
 from keras_diffusion.runtime import limits
 
@@ -261,33 +260,11 @@ def _optimizer_options(config, total_steps):
 
 
 def _class_named(name, classes, kind):
-    known = _snake(str(name))
+    known = snake(str(name))
     if known not in classes:
         hint = did_you_mean(known, classes)
         raise ConfigError(f"Unknown {kind}: {name!r}.{hint} Known: {', '.join(sorted(classes))}.")
     return classes[known]
-
-
-def optimizers():
-    """Keras's optimizers, a dict from names to classes."""
-    base = keras.optimizers.Optimizer
-    return _classes(keras.optimizers, base, "Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")
-
-
-def learning_rate_schedules():
-    """Keras's learning-rate schedules, a dict from names to classes."""
-    schedules = keras.optimizers.schedules
-    return _classes(schedules, schedules.LearningRateSchedule, "LearningRateSchedule")
-
-
-def _classes(module, base, *without):
-    found = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
-    return {_snake(cls.__name__): cls for cls in found if cls.__name__ not in without}
-
-
-def _snake(name):
-    """CosineDecayRestarts → cosine_decay_restarts; AdamW → adamw; SGD → sgd."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def _parameters(cls):

@@ -137,7 +137,7 @@ def _announce(console, run, config, sampling, model, train, held_out, environmen
         f"  1. train a U-Net of {model.network.count_params():,} weights on {len(train.source):,} real digits: "
         f"{steps:,} steps\n"
         f"  2. draw {n:,} new digits with each guidance scale, {sampling['num_steps']} network evaluations each\n"
-        f"  3. have them read by a classifier that knows real digits only, and look for copies of training digits\n\n"
+        "  3. have them read by a classifier that knows real digits only, and look for copies of training digits\n\n"
         f"  {len(held_out.source)} real digits are held out of training, for comparison.\n"
         f"  {environment['backend']} on {', '.join(environment['devices'])}; everything goes to {run.path}\n",
         markup=False,

@@ -72,7 +72,7 @@ def lost_processes():
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConnectionError(
-            f"Another process was lost, or failed. Start all of them again with --resume: the last saved epoch is "
+            "Another process was lost, or failed. Start all of them again with --resume: the last saved epoch is "
             f"kept. JAX says: {first}"
         ) from error
 

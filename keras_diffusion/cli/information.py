@@ -28,9 +28,9 @@ def info(console, path=None):
 
 def _installation():
     from keras_diffusion import guidance, networks, predictors, samplers, schedulers
-    from keras_diffusion.cli.building import learning_rate_schedules, optimizers
     from keras_diffusion.cli.environment import describe_environment
     from keras_diffusion.guidance.threshold import THRESHOLDS
+    from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers
     from keras_diffusion.runtime.hardware import package_version
     from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
     from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS

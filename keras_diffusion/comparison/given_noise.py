@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.file_configs import build_from_file
+from keras_diffusion.containers.errors import error_at
 from keras_diffusion.models.diffusion_model import DiffusionModel
-from keras_diffusion.models.presets import file_error, load_weights_file, read_config
+from keras_diffusion.models.presets import load_weights_file, read_config
 
 _NAME = "keras_diffusion>GivenNoiseModel"  # not registered: only `read` creates one from a config
 
@@ -22,7 +23,7 @@ class GivenNoiseModel(DiffusionModel):
         """Loads a preset of a `DiffusionModel`; `custom_objects` as in `DiffusionModel.from_preset`."""
         custom = {**(custom_objects or {}), _NAME: cls}
         config = {**read_config(directory / "config.json"), "class_name": cls.__name__, "registered_name": _NAME}
-        model = build_from_file(config, custom, directory, error=file_error(directory))
+        model = build_from_file(config, custom, directory, error=error_at(directory))
         load_weights_file(model, directory / "model.weights.h5")
         turn_dropout_off(model)
         model.step_loss = LastValue(name="step_loss")  # after loading: the file has none

@@ -41,7 +41,7 @@ def sections(summary):
             apart,
             _rows(summary, lambda row: _differences(row, summary["reference"])),
             f"From {summary['reference']}. Loss: largest relative difference over the steps. Samples: largest "
-            f"absolute difference. "
+            "absolute difference. "
             "Layers: largest difference of a layer's outputs for one input, relative to the largest of them.",
         ),
     ]

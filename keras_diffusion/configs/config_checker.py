@@ -49,7 +49,7 @@ class ConfigChecker:
         """A dict that stands for an object."""
         if not isinstance(node, dict) or not isinstance(node.get("class_name"), str):
             raise ValueError(
-                f"An object is described by a dict with its class name and config. Received: "
+                "An object is described by a dict with its class name and config. Received: "
                 f"{_short(where)}={shown(node)}"
             )
         name = node["class_name"]

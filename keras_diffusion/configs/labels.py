@@ -21,7 +21,7 @@ def check_class_names(class_names, num_classes):
     names = list(class_names) if isinstance(class_names, (list, tuple)) else None
     if names is None or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise ValueError(
-            f"`class_names` is a list of different texts, one per class, or None. Received: "
+            "`class_names` is a list of different texts, one per class, or None. Received: "
             f"class_names={shown(class_names)}"
         )
     if len(names) != (num_classes or 0):

@@ -22,7 +22,8 @@ from keras_diffusion.containers.sharded_weights import JoinedTensors
 _CONFIG, _INDEX = "config.json", "model_index.json"
 _BASES = "diffusion_pytorch_model|model|pytorch_model|diffusion_flax_model|flax_model"
 _WEIGHTS = re.compile(
-    rf"(?:{_BASES})(?:\.(?P<first>\w+))?\.(?P<kind>safetensors|bin|msgpack)(?P<index>\.index(?:\.(?P<last>\w+))?\.json)?$"
+    rf"(?:{_BASES})(?:\.(?P<first>\w+))?\.(?P<kind>safetensors|bin|msgpack)"
+    r"(?P<index>\.index(?:\.(?P<last>\w+))?\.json)?$"
 )
 _KINDS = ("safetensors", "bin", "msgpack")
 _VARIANTS = {None: 0, "fp32": 1, "bf16": 3, "fp16": 4, "non_ema": 5}

@@ -80,7 +80,7 @@ def _selection(blocks, denoiser):
     blocks = [blocks] if isinstance(blocks, str) else blocks
     if not isinstance(blocks, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in blocks):
         raise ValueError(
-            f"`blocks` is a name of an attention block, a list of them, a function, or None. Received: "
+            "`blocks` is a name of an attention block, a list of them, a function, or None. Received: "
             f"blocks={shown(blocks)}"
         )
     blocks = set(blocks)

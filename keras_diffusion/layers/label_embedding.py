@@ -45,7 +45,7 @@ class LabelEmbedding(Layer):
         super().__init__(**kwargs)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
-                f"`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: "
+                "`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: "
                 f"num_classes={num_classes!r}"
             )
         rows = num_classes + 1 if null_class else num_classes

@@ -1,6 +1,6 @@
 """A diagonal state space: a linear recurrence along a sequence, computed for all its places at once.
 
-    x_k = Ā·x_{k−1} + B̄·u_k            Ā = exp(A·Δ),   B̄ = (Ā − 1)/A·B        (A, Δ one number for each of the n states)
+    x_k = Ā·x_{k−1} + B̄·u_k      Ā = exp(A·Δ),   B̄ = (Ā − 1)/A·B      (A, Δ one number for each of the n states)
     y_k = Re(C·x_k) + D·u_k
 
 The states are damped oscillations, A_n = −(n + ½) + iπn at the start. As Ā is the same at each step, two steps are one

@@ -93,7 +93,7 @@ def assign_names(pairs, parts, alone, path):
     if others and not (alone and any(names.values())):
         raise CheckpointError(
             f"The file has adapters for parts that this model does not have: {', '.join(sorted(others))}. Received a "
-            f"model of: "
+            "model of: "
             f"{', '.join(parts)}. load_lora(model.network, …) takes the network's alone",
             path,
         )

@@ -38,7 +38,7 @@ def forget_programs(model):
 def _adaptable(model):
     if not isinstance(model.network, LoRAMixin):
         raise ValueError(
-            f"Adapters are for the networks of this library, whose configs remember them. Received: a "
+            "Adapters are for the networks of this library, whose configs remember them. Received: a "
             f"{type(model.network).__name__}"
         )
     return model.network

@@ -126,7 +126,7 @@ def check_data(x):
     lengths = {key: len(value) for key, value in held.items() if isinstance(value, (list, tuple)) or value.ndim}
     if lengths and (min(lengths.values()) == 0 or len(set(lengths.values())) > 1):
         raise ValueError(
-            f"Data need at least one sample, and as many of each kind as of the others. Received: lengths "
+            "Data need at least one sample, and as many of each kind as of the others. Received: lengths "
             f"{shown(lengths)}"
         )
 

@@ -67,8 +67,8 @@ def check_no_text(batch):
             if isinstance(leaf, (str, bytes)) or kind in ("U", "S", "O") or getattr(dtype, "name", "") == "string":
                 raise ValueError(
                     f"Data are arrays of numbers. Received: {name}={shown(leaf)} of "
-                    f"{'objects' if kind == 'O' else 'text'}. Give classes by their numbers, and words as a context: "
-                    "see `text.TextConditioner`"
+                    f"{'objects' if kind == 'O' else 'text'}. Give classes by their numbers, and words as a context "
+                    "made by a text encoder, such as `text.CLIPTextEncoder`"
                 )
 
 

@@ -116,8 +116,8 @@ class DataWatcher(keras.callbacks.Callback):
             "scale": f"Float pictures lie in [-1, 1]. Received: nothing below 0 and a value of {found.value:g} in "
             f"{place}. {SCALE_REMEDY}",
             "labels": f"Labels of this network are {classes}. Received: label {found.value:g} in {place}. Number the "
-            f"classes from 0",
-            "conditions": f"Conditions must be finite. Received: a condition with NaN or infinite values, first in "
+            "classes from 0",
+            "conditions": "Conditions must be finite. Received: a condition with NaN or infinite values, first in "
             f"{place}",
             "weights": f"Sample weights are numbers ≥ 0. Received: {found.value:g} for {place}",
         }

@@ -152,12 +152,8 @@ def spacing_of(model, spacing):
 
 def _with_arrays(model, checked):
     """The arguments with `init`, `mask` and `latents` as the network sees them, and `size` the shape of a sample."""
-    init, mask, latents, count = (
-        encoded(model, checked.init, "init"),
-        checked.mask,
-        checked.latents,
-        checked.num_samples,
-    )
+    init, mask, latents = encoded(model, checked.init, "init"), checked.mask, checked.latents
+    count = checked.num_samples
     concat = checked.conditions.get("concat")
     shape = sample_shape_of(model, latents if init is None else init, checked.size, concat)
     limits.check(math.prod(shape), "image_pixels", "The number of values of a sample")

@@ -137,7 +137,7 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     given = sorted({"conditional", "unconditional", "scale", "empty"} & set(options))
     if given:
         raise ValueError(
-            f"The model itself gives the two predictions and `guidance_scale`. Received: guidance with "
+            "The model itself gives the two predictions and `guidance_scale`. Received: guidance with "
             f"{', '.join(given)}"
         )
     nothing = Denoiser()
@@ -155,7 +155,7 @@ def check_two_scales(guiding, conditions):
         raise ValueError(
             "Two scales are for known channels, “concat”, and for another condition beside them. "
             f"Received: guidance={guiding.name!r}, conditions={sorted(conditions)}. For one of these, pass "
-            f"guidance_scale alone"
+            "guidance_scale alone"
         )
 
 

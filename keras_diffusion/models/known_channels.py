@@ -91,7 +91,7 @@ def check_output(network):
         "Channels that are known and not denoised (a mask, another image) are a condition of their own: build the "
         "network for the sample "
         f"alone and with `concat_channels`, such as UNet((H, W, {outputs}), concat_channels={channels - outputs}), "
-        f"and pass them as "
+        "and pass them as "
         '"concat" beside "images"'
         if outputs < channels
         else f"Leave `out_channels` out, or take {2 * channels} for a learned variance"

@@ -93,7 +93,6 @@ def _checked(model, given):
     data = validation.start_images(data, count, shape, "data", pictures=model.autoencoder is None)
     network, names = model.network, model.class_names
     conditions, count = validation.generation_conditions(given.conditions, count, network, names)
-    ProbabilityFlow(given.method)
     seed, batch_size = check_seed(given.seed), check_batch_size(given.batch_size)
     for name in ("data_mean", "data_std", "sigma_min"):
         check_number(name, getattr(given, name))

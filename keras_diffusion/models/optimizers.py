@@ -1,19 +1,38 @@
-"""Optimizers by name, and their configs in files that every backend can read."""
+"""Keras's optimizers and learning-rate schedules by name, and configs of them that every backend can read."""
 
 import inspect
+import re
 
 import keras
 
 from keras_diffusion.configs.checks import shown, suggestion
 
 
+def optimizers():
+    """Keras's optimizers, a dict from names to classes."""
+    base = keras.optimizers.Optimizer
+    return _classes(keras.optimizers, base, "Optimizer", "LossScaleOptimizer", "TFOptimizer", "MultiOptimizer")
+
+
+def learning_rate_schedules():
+    """Keras's learning-rate schedules, a dict from names to classes."""
+    schedules = keras.optimizers.schedules
+    return _classes(schedules, schedules.LearningRateSchedule, "LearningRateSchedule")
+
+
+def _classes(module, base, *without):
+    found = [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
+    return {snake(cls.__name__): cls for cls in found if cls.__name__ not in without}
+
+
+def snake(name):
+    """CosineDecayRestarts → cosine_decay_restarts; AdamW → adamw; SGD → sgd."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
+
+
 def check_optimizer_name(name):
     """Raises a ValueError that lists Keras's optimizers where `name`, a text, is none of them."""
-    known = [
-        key.lower()
-        for key, value in vars(keras.optimizers).items()
-        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer) and key != "Optimizer"
-    ]
+    known = [cls.__name__.lower() for cls in optimizers().values()]
     if isinstance(name, str) and name.lower() not in known:
         raise ValueError(
             f"`optimizer` is an object, or a name: {', '.join(sorted(known))}. Received: "

@@ -29,7 +29,7 @@ def check_pair(schedule, predictor):
         return
     raise ValueError(
         f"At t = 1 this schedule has no signal (α = {level.alpha:.3g}): x_t is the noise itself, and a network that "
-        f"predicts it says "
+        "predicts it says "
         f"nothing about the sample. Received: noise_schedule={type(schedule).__name__}, "
         f"predictor={type(predictor).__name__}. "
         f"Predict something else: predictor='v', 'x0' or 'velocity'. {_other_schedule(schedule)}"

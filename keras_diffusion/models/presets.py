@@ -11,6 +11,8 @@ import keras
 
 from keras_diffusion.configs.checks import check_path, clip
 from keras_diffusion.configs.file_configs import build_from_file, named_objects
+from keras_diffusion.containers import open_container
+from keras_diffusion.containers.errors import error_at
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models.run_folders import build_run, is_finished, is_run, preset_of, weights_of
 from keras_diffusion.runtime import limits
@@ -30,7 +32,7 @@ def save_preset(model, directory, overwrite=False, extra=None):
     if directory.exists() and not overwrite:
         raise FileExistsError(
             f"A preset is not written over what exists. Received: directory={str(directory)!r}. Pass overwrite=True "
-            f"to replace it."
+            "to replace it."
         )
     check_finite(model, f"The preset {str(directory)!r}")
     with atomic_folder(directory) as temporary:
@@ -66,7 +68,7 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
     custom_objects = named_objects(custom_objects)
     if hasattr(cls, "from_preset"):  # the caller has named it, by asking it
         custom_objects = {keras.saving.get_registered_name(cls): cls, **custom_objects}
-    model = build_within(config, directory / _WEIGHTS, custom_objects, directory, file_error(directory / _CONFIG))
+    model = build_within(config, directory / _WEIGHTS, custom_objects, directory, error_at(directory / _CONFIG))
     if not isinstance(model, cls):
         raise ValueError(f"The preset {str(directory)!r} holds a {type(model).__name__}, not a {cls.__name__}.")
     if load_weights:
@@ -76,8 +78,8 @@ def load_preset(cls, directory, load_weights=True, custom_objects=None):
 
 def _load_state(cls, directory, load_weights):
     """The model of an unfinished run."""
-    weights = weights_of(directory, file_error(directory / "state" / STATE)) if load_weights else None
-    error = file_error(directory / _CONFIG)
+    weights = weights_of(directory, error_at(directory / "state" / STATE)) if load_weights else None
+    error = error_at(directory / _CONFIG)
     with weight_budget(tensor_shapes(weights) if load_weights else None, error):
         model = build_run(cls, directory, error)
     if load_weights:
@@ -103,8 +105,6 @@ def build_within(config, weights_path, custom_objects=None, folder=None, error=V
 
 def tensor_shapes(path):
     """Shapes of the tensors in a file, or None where there is no such file; what `weight_budget` takes."""
-    from keras_diffusion.containers import open_container
-
     if not Path(path).is_file():
         return None
     with open_container(path) as container:
@@ -113,7 +113,7 @@ def tensor_shapes(path):
 
 def read_config(path):
     """A JSON file of a preset, a dict; raises a CheckpointError where it is damaged."""
-    return read_json(path, error=file_error(path))
+    return read_json(path, error=error_at(path))
 
 
 def load_weights_file(model, path):
@@ -134,22 +134,11 @@ def load_weights_file(model, path):
         model.load_weights(path)
     except Exception as error:  # the file is sound: it is of another model, which Keras says in many ways
         text = str(error) or type(error).__name__
-        raise file_error(path)(f"The weights do not fit the model: {clip(text)}") from error
+        raise error_at(path)(f"The weights do not fit the model: {clip(text)}") from error
 
 
 def check_weights_file(path):
     """Reads all tensors of a file; raises a CheckpointError where it is damaged, or holds NaN or infinity."""
-    # The package around this room imports models, so it cannot be imported before them.
-    from keras_diffusion.containers import open_container
-
     with open_container(path) as container:
         for name in container.tensors:
             container.read(name)
-
-
-def file_error(path):
-    """A function from a message to a CheckpointError about the file at `path`."""
-    # The package around this room imports models, so it cannot be imported before them.
-    from keras_diffusion.containers.errors import error_at
-
-    return error_at(path)

@@ -49,7 +49,7 @@ def _plain(key, value):
         return {name: _plain(key, entry) for name, entry in value.items()}
     if not isinstance(value, (str, bool, int, float)) and value is not None:
         raise ValueError(
-            f"How a model is sampled is kept in its files, so it is given by names and dicts with options. Received: "
+            "How a model is sampled is kept in its files, so it is given by names and dicts with options. Received: "
             f"{key}={value!r} in "
             "`sampling_defaults`. Pass objects and functions to `generate`"
         )

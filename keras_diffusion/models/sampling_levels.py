@@ -50,7 +50,7 @@ def likelihood_levels(schedule, num_steps, sigma_min):
     low = max(lowest, sigma_min / (1.0 + sigma_min)) if sigma_min > 0 else 0.0
     if not 0 < low < top:
         raise ValueError(
-            f"`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: "
+            "`sigma_min` is the σ/α of the cleanest level, positive and below the noisiest. Received: "
             f"sigma_min={sigma_min}"
         )
     position = np.geomspace(top, low, num_steps + 1)

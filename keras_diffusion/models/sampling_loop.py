@@ -89,7 +89,7 @@ class Arrived(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a hook of `generate` is told after a step.
+    """What a hook of `generate` receives after a step.
 
     Fields:
         step: number of the step, from 0. (Methods that take several rows of evaluations for a step count these.)
@@ -211,7 +211,7 @@ def _walk_batch(model, request, way, rows):
 
 
 def _recorded(request):
-    """What the program writes down: what is kept, and the x0 that a hook is told."""
+    """What the program writes down: what is kept, and the x0 that a hook receives."""
     kept = request.kept
     return kept if request.on_step is None or "x0" in kept else (*kept, "x0")
 

@@ -52,7 +52,7 @@ def unpack_batch(data, sample_shape, condition_keys):
     if "labels" in conditions:
         if len(conditions["labels"].shape) != 1:
             raise ValueError(
-                f"Labels are one class id per sample, of shape (B,). Received: labels of shape "
+                "Labels are one class id per sample, of shape (B,). Received: labels of shape "
                 f"{tuple(conditions['labels'].shape)}"
             )
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
@@ -85,7 +85,7 @@ def batch_weights(weights, error):
     ):
         raise ValueError(
             f"`sample_weight` is one number per sample, here of shape {tuple(error.shape)}. Received: sample_weight "
-            f"of shape "
+            "of shape "
             f"{tuple(weights.shape)}"
         )
     return ops.where(ops.logical_and(ops.isfinite(weights), weights >= 0), weights, ops.zeros_like(weights))
@@ -197,7 +197,7 @@ def _known_channels(concat, network):
     if array.ndim != rank or array.shape[-1] != channels:
         raise ValueError(
             f"Known channels lie beside the samples: {', '.join(['(N', *['size'] * (rank - 2), str(channels)])}), or "
-            f"one row without N. "
+            "one row without N. "
             f"Received: {CONCAT_KEY} of shape {concat.shape}"
         )
     array = scaled_images(CONCAT_KEY, array)
@@ -209,7 +209,7 @@ def check_concat_size(concat, sample_shape):
     """Raises unless known channels `(N, ..., K)` have the size of samples `(..., C)`."""
     if concat is not None and concat.shape[1:-1] != tuple(sample_shape[:-1]):
         raise ValueError(
-            f"Known channels have the size of the samples (of the latents, where there is an autoencoder). Received: "
+            "Known channels have the size of the samples (of the latents, where there is an autoencoder). Received: "
             f"{CONCAT_KEY} of "
             f"shape {concat.shape}, samples of shape {tuple(sample_shape)}"
         )

@@ -86,9 +86,9 @@ class WeightGuard:
             self.model.jax_state_sync()
         if name != "load_weights" and any(_is_lost(variable._value) for variable in self.model.variables):
             raise RuntimeError(
-                f"The weights were lost in a step that failed while it ran, of memory for example. Received: "
+                "The weights were lost in a step that failed while it ran, of memory for example. Received: "
                 f"{name}(...) afterwards. Load them again with load_weights, from a state or a checkpoint, or make the "
-                f"model anew."
+                "model anew."
             )
 
     def _forget_jax_state(self):
@@ -126,7 +126,7 @@ def _is_lost(value):
 
 def _taken(name, by):
     return (
-        f"On JAX the weights are not available while another thread trains or evaluates the model. Received: "
+        "On JAX the weights are not available while another thread trains or evaluates the model. Received: "
         f"{name}(...) during {by} in another thread. Call it in a callback of `fit`, such as callbacks.SampleGrid, or "
-        f"on a copy of the model: `save_to_preset` in a callback, and `from_preset`."
+        "on a copy of the model: `save_to_preset` in a callback, and `from_preset`."
     )

@@ -6,7 +6,7 @@
 No convolutions and no resolutions: all tokens see each other at every depth, so the cost grows with the square of their
 number; the patch size sets it.
 
-Positions are told twice: by sines and cosines of row and column, and, in raster order, by rotary embeddings in
+Positions are given twice: by sines and cosines of row and column, and, in raster order, by rotary embeddings in
 attention.
 
 References: Peebles & Xie, "Scalable diffusion models with transformers", arXiv:2212.09748; FlaxDiff,

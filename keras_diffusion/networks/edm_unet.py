@@ -50,7 +50,7 @@ class EDMUNet(LevelUNet):
 
     Args:
         input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of
-            2^(levels − 1). None: not told. Default (32, 32, 3).
+            2^(levels − 1). None where any size goes. Default (32, 32, 3).
         widths: channels of each level, finest first. Default (256, 256, 256).
         base_width: channels that the embeddings' sizes, and the first convolution of "song", are made of. Default 128.
         num_res_blocks: blocks n per level on the way down; n + 1 on the way up. Default 4.

@@ -9,7 +9,7 @@
 
     R:  out = shortcut(x) + conv 3×3(swish(conv 3×3(batch norm(x))))
 
-Small and fast, with the noise level (the noise variance σ²) told once, at the entrance. The batch normalization has
+Small and fast, with the noise level (the noise variance σ²) given once, at the entrance. The batch normalization has
 neither scale nor offset; at inference it uses the moving averages of training, so a model that has trained for a few
 hundred steps only samples badly with them. They are weights like others: the average of the weights (`ema`) averages
 them too, as the example does.

@@ -64,7 +64,7 @@ class PatchTransformer(Network):
             )
         if self.even_layers and self.num_layers % 2:
             raise ValueError(
-                f"Half of the blocks go down, half go up: `num_layers` must be even. Received: "
+                "Half of the blocks go down, half go up: `num_layers` must be even. Received: "
                 f"num_layers={self.num_layers}"
             )
 

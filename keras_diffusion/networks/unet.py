@@ -214,7 +214,7 @@ def _attention_per_level(attention, levels, defaults):
         unknown = sorted(set(options) - set(_ATTENTION_OPTIONS))
         if unknown or not (entry is None or isinstance(entry, (bool, dict))):
             raise ValueError(
-                f"An entry of `attention` is True, False, None, or a dict with some of "
+                "An entry of `attention` is True, False, None, or a dict with some of "
                 f"{', '.join(_ATTENTION_OPTIONS)}. Received: {entry!r}"
             )
         if entry is None or entry is False:

@@ -48,7 +48,7 @@ class UNet2D(LevelUNet):
 
     Args:
         input_shape: `(H, W, C)` of the samples that `generate` makes; any size runs whose axes are multiples of
-            2^(levels − 1). None: not told. Default (None, None, 3).
+            2^(levels − 1). None where any size goes. Default (None, None, 3).
         widths: channels of each level, finest first. Default (224, 448, 672, 896).
         down_types: types of the levels on the way down, finest first; None (default): "DownBlock2D", then
             "AttnDownBlock2D" each.

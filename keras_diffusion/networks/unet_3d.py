@@ -49,7 +49,7 @@ class UNet3D(TextUNet):
 
     Args:
         input_shape: `(F, H, W, C)` of the samples that `generate` makes: F frames; any F runs, and any H and W that are
-            multiples of 2^(levels − 1). None: not told. Default (None, None, None, 4).
+            multiples of 2^(levels − 1). None where any size goes. Default (None, None, None, 4).
         widths: channels of each level, finest first. Default (320, 640, 1280, 1280).
         num_res_blocks: blocks n per level on the way down, one number or one per level; n + 1 on the way up. Default 2.
         attention: whether a level has transformers, one entry per level; None (default): all but the last. The middle

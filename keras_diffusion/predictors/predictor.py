@@ -104,7 +104,7 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
                     "A network that denoises has an output for every channel of its samples. Received: an output of "
                     "shape "
                     f"{tuple(output.shape)}, x_t of shape {tuple(x_t.shape)}. Channels that are known and not "
-                    f"denoised are the condition "
+                    "denoised are the condition "
                     "“concat” of a network with `concat_channels`"
                 )
             output = output[..., : x_t.shape[-1]]

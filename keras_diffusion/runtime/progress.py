@@ -26,16 +26,16 @@ def progress_lines(total, what, every=30.0, clock=time.monotonic):
         every: seconds before the first line, and between two.
         clock: function that gives seconds.
     """
-    began = told = clock()
+    began = reported = clock()
 
-    def tell(done):
-        nonlocal told
+    def report(done):
+        nonlocal reported
         now = clock()
-        if now - told >= every and done < total:
-            told = now
+        if now - reported >= every and done < total:
+            reported = now
             sys.stderr.write(
                 f"{what}: step {int(done)} of {total}, about {round((now - began) * (total - done) / done)} s left\n"
             )
             sys.stderr.flush()
 
-    return tell
+    return report

@@ -87,7 +87,7 @@ def _off_curve(levels, schedule):
     if schedule is not None:
         remedy = (
             f"They do not lie on the schedule {type(schedule).__name__} either: take its own levels, "
-            f"schedule.levels(t)."
+            "schedule.levels(t)."
         )
     return (
         "This sampler evaluates between the levels and has to know the curve they lie on: they satisfy neither α = 1, "

@@ -8,7 +8,7 @@ the single-step DPM-Solver, in ε, on levels of its own.
 
 With η > 0 a step and its stages go down to less noise than wanted, and the rest is added anew:
 
-    σ̂_up = η·σ̂_s·√(1 − (σ̂_s/σ̂_t)²),   σ̂_down = √(σ̂_s² − σ̂_up²),   but σ̂_down not below the last level        σ̂ = σ/α
+    σ̂_up = η·σ̂_s·√(1 − (σ̂_s/σ̂_t)²),   σ̂_down = √(σ̂_s² − σ̂_up²), not below the last level,      σ̂ = σ/α
 """
 
 import numpy as np

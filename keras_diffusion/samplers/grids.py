@@ -40,7 +40,7 @@ def _three(levels):
     """`levels` as `Levels` of float64 vectors."""
     if not isinstance(levels, (tuple, list)) or len(levels) != 3:
         raise ValueError(
-            f"`levels` is a `Levels` (t, alpha, sigma), as `schedule.levels(t)` makes it. Received: "
+            "`levels` is a `Levels` (t, alpha, sigma), as `schedule.levels(t)` makes it. Received: "
             f"levels={shown(levels)}"
         )
     return Levels(*(np.atleast_1d(check_array("levels", v, "float64", finite=False)) for v in levels))

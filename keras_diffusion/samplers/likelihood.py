@@ -105,7 +105,7 @@ class ProbabilityFlow(Sampler):
         self.name_of_method, self.method = check_text("method", method), SAMPLERS.get(method)
         if not isinstance(self.method, RungeKuttaSampler) or self.method.noises_per_step:
             raise ValueError(
-                f"`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: "
+                "`method` must be the name of a deterministic Runge–Kutta sampler, such as 'rk4'. Received: "
                 f"method={method!r}"
             )
         self.method.coordinate = "flow"

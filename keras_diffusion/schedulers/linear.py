@@ -22,7 +22,7 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
         if not 0 < beta_start * scale < 1 or not 0 < beta_end * scale < 1:
             raise ValueError(
                 f"A beta is the share of variance replaced in one step and must lie in (0, 1); with {timesteps} steps "
-                f"the betas are "
+                "the betas are "
                 f"scaled by 1000/{timesteps}. Received: beta_start={beta_start} and beta_end={beta_end}, which become "
                 f"{beta_start * scale:.4g} and {beta_end * scale:.4g}. Take more timesteps or smaller betas."
             )

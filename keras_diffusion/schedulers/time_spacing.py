@@ -50,13 +50,13 @@ class Spacing(ArgumentsMixin):
         if not np.all(np.diff(times) < 0):
             room = (
                 f" The schedule has {schedule.timesteps} timesteps, {round((start - end) * schedule.timesteps)} of "
-                f"them in this range."
+                "them in this range."
                 if schedule.timesteps
                 else ""
             )
             raise ValueError(
                 f"{num_steps} steps do not fit between t = {start:g} and t = {end:g}: times would repeat.{room} Take "
-                f"fewer steps."
+                "fewer steps."
             )
         return times
 

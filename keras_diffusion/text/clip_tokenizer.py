@@ -174,7 +174,7 @@ class CLIPTokenizer:
         path = config.get("bpe_path")
         if path is not None and not isinstance(path, FilePath):
             raise ValueError(
-                f"The config of a tokenizer holds its merges; a path is for the constructor. Received: "
+                "The config of a tokenizer holds its merges; a path is for the constructor. Received: "
                 f"bpe_path={shown(path)}. "
                 "Use CLIPTokenizer(bpe_path), and save what it gives"
             )

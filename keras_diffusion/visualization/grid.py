@@ -125,7 +125,7 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
     trajectory = _to_numpy(trajectory)
     if trajectory.ndim != 5 or 0 in trajectory.shape:
         raise ValueError(
-            f"A film strip needs a trajectory (steps, batch, height, width, channels). Received: "
+            "A film strip needs a trajectory (steps, batch, height, width, channels). Received: "
             f"shape={trajectory.shape}"
         )
     n, batch = trajectory.shape[:2]

@@ -100,7 +100,7 @@ def _read_history(history):
         if not path.is_file():
             raise ValueError(
                 f"A loss curve is drawn from fit's history or from a metrics file. Received: {str(path)!r}, which is "
-                f"no file."
+                "no file."
             )
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -29,7 +29,7 @@ def test_unknown_option_is_a_usage_error():
 def test_quick_answers_do_not_wait_for_keras(arguments):
     code = (
         f"import sys; sys.argv = ['keras-diffusion', *{arguments}]\ntry:\n    from keras_diffusion.cli import "
-        f"main; main()\nfinally:\n    "
+        "main; main()\nfinally:\n    "
     )
     result = subprocess.run(
         [sys.executable, "-c", code + "print('keras' in sys.modules)"], capture_output=True, text=True, timeout=120

@@ -9,7 +9,8 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
     component_of_network,
 )
 from keras_diffusion.checkpoints.families.diffusers.dit_transformer import DiTTransformer2DModel
-from keras_diffusion.checkpoints.families.diffusers.schedule import read_sampling, read_schedule, write_schedule
+from keras_diffusion.checkpoints.families.diffusers.schedule import read_sampling, read_schedule
+from keras_diffusion.checkpoints.families.diffusers.schedule_writing import write_schedule
 from keras_diffusion.checkpoints.families.diffusers.unet_2d import UNet2DModel
 from keras_diffusion.checkpoints.families.diffusers.unet_2d_condition import UNet2DConditionModel
 from keras_diffusion.checkpoints.links import Link, Tensors

@@ -113,9 +113,9 @@ class Component:
         if unknown:
             raise CheckpointError(
                 f"The config.json of a {self.class_name} is known here with the keys {', '.join(self.defaults)}. "
-                f"Received: "
+                "Received: "
                 f"{', '.join(f'{key}={value!r}' for key, value in unknown.items())}. If it says nothing of the "
-                f"computation, take it out",
+                "computation, take it out",
                 path,
             )
 

@@ -1,4 +1,4 @@
-"""diffusers' `scheduler_config.json` ↔ noise schedule, spacing, predictor and sampler.
+"""diffusers' `scheduler_config.json` → noise schedule, spacing, predictor and sampler.
 
 diffusers' scheduler is three things here: the noise levels of training, the meaning of the network's output, and how
 it is sampled. The first two must match exactly; the third is what `generate` does by default.
@@ -11,25 +11,17 @@ it is sampled. The first two must match exactly; the third is what `generate` do
     the class, solver_order, algorithm_type, variance_type, …                     → sampler
     clip_sample, thresholding                                                     → threshold
 
-Which classes and keys there are is in `scheduler_classes.py`.
+Which classes and keys there are is in `scheduler_classes.py`; the way back is in `schedule_writing.py`.
 """
 
 from keras_diffusion import predictors, schedulers
-from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import complete, written_as
+from keras_diffusion.checkpoints.families.diffusers.scheduler_classes import complete
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.models.sampling_defaults import check_sampling_defaults
 
-_PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
-_WRITTEN = {**_PREDICTIONS, "flow_prediction": "velocity"}
-_RANGES = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid_beta"}
+PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+RANGES = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid_beta"}
 _CURVES = {"squaredcos_cap_v2": "cosine_beta", "laplace": "laplace_beta", "exp": "exp"}
-_WORDS = {
-    schedulers.LinearNoiseSchedule: "linear",
-    schedulers.ScaledLinearNoiseSchedule: "scaled_linear",
-    schedulers.SigmoidBetaNoiseSchedule: "sigmoid",
-    schedulers.CosineBetaNoiseSchedule: "squaredcos_cap_v2",
-    schedulers.LaplaceBetaNoiseSchedule: "laplace",
-}
 # What networks of a class are trained with, for files without a scheduler.
 _LINEAGE = {
     "UNet2DConditionModel": {
@@ -154,7 +146,7 @@ def _read_predictor(known, config, path):
     if known.kind == "edm":
         _known("prediction_type", prediction, ("epsilon",), path)
         return predictors.get("edm", sigma_data=config["sigma_data"])
-    _known("prediction_type", prediction, _PREDICTIONS, path)
+    _known("prediction_type", prediction, PREDICTIONS, path)
     if prediction == "epsilon" and config.get("rescale_betas_zero_snr"):
         raise CheckpointError(
             "A network that predicts noise says nothing about the image where there is nothing but noise, "
@@ -163,72 +155,7 @@ def _read_predictor(known, config, path):
             "prediction_type 'v_prediction', or rescale_betas_zero_snr false.",
             path,
         )
-    return _predictor(_PREDICTIONS[prediction], timesteps, "timestep")
-
-
-def write_schedule(schedule, predictor, sampling=None):
-    """The config of a scheduler, a dict.
-
-    Args:
-        schedule: a discrete `NoiseSchedule`, or a `FlowNoiseSchedule`.
-        predictor: ε, x0 or v; for flow matching: velocity.
-        sampling: `sampling_defaults` of the model, or None. Its sampler decides the class, DDIM's where diffusers has
-            none that samples so; its threshold is written.
-
-    Raises:
-        ValueError: what diffusers' schedulers cannot be.
-    """
-    kind, prediction = type(schedule), _prediction(predictor)
-    if kind is schedulers.FlowNoiseSchedule and prediction == "flow_prediction":
-        shift = {"num_train_timesteps": predictor.timesteps, "shift": schedule.shift}
-        return {"_class_name": "FlowMatchEulerDiscreteScheduler", **shift}
-    if schedule.timesteps is None or prediction == "flow_prediction" or predictor.condition != "timestep":
-        raise ValueError(
-            "Schedulers of diffusers have a table of betas and tell the network timesteps. Received: "
-            f"noise_schedule={type(schedule).__name__}, predictor={type(predictor).__name__} with "
-            f"condition={predictor.condition!r}"
-        )
-    spacing = schedule.spacing if isinstance(schedule.spacing, (str, dict)) else "trailing"
-    spacing = {"name": spacing} if isinstance(spacing, str) else spacing
-    name = spacing.get("spacing", "linspace") if spacing.get("name") == "diffusers" else spacing.get("name")
-    config = {
-        "_class_name": "DDIMScheduler",
-        "num_train_timesteps": schedule.timesteps,
-        **_write_betas(schedule),
-        "prediction_type": prediction,
-        "timestep_spacing": name if name in ("leading", "trailing", "linspace") else "trailing",
-        "steps_offset": spacing.get("offset", 0),
-        **_write_threshold(sampling or {}),
-        "set_alpha_to_one": True,
-    }
-    return written_as(config, (sampling or {}).get("sampler", "ddim"))
-
-
-def _write_betas(schedule):
-    config = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None}
-    config["rescale_betas_zero_snr"] = schedule.zero_terminal_snr
-    word = _WORDS.get(type(schedule))
-    if word in _RANGES:
-        scale = 1000.0 / schedule.timesteps
-        limits = {"beta_start": scale * schedule.beta_start, "beta_end": scale * schedule.beta_end}
-        return {**config, "beta_schedule": word, **limits}
-    if word is not None and schedule.max_beta == 0.999 and getattr(schedule, "offset", 0.008) == 0.008:
-        return {**config, "beta_schedule": word}
-    # The rescaled ones.
-    return {**config, "trained_betas": schedule.betas.tolist(), "rescale_betas_zero_snr": False}
-
-
-def _write_threshold(sampling):
-    guidance = sampling.get("guidance") or []
-    for entry in guidance if isinstance(guidance, list) else [guidance]:
-        options = {"name": entry} if isinstance(entry, str) else entry
-        if options["name"] == "static_threshold":
-            return {"clip_sample": True, "clip_sample_range": options.get("limit", 1.0)}
-        if options["name"] == "dynamic_threshold":
-            told = {"clip_sample": False, "thresholding": True, "sample_max_value": options.get("ceiling")}
-            told["sample_max_value"] = 1e6 if told["sample_max_value"] is None else told["sample_max_value"]
-            return {**told, "dynamic_thresholding_ratio": options.get("quantile", 0.995)}
-    return {"clip_sample": False}
+    return _predictor(PREDICTIONS[prediction], timesteps, "timestep")
 
 
 def _known(key, value, known, path):
@@ -244,21 +171,12 @@ def _discrete(config, timesteps, options, path):
     betas = config["beta_schedule"]
     if betas in _CURVES:
         return schedulers.get(_CURVES[betas], timesteps=timesteps, **options)
-    _known("beta_schedule", betas, (*_RANGES, *_CURVES), path)
+    _known("beta_schedule", betas, (*RANGES, *_CURVES), path)
     # Betas here are meant for 1000 steps.
     scale = timesteps / 1000.0
     limits = {"beta_start": config["beta_start"] * scale, "beta_end": config["beta_end"] * scale}
-    return schedulers.get(_RANGES[betas], timesteps=timesteps, **limits, **options)
+    return schedulers.get(RANGES[betas], timesteps=timesteps, **limits, **options)
 
 
 def _predictor(name, timesteps, condition):
     return predictors.get(name, condition=condition, timesteps=timesteps)
-
-
-def _prediction(predictor):
-    for prediction, name in _WRITTEN.items():
-        if type(predictor) is type(predictors.get(name)):
-            return prediction
-    raise ValueError(
-        f"Networks of diffusers predict ε, x0, v or a velocity. Received: predictor={type(predictor).__name__}"
-    )

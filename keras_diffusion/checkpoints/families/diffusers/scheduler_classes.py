@@ -6,11 +6,9 @@ where it says nothing but how to sample (`_HARMLESS`). Any other is an error, as
 network is told or asked for.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from keras_diffusion import samplers
 from keras_diffusion.containers.errors import CheckpointError
 
 _BETAS = {
@@ -270,51 +268,6 @@ _HARMLESS = frozenset(
     flow_shift time_shift_type rho sigma_data
     """.split()
 )
-# Options of samplers here, and the keys that they are there.
-_OPTIONS = {
-    "variance": "variance_type",
-    "order": "solver_order",
-    "solver_type": "solver_type",
-    "lower_order_final": "lower_order_final",
-    "predict_x0": "predict_x0",
-    "disable_corrector": "disable_corrector",
-    "predictor_order": "predictor_order",
-    "corrector_order": "corrector_order",
-    "skip_prk_steps": "skip_prk_steps",
-}
-# Keys that a class need not have to be written, at the values at which they say nothing.
-_SILENT = {"clip_sample": False, "rescale_betas_zero_snr": False, "set_alpha_to_one": True, "steps_offset": 0}
-
-
-def written_as(config, sampler):
-    """The config of the class that samples like `sampler`, a name or a dict; DDIM's where no class does.
-
-    Args:
-        config: of DDIM's class.
-        sampler: as `samplers.get` takes it.
-    """
-    wanted, has = _identity(sampler)
-    for name, known in CLASSES.items():
-        lacking = {key: value for key, value in config.items() if key not in known.keys and key != "_class_name"}
-        if known.kind not in ("table", "sigma", "solver") or any(_SILENT.get(key) != lacking[key] for key in lacking):
-            continue
-        # Samplers without an option for it end as they do whatever the key says.
-        apart = () if "lower_order_final" in known.sampler(known.keys) else ("lower_order_final",)
-        options = {theirs: has[ours] for ours, theirs in _OPTIONS.items() if has.get(ours) is not None}
-        for algorithm in _algorithms(name) if "algorithm_type" in known.keys else (None,):
-            told = {**config, **options, "algorithm_type": algorithm}
-            whole = {key: told.get(key, value) if key not in apart else value for key, value in known.keys.items()}
-            with contextlib.suppress(ValueError):  # options of other samplers, of the same name
-                if _identity(known.sampler(whole)) == (wanted, has):
-                    said = {key: whole[key] for key in whole if key in config or whole[key] != known.keys[key]}
-                    return {"_class_name": name, **said}
-    return config
-
-
-def _identity(sampler):
-    """(class, options) of a sampler: equal where two sample alike."""
-    sampler = samplers.get(sampler)
-    return type(sampler), {key: value for key, value in sampler.get_config().items() if key != "name"}
 
 
 def complete(config, path=None):
@@ -351,12 +304,13 @@ def complete(config, path=None):
     return name, known, whole, notes
 
 
-def _algorithms(name):
+def algorithms(name):
+    """The values of `algorithm_type` that a class knows here."""
     return _ALGORITHM_VALUES.get(name, tuple(_MULTISTEP))
 
 
 def _check_values(name, config, path):
-    values = {**_VALUES, "algorithm_type": _algorithms(name)}
+    values = {**_VALUES, "algorithm_type": algorithms(name)}
     if name.startswith("DDPM"):
         values["variance_type"] = _VARIANCES
     for key, known in values.items():

@@ -183,7 +183,7 @@ def must_be(container, root, class_name, key, values):
         if key in layer and layer[key] not in values:
             raise CheckpointError(
                 f"In the example, `{key}` of {class_name} is {' or '.join(map(repr, values))}, and networks here know "
-                f"no other. "
+                "no other. "
                 f"Received: {key}={layer[key]!r} in layer {layer.get('name')!r}",
                 container.path,
             )

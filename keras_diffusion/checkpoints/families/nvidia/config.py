@@ -113,7 +113,7 @@ def complete_config(structure, told, given, path):
     if config["out_channels"] != outputs:
         raise CheckpointError(
             f"A network in a {config['class_name']} with {config['img_channels']} channels has {outputs} in its "
-            f"output. Received: "
+            "output. Received: "
             f"{config['out_channels']} (another class: config={{'class_name': …}}).",
             path,
         )

@@ -197,7 +197,7 @@ def _check(config, given, path):
         )
     if config["null_class"] and not (config["num_classes"] or 0) > 1:
         raise CheckpointError(
-            f"“No class” is the last of the classes in the file. Received: null_class=True, "
+            "“No class” is the last of the classes in the file. Received: null_class=True, "
             f"num_classes={config['num_classes']}",
             path,
         )
