@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from keras_diffusion.visualization.figures import COLOURS, new_axes, written
+from keras_diffusion.visualization.figures import COLOURS, TEXT, new_axes, styled, written
 
 
+@styled
 def scatter(points, path=None, labels=None, reference=None, title=None, limits=None):
     """Draws 2-D points, for example samples of a model beside its training data.
 
@@ -30,7 +31,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
     figure, (axes,) = new_axes((5.0, 5.0), title)
     if reference is not None:
         reference = _points(reference, "reference")
-        axes.scatter(*reference.T, s=_marker(len(reference)), color="#cbd5e1", linewidths=0, label="reference")
+        axes.scatter(*reference.T, s=_marker(len(reference)), color=TEXT, alpha=0.35, linewidths=0, label="reference")
     if labels is None:
         axes.scatter(*points.T, s=_marker(len(points)), color=COLOURS[0], alpha=0.7, linewidths=0, label="points")
     else:
@@ -46,7 +47,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
                 *chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}"
             )
     if reference is not None or labels is not None:
-        axes.legend(frameon=False, markerscale=2.0)
+        axes.legend(markerscale=2.0)
     axes.set_aspect("equal")
     if limits is not None:
         axes.set(xlim=limits, ylim=limits)
@@ -54,6 +55,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
     return written(figure, path)
 
 
+@styled
 def loss_curve(history, path=None, keys=None, title=None, log=False):
     """Draws losses over the epochs.
 
@@ -84,12 +86,12 @@ def loss_curve(history, path=None, keys=None, title=None, log=False):
         y = np.array([np.nan if v is None else v for v in values[key]], dtype="float64")
         y[~np.isfinite(y)] = np.nan
         marker = "o" if len(y) < 20 else None
-        axes.plot(epochs, y, color=COLOURS[i % len(COLOURS)], label=key, linewidth=1.8, marker=marker, markersize=3.5)
+        axes.plot(epochs, y, color=COLOURS[i % len(COLOURS)], label=key, marker=marker, markersize=3.5)
     if log:
         axes.set_yscale("log")
     axes.set(xlabel="epoch", ylabel="loss" if all(k.endswith("loss") for k in keys) else "value")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False)
+    axes.legend()
     return written(figure, path)
 
 

@@ -6,13 +6,14 @@ import numpy as np
 
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.core.levels import Levels
-from keras_diffusion.visualization.figures import COLOURS, new_axes, written
+from keras_diffusion.visualization.figures import COLOURS, new_axes, styled, written
 
 _TIMES = np.linspace(0.0, 1.0, 501)
 _SIGNS = {"alpha": "α", "sigma": "σ"}
 _WIDEST = 8  # parts of a column that are drawn as lines of their own
 
 
+@styled
 def plot_schedule(schedules, path=None, title=None):
     """Draws α, σ and the log-SNR of noise schedules over the time.
 
@@ -35,16 +36,17 @@ def plot_schedule(schedules, path=None, title=None):
     for i, (label, schedule) in enumerate(_each(schedules, schedulers.get, "schedules")):
         levels = schedule.levels(_TIMES)
         for axes, values in ((signal, levels.alpha), (noise, levels.sigma), (ratio, levels.log_snr)):
-            axes.plot(_TIMES, _finite(values), color=_colour(i), label=label, linewidth=1.8)
+            axes.plot(_TIMES, _finite(values), color=_colour(i), label=label)
     signal.set(xlabel="t", ylabel="α, signal")
     noise.set(xlabel="t", ylabel="σ, noise")
     ratio.set(xlabel="t", ylabel="log-SNR, log(α²/σ²)")
     if max(line.get_ydata().max() for line in noise.lines) > 2.0:  # variance exploding
         noise.set_yscale("log")
-    signal.legend(frameon=False)
+    signal.legend()
     return written(figure, path)
 
 
+@styled
 def plot_spacing(spacings, schedule="cosine", num_steps=10, path=None, title=None, start=1.0, end=0.0):
     """Draws the levels that samplers visit: their times, and their σ/α, over the steps.
 
@@ -79,12 +81,13 @@ def plot_spacing(spacings, schedule="cosine", num_steps=10, path=None, title=Non
             axes.plot(steps, values, color=_colour(i), label=label, linewidth=1.4, marker="o", markersize=3.5)
     times.set(xlabel="step", ylabel="t")
     ratios.set(xlabel="step", ylabel="σ/α", yscale="log")
-    times.legend(frameon=False)
+    times.legend()
     for axes in (times, ratios):
         axes.xaxis.get_major_locator().set_params(integer=True)
     return written(figure, path)
 
 
+@styled
 def plot_table(sampler, schedule="cosine", spacing=None, num_steps=10, path=None, title=None):
     """Draws what a sampler will do: the columns of its table, each over the rows.
 
@@ -127,7 +130,7 @@ def plot_table(sampler, schedule="cosine", spacing=None, num_steps=10, path=None
         axes.set_title(name, fontsize="medium")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if 1 < len(lines) <= _WIDEST:
-            axes.legend(frameon=False, fontsize="small")
+            axes.legend(fontsize="small")
     figure.supxlabel("row of the table", fontsize="medium")
     return written(figure, path)
 
