@@ -2,7 +2,7 @@
 #
 #   make demo    install what the demo needs into .venv, train on real digits on the CPU (about 3 minutes), write pictures to runs/demo
 #   make test    install everything into .venv, lint, type-check, and run the tests on JAX, TensorFlow and PyTorch, and the examples of the
-#                pages in an environment with JAX only
+#                pages and the notebooks in an environment with JAX only
 #
 # make check is for every change: lint, types, and a few hundred quick tests, in less than five minutes. make test-oldest runs a quick
 # selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
-.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages test-oldest test-pythons bench bench-networks solvers clean help
+.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -61,16 +61,24 @@ test-tensorflow: .venv/test-installed
 test-torch: .venv/test-installed
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
-# The examples of the pages, in an environment with only what README.md says that they need, an empty home and no backend chosen.
+# The examples of the pages, and the notebooks in quick mode, in an environment with only what README.md says that they need, an empty home and no backend chosen.
 PAGES := README.md CONTRIBUTING.md $(wildcard docs/*.md)
 
 test-pages: .venv-pages/installed
+	.venv-pages/bin/python notebooks/refresh.py --quick --jobs 2
 	.venv-pages/bin/python tests/pages.py $(PAGES)
+
+# Runs every notebook fully, one after the other, and stores what it shows: about three minutes each.
+notebooks: .venv-pages/installed
+	.venv-pages/bin/python notebooks/refresh.py
 
 .venv-pages/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-pages
-	.venv-pages/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
+	.venv-pages/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]" $(KERNEL)
 	@touch $@
+
+# What runs notebooks: the extra `notebooks` without JupyterLab, which only people need.
+KERNEL := "ipykernel>=6" "nbclient>=0.10" "nbformat>=5.10"
 
 # What `check`, the oldest versions and other Pythons run: each room, without what takes long.
 QUICK := tests/test_architecture.py tests/core tests/predictors tests/schedulers tests/training tests/data tests/visualization \
