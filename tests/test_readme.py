@@ -39,3 +39,11 @@ def test_the_demo_takes_as_long_as_it_says_itself():
     demo = (ROOT / "keras_diffusion" / "cli" / "demo.py").read_text(encoding="utf-8")
     assert f'"{said} minutes on two CPU cores"' in demo
     assert f"about {said} minutes" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_picture_shows_as_many_samplers_as_it_says():
+    page = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
+    missing = re.search(r"^Not measured here: (.*)$", page, re.MULTILINE)[1].count("`") // 2
+    everything = len(kd.samplers.SAMPLERS.names())
+    assert f"for {everything - missing} of the {everything} samplers" in README and missing == 6
+    assert f"of {everything - missing} samplers" in README and "The other six" in README

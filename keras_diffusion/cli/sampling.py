@@ -11,6 +11,7 @@ from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.configs.labels import name_of
 from keras_diffusion.core.noise import check_seed
+from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
 from keras_diffusion.runtime.files import atomic_path, unused_path
@@ -86,6 +87,7 @@ def sample(
     with config_errors():  # an unknown name is an error now, not after loading the model
         samplers.get(options["sampler"] or "ddim")
         schedulers.SPACINGS.get(options["spacing"] or "linspace")
+        read_guidance(options["guidance"], options.get("guidance_scale", 1.0))
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
     labels, num_samples = _labels(labels, num_samples, per_label, model)

@@ -16,7 +16,7 @@ import inspect
 from typing import Any, NamedTuple
 
 from keras_diffusion import guidance as guidances
-from keras_diffusion.configs.checks import shown
+from keras_diffusion.configs.checks import shown, suggestion
 from keras_diffusion.denoisers.denoiser import Denoiser
 from keras_diffusion.guidance import PairGuidance
 from keras_diffusion.guidance.threshold import THRESHOLDS
@@ -124,7 +124,7 @@ def read_guidance(guidance, guidance_scale, own=None, own_wrappers=True):
     if combination is not None and guidance_scale == 1.0:
         raise ValueError(
             "At scale 1 the conditional prediction is not guided. "
-            f"Received: guidance={combination!r}, guidance_scale=1. Give a guidance_scale as well"
+            f"Received: guidance={combination!r}, guidance_scale=1. Give a `guidance_scale` as well"
         )
     own_combination, thresholds = _combination_and_wrappers(own)
     if combination is None and guidance_scale != 1.0 and guidance != []:
@@ -168,7 +168,7 @@ def _combination_and_wrappers(guidance):
     if wrong:
         raise ValueError(
             "Guidance is a name, a dict with options, a function denoiser → denoiser, or a list of these. "
-            f"Received: guidance={shown(guidance)}. Known names: {_known_names()}"
+            f"Received: guidance={shown(guidance)}. Known names: {', '.join(_known_names())}"
         )
     combinations = [entry for entry in entries if _is_combination(entry)]
     if len(combinations) > 1 or (combinations and not _is_combination(entries[0])):
@@ -201,16 +201,17 @@ def _is_combination(entry):
     if not isinstance(name, str) and not inspect.isclass(name):
         raise ValueError(
             f"Guidance given as a dict needs the key 'name'. Received: guidance={shown(entry)}. Known names: "
-            f"{_known_names()}"
+            f"{', '.join(_known_names())}"
         )
     if entry == _NONE or name in THRESHOLDS:
         return False
     if name not in guidances.GUIDANCES:
         raise ValueError(
-            f"Unknown guidance: {shown(name)}. Known names: {_known_names()}. Received: guidance={shown(entry)}"
+            f"Unknown guidance: {shown(name)}. Known names: {', '.join(_known_names())}. Received: "
+            f"guidance={shown(entry)}{suggestion(name, _known_names())}"
         )
     return True
 
 
 def _known_names():
-    return ", ".join([*guidances.GUIDANCES.names(), *THRESHOLDS.names(), _NONE])
+    return [*guidances.GUIDANCES.names(), *THRESHOLDS.names(), _NONE]

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -238,3 +239,20 @@ def test_info_of_a_preset(trained):
 def test_bad_options(trained, options, message):
     result = run("sample", trained, *options)
     assert result.exit_code in (1, 2) and message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (("--sampler", "eulr"), "Did you mean .euler."),
+        (("--spacing", "kerras"), "Did you mean .karras."),
+        (("--guidance", "reskale"), "Unknown guidance: 'reskale'.*Did you mean 'rescale'"),
+        (("--guidance", '{"name": "rescale", "rescal": 1.0}'), "has no option 'rescal'"),
+        (("--guidance", "rescale", "--guidance-scale", "1"), "Give a `--guidance-scale` as well"),
+    ],
+)
+def test_a_misspelt_name_is_reported_before_the_model_is_read(option, message):
+    options = {"--guidance-scale": "2"} if option[0] == "--guidance" else {}
+    result = run("sample", "no-such-model", *(part for pair in options.items() for part in pair), *option)
+    assert result.exit_code == 2 and re.search(message, result.stderr, re.DOTALL), result.stderr
+    assert "no-such-model" not in result.stderr
