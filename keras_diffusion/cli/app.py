@@ -302,7 +302,7 @@ def compare(
     ] = None,
     sampler: Annotated[str, typer.Option(help='Name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')] = "dpmpp_2m",
     data: Annotated[
-        str | None, typer.Option(help="Data for a preset: digits, a path … Default: random numbers.")
+        str | None, typer.Option(help="Data for a preset: digits, emoji, a path … Default: random numbers.")
     ] = None,
     size: Annotated[
         int | None, typer.Option(help="Height and width of random data, for networks that take any size.")

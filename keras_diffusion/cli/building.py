@@ -18,6 +18,7 @@ from keras_diffusion.configs.checks import did_you_mean
 from keras_diffusion.configs.file_configs import check_values
 from keras_diffusion.configs.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
+from keras_diffusion.data import names as data_names
 from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import DiffusionModel
 from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
@@ -160,7 +161,7 @@ def _data_keys():
 def _validation_options(validation, options):
     """Arguments of `load` in which validation data differ from training data; {} for no validation."""
     if validation == "auto" or validation is True:
-        split_off = options["validation_fraction"] is not None or options["source"] == "digits"
+        split_off = options["validation_fraction"] is not None or options["source"] in data_names()
         if validation is True and not split_off:
             raise ConfigError(
                 "`data.validation` = true needs something held out. Received: no `validation_fraction`. Set "
@@ -280,7 +281,7 @@ def _defaults_of(function):
 
 def _absolute(source):
     """A path that still works when the run is resumed from another folder."""
-    path = Path(source).expanduser() if isinstance(source, str) and source != "digits" else None
+    path = Path(source).expanduser() if isinstance(source, str) and source not in data_names() else None
     return str(path.resolve()) if path is not None and path.exists() else source
 
 

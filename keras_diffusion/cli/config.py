@@ -171,8 +171,8 @@ def with_defaults(config):
     merged = merge(DEFAULTS, config)
     if "source" not in merged["data"]:
         raise ConfigError(
-            '[data] needs a `source`: "digits", the path of an image folder or of a .npz file, or the name of a TFDS '
-            f"data set. Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
+            '[data] needs a `source`: "digits", "emoji", the path of an image folder or of a .npz file, or the name of '
+            f"a TFDS data set. Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
         )
     train, most = merged["train"], limits.current()
     if not (isinstance(train["jit_compile"], bool) or train["jit_compile"] == "auto"):

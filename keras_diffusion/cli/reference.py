@@ -120,12 +120,13 @@ def configuration_page():
 
 
 _SOURCE = (
-    '`"digits"`, the path of an image folder, the path of a `.npz` or `.npy` file with "images" and perhaps "labels", '
-    "or the name or folder of a TensorFlow Datasets data set"
+    '`"digits"`, `"emoji"`, the path of an image folder, the path of a `.npz` or `.npy` file with "images" and perhaps '
+    '"labels", or the name or folder of a TensorFlow Datasets data set'
 )
 _VALIDATION = (
     'the held-out data: a split such as `"validation"`, a table of arguments of `load` over those of [data], such as '
-    '`{ source = "other" }`, or false. Default: the held-out part, where there is one (`validation_fraction`, digits)'
+    '`{ source = "other" }`, or false. Default: the held-out part, where there is one (`validation_fraction`, digits, '
+    "emoji)"
 )
 _SIZE = (
     "Without it, and without `widths`: what two CPU cores train in reasonable time, small up to 32 pixels, else tiny"

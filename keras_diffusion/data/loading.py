@@ -1,6 +1,7 @@
 """`load`: one call from a name, a path or arrays to batches.
 
 load("digits")                                           scikit-learn's 8×8 scans; no download
+load("emoji")                                            32×32 pictures with names, part of this package
 load({"images": images, "labels": labels})               arrays; also .npz and .npy files
 load("pictures/flowers", image_size=64)                  a folder of image files
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
@@ -14,6 +15,7 @@ from pathlib import Path
 from keras_diffusion.configs.checks import arguments_of, check_known, check_text, is_whole, shown, suggestion
 from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.digits import digits
+from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
 from keras_diffusion.data.tfds import TFDSSource
@@ -23,6 +25,7 @@ from keras_diffusion.runtime.arrays import map_array, read_arrays
 from keras_diffusion.runtime.optional import import_optional
 
 _HELD_OUT = ("validation", "val", "test")
+_OWN = {"digits": (digits, 0.2), "emoji": (emoji, 0.1)}  # function, and the share that is held out by default
 
 
 def load(
@@ -45,15 +48,16 @@ def load(
     """Data from anywhere as `Batches`.
 
     Args:
-        source: `"digits"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an image folder
-            (see `ImageFolder`); the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
+        source: `"digits"` or `"emoji"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an
+            image folder (see `ImageFolder`); the name or folder of a TFDS data set; or an object with `__len__` and
+            `__getitem__`.
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS, whatever it understands, such
             as `"train[:80%]"`.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
         validation_fraction: share of the samples to hold out, in (0, 1), the same for each class; for sources without
-            splits. Default: 0.2 for digits, otherwise nothing is held out.
+            splits. Default: 0.2 for digits, 0.1 for emoji, otherwise nothing is held out.
         channels: 1, 3 or 4, for image folders. Default: 3.
         background: for image folders, the colour behind transparent pixels, a name or three ints. Default: "white".
         num_classes: number of classes, if the source does not know it or knows fewer.
@@ -63,7 +67,8 @@ def load(
             to True if `split` starts with "train" or is "all", otherwise to False.
 
     Returns:
-        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`.
+        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`; for emoji, `source.captions` are their
+        names.
 
     Raises:
         ValueError: unknown source or split, unreadable files, bad values.
@@ -93,8 +98,8 @@ def load(
             "split='train[:80%]' and split='train[80%:]'."
         )
     if not own_splits:
-        if isinstance(source, str) and source == "digits" and validation_fraction is None:
-            validation_fraction = 0.2
+        if isinstance(source, str) and source in _OWN and validation_fraction is None:
+            validation_fraction = _OWN[source][1]
         data = _part(data, split, validation_fraction)
     training = split.startswith("train") or split == "all"
     return Batches(
@@ -111,8 +116,8 @@ def _open(source, split, pictures, num_classes, value_range, tfds_options):
     """The source, and whether `split` is already applied to it."""
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
-    if str(source) == "digits":
-        return digits(), False
+    if str(source) in _OWN:
+        return _OWN[str(source)][0](), False
     path = Path(source).expanduser()
     if is_prepared_folder(path):
         return TFDSSource(path, split, None, False, *tfds_options[2:]), True
@@ -139,21 +144,21 @@ def _open(source, split, pictures, num_classes, value_range, tfds_options):
 
 def _open_tfds(name, split, options):
     known = (
-        "Known: 'digits', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such as "
-        f"'oxford_flowers102'. Received: source={name!r}"
+        "Known: 'digits', 'emoji', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such "
+        f"as 'oxford_flowers102'. Received: source={name!r}"
     )
     try:
         tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r}")
         return TFDSSource(name, split, *options)
     except ImportError as error:
-        raise ImportError(f"{error}. {known}{suggestion(name, ['digits'])}") from error
+        raise ImportError(f"{error}. {known}{suggestion(name, names())}") from error
     except ValueError as error:
         if not isinstance(error, tfds.core.DatasetNotFoundError) and "builder name string" not in str(error):
             raise
         similar = re.findall(r"Did you mean: .* -> (\w+)", str(error))
         raise ValueError(
             f"Unknown data source: {name!r} is neither a file or folder here nor a TFDS data set. "
-            f"{known}{suggestion(name, ['digits', *similar])}"
+            f"{known}{suggestion(name, [*names(), *similar])}"
         ) from None
 
 
@@ -191,4 +196,4 @@ def _is_folder(source):
 
 def names():
     """Names of the data sets that `load` brings itself, a list; it also takes arrays, paths and names of TFDS."""
-    return ["digits"]
+    return list(_OWN)

@@ -23,11 +23,13 @@ class Source:
         num_classes: number of classes, or None.
         class_names: list of names, or None.
         labels: all labels `(n,)`, if they are known without reading the samples, or None.
+        captions: list of a text for each sample, or None.
     """
 
     num_classes = None
     class_names = None
     labels = None
+    captions = None
 
     def __len__(self):
         raise NotImplementedError
@@ -124,11 +126,12 @@ class SampleSource(Source):
 
 
 class Derived(Source):
-    """A source made from another one, with its length, classes and labels."""
+    """A source made from another one, with its length, classes, labels and captions."""
 
     def __init__(self, source):
         self.source = source
-        self.num_classes, self.class_names, self.labels = source.num_classes, source.class_names, source.labels
+        self.num_classes, self.class_names = source.num_classes, source.class_names
+        self.labels, self.captions = source.labels, source.captions
 
     def __len__(self):
         return len(self.source)
@@ -141,6 +144,7 @@ class Subset(Derived):
         super().__init__(source)
         self.indices = np.asarray(indices)
         self.labels = None if source.labels is None else source.labels[self.indices]
+        self.captions = None if source.captions is None else [source.captions[i] for i in self.indices]
 
     def __len__(self):
         return len(self.indices)
