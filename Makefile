@@ -8,6 +8,7 @@
 # selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
 # make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
 # make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute).
+# make docs builds the site into build/site.
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
-.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers clean help
+.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers docs clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -126,6 +127,11 @@ bench-networks: .venv/peers-installed
 
 solvers: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs
+
+# Warnings are errors. The stored outputs of the notebooks are shown: nothing is run.
+docs: .venv/test-installed
+	KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -W --keep-going -n -b html -c docs -d build/doctrees . build/site
+	@echo "Open build/site/index.html"
 
 clean:
 	rm -rf .venv .venv-pages .venv-oldest .venv-3.1? build *.egg-info runs

@@ -1,5 +1,6 @@
-"""docs/configuration.md is what the code writes, and the pages about training say what is so."""
+"""docs/configuration.md and docs/command-line.md are what the code writes; pages about training say what is so."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -10,21 +11,37 @@ import pytest
 from command_line import run
 
 import keras_diffusion as kd
+from keras_diffusion.cli.app import app
 from keras_diffusion.cli.building import known_keys
+from keras_diffusion.cli.plotting import plot
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.slow
-def test_the_reference_is_current(tmp_path):
+def test_the_references_are_current(tmp_path):
     # In a process of its own: tests register classes.
-    subprocess.run(
-        [sys.executable, "-m", "keras_diffusion.cli.reference", tmp_path / "page.md"], check=True, capture_output=True
-    )
-    written = (DOCS / "configuration.md").read_text(encoding="utf-8")
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == written, (
-        "docs/configuration.md is old. Write it anew: python -m keras_diffusion.cli.reference docs/configuration.md"
-    )
+    names = ("configuration.md", "command-line.md")
+    command = [sys.executable, "-m", "keras_diffusion.cli.reference", *(tmp_path / name for name in names)]
+    subprocess.run(command, check=True, capture_output=True)
+    for name in names:
+        assert (tmp_path / name).read_text(encoding="utf-8") == (DOCS / name).read_text(encoding="utf-8"), (
+            f"docs/{name} is old. Write it anew: python -m keras_diffusion.cli.reference docs/{name}"
+        )
+
+
+def test_every_option_is_described():
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    commands = [*app.registered_commands, *plot.registered_commands]
+    for command in commands:
+        name = command.name or command.callback.__name__.strip("_")
+        section = re.search(
+            rf"^## `keras-diffusion (?:plot )?{name}`\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE
+        )
+        for key in inspect.signature(command.callback).parameters:
+            key = key.strip("_")
+            assert f"`{key.upper()}`" in section[1] or f"`--{key.replace('_', '-')}`" in section[1], (name, key)
+    assert len(commands) > 10
 
 
 def test_every_key_is_described():

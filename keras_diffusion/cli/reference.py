@@ -1,6 +1,6 @@
 """docs/configuration.md, generated from the names, defaults and docstrings of the objects it configures.
 
-python -m keras_diffusion.cli.reference docs/configuration.md
+python -m keras_diffusion.cli.reference docs/configuration.md docs/command-line.md
 """
 
 import inspect
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from keras_diffusion import networks, predictors, samplers, schedulers
 from keras_diffusion.cli import building
+from keras_diffusion.cli.command_line import command_line_page
 from keras_diffusion.cli.config import DEFAULTS, SAMPLES
 from keras_diffusion.data import Batches, load
 from keras_diffusion.models import DiffusionModel
@@ -178,8 +179,12 @@ def _names(registry):
     return ", ".join(f"`{name}`" for name in registry.names())
 
 
+PAGES = {"configuration.md": configuration_page, "command-line.md": command_line_page}
+
+
 if __name__ == "__main__":
-    path = Path(sys.argv[1]) if len(sys.argv) == 2 else None
-    if path is None:
-        sys.exit("usage: python -m keras_diffusion.cli.reference docs/configuration.md")
-    write_whole(path, configuration_page().encode("utf-8"))
+    paths = [Path(argument) for argument in sys.argv[1:]]
+    if not paths or any(path.name not in PAGES for path in paths):
+        sys.exit("usage: python -m keras_diffusion.cli.reference docs/configuration.md docs/command-line.md")
+    for path in paths:
+        write_whole(path, PAGES[path.name]().encode("utf-8"))
