@@ -47,8 +47,8 @@ STILL_MISSING: dict[str, int] = {
     "models": 10,
     "networks": 160,
     "predictors": 25,
-    "samplers": 135,
-    "schedulers": 93,
+    "samplers": 1,
+    "schedulers": 0,
     "text": 6,
     "training": 11,
     "visualization": 6,
@@ -56,7 +56,7 @@ STILL_MISSING: dict[str, int] = {
 
 _SECTION = re.compile(r"^(\w[\w ]*):$")
 _ENTRY = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): ?(.*)$")
-_SHAPE = re.compile(r"\((\)|[^()]*,[^()]*\))|[Ss]calars?\b|\bnumbers?\b|\bshape\b|\blike `|\bas in `")
+_SHAPE = re.compile(r"\((\)|[^()]*,[^()]*\))|[Ss]calars?\b|\bnumbers?\b|\bnames?\b|\bshape\b|\blike `|\bas in `")
 _SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.|https?://|^(Reference|References|Source):", re.MULTILINE)
 
 

@@ -57,7 +57,8 @@ class AdaptiveSampler(Sampler):
             warning.
 
     Raises:
-        ValueError: an option out of range; Brownian noise, or x0 of every step, asked for.
+        ValueError: an option out of range; Brownian noise (by `noise_spans`), or x0 of every step (by `step`), asked
+            for.
     """
 
     orders: tuple[int, ...] = ()  # those that `attempt` can do
@@ -250,10 +251,14 @@ class AdaptiveSampler(Sampler):
     # What it tells ----------------------------------------------------------------------------------------------------
 
     def report(self, state):
-        """nfe (network evaluations), steps accepted and rejected, error of the last trial, and whether the walk
-        arrived.
+        """Counts of the walk. Warns where it stopped before its end.
 
-        Warns where it did not.
+        Args:
+            state: the state after the last row.
+
+        Returns:
+            dict of scalars: "nfe" (network evaluations), "accepted" and "rejected" (steps), "error" (of the last trial,
+            in tolerances) and "arrived" (1 or 0).
         """
         counts = {key: state[key] for key in ("nfe", "accepted", "rejected", "error")}
         arrived = bool(ops.convert_to_numpy(state["left"]) <= _ARRIVED)
@@ -273,12 +278,15 @@ class AdaptiveSampler(Sampler):
         """`sample`, trial by trial on the host, with a log: for looking on, and slower.
 
         Args:
-            x, denoise, levels, noise, schedule, seed: see `sample`.
+            x, denoise, levels, noise, schedule, seed: as in `sample`.
             max_trials: largest number of trials here; None (default): `max_steps`.
 
         Returns:
             x `(B, ...)`, and a dict of arrays with one entry per trial: "sigma_after" (σ/α where the walk then is),
             "error", "h_next", "accepted" (0 or 1), "x" `(trials, B, ...)`.
+
+        Raises:
+            ValueError: as `sample`.
         """
         denoise, course = as_denoiser(denoise), course_of(self, levels, schedule)
         plan, x = to_tensors(course.table), ops.convert_to_tensor(x, dtype=solver_dtype())

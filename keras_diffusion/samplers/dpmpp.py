@@ -71,14 +71,30 @@ class DPMppSampler(MultistepSampler):
         return {**table, "noise": self.s_noise * fresh} if self.noises_per_step else table
 
     def bends(self, levels):
-        """Weights of the past, `(n, remembered)`."""
+        """The weights b of the past in the plan, for each step.
+
+        Args:
+            levels: checked `Levels` of n + 1 entries.
+
+        Returns:
+            float64 array `(n, remembered)`, the latest value first.
+        """
         h = np.diff(0.5 * levels.log_snr)
         return levels.alpha[1:, None] * np.stack(
             [self.past_weights((1.0 + self.eta) * h[i], h, i) for i in range(len(h))]
         )
 
     def past_weights(self, z, h, i):
-        """Weights of x0_{−1}, x0_{−2} in φ₂·D₁ + 2φ₃·D₂ of step i."""
+        """Weights of x0_{−1}, x0_{−2} in φ₂·D₁ + 2φ₃·D₂ of one step.
+
+        Args:
+            z: (1 + η)·h of the step.
+            h: lengths of all steps in λ, float64 array (n,).
+            i: number of the step.
+
+        Returns:
+            float64 array (order − 1,).
+        """
         order = min(i + 1, self.order, len(h) - i if self.lower_order_final else self.order)
         weights = np.zeros(self.order)
         if order == 1 or np.isinf(h[i]):  # a step from pure noise, or to a clean level

@@ -47,6 +47,10 @@ class JumpingSampler(Sampler):
     def pieces(self, levels, schedule):
         """The walks between jumps.
 
+        Args:
+            levels: checked `Levels` of the grid, n + 1 entries.
+            schedule: `NoiseSchedule` that they lie on, or None; see `plan`.
+
         Returns:
             list of pairs: `Levels` of a piece, m + 1 entries, and an int array (m,) with the places of its entries 1 …
             m on the grid, −1 for those that are not on it.
@@ -77,7 +81,14 @@ class JumpingSampler(Sampler):
         return self.sampler.initial_state(x)
 
     def prepare(self, denoise, x, row, noise):
-        """x where the wrapped sampler's step begins: after the jump, if there is one."""
+        """x where the wrapped sampler's step begins: after the jump, if there is one.
+
+        Args:
+            denoise, x, row, noise: as in `step`.
+
+        Returns:
+            samples `(B, ...)`.
+        """
         return row["gain"] * x + row["added"] * noise(self.sampler.noises_per_step)
 
     def step(self, denoise, x, row, state, noise):

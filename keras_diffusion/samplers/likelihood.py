@@ -95,7 +95,10 @@ class ProbabilityFlow(Sampler):
         method: name of a `RungeKuttaSampler`. Default "rk4".
 
     Raises:
-        ValueError: another sampler.
+        ValueError: another sampler; a clean level (by `check`).
+
+    Reference:
+        Song et al. 2021, arXiv:2011.13456, section 4.3 and appendix D.2.
     """
 
     ascends = True
@@ -136,8 +139,12 @@ class ProbabilityFlow(Sampler):
         """The `Walk` at the cleanest level.
 
         Args:
-            x, denoise: as in `log_likelihood`.
-            probes: as `make_probes` makes them.
+            x: samples `(B, ...)` at the cleanest level, on its scale.
+            denoise: a `Denoiser` that remembers nothing.
+            probes: tensor `(m, B or 1, ...)`, as `make_probes` makes them.
+
+        Returns:
+            `Walk`, whose state holds the probes and the integral `(B, m)`, 0 at first.
 
         Raises:
             ValueError: a denoiser that remembers.
@@ -156,8 +163,18 @@ class ProbabilityFlow(Sampler):
         return x, {**state, "integral": integral}
 
     def log_density(self, walk, levels, prior="gaussian", data_mean=0.0, data_std=0.5):
-        """The log-densities at the cleanest level, array (B,), of a walk that has arrived at the noisiest; see
-        `log_likelihood`.
+        """The log-densities at the cleanest level, of a walk that has arrived at the noisiest.
+
+        Args:
+            walk: `Walk` after the last row.
+            levels: the checked, rising `Levels`.
+            prior, data_mean, data_std: as in `log_likelihood`.
+
+        Returns:
+            float64 array `(B,)`, in nats.
+
+        Raises:
+            ValueError: another prior than "gaussian" or a function.
         """
         top, dims = levels.map(lambda v: v[-1]), math.prod(walk.x.shape[1:])
         if callable(prior):

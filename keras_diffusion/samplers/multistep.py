@@ -34,8 +34,10 @@ ADAMS_BASHFORTH = (
 
 
 class MultistepSampler(Sampler):
-    """Base class: a subclass writes the plan, columns "x0", "eps", "bend" `(n, remembered)` and, where it draws,
-    "noise".
+    """Base class of multistep methods, whose step is the module's formula.
+
+    A subclass writes the plan: columns "x0" (α_s), "eps" (e), "bend" `(n, remembered)` (b) and, where it draws, "noise"
+    (c).
     """
 
     predict_x0 = False  # whether m is x0 rather than ε

@@ -34,8 +34,7 @@ class RungeKuttaSampler(Sampler):
         coordinate: "sigma", "flow", or "auto" (default): "flow" only where the first level has α = 0.
 
     Raises:
-        ValueError: negative churn or an empty range, an unknown coordinate, or the σ coordinate at α = 0 (at plan
-            time).
+        ValueError: negative churn or an empty range, an unknown coordinate, or the σ coordinate at α = 0 (by `plan`).
 
     Reference:
         Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2.
@@ -101,8 +100,15 @@ class RungeKuttaSampler(Sampler):
         }
 
     def position(self, node, start, end, flow):
-        """Where on the coordinate's axis (`flow`: s, else σ̂) the stage at `node` in (0, 1) lies, for steps from
-        `start` to `end`, (n,).
+        """Where on the coordinate's axis an inner stage lies.
+
+        Args:
+            node: place of the stage within a step, in (0, 1).
+            start, end: where the steps begin and end, arrays (n,).
+            flow: whether the coordinate is s = σ/(α+σ); else it is σ̂ = σ/α.
+
+        Returns:
+            float64 array (n,).
         """
         return start + node * (end - start)
 

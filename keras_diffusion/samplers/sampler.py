@@ -79,27 +79,77 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         Returns:
             dict of float64 arrays (or tuples and `Levels` of such) with leading axis n. A column "level" is added
             unless there is one: the levels that the steps start from.
+
+        Raises:
+            ValueError: levels on which the method is not defined.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement plan(levels, schedule)")
 
     def initial_state(self, x):
-        """What is carried from step to step, a pytree of fixed structure and shapes. Default: nothing."""
+        """What is carried from step to step, before the first one.
+
+        Args:
+            x: samples `(B, ...)` at the first level.
+
+        Returns:
+            pytree of tensors of fixed structure and shapes; () (default) for a method that remembers nothing.
+        """
         return ()
 
     def step(self, denoise, x, row, state, noise):
-        """One step: x at this row's level → (x at the next one, new state). Tensors only, no branches."""
+        """One step: from x at this row's level to x at the next one. Tensors only, no branches.
+
+        Args:
+            denoise: a `Denoiser`: (x, level) → (x0, ε).
+            x: samples `(B, ...)` at the row's level, on its scale α·x0 + σ·ε.
+            row: the row of the table: the pytree that `plan` returned, less its leading axis, so numbers where the
+                plan has arrays (n,).
+            state: what the last step returned, at first `initial_state(x)`.
+            noise: function from the number of a draw, 0 … noises_per_step − 1, to standard normals shaped like `x`.
+
+        Returns:
+            (x, state): samples `(B, ...)` at the next level, and a state of the same structure and shapes.
+
+        Raises:
+            ValueError: x0 of every step asked of a method that does not have it (the adaptive ones).
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement step(denoise, x, row, state, noise)")
 
     def close(self, denoise, x, row, noise):
-        """The step to a clean level, for methods with inner stages."""
+        """The step to a clean level, for methods with inner stages.
+
+        Args:
+            denoise, x, row, noise: as in `step`, with the last row of the table.
+
+        Returns:
+            clean samples `(B, ...)`: the denoiser's x0.
+        """
         return denoise(x, row["level"]).x0
 
     def state_after_close(self, state):
-        """The state after `close`, for methods that count evaluations in it."""
+        """The state after `close`, for methods that count evaluations in it.
+
+        Args:
+            state: the state before `close`.
+
+        Returns:
+            state of the same structure.
+        """
         return state
 
     def check(self, levels):
-        """`levels` as float64 arrays; raises unless this sampler can walk along them."""
+        """The levels that this sampler walks along, checked.
+
+        Args:
+            levels: `Levels` of n + 1 entries.
+
+        Returns:
+            `Levels` of float64 arrays (n + 1,).
+
+        Raises:
+            ValueError: fewer than two levels, arrays of other shapes, NaN, or levels that this sampler cannot walk
+                along: for most, noise that does not fall.
+        """
         return check_levels(levels)
 
     def table(self, levels, schedule=None, noise="given"):
@@ -108,7 +158,14 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
 
         Args:
             levels, schedule: as in `plan`.
-            noise: "given" (default) as an array, or to be drawn: "independent" or "brownian".
+            noise: a name that says where the standard normals come from: "given" (default) as an array, or to be drawn,
+                "independent" or "brownian".
+
+        Returns:
+            dict of float64 arrays (or tuples and `Levels` of such) with one row per step or part of a step.
+
+        Raises:
+            ValueError: as `check` and `plan`.
         """
         levels = self.check(levels)
         table = {"level": levels.map(lambda v: v[:-1]), **self.plan(levels, schedule)}
@@ -119,20 +176,41 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         return table
 
     def noise_spans(self, levels):
-        """The span of each draw on the clock of Brownian noise: η·log-SNR at its start and end, `(rows,
-        noises_per_step, 2)`.
+        """The span of each draw on the clock of Brownian noise, which is η·log-SNR.
+
+        Args:
+            levels: checked `Levels` of n + 1 entries.
+
+        Returns:
+            float64 array `(rows, noises_per_step, 2)`: the clock at the start and the end of each draw.
+
+        Raises:
+            ValueError: a method for which Brownian noise has no meaning.
         """
         clock = (getattr(self, "eta", 1.0) or 1.0) * levels.log_snr
         return np.repeat(np.stack([clock[:-1], clock[1:]], axis=1)[:, None], self.noises_per_step, axis=1)
 
     def coupling(self, levels):
-        """How the draws of a row hang together where the rows are independent, `(rows, draws, draws)`: see
-        `coupling_table`.
+        """How the draws of a row hang together where the rows are independent.
+
+        Args:
+            levels: checked `Levels` of n + 1 entries.
+
+        Returns:
+            float64 array `(rows, draws, draws)`, a matrix for each row that makes its draws of as many independent
+            ones; see `core.brownian.coupling_table`.
         """
         return coupling_table(self.noise_spans(levels))
 
     def step_ends(self, levels):
-        """Rows after which x stands at levels 1 … n, int array (n,)."""
+        """Where in the table the levels of the grid are reached.
+
+        Args:
+            levels: `Levels` of n + 1 entries.
+
+        Returns:
+            int array (n,): the rows after which x stands at levels 1 … n.
+        """
         return np.arange(len(levels.t) - 1)
 
     def get_config(self):
@@ -148,13 +226,24 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         return type(self).__name__, self.evaluations_per_step, self.noises_per_step, repr(sorted(options.items()))
 
     def closes_apart(self, levels):
-        """Whether the last step is `close`, after the loop, rather than the last row of the table."""
+        """Whether the last step is `close`, after the loop, rather than the last row of the table.
+
+        Args:
+            levels: checked `Levels` of n + 1 entries.
+
+        Returns:
+            bool.
+        """
         return self.evaluations_per_step > 1 and levels.sigma[-1] == 0
 
     def report(self, state):
-        """What the last state tells of the walk, a dict of numbers; empty unless the method has something to say.
+        """What the last state tells of the walk. Runs on the host.
 
-        Runs on the host.
+        Args:
+            state: the state after the last row.
+
+        Returns:
+            dict of numbers; empty unless the method has something to say.
         """
         return {}
 
@@ -230,7 +319,20 @@ class Sampler(ArgumentsMixin, keras.layers.Layer):
         return (result, *(ops.take(record[key], at, axis=0) for key in kept)) if kept else result
 
     def given_noise(self, noise, rows, x, closing):
-        """The function (row, draw) → standard normals of an array of them; see `noise_of` for the arguments."""
+        """The noise of a walk, read from an array.
+
+        Args:
+            noise: array `(rows, noises_per_step, B, ...)` of standard normals; that of a closing row may be left out.
+            rows: number of rows of the table.
+            x: samples `(B, ...)`.
+            closing: whether the last level is clean.
+
+        Returns:
+            function (row, draw) → standard normals shaped like `x`.
+
+        Raises:
+            ValueError: an array of another shape.
+        """
         needed = self.noises_per_step
         shape = tuple(np.shape(noise))
         if needed and (

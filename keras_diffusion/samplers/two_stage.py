@@ -45,7 +45,15 @@ class TwoStageSampler(Sampler):
         self.eta, self.s_noise = eta, check_number("s_noise", s_noise, 0)
 
     def bends(self, start, down):
-        """Factors of (x0′ − x0, ε′ − ε) on the scale of x̂, for σ̂ from `start` to `down`: two arrays (n,)."""
+        """How much the second evaluation changes a step: the factors of x0′ − x0 and ε′ − ε, on the scale of x/α.
+
+        Args:
+            start: σ̂_t = σ/α where the steps begin, float64 array (n,).
+            down: σ̂_down, to which they lead before noise is added, (n,).
+
+        Returns:
+            (factor of x0′ − x0, factor of ε′ − ε), float64 arrays (n,).
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement bends(start, down)")
 
     def plan(self, levels, schedule=None):

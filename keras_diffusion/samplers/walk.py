@@ -22,7 +22,7 @@ from keras_diffusion.samplers.tables import check_noise_kind, noise_source, rows
 class Walk(NamedTuple):
     """What is carried from row to row.
 
-    Fields:
+    Attributes:
         x: samples `(B, ...)`.
         state: what the sampler remembers, as `Sampler.initial_state` makes it.
         memory: what the denoiser remembers, as `core.denoiser_memory.initial_memories` makes it.
@@ -36,7 +36,7 @@ class Walk(NamedTuple):
 class Course(NamedTuple):
     """What a sampler walks along: the table of a grid.
 
-    Fields:
+    Attributes:
         levels: checked `Levels`, n + 1.
         table: float64 columns, one row per step or part of a step.
         rows: number of rows.

@@ -12,6 +12,17 @@ class _AlphaBarNoiseSchedule(DiscreteNoiseSchedule):
 
     fixed_arguments = ("betas",)
 
+    def alpha_bar(self, u):
+        """The curve that the table follows.
+
+        Args:
+            u: float64 array (T + 1,) of times in [0, 1].
+
+        Returns:
+            ᾱ(u) = α², float64 array (T + 1,).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement alpha_bar(u)")
+
     def __init__(self, timesteps=1000, max_beta=0.999, zero_terminal_snr=False, **kwargs):
         rule = "`max_beta` caps the betas and must lie in (0, 1]"
         self.max_beta = check_number("max_beta", max_beta, above=0, most=1, rule=rule)
@@ -45,7 +56,6 @@ class CosineBetaNoiseSchedule(_AlphaBarNoiseSchedule):
         super().__init__(timesteps, max_beta, zero_terminal_snr, **kwargs)
 
     def alpha_bar(self, u):
-        """ᾱ(u) for a float64 array in [0, 1]."""
         return np.cos((u + self.offset) / (1.0 + self.offset) * 0.5 * np.pi) ** 2
 
 
@@ -64,6 +74,9 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
     >>> schedule = kd.schedulers.ExpNoiseSchedule(timesteps=100, rate=10.0)
     >>> schedule.betas[[0, 50, 99]].round(4)  # the same share of the signal at every step
     array([0.0952, 0.0952, 0.0952])
+
+    Reference:
+        FlaxDiff's `ExpNoiseSchedule`.
     """
 
     def __init__(self, timesteps=1000, rate=12.0, max_beta=0.999, zero_terminal_snr=False, **kwargs):
@@ -71,7 +84,6 @@ class ExpNoiseSchedule(_AlphaBarNoiseSchedule):
         super().__init__(timesteps, max_beta, zero_terminal_snr, **kwargs)
 
     def alpha_bar(self, u):
-        """ᾱ(u) for a float64 array in [0, 1]."""
         return np.exp(-self.rate * u)
 
 
@@ -91,9 +103,12 @@ class LaplaceBetaNoiseSchedule(_AlphaBarNoiseSchedule):
 
     >>> kd.schedulers.get("laplace_beta").levels([0.25, 0.5, 1.0]).sigma.round(3)
     array([0.484, 0.541, 0.984])
+
+    Reference:
+        diffusers' `betas_for_alpha_bar` with the "laplace" transform; the curve it goes back to: Hang et al. 2024,
+        arXiv:2407.03297.
     """
 
     def alpha_bar(self, u):
-        """ᾱ(u) for a float64 array in [0, 1]."""
         log_snr = -0.5 * np.copysign(1.0, 0.5 - u) * np.log(1.0 - 2.0 * np.abs(0.5 - u) + 1e-6)
         return 1.0 / np.sqrt(1.0 + np.exp(-log_snr))

@@ -56,6 +56,10 @@ class DiffusersSpacing(Spacing):
     >>> spacing = kd.schedulers.DiffusersSpacing(kind="sigma", spacing="leading", offset=1)
     >>> spacing(kd.schedulers.get("scaled_linear"), 4).round(3)
     array([0.752, 0.502, 0.252, 0.002, 0.   ])
+
+    Reference:
+        diffusers' schedulers, `set_timesteps` of each class; what the three rules are named after: Lin et al. 2023,
+        arXiv:2305.08891, table 2.
     """
 
     def __init__(

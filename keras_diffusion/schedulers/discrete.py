@@ -67,7 +67,14 @@ class DiscreteNoiseSchedule(NoiseSchedule):
             )
 
     def timestep(self, t):
-        """The (fractional) index i of time t: t·T − 1. `t`: tensor or array of any shape."""
+        """The timestep of a time: i = t·T − 1, fractional between two of them.
+
+        Args:
+            t: times in [0, 1], a tensor or an array of any shape `(...,)`.
+
+        Returns:
+            timesteps from −1 (clean) to T − 1, shaped like `t`.
+        """
         return t * self.timesteps - 1.0
 
     def alpha_sigma(self, t, xp):
@@ -121,7 +128,7 @@ def betas_from_alpha_bar(alpha_bar, timesteps, max_beta=0.999):
     """Betas whose cumulative product follows ᾱ(u) on u = 0, 1/T, …, 1:  β_i = min(1 − ᾱ((i + 1)/T)/ᾱ(i/T), max_beta).
 
     Args:
-        alpha_bar: function from a float64 array in [0, 1] to ᾱ.
+        alpha_bar: function from a float64 array `(T + 1,)` in [0, 1] to ᾱ.
         timesteps: T.
         max_beta: cap that keeps the last steps finite, in (0, 1].
 

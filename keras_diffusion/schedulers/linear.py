@@ -14,6 +14,19 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
 
     fixed_arguments = ("betas",)
 
+    @staticmethod
+    def table(start, end, timesteps):
+        """The betas.
+
+        Args:
+            start, end: the first and the last beta, in (0, 1), scaled already.
+            timesteps: T.
+
+        Returns:
+            float64 array (T,).
+        """
+        raise NotImplementedError("a schedule of betas must implement table(start, end, timesteps)")
+
     def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02, zero_terminal_snr=False, **kwargs):
         timesteps = check_timesteps(timesteps)
         check_number("beta_start", beta_start)
@@ -39,6 +52,9 @@ class LinearNoiseSchedule(_BetaRangeNoiseSchedule):
         beta_end: last beta for T = 1000. Default 0.02.
         zero_terminal_snr: see `DiscreteNoiseSchedule`.
 
+    Raises:
+        ValueError: fewer than two timesteps, or a beta that, multiplied by 1000/T, is outside (0, 1).
+
     Example:
 
     >>> schedule = kd.schedulers.LinearNoiseSchedule(timesteps=1000)
@@ -51,7 +67,6 @@ class LinearNoiseSchedule(_BetaRangeNoiseSchedule):
 
     @staticmethod
     def table(start, end, timesteps):
-        """The T betas, float64."""
         return np.linspace(start, end, timesteps)
 
 
@@ -80,7 +95,6 @@ class ScaledLinearNoiseSchedule(_BetaRangeNoiseSchedule):
 
     @staticmethod
     def table(start, end, timesteps):
-        """The T betas, float64."""
         return np.linspace(np.sqrt(start), np.sqrt(end), timesteps) ** 2
 
 
@@ -105,5 +119,4 @@ class SigmoidBetaNoiseSchedule(_BetaRangeNoiseSchedule):
 
     @staticmethod
     def table(start, end, timesteps):
-        """The T betas, float64."""
         return start + (end - start) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, timesteps)))

@@ -50,7 +50,15 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
         self.built = True
 
     def alpha_sigma(self, t, xp):
-        """(α, σ) at times `t`; `xp` is `numpy` or `keras.ops`."""
+        """The formula of the curve, written once for the host and the device.
+
+        Args:
+            t: times in [0, 1], of any shape `(...,)`: a float64 array for NumPy, a tensor for `keras.ops`.
+            xp: the namespace to compute with, `numpy` or `keras.ops`.
+
+        Returns:
+            (alpha, sigma), shaped like `t`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement alpha_sigma(t, xp)")
 
     def call(self, t):
@@ -60,7 +68,8 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
         """The levels at times `t`, on the host.
 
         Args:
-            t: array-like of times in [0, 1].
+            t: array-like of times in [0, 1], of any shape `(...,)`; not the timesteps 0 … T − 1, of which i is the
+                time (i + 1)/T.
 
         Returns:
             `Levels` of float64 NumPy arrays shaped like `t`.
@@ -75,7 +84,18 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
         return Levels(t, np.asarray(alpha, "float64"), np.asarray(sigma, "float64"))
 
     def log_snr(self, t):
-        """λ(t) = log(α²/σ²), a tensor for a tensor, a float64 array for anything else."""
+        """λ(t) = log(α²/σ²), which falls from clean to noisy.
+
+        Args:
+            t: tensor or array-like of times in [0, 1], of any shape `(...,)`.
+
+        Returns:
+            log-SNR shaped like `t`, a tensor for a tensor, a float64 array for anything else. It is ∞ where σ = 0 and
+            −∞ where α = 0.
+
+        Raises:
+            ValueError: a time outside [0, 1] or not finite, unless they are a tensor.
+        """
         if ops.is_tensor(t):
             return Levels(t, *self.alpha_sigma(t, ops)).log_snr
         return self.levels(t).log_snr
@@ -84,7 +104,7 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
         """The inverse of `log_snr`: the time at which the log-SNR is `log_snr`.
 
         Args:
-            log_snr: tensor or array-like of any shape; beyond the curve's ends the result is clipped or extrapolated.
+            log_snr: tensor or array-like of any shape `(...,)`; beyond the curve's ends the result is clipped or extrapolated.
 
         Returns:
             times, a tensor for a tensor, a float64 array for anything else.
@@ -95,7 +115,15 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
             return np.asarray(self.time_at(np.asarray(log_snr, "float64"), np), "float64")
 
     def time_at(self, log_snr, xp):
-        """`time` for one namespace. The base class bisects, which needs nothing but a falling log-SNR."""
+        """`time` for one namespace. The base class bisects, which needs nothing but a falling log-SNR.
+
+        Args:
+            log_snr: array or tensor of any shape `(...,)`.
+            xp: the namespace to compute with, `numpy` or `keras.ops`.
+
+        Returns:
+            times shaped like `log_snr`.
+        """
         low, high = xp.zeros_like(log_snr), xp.ones_like(log_snr)  # λ(low) ≥ log_snr ≥ λ(high)
         for _ in range(64 if xp is np else 32):
             middle = 0.5 * (low + high)

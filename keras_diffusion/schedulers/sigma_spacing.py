@@ -47,7 +47,15 @@ class RatioSpacing(Spacing):
         return np.append(times[:-1] if reaches_end else times, end)
 
     def ratios(self, high, low, count):
-        """`count` falling values of the coordinate from `high` to `low`."""
+        """The formula of the spacing.
+
+        Args:
+            high, low: ends of the coordinate, σ/α or σ/(α + σ), high > low > 0.
+            count: number of values ≥ 1.
+
+        Returns:
+            float64 array (count,), falling from `high` to `low`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement ratios(high, low, count)")
 
     def _range(self, schedule, start, end):
@@ -108,6 +116,9 @@ class PolyexponentialSpacing(RatioSpacing):
     >>> schedule = kd.schedulers.get("variance_exploding")
     >>> kd.schedulers.PolyexponentialSpacing(rho=2.0).levels(schedule, 4).sigma.round(3)
     array([8.00e+01, 7.76e-01, 2.80e-02, 4.00e-03, 2.00e-03])
+
+    Reference:
+        k-diffusion's `get_sigmas_polyexponential`.
     """
 
     def __init__(self, rho=1.0, sigma_min=None, sigma_max=None, coordinate="sigma"):
@@ -122,11 +133,18 @@ class PolyexponentialSpacing(RatioSpacing):
 class ExponentialSpacing(RatioSpacing):
     """log(σ/α) even, which is uniform in log-SNR.
 
+    Args:
+        sigma_min, sigma_max, coordinate: see `RatioSpacing`.
+
     Example:
 
     >>> schedule = kd.schedulers.get("variance_exploding")
     >>> kd.schedulers.ExponentialSpacing().levels(schedule, 4).sigma.round(3)
     array([8.000e+01, 5.657e+00, 4.000e-01, 2.800e-02, 2.000e-03])
+
+    Reference:
+        Lu et al. 2022, arXiv:2206.00927, section 3.4 (uniform steps in log-SNR); k-diffusion's
+        `get_sigmas_exponential`.
     """
 
     def ratios(self, high, low, count):
@@ -135,8 +153,10 @@ class ExponentialSpacing(RatioSpacing):
 
 @SPACINGS.register("kl_optimal")
 class KLOptimalSpacing(RatioSpacing):
-    """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal. Arguments: see
-    `RatioSpacing`.
+    """arctan(σ/α) even: the best spacing of Euler steps for data that are standard normal.
+
+    Args:
+        sigma_min, sigma_max, coordinate: see `RatioSpacing`.
 
     Example:
 

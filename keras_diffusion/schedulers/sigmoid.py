@@ -18,6 +18,9 @@ class SigmoidNoiseSchedule(NoiseSchedule):
         end: argument at t = 1, > `start`. Default 3.
         tau: temperature > 0; a smaller one bends the curve more. Default 1.
 
+    Raises:
+        ValueError: `start` not below `end`, or `tau` not positive.
+
     Example:
 
     >>> kd.schedulers.SigmoidNoiseSchedule(tau=0.7).levels([0.1, 0.5, 0.9]).sigma.round(3)

@@ -13,6 +13,9 @@ class SqrtNoiseSchedule(NoiseSchedule):
 
     >>> kd.schedulers.get("sqrt").levels([0.0, 0.25, 1.0]).sigma
     array([0. , 0.5, 1. ])
+
+    Reference:
+        FlaxDiff's `SqrtContinuousNoiseScheduler`.
     """
 
     def alpha_sigma(self, t, xp):

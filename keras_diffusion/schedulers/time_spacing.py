@@ -61,13 +61,32 @@ class Spacing(ArgumentsMixin):
         return times
 
     def levels(self, schedule, num_steps, start=1.0, end=0.0):
-        """The grid itself, host `Levels` of n + 1. Where the network receives another time than that of the level, `t`
-        is the one it receives.
+        """The grid itself: the schedule's levels at the times of this spacing.
+
+        Args:
+            schedule: a `NoiseSchedule`.
+            num_steps: number of steps n ≥ 1.
+            start: first time, in (0, 1]. Default 1.
+            end: last time, in [0, start). Default 0.
+
+        Returns:
+            `Levels` of n + 1, float64 arrays on the host. Where the network receives another time than that of the
+            level, `t` is the one it receives.
+
+        Raises:
+            ValueError: as when the spacing is called.
         """
         return schedule.levels(self(schedule, num_steps, start, end))
 
     def times(self, schedule, num_steps, start, end):
-        """The n + 1 times; arguments are checked already."""
+        """The formula of the spacing, for arguments that are checked already.
+
+        Args:
+            schedule, num_steps, start, end: as when the spacing is called.
+
+        Returns:
+            float64 array (n + 1,) of falling times, the last of which is `end`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement times(schedule, num_steps, start, end)")
 
 
@@ -81,6 +100,9 @@ class LinspaceSpacing(Spacing):
 
     >>> kd.schedulers.LinspaceSpacing()(kd.schedulers.get("cosine"), 4)
     array([1.  , 0.75, 0.5 , 0.25, 0.  ])
+
+    Reference:
+        Nichol & Dhariwal 2021, arXiv:2102.09672, section 4 (evenly spaced timesteps, rounded).
     """
 
     def times(self, schedule, num_steps, start, end):
@@ -104,6 +126,10 @@ class LeadingSpacing(Spacing):
 
     >>> kd.schedulers.LeadingSpacing(offset=1)(kd.schedulers.get("linear"), 4)
     array([0.752, 0.502, 0.252, 0.002, 0.   ])
+
+    Reference:
+        Song et al. 2021, arXiv:2010.02502, appendix D.2 (the linear choice); the name: Lin et al. 2023,
+        arXiv:2305.08891, table 2.
     """
 
     def __init__(self, offset=0, timesteps=1000):
@@ -149,6 +175,9 @@ class QuadraticSpacing(Spacing):
 
     >>> kd.schedulers.QuadraticSpacing()(kd.schedulers.get("cosine"), 4)
     array([1.    , 0.5625, 0.25  , 0.0625, 0.    ])
+
+    Reference:
+        Song et al. 2021, arXiv:2010.02502, appendix D.2 (the quadratic choice).
     """
 
     def times(self, schedule, num_steps, start, end):

@@ -21,6 +21,9 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
         sigma_max: σ at t = 1, > `sigma_min`. Default 80. Should be much larger than the data, for x_1 is taken as pure
             noise.
 
+    Raises:
+        ValueError: limits that are not 0 < sigma_min < sigma_max.
+
     Example:
 
     >>> schedule = kd.schedulers.VarianceExplodingNoiseSchedule(sigma_max=50.0)

@@ -15,6 +15,9 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
         beta_min: β at t = 0, ≥ 0. Default 0.1.
         beta_max: β at t = 1, > `beta_min`. Default 20.
 
+    Raises:
+        ValueError: rates that are not 0 ≤ beta_min < beta_max.
+
     Example:
 
     >>> kd.schedulers.get("variance_preserving").log_snr([0.25, 0.5, 0.75]).round(2)
