@@ -87,9 +87,18 @@ class SampleGrid(keras.callbacks.Callback):
             self.draw(epoch + 1)
 
     def draw(self, epoch):
-        """Draws now; `epoch` names the file.
+        """Draws a grid now.
 
-        Returns its path, or None if samples are not finite or this is not the first process.
+        Args:
+            epoch: number of finished epochs, which names the file.
+
+        Returns:
+            the path of the picture, `pathlib.Path`; None if samples are not finite (with a warning) or this is not the
+            first process.
+
+        Raises:
+            ValueError: samples that are no images.
+            OSError: the picture could not be written.
         """
         try:
             samples = np.asarray(self.model.generate(**self.generate_options))

@@ -36,7 +36,7 @@ _OLD_NAME = re.compile(rf"(.*attentions\.\d+)\.({'|'.join(_OLD_ATTENTION)})\.(we
 class Source(NamedTuple):
     """Where the value of one variable comes from.
 
-    Fields:
+    Attributes:
         names: tensors of the container.
         combine: function of their arrays → array of the variable's shape; None (default) takes the one tensor as it is.
     """
@@ -48,7 +48,7 @@ class Source(NamedTuple):
 class Link(NamedTuple):
     """A variable and its tensors.
 
-    Fields:
+    Attributes:
         variable: of a network here.
         names: of tensors, PyTorch's; several lie side by side in the variable's last axis.
         kernel: (h, w, in, out) where the tensor is the kernel of a convolution, None elsewhere.

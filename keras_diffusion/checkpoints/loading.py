@@ -94,6 +94,7 @@ def load(path, weights="ema", state="best", config=None, strict=True, verbose="a
     Raises:
         CheckpointError: a damaged file, an unknown kind of file or network, or weights that do not fit.
         FileNotFoundError: nothing there.
+        ValueError: unknown `weights` or `state`, or a `config` that is no dict.
 
     Example:
 

@@ -73,7 +73,14 @@ class ArgumentsMixin:
 
     @classmethod
     def from_config(cls, config, **options):
-        """An object with the arguments that `get_config` gave."""
+        """The inverse of `get_config`.
+
+        Args:
+            config: dict of constructor arguments; objects among them may be serialized ones.
+
+        Returns:
+            object of this class.
+        """
         own = _parameters(cls)
         config = {key: _revived(value) if key in own else value for key, value in config.items()}
         make = getattr(super(), "from_config", None)

@@ -19,6 +19,9 @@ Args:
         which is returned unchanged.
     options: constructor arguments, where `identifier` is a name, a dict with a name, or a class.
 
+Returns:
+    the {kind}, an object.
+
 Raises:
     ValueError: unknown name or option (the message lists the known ones), a missing option, options given with a
         finished object, or something else than a {kind}.

@@ -19,7 +19,12 @@ CONTAINERS: list[type["Container"]] = []
 
 
 class TensorInfo(NamedTuple):
-    """What a tensor is like before it is read: its shape, and NumPy's name of its dtype ("bfloat16" as such)."""
+    """What a tensor is like before it is read.
+
+    Attributes:
+        shape: tuple of ints.
+        dtype: NumPy's name of its dtype; "bfloat16" as such.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -28,8 +33,10 @@ class TensorInfo(NamedTuple):
 class SavedLayer(NamedTuple):
     """A layer with weights.
 
-    Fields: `name` in the file; `class_name`, where the file says so; `weights`, a dict from the weight's name within
-    the layer ("kernel", "query/kernel", "query/0") to the tensor's name.
+    Attributes:
+        name: of the layer in the file.
+        class_name: of the layer, where the file says so, or None.
+        weights: dict from a weight's name within the layer ("kernel", "query/kernel", "query/0") to the tensor's.
     """
 
     name: str
@@ -76,7 +83,14 @@ class Container:
 
     @classmethod
     def matches(cls, path):
-        """Whether what lies at `path` looks like this kind, judged by its content."""
+        """Whether a file or folder looks like this kind, judged by its content.
+
+        Args:
+            path: `pathlib.Path`.
+
+        Returns:
+            bool.
+        """
         raise NotImplementedError
 
     def read(self, name):
@@ -109,15 +123,23 @@ class Container:
 
         Returns:
             list of `SavedLayer`.
+
+        Raises:
+            CheckpointError: another root, or a file that is damaged.
         """
         raise NotImplementedError
 
     def config_of(self, root=""):
-        """The config of the model under `root`, `{"name", "layers": [{"class_name", "config", …}, …]}`, or None where
-        it is not known.
+        """The config of a model in the file.
 
         Args:
             root: one of `roots`.
+
+        Returns:
+            dict `{"name", "layers": [{"class_name", "config", …}, …]}`, or None where it is not known.
+
+        Raises:
+            CheckpointError: another root, of the kinds that check it.
         """
         value: Any = self.config
         for key in (*(part for name in filter(None, root.split("/")) for part in ("config", name)), "config"):

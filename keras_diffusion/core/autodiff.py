@@ -12,7 +12,7 @@ def pullback(function, x):
 
     Args:
         function: from a tensor shaped like `x` to a pair: a tensor y, and anything else that it computed on the way.
-        x: tensor.
+        x: tensor of any shape.
 
     Returns:
         (y, aux, vjp): what `function` returned, and `vjp`, which takes a tensor shaped like y and returns one shaped

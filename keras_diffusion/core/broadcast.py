@@ -20,12 +20,27 @@ def expand_to_rank(value, like):
 
 
 def sample_axes(x):
-    """All axes of `x` but the batch, a tuple."""
+    """All axes of samples but the batch.
+
+    Args:
+        x: tensor `(B, ...)`.
+
+    Returns:
+        tuple of ints, (1, 2, …).
+    """
     return tuple(range(1, len(x.shape)))
 
 
 def per_sample(value, like):
-    """A scalar or `(B,)` value as a `(B,)` tensor, B being the batch size of `like`."""
+    """A number for the batch as one for each sample.
+
+    Args:
+        value: tensor `()` or `(B,)`.
+        like: tensor `(B, ...)`.
+
+    Returns:
+        tensor `(B,)`.
+    """
     if len(value.shape) == 1:
         return value
     return ops.broadcast_to(ops.reshape(value, (1,)), (ops.shape(like)[0],))

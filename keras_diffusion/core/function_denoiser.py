@@ -16,6 +16,9 @@ def as_denoiser(denoiser, name="denoise"):
         denoiser: a `Denoiser`, or a function of (x, level) that returns (x0, ε), both shaped like x.
         name: of the argument, for the message.
 
+    Returns:
+        a denoiser, `FunctionDenoiser` for a function.
+
     Raises:
         ValueError: anything else.
     """
@@ -35,6 +38,13 @@ class FunctionDenoiser:
 
     Args:
         function: function of (x, level) that returns (x0, ε).
+
+    Call arguments:
+        x: noisy samples `(B, ...)`.
+        level: `Levels` of scalars `()` or per-sample vectors `(B,)`.
+
+    Returns:
+        `Prediction`, both fields shaped like `x`.
 
     Raises:
         ValueError: when called, if the function returns anything else than two tensors shaped like x.
@@ -62,5 +72,14 @@ class FunctionDenoiser:
         return []
 
     def together(self, other, x, level):
-        """(self(x, level), other(x, level))."""
+        """Two denoisers at the same samples.
+
+        Args:
+            other: a denoiser.
+            x: noisy samples `(B, ...)`.
+            level: their `Levels`.
+
+        Returns:
+            (self(x, level), other(x, level)).
+        """
         return self(x, level), other(x, level)

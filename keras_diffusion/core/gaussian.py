@@ -15,7 +15,17 @@ from keras_diffusion.core.levels import Prediction
 
 
 def mix(x0, eps, alpha, sigma):
-    """x_t = α·x0 + σ·ε. `alpha`, `sigma`: `()` or `(B,)`; `x0`, `eps`: `(B, ...)`."""
+    """The noisy sample x_t = α·x0 + σ·ε.
+
+    Args:
+        x0: clean samples `(B, ...)`.
+        eps: standard normal noise, shaped like `x0`.
+        alpha: signal scale α, `()` or `(B,)`.
+        sigma: noise scale σ, `()` or `(B,)`.
+
+    Returns:
+        tensor `(B, ...)`.
+    """
     return expand_to_rank(alpha, x0) * x0 + expand_to_rank(sigma, x0) * eps
 
 

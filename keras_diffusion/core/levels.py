@@ -18,7 +18,7 @@ from keras import ops
 class Levels(NamedTuple):
     """Times with their signal and noise scales.
 
-    Fields:
+    Attributes:
         t: time in [0, 1]; 1 is pure noise. Host: float64 `(n + 1,)`, decreasing when it is a sampling grid. Device:
             `()` or `(B,)`.
         alpha: signal scale α, same shape.
@@ -38,13 +38,23 @@ class Levels(NamedTuple):
             return 2.0 * (np.log(self.alpha) - np.log(self.sigma))
 
     def map(self, function):
-        """The same levels with `function` applied to each field: `levels.map(lambda v: v[:-1])` drops the last one."""
+        """The same levels with a function applied to each field: `levels.map(lambda v: v[:-1])` drops the last one.
+
+        Args:
+            function: function from an array or tensor to another.
+
+        Returns:
+            `Levels`.
+        """
         return Levels(*(function(field) for field in self))
 
     def at_unit_alpha(self):
         """The same host levels at α = 1, with σ/α for σ: the scale of k-diffusion and EDM, on which x is x/α.
 
         Pure noise has σ = ∞ there.
+
+        Returns:
+            `Levels` of float64 arrays.
 
         Example:
 
@@ -56,6 +66,9 @@ class Levels(NamedTuple):
 
     def with_clean_end(self):
         """Host levels with a clean one, (t, α, σ) = (0, 1, 0), appended, as k-diffusion appends a zero to its sigmas.
+
+        Returns:
+            `Levels` of n + 2 entries.
 
         Raises:
             ValueError: the last level is clean already.
@@ -69,7 +82,12 @@ class Levels(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a denoiser returns: its estimates of the clean sample x0 and of the noise ε, both shaped like x."""
+    """What a denoiser returns: its estimates of the clean sample and of the noise.
+
+    Attributes:
+        x0: estimate of the clean sample, a tensor `(B, ...)` shaped like x.
+        eps: estimate of the noise ε, a tensor `(B, ...)` shaped like x, with x = α·x0 + σ·ε.
+    """
 
     x0: Any
     eps: Any

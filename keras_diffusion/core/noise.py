@@ -48,6 +48,12 @@ def philox(seed, index, counter=(0, 0, 0, 0)):
         seed: int in [0, 2^64), or None for a new one.
         index: int in [0, 2^64), of the sample, the epoch …
         counter: four such numbers, the start of the stream.
+
+    Returns:
+        `numpy.random.Generator`.
+
+    Raises:
+        ValueError: a seed out of range.
     """
     # With a given type: NumPy would turn a list with a number from 2^63 into floats, and merge neighbouring seeds.
     key = np.array([check_seed(seed), index], "uint64")
@@ -55,7 +61,17 @@ def philox(seed, index, counter=(0, 0, 0, 0)):
 
 
 def check_seed(seed):
-    """`seed` as an int in [0, 2^64); for None, a new one from the operating system."""
+    """A seed, checked.
+
+    Args:
+        seed: int in [0, 2^64), or None for a new one from the operating system.
+
+    Returns:
+        int in [0, 2^64).
+
+    Raises:
+        ValueError: anything else.
+    """
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
     rule = "A seed must be an integer from 0 to 2^64 − 1, or None for a new one"
@@ -65,7 +81,14 @@ def check_seed(seed):
 def generator_seed(seed):
     """A seed for a `keras.random.SeedGenerator`, which takes 31 bits on every backend: longer ones are hashed.
 
-    None stays None.
+    Args:
+        seed: int in [0, 2^64), or None.
+
+    Returns:
+        int in [0, 2^31), or None for None.
+
+    Raises:
+        ValueError: a seed out of range.
     """
     if seed is None:
         return None
@@ -74,7 +97,17 @@ def generator_seed(seed):
 
 
 def seed_words(seed):
-    """The two 32-bit words of a seed, as a tensor `(2,)` of the type that `counter_normal` computes in."""
+    """The two 32-bit words of a seed, low and high.
+
+    Args:
+        seed: int in [0, 2^64), or None for a new one.
+
+    Returns:
+        tensor `(2,)` of the type that `counter_normal` computes in.
+
+    Raises:
+        ValueError: a seed out of range.
+    """
     seed = check_seed(seed)
     return as_tensor(np.array([seed & _WORD, seed >> 32], word_dtype()))
 

@@ -24,6 +24,9 @@ def solver_layer_options(options, layer=None):
         options: dict of the options that remain for `keras.layers.Layer`.
         layer: the layer under construction, whose class defines the known options, or None.
 
+    Returns:
+        dict of options.
+
     Raises:
         ValueError: an option that neither the layer nor Keras's base class has.
     """
@@ -37,5 +40,11 @@ def policy_config(policy):
     """The entry of a config for a dtype policy: its name, such as "mixed_bfloat16", unless it is a custom policy.
 
     `keras.dtype_policies.serialize` is longer, and imports TensorFlow if it is installed, which takes two seconds.
+
+    Args:
+        policy: a `keras.dtype_policies.DTypePolicy`.
+
+    Returns:
+        str, or a dict for a custom policy.
     """
     return policy.name if type(policy) is keras.dtype_policies.DTypePolicy else keras.dtype_policies.serialize(policy)

@@ -123,6 +123,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def epoch(self):
+        """Number of the current epoch, int; `fit` advances it, and setting it resumes."""
         return self._epoch
 
     @epoch.setter
@@ -133,6 +134,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def start(self):
+        """Number of batches of the current epoch that are done, int; set after `epoch` to resume within one."""
         return self._start
 
     @start.setter
@@ -142,6 +144,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def image_shape(self):
+        """Shape of one image, `(H, W, C)`: that of the first sample."""
         if self._image_shape is None:
             self._image_shape = tuple(self.source.batch(np.array([0]))["images"].shape[1:])
         return self._image_shape

@@ -43,7 +43,17 @@ class Source:
         return f"<{type(self).__name__}: {len(self):,} samples{classes}>"
 
     def batch(self, indices):
-        """Samples `indices` as a dict of arrays with a batch axis."""
+        """Reads several samples.
+
+        Args:
+            indices: numbers of the samples, ints `(B,)` in [0, n).
+
+        Returns:
+            dict of arrays `(B, ...)`, with "images".
+
+        Raises:
+            ValueError: samples with different keys or shapes.
+        """
         return collate([self[int(i)] for i in indices], indices)
 
 
@@ -138,7 +148,12 @@ class Derived(Source):
 
 
 class Subset(Derived):
-    """The samples of `source` whose numbers are in `indices`, in that order."""
+    """Some samples of a source, in a given order.
+
+    Args:
+        source: `Source`.
+        indices: numbers of the samples, ints `(m,)` in [0, n).
+    """
 
     def __init__(self, source, indices):
         super().__init__(source)

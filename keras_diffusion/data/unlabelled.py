@@ -15,7 +15,14 @@ class Unlabelled(Derived):
 
 
 def without_labels(batches):
-    """`batches` for a network without classes, None for None."""
+    """Labelled batches for a network without classes: the labels are not read.
+
+    Args:
+        batches: `data.Batches`, which is changed, or None.
+
+    Returns:
+        `batches`.
+    """
     if batches is not None and not isinstance(batches.source, Unlabelled):
         batches.source = Unlabelled(batches.source)
     return batches

@@ -35,7 +35,16 @@ class Denoiser(ArgumentsMixin):
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(x, level)")
 
     def together(self, other, x, level):
-        """(self(x, level), other(x, level)), in one evaluation where the two share a network."""
+        """Two denoisers at the same samples, in one evaluation where they share a network.
+
+        Args:
+            other: a `Denoiser`.
+            x: noisy samples `(B, ...)`.
+            level: their `Levels`, of scalars `()` or vectors `(B,)`.
+
+        Returns:
+            (self(x, level), other(x, level)), two `Prediction`s.
+        """
         return self(x, level), other(x, level)
 
     def parts(self):
@@ -44,8 +53,13 @@ class Denoiser(ArgumentsMixin):
         return [self, *(part for denoiser in wrapped.values() for part in denoiser.parts())]
 
     def initial_memory(self, x):
-        """The memory at the beginning of a walk, see `core/denoiser_memory.py`; None (default) for denoisers that
-        remember nothing.
+        """The memory at the beginning of a walk, see `core/denoiser_memory.py`.
+
+        Args:
+            x: samples `(B, ...)`.
+
+        Returns:
+            pytree of tensors; None (default) for denoisers that remember nothing.
         """
         return None
 

@@ -34,12 +34,15 @@ RULES = {
 
 
 def split_axis(path, shape, parts):
-    """The axis along which a weight is split, or None for a copy on every device.
+    """The axis along which a weight is split over the devices of the model axis.
 
     Args:
         path: path of the variable in its network, such as "down_1_attention/qkv/kernel".
         shape: its shape.
         parts: number of devices on the model axis.
+
+    Returns:
+        number of the axis, or None for a copy on every device.
     """
     layer, _, kind = path.rpartition("/")
     if RULES["columns"].fullmatch(layer) or RULES["convolutions"].fullmatch(layer):

@@ -9,12 +9,15 @@ from keras_diffusion.runtime.devices import active_distribution, several_process
 
 
 def local_rows(batch_size):
-    """The rows of a global batch that this process feeds to its devices, ints `(n,)`; all rows for one process.
+    """The rows of a global batch that this process feeds to its devices.
 
     Processes whose devices share one copy of the model (the model axis runs across them) feed the same rows.
 
     Args:
         batch_size: rows of the global batch.
+
+    Returns:
+        int array `(n,)`; all rows for one process.
 
     Raises:
         ValueError: a batch that the devices cannot share.
@@ -33,10 +36,13 @@ def local_rows(batch_size):
 
 
 def share(batches):
-    """Makes `data.Batches` read the rows of this process only; returns them. Does nothing with one process.
+    """Makes `data.Batches` read the rows of this process only. Does nothing with one process.
 
     Args:
         batches: `data.Batches` with `drop_remainder=True`, made alike in every process.
+
+    Returns:
+        `batches`.
 
     Raises:
         ValueError: batches that the devices cannot share, or a last batch of another size.

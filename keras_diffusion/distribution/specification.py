@@ -52,11 +52,14 @@ def make(specification="data"):
 
 
 def parse(specification, count):
-    """A specification as (data, model), two ints.
+    """The numbers of a specification.
 
     Args:
-        specification: text.
+        specification: text, "data=4,model=2".
         count: number of devices that there are.
+
+    Returns:
+        (data, model), two ints.
 
     Raises:
         ValueError: as `make`.

@@ -19,10 +19,10 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 @GUIDANCES.register("adaptive_projected", "apg")
 class AdaptiveProjectedGuidance(PairGuidance):
-    """Guidance orthogonal to the conditional prediction, with a largest norm and momentum. Arguments: see
-    `PairGuidance`, and
+    """Guidance orthogonal to the conditional prediction, with a largest norm and momentum.
 
     Args:
+        conditional, unconditional, scale, interval, rescale, predictor: see `PairGuidance`.
         eta: share η of the parallel part that is kept. Default 0.
         norm_threshold: largest norm r of Δ, > 0, or None (default) for any. Grows with the square root of a sample's
             size.

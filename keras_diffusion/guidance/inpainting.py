@@ -16,7 +16,7 @@ class ReplaceKnown(Wrapper):
     Args:
         denoiser: the `Denoiser` to wrap.
         known: clean samples `(B, ...)`.
-        mask: 1 where `known` is to be kept, 0 where the denoiser fills in; broadcastable to `known`.
+        mask: 1 where `known` is to be kept, 0 where the denoiser fills in; of a shape that broadcasts to `known`.
 
     Example:
 

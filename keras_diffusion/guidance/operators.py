@@ -19,23 +19,49 @@ class LinearOperator(ArgumentsMixin):
     """Base class: `operator(x)` is A·x, of samples `(B, ...)`.
 
     A subclass writes `__call__`, `transpose` and `solve`.
+
+    Call arguments:
+        x: samples `(B, ...)`.
+
+    Returns:
+        measurements A·x, `(B, ...)`.
     """
 
     def __call__(self, x):
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(x)")
 
     def transpose(self, y):
-        """Aᵀ·y, shaped like x."""
+        """The transposed operator, Aᵀ·y.
+
+        Args:
+            y: measurements `(B, ...)`.
+
+        Returns:
+            tensor shaped like samples.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement transpose(y)")
 
     def solve(self, residual, ridge):
-        """(A·Aᵀ + ρ·I)⁻¹·residual with ρ = `ridge` ≥ 0, `()` or `(B,)`; at ρ = 0 on the range of A, and 0 outside of
-        it.
+        """Solves (A·Aᵀ + ρ·I)·z = residual; at ρ = 0 on the range of A, with 0 outside of it.
+
+        Args:
+            residual: tensor `(B, ...)` shaped like measurements.
+            ridge: ρ ≥ 0, `()` or `(B,)`.
+
+        Returns:
+            z, shaped like `residual`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement solve(residual, ridge)")
 
     def pseudo_inverse(self, y):
-        """A⁺·y: of all x with the least |y − A·x| the smallest."""
+        """A⁺·y: of all x with the least |y − A·x| the smallest.
+
+        Args:
+            y: measurements `(B, ...)`.
+
+        Returns:
+            samples `(B, ...)`.
+        """
         return self.transpose(self.solve(y, 0.0))
 
 

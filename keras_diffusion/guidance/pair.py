@@ -71,7 +71,17 @@ class PairGuidance(Denoiser):
         return Prediction(*(ops.where(inside, g, c) for g, c in zip(guided, conditional, strict=True)))
 
     def guide(self, conditional, unconditional, x, level):
-        """The guided `Prediction` of two others."""
+        """The guided prediction of two others, inside the interval.
+
+        Args:
+            conditional: `Prediction` with the condition, of tensors `(B, ...)`.
+            unconditional: `Prediction` without it.
+            x: noisy samples `(B, ...)`.
+            level: their `Levels`.
+
+        Returns:
+            `Prediction` with x = α·x0 + σ·ε.
+        """
         conditional, unconditional = (
             self.predictor.target(*p, level.alpha, level.sigma) for p in (conditional, unconditional)
         )
@@ -81,11 +91,29 @@ class PairGuidance(Denoiser):
         return self.predictor.split(guided, x, level.alpha, level.sigma)
 
     def combine(self, conditional, unconditional, x, level):
-        """The guided output of two outputs y_c and y_∅, tensors `(B, ...)`."""
+        """The guided output of two outputs, in terms of `predictor`.
+
+        Args:
+            conditional: y_c, a tensor `(B, ...)`.
+            unconditional: y_∅, a tensor `(B, ...)`.
+            x: noisy samples `(B, ...)`.
+            level: their `Levels`.
+
+        Returns:
+            y, a tensor `(B, ...)`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement combine(conditional, unconditional, x, level)")
 
     def inside(self, x, level):
-        """Whether the level is within the interval: booleans that broadcast to x, or None where everything is."""
+        """Whether the level is within the interval.
+
+        Args:
+            x: noisy samples `(B, ...)`.
+            level: their `Levels`.
+
+        Returns:
+            boolean tensor that broadcasts to `x`, or None where there is no interval.
+        """
         if self.interval in (None, (0.0, math.inf)):
             return None
         ratio = level.sigma / level.alpha

@@ -12,9 +12,10 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 @GUIDANCES.register("rescale", "rescaled")
 class RescaledGuidance(PairGuidance):
-    """Classifier-free guidance with its standard deviation set back by a share φ. Arguments: see `PairGuidance`, and
+    """Classifier-free guidance with its standard deviation set back by a share φ.
 
     Args:
+        conditional, unconditional, scale, interval, predictor: see `PairGuidance`.
         rescale: φ in [0, 1]. Default 0.7.
 
     Example:

@@ -26,6 +26,9 @@ class StaticThreshold(Wrapper):
     >>> clipped = kd.guidance.StaticThreshold(conditional, limit=0.5)
     >>> float(kd.keras.ops.max(clipped(x, level).x0)) <= 0.5
     True
+
+    Reference:
+        Saharia et al. 2022 (Imagen), arXiv:2205.11487, section 2.3.
     """
 
     def __init__(self, denoiser, limit=1.0, keep_eps=False):

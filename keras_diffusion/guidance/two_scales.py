@@ -25,7 +25,7 @@ class TwoScaleGuidance(PairGuidance):
         empty: `Denoiser` with neither; `generate` makes it, of the negative conditions where there are some.
 
     Raises:
-        ValueError: a `concat_scale` that is no number, an interval that is empty.
+        ValueError: a `concat_scale` that is no number, an interval that is empty; when called, no `empty`.
 
     Example:
 
@@ -42,6 +42,22 @@ class TwoScaleGuidance(PairGuidance):
         self.concat_scale = check_number("concat_scale", concat_scale, rule=rule)
 
     def guide(self, conditional, unconditional, x, level):
+        """The guided prediction, with a third one from `empty`.
+
+        Args:
+            conditional, unconditional, x, level: as in `PairGuidance.guide`.
+
+        Returns:
+            `Prediction` with x = α·x0 + σ·ε.
+
+        Raises:
+            ValueError: no `empty`.
+        """
+        if self.empty is None:
+            raise ValueError(
+                "Guidance with two scales has a third prediction, without any condition. Received: empty=None. Pass a "
+                "denoiser as `empty`; `generate` makes it by itself."
+            )
         empty = self.empty(x, level)
         return Prediction(
             *(

@@ -17,9 +17,10 @@ from keras_diffusion.guidance.pair import GUIDANCES, PairGuidance
 
 @GUIDANCES.register("zero_star", "cfg_zero_star")
 class CFGZeroStarGuidance(PairGuidance):
-    """Classifier-free guidance with an optimized scale, and zero velocity at first. Arguments: see `PairGuidance`, and
+    """Classifier-free guidance with an optimized scale, and zero velocity at first.
 
     Args:
+        conditional, unconditional, scale, interval, rescale: see `PairGuidance`.
         predictor: `Predictor`, or its name: the prediction that is combined. Default "velocity".
         zero_init: share of the way, in [0, 1], on which the combined output is 0: where σ/(α + σ) > 1 − zero_init. With
             the velocity, x/(α + σ) then stays where it is. 0 (default) is off; the paper takes 0.04.

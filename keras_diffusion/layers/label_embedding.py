@@ -14,8 +14,7 @@ from keras_diffusion.layers.layer import Layer
 
 @serializable
 class LabelEmbedding(Layer):
-    """A table of `num_classes + 1` vectors; row `num_classes` means "no class". (Of `num_classes` without
-    `null_class`.)
+    """A table of `num_classes + 1` vectors; row `num_classes` means "no class".
 
     The vectors start as N(0, 1) draws, about as large as an embedded noise level, so that classes are told apart from
     the start.
@@ -23,7 +22,8 @@ class LabelEmbedding(Layer):
     Args:
         num_classes: number of classes, ≥ 1.
         dim: size of the embedding.
-        null_class: whether there is a row for "no class". Default True; networks trained without one cannot be guided.
+        null_class: whether there is a row for "no class". Default True; networks trained without one, whose table has
+            `num_classes` rows, cannot be guided.
 
     Call arguments:
         labels: integers `(B,)` in [0, num_classes].

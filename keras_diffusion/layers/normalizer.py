@@ -72,6 +72,9 @@ class Normalizer(Layer):
                 such as `data.Batches`.
             value_range: see `Normalizer`.
 
+        Returns:
+            `Normalizer` with mean and variance of each channel, `(C,)`.
+
         Raises:
             ValueError: no images, or images that are not finite.
         """
@@ -99,12 +102,26 @@ class Normalizer(Layer):
         return np.asarray(self._variance, "float32")
 
     def encode(self, images):
-        """Images in [−1, 1] as z, zero mean and unit variance."""
+        """Images as z, zero mean and unit variance.
+
+        Args:
+            images: `(B, ..., C)` in [−1, 1].
+
+        Returns:
+            z, `(B, ..., C)`.
+        """
         shift, scale = self._affine()
         return (ops.convert_to_tensor(images, self.compute_dtype) - shift) / scale
 
     def decode(self, z):
-        """z as images, within [−1, 1] as far as z allows."""
+        """z as images.
+
+        Args:
+            z: `(B, ..., C)`, zero mean and unit variance.
+
+        Returns:
+            images `(B, ..., C)`, within [−1, 1] as far as z allows.
+        """
         shift, scale = self._affine()
         return ops.convert_to_tensor(z, self.compute_dtype) * scale + shift
 

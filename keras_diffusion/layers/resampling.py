@@ -74,8 +74,9 @@ class Downsample(_Resampling):
 
 @serializable
 class Upsample(_Resampling):
-    """Doubles every spatial axis: each position is repeated, then a convolution smooths. (A transposed convolution
-    leaves checkerboards.)
+    """Doubles every spatial axis: each position is repeated, then a convolution smooths.
+
+    A transposed convolution would leave checkerboards.
 
     Args:
         filters: number of output channels.

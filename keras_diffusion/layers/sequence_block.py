@@ -13,7 +13,7 @@ from keras_diffusion.layers.options import check_dropout
 
 
 class SequenceBlock(Layer):
-    """Base class of blocks. Subclasses define `build` and `step(x, first mask, second mask, *others)`.
+    """Base class of blocks. Subclasses define `build` and `step`.
 
     Args:
         dropout: share of each branch's output that training sets to 0, in [0, 1). Default 0.
@@ -30,11 +30,30 @@ class SequenceBlock(Layer):
         self.seed_generator = keras.random.SeedGenerator(generator_seed(seed)) if dropout > 0 else None
 
     def step(self, x, first, second, *others):
-        """One pass; `first` and `second` are what the outputs of its two branches are multiplied by."""
+        """One pass through the block.
+
+        Args:
+            x: tokens `(B, N, C)`.
+            first, second: what the outputs of its two branches are multiplied by, `()` or shaped like `x`: the masks of
+                dropout.
+            *others: further inputs of the block, such as condition vectors `(B, E)`.
+
+        Returns:
+            tokens `(B, N, C)`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement step(x, first, second, *others)")
 
     def run(self, x, *others, training=False):
-        """`step` with masks, and rematerialized if asked for."""
+        """`step` with masks, and rematerialized if asked for.
+
+        Args:
+            x: tokens `(B, N, C)`.
+            *others: further inputs of `step`.
+            training: whether dropout drops.
+
+        Returns:
+            tokens `(B, N, C)`.
+        """
         if training and self.seed_generator is not None:
             ones = ops.ones_like(x)
             masks = [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(2)]

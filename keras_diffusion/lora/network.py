@@ -33,7 +33,7 @@ class LoRAMixin:
 
         Args:
             rank: r ≥ 1 of the adapters; from 4 to 64 is usual.
-            alpha: α: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
+            alpha: α, a number > 0: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
             target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense
                 layer; or a list of names, for the dense layers of these names or with paths that end so: `["to_q",
                 "to_v"]`.
@@ -120,6 +120,14 @@ class LoRAMixin:
 
     @classmethod
     def from_config(cls, config):
+        """A network of the config that `get_config` gave, with its adapters.
+
+        Args:
+            config: dict of constructor arguments, perhaps with "adapters".
+
+        Returns:
+            network with new weights.
+        """
         config = dict(config)
         adapters = config.pop("adapters", None)
         network = cls(**config)
@@ -147,13 +155,27 @@ class LoRAMixin:
 
 
 def adapters_config(network):
-    """The part of a config that remembers adapters; empty where there are none."""
+    """The part of a config that remembers adapters.
+
+    Args:
+        network: built network.
+
+    Returns:
+        dict with "adapters": {path of the layer: [rank, alpha]}; empty where there are none.
+    """
     adapters = network.adapters
     return {"adapters": {path: list(numbers) for path, numbers in adapters.items()}} if adapters else {}
 
 
 def adapter_variables(network):
-    """A and B of all adapters of a network, in order."""
+    """The variables of all adapters.
+
+    Args:
+        network: built network.
+
+    Returns:
+        list of A and B of each adapter, in the order of the layers.
+    """
     return [
         v
         for _, layer in dense_layers(network)
@@ -163,14 +185,32 @@ def adapter_variables(network):
 
 
 def dense_layers(network):
-    """Pairs of path and layer: every `AdaptableDense` of a network, in the order of its layers."""
+    """The dense layers that can take an adapter.
+
+    Args:
+        network: built network.
+
+    Yields:
+        (path, `AdaptableDense`), in the order of the layers.
+    """
     for path, layer in _walk(network, ""):
         if isinstance(layer, AdaptableDense):
             yield path, layer
 
 
 def chosen_layers(network, target):
-    """Paths of the dense layers that `target` means; see `LoRAMixin.enable_lora`."""
+    """The dense layers that get adapters.
+
+    Args:
+        network: built network.
+        target: "attention", "dense" or a list of names; see `LoRAMixin.enable_lora`.
+
+    Returns:
+        list of paths.
+
+    Raises:
+        ValueError: another target, a name that no layer has, or no layer at all.
+    """
     layers = dict(dense_layers(network))
     if target == "dense":
         chosen = list(layers)

@@ -44,11 +44,11 @@ _KINDS = {"A": "down", "B": "up", "down": "down", "up": "up", "alpha": "alpha"}
 class Pair(NamedTuple):
     """An adapter of a file.
 
-    Fields:
+    Attributes:
         name: of the module, as the file has it.
         down, up: arrays (r, in) and (out, r), or kernels of convolutions (r, in, h, w) and (out, r, 1, 1).
         strength: what their product is multiplied by: α/r.
-        alpha: α of a layer here.
+        alpha: α of a layer here, a number.
     """
 
     name: str
@@ -111,9 +111,13 @@ def _read(container, name, parts, alphas):
 
 
 def split_name(name):
-    """(part, module) of a name in a file: ("unet", "mid_block.…"); the part is None where the name has no prefix.
+    """A name in a file, taken apart.
 
-    kohya's names have no points.
+    Args:
+        name: of a module, "unet.mid_block.…"; kohya's names have no points.
+
+    Returns:
+        (part, module), such as ("unet", "mid_block.…"); the part is None where the name has no prefix.
     """
     for prefix, part in _KOHYA.items():
         if name.startswith(prefix):
@@ -125,7 +129,15 @@ def split_name(name):
 
 
 def some(names, limit=4):
-    """The first of some names."""
+    """The first of some names, for a message.
+
+    Args:
+        names: list of texts.
+        limit: how many are told. Default 4.
+
+    Returns:
+        text, with the number of all where there are more.
+    """
     return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")
 
 

@@ -17,7 +17,7 @@ from keras_diffusion.models.diffusion_model import DiffusionModel
 class Place(NamedTuple):
     """The kernel that a module of a file means.
 
-    Fields:
+    Attributes:
         link: the `Link` of the kernel.
         number: of the modules that lie side by side in it, which one.
         path, layer: of the dense layer here; None for a convolution.
@@ -30,7 +30,18 @@ class Place(NamedTuple):
 
 
 def parts_of(model):
-    """Dict from the parts of a model, by diffusers' names of them, to their networks: one, or one and its average."""
+    """The networks of a model that may take adapters.
+
+    Args:
+        model: `DiffusionModel`, network or text encoder.
+
+    Returns:
+        dict from parts, by diffusers' names ("unet", "text_encoder", else "network"), to lists of networks: one, or one
+        and its average.
+
+    Raises:
+        ValueError: nothing that takes adapters.
+    """
     if isinstance(model, DiffusionModel):
         average = [] if model.average is None else [model.average.network]
         found = [[model.network, *average], [getattr(model, "text_encoder", None)]]
@@ -49,7 +60,14 @@ def parts_of(model):
 
 
 def places_of(network):
-    """Dict from modules, by their names in files, to `Place`s."""
+    """Where the adapters of a file belong in a network.
+
+    Args:
+        network: built network.
+
+    Returns:
+        dict from modules, by their names in files, to `Place`s.
+    """
     layers = list(dense_layers(network))
     component = component_of_network(network)
     if component is None:
@@ -64,7 +82,20 @@ def places_of(network):
 
 
 def assign_names(pairs, parts, alone, path):
-    """For each part, a dict from modules to the pairs of the file that are for them."""
+    """Which pairs of a file are for which part of a model.
+
+    Args:
+        pairs: list of `Pair`.
+        parts: as `parts_of` returns them.
+        alone: whether adapters for parts that the model does not have may be left out.
+        path: of the file, for messages.
+
+    Returns:
+        dict from parts to dicts from modules to `Pair`s.
+
+    Raises:
+        CheckpointError: modules or parts that the model does not have, or two adapters for a layer.
+    """
     modules = {part: set(places_of(networks[0])) for part, networks in parts.items()}
     flat = {part: {name.replace(".", "_"): name for name in known} for part, known in modules.items()}
     names, unknown, others = {part: {} for part in parts}, [], set()
@@ -101,8 +132,16 @@ def assign_names(pairs, parts, alone, path):
 
 
 def check_fits(pair, place, merge, path):
-    """Raises CheckpointError unless the matrices have the sizes of the kernel, and it is that of a dense layer or is
-    merged into.
+    """Checks that an adapter fits the kernel that it is for.
+
+    Args:
+        pair: `Pair` of the file.
+        place: its `Place`.
+        merge: whether it will be added to the kernel, which alone can be a convolution's.
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: matrices of other sizes, or a convolution that is not merged into.
     """
     if place.layer is None and not merge:
         raise CheckpointError(

@@ -18,14 +18,24 @@ _ROWS = 1024  # samples compared at once, to bound the memory
 
 
 class Neighbours(NamedTuple):
-    """Nearest neighbours: `distances`, float64 `(N,)`, and `indices` into the reference, `(N,)`."""
+    """Nearest neighbours of some samples in a reference set.
+
+    Attributes:
+        distances: float64 `(N,)`, Euclidean, in the units of the samples.
+        indices: ints `(N,)`, into the reference.
+    """
 
     distances: np.ndarray
     indices: np.ndarray
 
 
 class Memorization(NamedTuple):
-    """Distances to the nearest training sample: of `generated` samples `(N,)` and of `held_out` real ones `(M,)`."""
+    """Distances to the nearest training sample, of generated samples and of real ones.
+
+    Attributes:
+        generated: float64 `(N,)`, of generated samples.
+        held_out: float64 `(M,)`, of real samples that the model was not trained on.
+    """
 
     generated: np.ndarray
     held_out: np.ndarray
@@ -39,6 +49,12 @@ class Memorization(NamedTuple):
         """Share of generated samples nearer to the training data than the nearest `share` of held-out ones.
 
         Equal distributions give `share`; a model that copies now and then gives more, even if its median looks right.
+
+        Args:
+            share: quantile of the held-out distances, in [0, 1]. Default 0.05.
+
+        Returns:
+            float in [0, 1].
         """
         return float(np.mean(self.generated < np.quantile(self.held_out, share)))
 

@@ -179,7 +179,14 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         return self.outputs_at(x0, t, eps, conditions, training)
 
     def dropout_shares(self, conditions):
-        """What training drops at random: dict from arguments of `drop_conditions` to shares of samples > 0."""
+        """What training drops at random.
+
+        Args:
+            conditions: dict of tensors `(B, ...)`.
+
+        Returns:
+            dict from arguments of `drop_conditions` ("drop", "drop_concat") to shares of samples, in (0, 1].
+        """
         shares = {}
         if set(conditions) - {"concat"}:
             shares["drop"] = self.condition_dropout
@@ -188,13 +195,14 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         return {key: share for key, share in shares.items() if share}
 
     def drop_conditions(self, conditions, drop=None, drop_concat=None):
-        """Conditions replaced by the null condition where `drop` is true; networks without a null class keep their
-        labels.
+        """Replaces the conditions of some samples by the null condition.
+
+        Networks without a null class keep their labels.
 
         Args:
             conditions: dict of tensors `(B, ...)`.
             drop: booleans `(B,)`, for labels and context; None (default) drops none.
-            drop_concat: likewise for known channels.
+            drop_concat: booleans `(B,)`, likewise for known channels.
 
         Returns:
             dict of tensors like `conditions`.
@@ -231,7 +239,17 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         }
 
     def inputs_at(self, x0, level, eps, conditions=None):
-        """The network's input for x_t = α·x0 + σ·ε at a `Levels` of `(B,)`: `{"x", "noise_level", **conditions}`."""
+        """The network's input for x_t = α·x0 + σ·ε.
+
+        Args:
+            x0: clean samples (latents, where there is an autoencoder) `(B, *sample_shape)`.
+            level: `Levels` of `(B,)`.
+            eps: standard normal noise, shaped like `x0`.
+            conditions: dict of tensors, one row per sample, or None.
+
+        Returns:
+            dict `{"x": (B, *sample_shape), "noise_level": (B,), **conditions}`.
+        """
         scale = expand_to_rank(self.predictor.input_scale(level.alpha, level.sigma), x0)
         x_t = mix(x0, eps, level.alpha, level.sigma)
         return {"x": scale * x_t, "noise_level": self.predictor.noise_condition(level), **(conditions or {})}
@@ -411,7 +429,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
         Args:
             rank: r ≥ 1 of the adapters; from 4 to 64 is usual.
-            alpha: α: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
+            alpha: α, a number > 0: what an adapter adds is scaled by α/r. None (default) takes the rank: a factor of 1.
             target: "attention" (default): queries, keys, values and outputs of every attention; "dense": every dense
                 layer; or a list of names of dense layers, `["to_q", "to_v"]`.
 

@@ -28,7 +28,7 @@ _NONE = "none"
 class Guiding(NamedTuple):
     """A checked `guidance` argument.
 
-    Fields:
+    Attributes:
         name: how the conditional and the unconditional prediction are combined: a name, a class, or None for the
             model's default.
         options: options of it that the compiled program depends on, pairs of names and values.
@@ -94,7 +94,7 @@ class Guiding(NamedTuple):
 class Threshold(NamedTuple):
     """A threshold by name, denoiser → denoiser; equal ones are one key of compiled programs.
 
-    Fields:
+    Attributes:
         name: name of a threshold.
         options: pairs of names and values.
     """

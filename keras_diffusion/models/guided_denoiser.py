@@ -21,7 +21,7 @@ from keras_diffusion.runtime.compile import as_tensor
 class DenoiserInputs(NamedTuple):
     """What the denoiser of a walk is made of: arguments of the compiled program, so other values are no other program.
 
-    Fields:
+    Attributes:
         values: values of the network's weights.
         conditions: dict of conditions, one row per sample.
         scale: guidance scale w, a float32.

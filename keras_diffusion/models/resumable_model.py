@@ -122,15 +122,27 @@ class ResumableModel(keras.Model):
         return super().__call__(*args, **kwargs)
 
     def make_train_function(self, force=False):
-        """Keras's, for steps that are counted and that a signal stops in between."""
+        """Keras's compiled training step, for steps that are counted and that a signal stops in between.
+
+        Args:
+            force: whether to compile anew. Default False.
+        """
         return self._make_step("train_function", super().make_train_function, force, self._step_counter.step)
 
     def make_test_function(self, force=False):
-        """Keras's, for steps that a signal stops in between."""
+        """Keras's compiled test step, for steps that a signal stops in between.
+
+        Args:
+            force: whether to compile anew. Default False.
+        """
         return self._make_step("test_function", super().make_test_function, force)
 
     def make_predict_function(self, force=False):
-        """Keras's, for steps that a signal stops in between."""
+        """Keras's compiled prediction step, for steps that a signal stops in between.
+
+        Args:
+            force: whether to compile anew. Default False.
+        """
         return self._make_step("predict_function", super().make_predict_function, force)
 
     def _make_step(self, name, make, force, wrap=lambda step: step):
@@ -260,6 +272,9 @@ class ResumableModel(keras.Model):
             custom_objects: dict from names to classes of your own that the preset may make, `{"my_package>MyNetwork":
                 MyNetwork}`: those of this library and the plain ones of Keras need no mention, others are refused,
                 registered with Keras or not. Default None.
+
+        Returns:
+            model of this class, compiled if it was saved so.
 
         Raises:
             FileNotFoundError: no preset there.

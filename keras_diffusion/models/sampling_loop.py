@@ -38,7 +38,7 @@ def _start(sampler, x, denoise, first):
 class Request(NamedTuple):
     """What is to be walked, checked; arrays have one row per sample.
 
-    Fields:
+    Attributes:
         sampler: `Sampler`.
         levels: host `Levels`, n + 1.
         schedule: `NoiseSchedule` of the levels.
@@ -75,7 +75,7 @@ class Request(NamedTuple):
 class Arrived(NamedTuple):
     """A batch at the end of its walk.
 
-    Fields:
+    Attributes:
         x: array `(B, ...)`.
         recordings: tuple of arrays `(n, B, ...)`, one for each of `Request.kept`.
         report: the sampler's report, a dict of numbers.
@@ -91,7 +91,7 @@ class Arrived(NamedTuple):
 class StepInfo(NamedTuple):
     """What a hook of `generate` receives after a step.
 
-    Fields:
+    Attributes:
         step: number of the step, from 0. (Methods that take several rows of evaluations for a step count these.)
         total: number of steps.
         level: `Levels` of floats: where the network was evaluated.

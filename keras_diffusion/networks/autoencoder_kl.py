@@ -66,6 +66,9 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
     >>> latents = autoencoder.encode(keras.ops.ones((2, 16, 24, 3)))
     >>> latents.shape, autoencoder.decode(latents).shape
     ((2, 8, 12, 4), (2, 16, 24, 3))
+
+    Reference:
+        Rombach et al. 2022, arXiv:2112.10752, section 3.1; Kingma & Welling 2013, arXiv:1312.6114.
     """
 
     def __init__(
@@ -110,12 +113,23 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
 
         Returns:
             `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
+
+        Raises:
+            ValueError: no encoder, or a size that the levels do not divide.
         """
         return self.scale * (self.moments(images)[0] - self.shift)
 
     def moments(self, images):
-        """(mean, log variance) of the distribution of latents, before `scale`; each `(B, H/f, W/f,
-        latent_channels)`.
+        """The distribution of latents, before `scale`.
+
+        Args:
+            images: `(B, H, W, channels)` in [−1, 1].
+
+        Returns:
+            (mean, log variance), each `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
+
+        Raises:
+            ValueError: no encoder, or a size that the levels do not divide.
         """
         self._require("encoder")
         check_size(tuple(images.shape)[1:-1], self.size_multiple)
@@ -130,6 +144,9 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
 
         Returns:
             `(B, f·h, f·w, channels)`, about in [−1, 1].
+
+        Raises:
+            ValueError: no decoder.
         """
         self._require("decoder")
         return self.decoder(latents / self.scale + self.shift)

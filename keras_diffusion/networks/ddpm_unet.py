@@ -60,6 +60,9 @@ class DDPMUNet(LevelUNet):
     >>> network = DDPMUNet((32, 32, 3), widths=(16, 32), **options)
     >>> network({"x": keras.ops.ones((4, 32, 32, 3)), "noise_level": keras.ops.array([0, 10, 100, 999])}).shape
     (4, 32, 32, 3)
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, appendix B; A. K. Nain, keras.io/examples/generative/ddpm (2022).
     """
 
     concat_name = "up_{i}_concat_{j}"

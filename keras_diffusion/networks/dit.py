@@ -69,6 +69,9 @@ class SimpleDiT(PatchTransformer):
     >>> network = SimpleDiT((16, 24, 3), patch_size=4, emb_features=32, num_layers=2, num_heads=4)
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        Peebles & Xie 2022, arXiv:2212.09748.
     """
 
     default_name = "dit"

@@ -67,6 +67,9 @@ class DiTTransformer2D(Network):
     >>> x, labels = keras.ops.ones((2, 8, 12, 4)), keras.ops.array([3, 10])
     >>> network({"x": x, "noise_level": keras.ops.array([0.0, 999.0]), "labels": labels}).shape
     (2, 8, 12, 4)
+
+    Reference:
+        Peebles & Xie 2022, arXiv:2212.09748; diffusers' `DiTTransformer2DModel`.
     """
 
     def __init__(

@@ -88,6 +88,10 @@ class EDMUNet(LevelUNet):
     >>> network = EDMUNet((32, 32, 3), widths=(32, 64), base_width=32, num_res_blocks=1)
     >>> network({"x": keras.ops.ones((2, 32, 32, 3)), "noise_level": keras.ops.array([-1.5, 1.0])}).shape
     (2, 32, 32, 3)
+
+    Reference:
+        Karras et al. 2022, arXiv:2206.00364, table 8; Song et al. 2021, arXiv:2011.13456, appendix H; Dhariwal & Nichol
+        2021, arXiv:2105.05233.
     """
 
     any_size = True

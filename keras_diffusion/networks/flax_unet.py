@@ -100,6 +100,9 @@ class FlaxUNet(LevelUNet):
     >>> network = FlaxUNet((8, 8, 1), widths=(16, 32))
     >>> network({"x": keras.ops.ones((4, 8, 8, 1)), "noise_level": keras.ops.zeros((4,))}).shape
     (4, 8, 8, 1)
+
+    Reference:
+        FlaxDiff's `Unet`, flaxdiff/models/simple_unet.py.
     """
 
     def __init__(
@@ -215,13 +218,33 @@ class FlaxUNet(LevelUNet):
         return "rms" if self.norm_groups == 0 else "group"
 
     def block_of(self, h, width, name, given, **options):
-        """A residual block."""
+        """A residual block.
+
+        Args:
+            h: features `(None, ..., channels)`.
+            width: channels of the output.
+            name: of the layer.
+            given: the dict of inputs and "embedding".
+
+        Returns:
+            features `(None, ..., width)`.
+        """
         names = ("norm_groups", "norm_epsilon", "activation", "time_injection")
         options = self.passed(*names, *_BLOCK_OPTIONS, norm=self._norm, **options)
         return ResidualBlock(width, name=name, **options)(h, given["embedding"])
 
     def attend(self, h, level, name, given):
-        """The attention of a level, where it has some."""
+        """The attention of a level, where it has some.
+
+        Args:
+            h: features of the level.
+            level: its number; −1 is the coarsest, the middle's.
+            name: of the layer.
+            given: the dict of inputs and "embedding"; attention sees its "context".
+
+        Returns:
+            features like `h`.
+        """
         entry = self._attention[level]
         if entry is None:
             return h

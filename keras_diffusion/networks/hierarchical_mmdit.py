@@ -64,6 +64,9 @@ class HierarchicalMMDiT(PatchTransformer):
     >>> inputs = {"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}
     >>> network({**inputs, "context": keras.ops.ones((2, 5, 8))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        FlaxDiff, `models/simple_mmdit.py`; merging: Liu et al. 2021, arXiv:2103.14030.
     """
 
     needs_context = True

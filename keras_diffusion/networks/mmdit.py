@@ -39,6 +39,9 @@ class SimpleMMDiT(SimpleDiT):
     >>> inputs = {"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}
     >>> network({**inputs, "context": keras.ops.ones((2, 5, 8))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        Peebles & Xie 2022, arXiv:2212.09748; FlaxDiff, `models/simple_mmdit.py`.
     """
 
     default_name = "mmdit"

@@ -93,7 +93,18 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         self.condition_keys = tuple(key for key in CONDITION_KEYS if key in inputs)
 
     def graph(self, inputs):
-        """The output, a Keras tensor, of the dict of inputs. Runs within the constructor."""
+        """The layers of the network. Runs once, within the constructor.
+
+        Args:
+            inputs: dict of Keras tensors: "x" `(None, *sample_shape)`, "noise_level" `(None,)`, and the conditions that
+                the network takes; see the call arguments.
+
+        Returns:
+            the output, a Keras tensor `(None, *sample_shape[:-1], channels_out)`.
+
+        Raises:
+            ValueError: arguments of the constructor that do not fit each other, such as an unknown time embedding.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement graph(inputs)")
 
     def call(self, inputs, training=None, mask=None):
@@ -120,8 +131,13 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return super().call(inputs, training=training, mask=mask)
 
     def halved_axes(self, size):
-        """Those axes of a sample's `size`, a tuple without the channels, that the levels halve: all of them unless a
-        subclass says so.
+        """The axes that the levels halve: all of them unless a subclass says so.
+
+        Args:
+            size: a sample's axes without the channels, a tuple of ints or None.
+
+        Returns:
+            tuple, those of them that must be multiples of `size_multiple`.
         """
         return size
 
@@ -130,8 +146,13 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return {**base, **self.arguments_config(), **adapters_config(self)}
 
     def check_levels(self, rank=3):
-        """Raises ValueError unless `input_shape` is (H, W, C), for `rank` 3, and `widths` fit it; every level but the
-        last halves the size.
+        """Checks that `input_shape` and `widths` fit: every level but the last halves the size.
+
+        Args:
+            rank: of `input_shape`, 3 for (H, W, C) (default); None for any.
+
+        Raises:
+            ValueError: another rank, a width < 1, or an axis that is not a multiple of 2^(levels − 1).
         """
         input_shape, widths = self._argument("input_shape"), self.widths
         if rank and len(input_shape) != rank:
@@ -164,17 +185,40 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return inputs
 
     def seen(self, inputs):
-        """What the first layer sees: x, and the channels of "concat" behind its own where the network takes some."""
+        """What the first layer sees: x, and the channels of "concat" behind its own where the network takes some.
+
+        Args:
+            inputs: the dict of `graph`.
+
+        Returns:
+            Keras tensor `(None, *sample_shape[:-1], C + concat_channels)`.
+        """
         if "concat" not in inputs:
             return inputs["x"]
         return keras.layers.Concatenate(name="x_and_concat", dtype=self.wide)([inputs["x"], inputs["concat"]])
 
     def join(self, h, skip, name):
-        """The channels of `skip` behind those of `h`."""
+        """Puts the channels of one tensor behind those of another.
+
+        Args:
+            h, skip: Keras tensors of the same shape but for the channels.
+            name: of the layer.
+
+        Returns:
+            Keras tensor with the channels of both, those of `h` first.
+        """
         return keras.layers.Concatenate(name=name, dtype=self.policy)([h, skip])
 
     def add_label(self, embedding, inputs):
-        """The embedded noise level plus the vector of the label, where the network takes labels."""
+        """The embedded noise level plus the vector of the label, where the network takes labels.
+
+        Args:
+            embedding: Keras tensor `(None, dim)`.
+            inputs: the dict of `graph`.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+        """
         if self.num_classes is None:
             return embedding
         layer = LabelEmbedding(
@@ -183,11 +227,21 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return keras.layers.Add(name="time_and_label", dtype=self.wide)([embedding, layer(inputs["labels"])])
 
     def embed_conditions(self, inputs, dim):
-        """The condition vector `(B, dim)` of noise level and label.
+        """The condition vector of noise level and label.
 
         Both go through the same two dense layers, so that the network may treat a class differently at different noise
         levels. In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise
         levels.
+
+        Args:
+            inputs: the dict of `graph`.
+            dim: size of the vector, even.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+
+        Raises:
+            ValueError: an unknown time embedding.
         """
         embedding = noise_embedding(self.time_embedding, dim, self.time_scale)(inputs["noise_level"])
         embedding = self.add_label(embedding, inputs)
@@ -204,6 +258,12 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             norm: (kind, groups, epsilon); see `layers.options.normalization`.
             activation: name or function.
             kernel_size, kernel_initializer: of the convolution.
+
+        Returns:
+            Keras tensor `(None, ..., channels_out)`.
+
+        Raises:
+            ValueError: an unknown kind of norm.
         """
         kind, groups, epsilon = norm
         h = normalization(kind, h.shape[-1], groups, epsilon, "norm_out", self.policy)(h)
@@ -212,8 +272,14 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return convolution(len(self.sample_shape) - 1, self.channels_out, kernel_size, **options)(h)
 
     def passed(self, *names, **options):
-        """Options of a layer: arguments of the network that the layer has by the same names, the dtype policy, and
-        others.
+        """Options of a layer, collected from the network's own arguments.
+
+        Args:
+            *names: arguments of the network that the layer has by the same names.
+            **options: further ones, which win.
+
+        Returns:
+            dict of them, with the dtype policy under "dtype".
         """
         return {**{name: getattr(self, name) for name in names}, "dtype": self.policy, **options}
 

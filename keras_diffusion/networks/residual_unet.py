@@ -56,6 +56,9 @@ class ResidualUNet(Network):
     >>> network = ResidualUNet((64, 64, 3))
     >>> network.count_params()
     1953507
+
+    Reference:
+        A. Béres, keras.io/examples/generative/ddim (2022).
     """
 
     def __init__(

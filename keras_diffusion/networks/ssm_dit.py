@@ -65,6 +65,9 @@ class HybridSSMAttentionDiT(PatchTransformer):
     >>> network = HybridSSMAttentionDiT((16, 24, 3), patch_size=4, **sizes)
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        FlaxDiff, `models/ssm_dit.py`; state spaces: Smith et al. 2022, arXiv:2208.04933.
     """
 
     sizes = (*PatchTransformer.sizes, "ssm_state_dim")

@@ -46,6 +46,10 @@ class PatchTransformer(Network):
 
         Args:
             multiple: how many patches each axis must be a multiple of.
+
+        Raises:
+            ValueError: an `input_shape` that is not (H, W, C) or that patches do not divide; sizes < 1; an unknown
+                order of patches; a missing context; an odd number of blocks where half of them go up.
         """
         kind, input_shape = type(self).__name__, self._argument("input_shape")
         if len(input_shape) != 3:
@@ -69,10 +73,20 @@ class PatchTransformer(Network):
             )
 
     def embed_noise_level(self, inputs, hidden, dim=None):
-        """The vector of noise level and label: embedding, two dense layers of `hidden` numbers, and a third one if
-        `dim` is a number.
+        """The vector of noise level and label: embedding and two or three dense layers.
 
         In float32 under mixed precision too: the work is small, and rounding would blur neighbouring noise levels.
+
+        Args:
+            inputs: the dict of `graph`.
+            hidden: size of the first two layers.
+            dim: size of the third; None (default) for none.
+
+        Returns:
+            Keras tensor `(None, dim)`, or `(None, hidden)` without `dim`.
+
+        Raises:
+            ValueError: an unknown time embedding.
         """
         features = dim or hidden
         embedding = noise_embedding(self.time_embedding, features, self.time_scale, TIME_EMBEDDINGS)
@@ -82,28 +96,67 @@ class PatchTransformer(Network):
         return embedding if dim is None else unbuilt_dense(dim, name="time_out", dtype=self.wide)(embedding)
 
     def embed_context(self, inputs, dim):
-        """The mean of the context's vectors, as a vector `(B, dim)`."""
+        """The mean of the context's vectors, and a dense layer.
+
+        Args:
+            inputs: the dict of `graph`, with "context" `(None, M, context_dim)`.
+            dim: size of the vector.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+        """
         mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)(inputs["context"])
         return unbuilt_dense(dim, name="context_projection", dtype=self.wide)(mean)
 
     def conditions(self, inputs, dim):
-        """Vectors `(B, dim)` of noise level and label, and of the mean context where there is one, a list."""
+        """The vectors that steer the blocks: of noise level and label, and of the mean context.
+
+        Args:
+            inputs: the dict of `graph`.
+            dim: their size.
+
+        Returns:
+            list of one Keras tensor `(None, dim)`, or of two where the network takes a context.
+        """
         time = self.embed_noise_level(inputs, int(dim * self.mlp_ratio), dim)
         return [time] if self.context_dim is None else [time, self.embed_context(inputs, dim)]
 
     def condition(self, inputs):
-        """The sum of `conditions`, `(B, emb_features)`, in a list."""
+        """The sum of `conditions`.
+
+        Args:
+            inputs: the dict of `graph`.
+
+        Returns:
+            list of one Keras tensor `(None, emb_features)`.
+        """
         vectors = self.conditions(inputs, self.emb_features)
         return vectors if len(vectors) == 1 else [keras.layers.Add(name="time_and_context", dtype=self.wide)(vectors)]
 
     def embed_patches(self, inputs, dim):
-        """The image, and "concat" beside it where there is one, as tokens `(B, N, dim)`."""
+        """The image, and "concat" beside it where there is one, as tokens.
+
+        Args:
+            inputs: the dict of `graph`.
+            dim: size of a token.
+
+        Returns:
+            Keras tensor `(None, N, dim)`, N patches in the order `patch_order`.
+        """
         options = {"order": self.patch_order, "sincos_position": self.sincos_position, "times": self.patch_repeats}
         layer = PatchEmbedding(self.patch_size, dim, name="patch_embedding", dtype=self.policy, **options)
         return layer(self.seen(inputs))
 
     def dit_block(self, name, **options):
-        """A `DiTBlock` with the network's options, or others."""
+        """A `DiTBlock` with the network's options.
+
+        Args:
+            name: of the layer.
+            **options: of `DiTBlock`, in place of the network's.
+
+        Returns:
+            `DiTBlock`.
+        """
         rotary = self.patch_order == "raster" if self.rotary is None else self.rotary
         return DiTBlock(name=name, **self.passed(*_DIT_OPTIONS, rotary=rotary) | options)
 
@@ -112,6 +165,13 @@ class PatchTransformer(Network):
 
         The dense layer works in float32 under mixed precision too: sampling adds up many outputs, and 8 bits would
         show.
+
+        Args:
+            tokens: Keras tensor `(None, N, features)`.
+            inputs: the dict of `graph`; the size is that of its "x".
+
+        Returns:
+            Keras tensor `(None, H, W, channels_out)`, twice the channels with `learn_sigma`.
         """
         tokens = layer_normalization(epsilon=self.norm_epsilon, name="final_norm", dtype=self.policy)(tokens)
         units = self.patch_size**2 * self.channels_out * (2 if self.learn_sigma else 1)
@@ -126,6 +186,9 @@ class PatchTransformer(Network):
         Args:
             tokens: `(B, N, emb_features)`.
             block: function of tokens and a name → tokens.
+
+        Returns:
+            tokens `(B, N, emb_features)`.
         """
         skips = []
         for i in range(self.num_layers // 2):

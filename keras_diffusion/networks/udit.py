@@ -36,6 +36,9 @@ class SimpleUDiT(SimpleDiT):
     >>> network = SimpleUDiT((16, 24, 3), patch_size=4, emb_features=32, num_layers=2, num_heads=4)
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        Bao et al. 2022, arXiv:2209.12152 (skips); Peebles & Xie 2022, arXiv:2212.09748 (blocks).
     """
 
     default_name = "udit"

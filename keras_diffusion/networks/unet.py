@@ -87,6 +87,10 @@ class UNet(LevelUNet):
     >>> inputs = {"x": keras.ops.ones((4, 8, 8, 1)), "noise_level": keras.ops.zeros((4,))}
     >>> network({**inputs, "labels": keras.ops.zeros((4,), "int32")}).shape
     (4, 8, 8, 1)
+
+    Reference:
+        Ronneberger et al. 2015, arXiv:1505.04597 (the U); Ho et al. 2020, arXiv:2006.11239, appendix B (for diffusion);
+        Dhariwal & Nichol 2021, arXiv:2105.05233 (attention at several resolutions, scale and shift).
     """
 
     def __init__(
@@ -170,12 +174,32 @@ class UNet(LevelUNet):
         return self.finish(h, (self.norm, self.norm_groups, self.norm_epsilon), self.activation)
 
     def block_of(self, h, width, name, given):
-        """A residual block."""
+        """A residual block.
+
+        Args:
+            h: features `(None, ..., channels)`.
+            width: channels of the output.
+            name: of the layer.
+            given: the dict of inputs and "embedding".
+
+        Returns:
+            features `(None, ..., width)`.
+        """
         options = self.passed(*_NORM_OPTIONS, "activation", "time_injection", "dropout", "seed")
         return ResidualBlock(width, name=name, **options)(h, given["embedding"])
 
     def attend(self, h, level, name, given):
-        """The attention of a level, where it has some."""
+        """The attention of a level, where it has some.
+
+        Args:
+            h: features of the level.
+            level: its number; −1 is the coarsest, the middle's.
+            name: of the layer.
+            given: the dict of inputs and "embedding"; attention sees its "context".
+
+        Returns:
+            features like `h`.
+        """
         if self._attention[level] is None:
             return h
         context = {"context": given["context"]} if "context" in given else {}

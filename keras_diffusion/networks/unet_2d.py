@@ -102,6 +102,10 @@ class UNet2D(LevelUNet):
     >>> network = UNet2D((32, 32, 3), widths=(32, 64), num_res_blocks=1)
     >>> network({"x": keras.ops.ones((2, 32, 32, 3)), "noise_level": keras.ops.array([0.0, 999.0])}).shape
     (2, 32, 32, 3)
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3; diffusers'
+        `UNet2DModel`.
     """
 
     any_size = True

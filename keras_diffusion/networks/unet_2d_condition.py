@@ -78,6 +78,9 @@ class UNet2DCondition(TextUNet):
     >>> x, context = keras.ops.ones((2, 8, 12, 4)), keras.ops.ones((2, 77, 16))
     >>> network({"x": x, "noise_level": keras.ops.array([0.0, 999.0]), "context": context}).shape
     (2, 8, 12, 4)
+
+    Reference:
+        Rombach et al. 2022, arXiv:2112.10752; diffusers' `UNet2DConditionModel`.
     """
 
     def __init__(

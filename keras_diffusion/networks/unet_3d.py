@@ -95,6 +95,9 @@ class UNet3D(TextUNet):
     >>> network = UNet3D((5, 8, 12, 3), widths=(32, 64), num_heads=2)
     >>> network({"x": keras.ops.ones((2, 5, 8, 12, 3)), "noise_level": keras.ops.array([0.0, 999.0])}).shape
     (2, 5, 8, 12, 3)
+
+    Reference:
+        Ho et al. 2022, arXiv:2204.03458; Wang et al. 2023, arXiv:2308.06571.
     """
 
     any_size = True

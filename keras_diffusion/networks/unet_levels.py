@@ -18,13 +18,9 @@ from keras_diffusion.networks.sinusoids import sinusoidal_embedding
 
 
 class LevelUNet(Network):
-    """Base class of U-Nets of this frame. A subclass gives three methods:
+    """Base class of U-Nets of this frame: a subclass gives `embed`, `block` and `_middle`.
 
-        embed(inputs)                  the condition vector `(B, dim)`
-        block(h, way, i, j, given)     block j of level i; `way` is "down" or "up"
-        _middle(h, given)              what happens at the lowest resolution
-
-    `given` is the dict of the network's inputs, and "embedding", the condition vector.
+    The features h are Keras tensors `(None, ..., width)`, the axes between being those of the level.
     """
 
     concat_name = "up_{i}_{j}_concat"
@@ -37,6 +33,35 @@ class LevelUNet(Network):
         skips = [h]
         h = self._middle(self._down(h, skips, given), given)
         return self.last(self._up(h, skips, given))
+
+    def embed(self, inputs):
+        """The condition vector, which every block receives.
+
+        Args:
+            inputs: the dict of `graph`.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+
+        Raises:
+            ValueError: an unknown time embedding, or sizes that do not fit it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement embed(inputs)")
+
+    def block(self, h, way, i, j, given):
+        """One block: a residual block, and attention where the level has some.
+
+        Args:
+            h: features of the level.
+            way: "down" or "up".
+            i: number of the level, 0 being the finest.
+            j: number of the block within it.
+            given: the dict of inputs, with the condition vector `(None, dim)` under "embedding".
+
+        Returns:
+            features `(None, ..., widths[i])`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement block(h, way, i, j, given)")
 
     def _down(self, h, skips, given):
         for i in range(len(self.widths)):
@@ -58,60 +83,148 @@ class LevelUNet(Network):
         return h
 
     def blocks_at(self, level):
-        """Number of blocks of a level on the way down."""
+        """The number of blocks of a level on the way down; on the way up there is one more.
+
+        Args:
+            level: number of the level, 0 being the finest.
+
+        Returns:
+            int.
+        """
         return self.num_res_blocks
 
     def first(self, given):
-        """The first convolution."""
+        """The first convolution.
+
+        Args:
+            given: the dict of inputs and "embedding".
+
+        Returns:
+            features `(None, ..., widths[0])`.
+
+        Raises:
+            ValueError: samples with more than three axes of positions.
+        """
         h = self.seen(given)
         if self.center_input:
             h = keras.layers.Rescaling(2.0, -1.0, name="center", dtype=self.wide)(h)
         return convolution(len(self.sample_shape) - 1, self.widths[0], 3, name="conv_in", dtype=self.policy)(h)
 
     def downsample(self, h, i, given):
-        """From level i to level i + 1."""
+        """What leads from a level to the next coarser one.
+
+        Args:
+            h: features of level `i`.
+            i: number of the level.
+            given: the dict of inputs and "embedding".
+
+        Returns:
+            features of level i + 1: each axis half as long.
+        """
         name = f"down_{i}_downsample"
         return Downsample(self.widths[i], symmetric=self.symmetric, name=name, dtype=self.policy)(h)
 
     def upsample(self, h, i, given):
-        """From level i to level i − 1."""
+        """What leads from a level to the next finer one.
+
+        Args:
+            h: features of level `i`.
+            i: number of the level.
+            given: the dict of inputs and "embedding".
+
+        Returns:
+            features of level i − 1: each axis twice as long.
+        """
         return Upsample(self.widths[i], name=f"up_{i}_upsample", dtype=self.policy)(h)
 
     def last(self, h):
-        """The output of the features `(B, H, W, widths[0])`."""
+        """The end of the network: norm, activation, convolution.
+
+        Args:
+            h: features of the finest level.
+
+        Returns:
+            Keras tensor `(None, ..., channels_out)`.
+        """
         return self.finish(h, ("group", self.norm_groups, self.norm_epsilon), self.activation)
 
     def residual(self, h, level, name, given, **options):
-        """The residual block of a level."""
+        """The residual block of a level.
+
+        Args:
+            h: features of the level.
+            level: its number; −1 is the coarsest, the middle's.
+            name: what the names of the layers begin with.
+            given: the dict of inputs and "embedding".
+            **options: of `ResidualBlock`, in place of the network's.
+
+        Returns:
+            features `(None, ..., widths[level])`.
+        """
         names = ("norm_groups", "norm_epsilon", "activation", "time_injection", "dropout", "seed")
         block = ResidualBlock(self.widths[level], name=f"{name}_residual", **self.passed(*names, **options))
         return block(h, given["embedding"])
 
     def embed_in_two_steps(self, embedding, dim):
-        """Two dense layers on the embedded noise level."""
+        """Two dense layers on the embedded noise level, with swish between them.
+
+        Args:
+            embedding: Keras tensor `(None, features)`.
+            dim: size of the condition vector.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+        """
         embedding = unbuilt_dense(dim, activation="swish", name="time_dense1", dtype=self.wide)(embedding)
         return unbuilt_dense(dim, name="time_dense2", dtype=self.wide)(embedding)
 
     def activated(self, embedding, activation, name="act_embedding"):
-        """The condition vector behind its activation."""
+        """The condition vector behind its activation.
+
+        Args:
+            embedding: Keras tensor `(None, dim)`.
+            activation: name or function.
+            name: of the layer.
+
+        Returns:
+            Keras tensor `(None, dim)`.
+        """
         return keras.layers.Activation(activation, name=name, dtype=self.wide)(embedding)
 
 
 class TextUNet(LevelUNet):
     """Base class of U-Nets in the form of Stable Diffusion's: residual blocks for a timestep, transformers for a text.
 
-    A subclass gives `transform(h, level, name, given)`.
+    A subclass gives `transform`.
     """
 
     head_dim = None
 
     def check_text_levels(self):
-        """Makes one number per level of each argument that allows one for all; raises ValueError where that fails."""
+        """Makes one number per level of each argument that allows one for all.
+
+        Raises:
+            ValueError: a list of another length than `widths`, numbers < 1, or heads that do not divide a width.
+        """
         levels = len(self.widths)
         self._blocks = per_level("num_res_blocks", self.num_res_blocks, levels)
         self._depths = per_level("transformer_depth", self.transformer_depth, levels)
         self.attention = attention_per_level(self.attention, levels)
         self._heads = heads_per_level(self.widths, self.num_heads, self.head_dim)
+
+    def transform(self, h, level, name, given):
+        """The transformer of a level, in which positions see each other and the text.
+
+        Args:
+            h: features of the level.
+            level: its number; −1 is the coarsest, the middle's.
+            name: what the names of the layers begin with.
+            given: the dict of inputs, with the text `(None, M, context_dim)` under "context".
+
+        Returns:
+            features like `h`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement transform(h, level, name, given)")
 
     def blocks_at(self, level):
         return self._blocks[level]

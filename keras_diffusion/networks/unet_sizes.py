@@ -52,7 +52,20 @@ def unet_size(size, input_shape):
 
 
 def name_of_size(options, input_shape):
-    """The name whose widths and blocks `options` of a `UNet` has, or None."""
+    """The name of a size, from a `UNet`'s options.
+
+    Args:
+        options: dict with "widths" and "num_res_blocks".
+        input_shape: shape of one sample, as for `unet_size`.
+
+    Returns:
+        one of `UNET_SIZES`, or None where no size has these widths and blocks.
+
+    Example:
+
+    >>> keras_diffusion.networks.name_of_size({"widths": [32, 64, 128, 128], "num_res_blocks": 1}, (32, 32, 3))
+    'small'
+    """
     for name in UNET_SIZES:
         if all(options.get(key) == value for key, value in unet_size(name, input_shape).items()):
             return name

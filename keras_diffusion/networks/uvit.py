@@ -72,12 +72,16 @@ class UViT(PatchTransformer):
     >>> network = UViT((16, 24, 3), patch_size=4, emb_features=32, num_layers=2, num_heads=4)
     >>> network({"x": keras.ops.ones((2, 16, 24, 3)), "noise_level": keras.ops.zeros((2,))}).shape
     (2, 16, 24, 3)
+
+    Reference:
+        Bao et al. 2022, arXiv:2209.12152; FlaxDiff, `models/simple_vit.py`.
     """
 
     even_layers = True
 
     @property
     def patch_repeats(self):
+        """How often the patches are put in order: once, or twice as FlaxDiff does."""
         return 2 if self.flaxdiff_compatible else 1
 
     def __init__(

@@ -75,27 +75,70 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
         self.built = True
 
     def row(self, alpha, sigma):
-        """(a, b) of y = a·x0 + b·ε, shaped like `alpha` and `sigma`."""
+        """The row (a, b) of y = a·x0 + b·ε at given levels.
+
+        Args:
+            alpha: signal scale α, a tensor `()` or `(B,)`.
+            sigma: noise scale σ, a tensor of the same shape.
+
+        Returns:
+            (a, b), shaped like `alpha` and `sigma`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement row(alpha, sigma)")
 
     def input_scale(self, alpha, sigma):
-        """Factor on x_t before it enters the network; 1 by default."""
+        """Factor on x_t before it enters the network; 1 by default.
+
+        Args:
+            alpha: signal scale α, a tensor `()` or `(B,)`.
+            sigma: noise scale σ, a tensor of the same shape.
+
+        Returns:
+            tensor shaped like `sigma`.
+        """
         return ops.ones_like(sigma)
 
     def noise_condition(self, level):
-        """What the network receives as its noise level, shaped like `level.sigma`."""
+        """What the network receives as its noise level; see `condition`.
+
+        Args:
+            level: `Levels` of tensors `()` or `(B,)`.
+
+        Returns:
+            tensor shaped like `level.sigma`. log(σ/α) is cut at ±10, and σ/α at e^10.
+        """
         return _CONDITIONS[self.condition](level, self.timesteps)
 
     def target(self, x0, eps, alpha, sigma):
-        """The output y = a·x0 + b·ε that the network should give, `(B, ...)`."""
+        """The output y = a·x0 + b·ε that the network should give.
+
+        Args:
+            x0: clean samples `(B, ...)`.
+            eps: their noise ε, shaped like `x0`.
+            alpha: signal scale α, `()` or `(B,)`.
+            sigma: noise scale σ, `()` or `(B,)`.
+
+        Returns:
+            tensor `(B, ...)`.
+        """
         x0, eps, alpha, sigma = self._tensors(x0, eps, alpha, sigma)
         return gaussian.mix(x0, eps, *self.row(alpha, sigma))
 
     def split(self, output, x_t, alpha, sigma):
-        """Solves for `Prediction(x0, eps)` from the network's output; see the call arguments.
+        """Solves for (x0, ε) from the network's output and x_t.
 
-        Of an output with more channels than `x_t`, the first ones count: behind them is a learned variance. One with
-        fewer would be broadcast silently, and is refused.
+        Args:
+            output: network output y, `(B, ...)`. Of one with more channels than `x_t`, the first ones count: behind
+                them is a learned variance.
+            x_t: noisy samples `(B, ...)`, on the scale α·x0 + σ·ε.
+            alpha: signal scale α, `()` or `(B,)`.
+            sigma: noise scale σ > 0, `()` or `(B,)`.
+
+        Returns:
+            `Prediction(x0, eps)`, both shaped like `x_t`.
+
+        Raises:
+            ValueError: an output with fewer channels than `x_t`, which would be broadcast silently.
         """
         output, x_t, alpha, sigma = self._tensors(output, x_t, alpha, sigma)
         if len(x_t.shape) and output.shape[-1] != x_t.shape[-1]:
@@ -117,6 +160,13 @@ class Predictor(ArgumentsMixin, keras.layers.Layer):
         """Factor s with |error of x0|² = s·|error of the output|² at a given x_t: (σ/(a·σ − b·α))².
 
         At σ = 0 and α = 0, where it may be 0/0, it is that of a level close by, with |log(α²/σ²)| = 40.
+
+        Args:
+            alpha: signal scale α, a tensor `()` or `(B,)`.
+            sigma: noise scale σ, a tensor of the same shape.
+
+        Returns:
+            tensor of their shape.
         """
         alpha, sigma = ops.maximum(alpha, _SMALLEST_RATIO * sigma), ops.maximum(sigma, _SMALLEST_RATIO * alpha)
         a, b = self.row(alpha, sigma)

@@ -14,6 +14,9 @@ class X0Predictor(Predictor):
     >>> predictor = kd.predictors.X0Predictor()
     >>> [round(float(number), 3) for number in predictor.row(0.8, 0.6)]  # (a, b) at α = 0.8, σ = 0.6
     [1.0, 0.0]
+
+    Reference:
+        Salimans & Ho 2022, arXiv:2202.00512, section 4.
     """
 
     def row(self, alpha, sigma):

@@ -104,7 +104,8 @@ class NoiseSchedule(ArgumentsMixin, keras.layers.Layer):
         """The inverse of `log_snr`: the time at which the log-SNR is `log_snr`.
 
         Args:
-            log_snr: tensor or array-like of any shape `(...,)`; beyond the curve's ends the result is clipped or extrapolated.
+            log_snr: tensor or array-like of any shape `(...,)`; beyond the curve's ends the result is clipped or
+                extrapolated.
 
         Returns:
             times, a tensor for a tensor, a float64 array for anything else.

@@ -126,13 +126,27 @@ class CLIPTokenizer:
         return tokens
 
     def encode(self, text):
-        """The tokens of one text, start and end included, not filled up; a list."""
+        """The tokens of one text, not filled up.
+
+        Args:
+            text: str.
+
+        Returns:
+            list of ints, start and end included.
+        """
         text = html.unescape(html.unescape(text))
         tokens = [token for word in _split(" ".join(text.split()).lower()) for token in self._encode_word(word)]
         return [self.start_token, *tokens, self.end_token]
 
     def decode(self, tokens):
-        """The text of tokens; start and end are left out."""
+        """The text of tokens.
+
+        Args:
+            tokens: sequence of ints in [0, vocabulary_size).
+
+        Returns:
+            str, without start and end.
+        """
         words = "".join(
             self._words[token] for token in tokens if token not in (self.start_token, self.end_token)
         ).split(_WORD_END)
@@ -166,6 +180,12 @@ class CLIPTokenizer:
     @classmethod
     def from_config(cls, config):
         """The inverse of `get_config`, which has the merges and no path.
+
+        Args:
+            config: dict of constructor arguments.
+
+        Returns:
+            tokenizer.
 
         Raises:
             ValueError: a path, unless it was found beside the file that the config comes from: a config opens no other

@@ -95,13 +95,20 @@ class WeightAverage(keras.layers.Layer):
         return _same(self._untouched, _sample(self.network))
 
     def follow(self, network):
-        """Restarts an unused average where `network` has been given other weights."""
+        """Restarts an unused average where the network has been given other weights.
+
+        Args:
+            network: the network that is trained.
+        """
         if self.is_unused() and not _same(self._untouched, _sample(network)):
             self.restart(network)
 
     def loaded(self, network):
         """To be called when the weights of both have been read from a file: an average that equals the network is
         unused.
+
+        Args:
+            network: the network that is trained.
         """
         if getattr(network, "adapters", None) or int(to_host(self.num_calls.value)) > 0:
             return

@@ -46,7 +46,7 @@ class LossWeighting(ArgumentsMixin):
     """Base class: `weighting(log_snr) -> w`, the weight on the squared x0 error.
 
     Call arguments:
-        log_snr: tensor of any shape.
+        log_snr: λ = log(α²/σ²), a tensor of any shape.
 
     Returns:
         weights, shaped like `log_snr`.
@@ -56,21 +56,36 @@ class LossWeighting(ArgumentsMixin):
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(log_snr)")
 
     def on_output(self, log_snr, x0_error_scale):
-        """The weight on the squared error of the network's output; `x0_error_scale` is `Predictor.x0_error_scale`."""
+        """The weight w(λ)·s on the squared error of the network's output.
+
+        Args:
+            log_snr: λ = log(α²/σ²), a tensor or number of any shape, `()` or `(B,)`.
+            x0_error_scale: s of the predictor at these levels, shaped like `log_snr`; see `Predictor.x0_error_scale`.
+
+        Returns:
+            weights, shaped like `log_snr`.
+        """
         scale = ops.clip(x0_error_scale, math.exp(-_LIMIT), math.exp(_LIMIT))
         return self(_bounded(log_snr)) * scale
 
 
 @LOSS_WEIGHTINGS.register("none")
 class NoWeighting(LossWeighting):
-    """The plain squared error of the network's output; as a function of log-SNR it depends on the predictor, so it
-    cannot be called.
+    """The plain squared error of the network's output.
+
+    As a function of the log-SNR alone it would depend on the predictor, so it cannot be called: use `on_output`.
+
+    Raises:
+        ValueError: when called.
 
     Example:
 
     >>> weighting = kd.training.NoWeighting()
     >>> float(weighting.on_output(0.0, x0_error_scale=3.0))
     1.0
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, eq. 14 (the "simple" loss, there of ε).
     """
 
     def __call__(self, log_snr):
@@ -92,6 +107,9 @@ class SNRWeighting(LossWeighting):
     >>> weighting = kd.training.SNRWeighting()
     >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
     [0.135, 1.0, 7.389]
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, eq. 14; as a weight on x0: Salimans & Ho 2022, arXiv:2202.00512, section 4.
     """
 
     def __call__(self, log_snr):
@@ -149,6 +167,9 @@ class P2Weighting(LossWeighting):
     Args:
         k: > 0. Default 1.
         gamma: γ ≥ 0; 0 is the ε loss. Default 1.
+
+    Raises:
+        ValueError: `k` not positive, or a negative `gamma`.
 
     Example:
 

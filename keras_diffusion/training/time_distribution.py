@@ -41,6 +41,9 @@ class UniformTime(TimeDistribution):
     >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
     >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
     [0.101, 0.501, 0.901]
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, algorithm 1.
     """
 
     def quantile(self, u, schedule):
@@ -61,6 +64,9 @@ class DiscreteTime(TimeDistribution):
     >>> u = kd.keras.ops.convert_to_tensor([0.1, 0.5, 0.9])
     >>> [round(float(t), 3) for t in distribution.quantile(u, schedule)]
     [0.2, 0.6, 1.0]
+
+    Reference:
+        Ho et al. 2020, arXiv:2006.11239, algorithm 1.
     """
 
     def __init__(self, timesteps=1000):

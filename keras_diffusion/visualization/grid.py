@@ -19,7 +19,13 @@ _VISIBLE = 64  # scale="auto" enlarges images until their longer side has this m
 
 
 def to_uint8(images):
-    """uint8 images from floats in [−1, 1], shape kept; what leaves the range is clipped.
+    """uint8 images from floats in [−1, 1]; what leaves the range is clipped.
+
+    Args:
+        images: array or tensor of any shape `(...,)`, float in [−1, 1], or uint8, which is returned as it is.
+
+    Returns:
+        uint8 array of the same shape: −1 is 0, 1 is 255.
 
     Raises:
         ValueError: NaN or infinity, or a dtype other than uint8 and float.
@@ -145,7 +151,18 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
 
 
 def png_bytes(image):
-    """One image `(H, W, C)` or `(H, W)`, float in [−1, 1] or uint8, as the bytes of a PNG file."""
+    """One image as the bytes of a PNG file.
+
+    Args:
+        image: `(H, W, C)` or `(H, W)`, float in [−1, 1] or uint8; C is 1, 3 or 4.
+
+    Returns:
+        bytes.
+
+    Raises:
+        ValueError: another shape or dtype, or values that are not finite.
+        ImportError: Pillow is missing.
+    """
     image = to_uint8(image)
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
@@ -163,10 +180,14 @@ def save_png(path, image):
 
     Args:
         path: the file; its name should end in .png.
-        image: `(H, W, C)`, float in [−1, 1] or uint8.
+        image: `(H, W, C)` or `(H, W)`, float in [−1, 1] or uint8; C is 1, 3 or 4.
 
     Returns:
         the path, as `pathlib.Path`.
+
+    Raises:
+        ValueError: as `png_bytes`.
+        OSError: the file could not be written.
     """
     return write_whole(path, png_bytes(image))
 

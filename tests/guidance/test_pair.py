@@ -158,6 +158,11 @@ def test_registry():
         pair("pag")
 
 
+def test_two_scales_need_a_third_denoiser():
+    with pytest.raises(ValueError, match="Received: empty=None. Pass a denoiser as `empty`"):
+        pair("two_scales")(X, LEVEL)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize(("alpha", "sigma"), [(0.6, 0.8), (1.0, 3.0), (0.2, 0.8), (0.0, 1.0)])
 def test_predictions_are_consistent(name, alpha, sigma):

@@ -24,7 +24,7 @@ __all__ = ["Family", "Parts", "Source", "families", "family_of", "register", "re
 class Parts(NamedTuple):
     """What a family builds from a config.
 
-    Fields:
+    Attributes:
         network: built Keras model, its weights still to be filled.
         noise_schedule: `NoiseSchedule`, or None for what is no denoising network (a text encoder).
         predictor: `Predictor`, or None.

@@ -101,7 +101,7 @@ _EULER = {
 class SchedulerClass(NamedTuple):
     """What is known of a class.
 
-    Fields:
+    Attributes:
         kind: of its grid, as `DiffusersSpacing` has it; "edm" for EDM's.
         keys: its keys with its defaults.
         sampler: function of the config → sampler, a name or a dict.
