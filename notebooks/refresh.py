@@ -58,6 +58,7 @@ def _environment(quick):
     environment = {
         "KERAS_BACKEND": "jax",
         "TF_CPP_MIN_LOG_LEVEL": "2",  # Keras imports TensorFlow, where it is installed, to set its seed
+        "TF_ENABLE_ONEDNN_OPTS": "0",  # which would be reported at that import
         **os.environ,
         "KERAS_DIFFUSION_QUICK": str(int(quick)),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
