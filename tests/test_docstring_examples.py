@@ -4,6 +4,7 @@ A room's own docstring says what the examples of its classes begin with.
 """
 
 import doctest
+import functools
 import importlib
 import inspect
 
@@ -39,12 +40,21 @@ DENOISERS = [
     if inspect.isclass(value) and value not in BASES
 ]
 CLASSES = list(dict.fromkeys([cls for registry in REGISTRIES for cls in registry.classes()] + DENOISERS))
-FUNCTIONS = [kd.visualization.plot_schedule, kd.visualization.plot_spacing, kd.visualization.plot_table]
+FUNCTIONS = [
+    value
+    for value in map(kd.visualization.__dict__.get, kd.visualization.__all__)
+    if inspect.isfunction(value) and "Example:" in value.__doc__
+]
 
 
 def beginning(documented):
     """The names that a room's examples may use."""
-    room = importlib.import_module(".".join(documented.__module__.split(".")[:2]))
+    return dict(_beginning(".".join(documented.__module__.split(".")[:2])))
+
+
+@functools.cache
+def _beginning(name):
+    room = importlib.import_module(name)
     names = {"kd": kd, "np": np}
     for example in doctest.DocTestParser().get_examples(room.__doc__):
         exec(example.source, names)
@@ -56,7 +66,8 @@ def is_ours(cls):
 
 
 @pytest.mark.parametrize("documented", [*filter(is_ours, CLASSES), *FUNCTIONS], ids=lambda value: value.__name__)
-def test_the_example_runs(documented):
+def test_the_example_runs(documented, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     doc = inspect.cleandoc(documented.__doc__)
     assert "\nExample:" in doc, f"{documented.__name__} has no Example section in its docstring"
     test = doctest.DocTestParser().get_doctest(doc, beginning(documented), documented.__name__, None, None)

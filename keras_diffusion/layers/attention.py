@@ -67,7 +67,7 @@ class Attention(Layer):
             attended = value
         else:
             query, key = self._heads(self.to_q(x)), self._heads(self.to_k(source))
-            attended = dot_product_attention(query, key, value, self.flash_attention, self.causal)
+            attended = dot_product_attention(query, key, value, self.flash_attention, self.causal, self.path)
         shape = ops.shape(attended)
         return self.to_out(ops.reshape(attended, (shape[0], shape[1], self.num_heads * self.head_dim)))
 

@@ -101,18 +101,19 @@ class AttentionBlock(Layer):
         tokens = ops.reshape(x, (shape[0], -1, shape[-1]))
         # One product makes queries, keys and values together.
         query, key, value = self._split(self.qkv(self.norm1(tokens)), 3)
-        attended = value if is_perturbed(self.name) else dot_product_attention(query, key, value, self.flash_attention)
+        attended = value if is_perturbed(self.name) else self._attend(query, key, value, self.path)
         tokens = tokens + self.out(self._merge(attended))
         tokens = tokens if self.output_scale == 1 else tokens / self.output_scale
         if self.cross_attention:
             (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
             key, value = self._split(self.cross_kv(context), 2)
-            tokens = tokens + self.cross_out(
-                self._merge(dot_product_attention(query, key, value, self.flash_attention))
-            )
+            tokens = tokens + self.cross_out(self._merge(self._attend(query, key, value, f"{self.path}/cross")))
         if self.feed_forward:
             tokens = tokens + self.feed_forward2(self.activation(self.feed_forward1(self.norm3(tokens))))
         return ops.reshape(tokens, shape)
+
+    def _attend(self, query, key, value, name):
+        return dot_product_attention(query, key, value, self.flash_attention, name=name)
 
     def _split(self, tokens, parts):
         """`(B, N, parts·C)` as `parts` tensors `(B, N, heads, d)`."""

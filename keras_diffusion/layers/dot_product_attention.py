@@ -15,6 +15,7 @@ import math
 import keras
 from keras import ops
 
+from keras_diffusion.layers.attention_recording import record_attention
 from keras_diffusion.runtime.hardware import jax_platform
 
 # Weights of a block, 8 MB in float32. A quarter of them takes about as long; twice as many, three times for four heads
@@ -22,7 +23,7 @@ from keras_diffusion.runtime.hardware import jax_platform
 _BLOCK = 2**21
 
 
-def dot_product_attention(query, key, value, flash_attention=None, causal=False):
+def dot_product_attention(query, key, value, flash_attention=None, causal=False, name=None):
     """softmax(q·kᵀ/√d)·v with logits and softmax in float32.
 
     Args:
@@ -31,6 +32,7 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
         value: `(B, M, heads, d)`.
         flash_attention: None (default: a fused kernel where Keras finds one), True (fail without one) or False.
         causal: whether position n sees the positions up to n only. Default False.
+        name: the path of the layer, for those who look on; see `layers/attention_recording.py`.
 
     Returns:
         `(B, N, heads, d)` in the dtype of `query`.
@@ -38,6 +40,7 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False)
     Raises:
         ValueError: `flash_attention=True` where there is no such kernel.
     """
+    record_attention(name, query, key)
     dtype = keras.backend.standardize_dtype(query.dtype)
     platform = jax_platform()
     if platform == "cpu" and dtype == "float16":

@@ -230,7 +230,8 @@ class _Attention(Layer):
         if self.over == "columns":
             query, key, value = (ops.swapaxes(part, 1, 2) for part in (query, key, value))
         shape = ops.shape(query)
-        attended = dot_product_attention(*(self._heads(part) for part in (query, key, value)), self.flash_attention)
+        query, key, value = (self._heads(part) for part in (query, key, value))
+        attended = dot_product_attention(query, key, value, self.flash_attention, name=self.path)
         attended = ops.reshape(attended, shape)
         return self.to_out(ops.swapaxes(attended, 1, 2) if self.over == "columns" else attended)
 

@@ -13,7 +13,6 @@ from keras import ops
 
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.attention_block import AttentionBlock
-from keras_diffusion.layers.dot_product_attention import dot_product_attention
 from keras_diffusion.layers.perturbation import is_perturbed
 
 
@@ -52,5 +51,5 @@ class NormalizedAttention(AttentionBlock):
         shape = ops.shape(x)
         tokens = self.norm1(ops.reshape(x, (shape[0], -1, shape[-1])))
         query, key, value = self._split(self.qkv(tokens), 3)
-        attended = value if is_perturbed(self.name) else dot_product_attention(query, key, value)
+        attended = value if is_perturbed(self.name) else self._attend(query, key, value, self.path)
         return ops.reshape(tokens + self.out(self._merge(attended)), shape)

@@ -63,7 +63,10 @@ class SequenceAttention(Layer):
         query, key, value = self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source))
         if self.rotary:
             query, key = rotate(query), rotate(key)
-        attended = value if identity else dot_product_attention(query, key, value, self.flash_attention)
+        if identity:
+            attended = value
+        else:
+            attended = dot_product_attention(query, key, value, self.flash_attention, name=self.path)
         shape = ops.shape(attended)
         return self.out(ops.reshape(attended, (-1, shape[1], self.num_heads * self.channels_per_head)))
 

@@ -11,10 +11,11 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.checks import check_whole
+from keras_diffusion.core.levels import Levels
 from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.runtime.optional import import_optional
+from keras_diffusion.visualization.lettering import Cells, Lettering
 
-_LONGEST_TITLE = 32  # characters
 _VISIBLE = 64  # scale="auto" enlarges images until their longer side has this many pixels
 
 
@@ -30,7 +31,7 @@ def to_uint8(images):
     Raises:
         ValueError: NaN or infinity, or a dtype other than uint8 and float.
     """
-    images = _to_numpy(images)
+    images = to_numpy(images)
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -42,7 +43,17 @@ def to_uint8(images):
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
 
 
-def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, titles=None):
+def image_grid(
+    images,
+    rows=None,
+    cols=None,
+    pad=1,
+    scale=1,
+    background=255,
+    titles=None,
+    column_titles=None,
+    captions=None,
+):
     """Lays images out row by row.
 
     Args:
@@ -51,19 +62,23 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, tit
         pad: pixels between images and around them, in the finished grid.
         scale: int factor of enlargement by repeating pixels, or "auto": until the longer side of an image has 64
             pixels.
-        background: grey value 0…255 of padding and empty places.
+        background: grey value 0…255 of padding and empty places; or None: transparent, with texts that read on light
+            and on dark pages.
         titles: a text for each row, such as the names of classes, to be written on the left of it; or None (default).
+        column_titles: a text for each column, to be written above it, cut to its width; or None (default).
+        captions: a text for each image, to be written under it in up to three lines; or None (default).
 
     Returns:
-        uint8 array `(rows·(H·scale + pad) + pad, cols·(W·scale + pad) + pad, C)`; with titles, their width more.
+        uint8 array `(rows·(H·scale + pad) + pad, cols·(W·scale + pad) + pad, C)`; texts make it larger, and without a
+        background C is 4.
 
     Raises:
         ValueError: wrong rank or channel count, no images, a grid too small for them, or another number of titles than
-            of rows.
+            of rows or columns, or of captions than of images.
 
     Example:
 
-    >>> image_grid(np.zeros((10, 8, 8, 1)), cols=5).shape
+    >>> kd.visualization.image_grid(np.zeros((10, 8, 8, 1)), cols=5).shape
     (19, 46, 1)
     """
     images = to_uint8(images)
@@ -72,47 +87,40 @@ def image_grid(images, rows=None, cols=None, pad=1, scale=1, background=255, tit
             "A grid needs images (N, height, width, channels) with 1, 3 or 4 channels and N ≥ 1. "
             f"Received: shape={images.shape}. Append an axis to grey images without one: images[..., None]."
         )
-    n, height, width, channels = images.shape
+    n, height, width, _ = images.shape
     rows, cols = _layout(n, rows, cols)
     scale = _scale(scale, height, width)
     pad = check_whole("pad", pad, 0, rule="pad must be an integer ≥ 0")
-    check_whole("background", background, 0, 255, rule="background is a grey value, an integer from 0 to 255")
+    rule = "background is a grey value, an integer from 0 to 255, or None"
+    check_whole("background", background, 0, 255, rule=rule, optional=True)
+    titles = _texts("titles", titles, rows, "row")
+    column_titles = _texts("column_titles", column_titles, cols, "column")
+    captions = _texts("captions", captions, n, "image")
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
-    height, width = height * scale, width * scale
-    canvas = np.full((rows * (height + pad) + pad, cols * (width + pad) + pad, channels), background, "uint8")
+    images = _with_alpha(images) if background is None else images
+    cells = Cells(rows, cols, images.shape[1], images.shape[2], pad)
+    written = Lettering(cells, titles, column_titles, captions) if titles or column_titles or captions else None
+    canvas = np.full((*(written or cells).size, images.shape[-1]), background or 0, "uint8")
     for i, image in enumerate(images):
-        top, left = pad + (i // cols) * (height + pad), pad + (i % cols) * (width + pad)
-        canvas[top : top + height, left : left + width] = image
-    return canvas if titles is None else _titled(canvas, list(titles), rows, height + pad, pad, background)
+        top, left = (written or cells).corner(*divmod(i, cols))
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas if written is None else written.on(canvas, background)
 
 
-def _titled(canvas, titles, rows, row_height, pad, background):
-    """The grid with a text on the left of each row."""
-    if len(titles) != rows:
-        raise ValueError(f"titles need one text per row. Received: {len(titles)} titles for {rows} rows")
-    image, draw, font = (
-        import_optional(f"PIL.{name}", extra="viz", purpose="titles of rows")
-        for name in ("Image", "ImageDraw", "ImageFont")
-    )
-    size = int(np.clip(row_height // 4, 8, 20))
-    font = font.load_default(size)
-    texts = [
-        str(title) if len(str(title)) <= _LONGEST_TITLE else f"{str(title)[: _LONGEST_TITLE - 1]}…" for title in titles
-    ]
-    width = max(math.ceil(font.getlength(text)) for text in texts) + size
-    margin = image.new("L", (width, canvas.shape[0]), background)
-    pen = draw.Draw(margin)
-    for row, text in enumerate(texts):
-        middle = pad + row * row_height + (row_height - pad) / 2
-        pen.text((width - size / 2, middle), text, fill=0 if background > 127 else 255, font=font, anchor="rm")
-    grey = np.asarray(margin)[..., None]
-    channels = canvas.shape[-1]
-    opaque = np.full_like(grey, 255)
-    parts = [grey] * min(channels, 3) + ([opaque] if channels == 4 else [])
-    return np.concatenate([np.concatenate(parts, axis=-1), canvas], axis=1)
+def _texts(name, texts, count, what):
+    texts = None if texts is None else [str(text) for text in texts]
+    if texts is not None and len(texts) != count:
+        raise ValueError(f"{name} need one text per {what}. Received: {len(texts)} {name} for {count} {what}s")
+    return texts
 
 
-def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
+def _with_alpha(images):
+    colours = images[..., :3].repeat(3 if images.shape[-1] == 1 else 1, axis=-1)
+    alpha = images[..., 3:] if images.shape[-1] == 4 else np.full_like(images[..., :1], 255)
+    return np.concatenate([colours, alpha], axis=-1)
+
+
+def film_strip(trajectory, steps=8, pad=1, scale=1, background=255, titles=None, levels=None):
     """The way from noise to image: one row per sample, time from left to right.
 
     Args:
@@ -121,14 +129,24 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
         steps: int: that many columns, evenly spaced, the first and the last step among them; or a sequence of step
             indices.
         pad, scale, background: as in `image_grid`.
+        titles: a text for each sample, on the left of its row; or None (default).
+        levels: what is written above the columns: the `Levels` of the walk, n + 1 of them, for the time after each
+            step; a text or a number for each of the n steps; or None (default) for nothing.
 
     Returns:
         uint8 array, the grid of B rows.
 
     Raises:
-        ValueError: wrong rank, or steps that the trajectory does not have.
+        ValueError: wrong rank, steps that the trajectory does not have, or another number of levels.
+
+    Example:
+
+    >>> xs = np.random.default_rng(0).uniform(-1, 1, (10, 2, 8, 8, 1))
+    >>> levels = kd.schedulers.get_spacing("linspace").levels(kd.schedulers.get("cosine"), 10)
+    >>> kd.visualization.film_strip(xs, steps=3, scale=8, levels=levels).shape
+    (144, 196, 1)
     """
-    trajectory = _to_numpy(trajectory)
+    trajectory = to_numpy(trajectory)
     if trajectory.ndim != 5 or 0 in trajectory.shape:
         raise ValueError(
             "A film strip needs a trajectory (steps, batch, height, width, channels). Received: "
@@ -138,16 +156,42 @@ def film_strip(trajectory, steps=8, pad=1, scale=1, background=255):
     if isinstance(steps, (int, np.integer)):
         if steps < 1:
             raise ValueError(f"A film strip needs at least one step. Received: steps={steps}")
-        # The last column is the finished image; a single column shows that one.
-        chosen = np.round(np.linspace(n - 1, 0, min(steps, n))).astype(int)[::-1]
+        chosen = spread(n, steps)
     else:
         chosen = np.asarray(steps, dtype=int)
         if chosen.ndim != 1 or chosen.size == 0 or chosen.min() < -n or chosen.max() >= n:
             raise ValueError(f"steps must be indices into the {n} steps of the trajectory. Received: steps={steps!r}")
     frames = trajectory[chosen].swapaxes(0, 1)  # (B, columns, H, W, C)
+    labels = _level_labels(levels, n)
     return image_grid(
-        frames.reshape(-1, *frames.shape[2:]), rows=batch, cols=len(chosen), pad=pad, scale=scale, background=background
+        frames.reshape(-1, *frames.shape[2:]),
+        rows=batch,
+        cols=len(chosen),
+        pad=pad,
+        scale=scale,
+        background=background,
+        titles=titles,
+        column_titles=None if labels is None else [labels[i] for i in chosen],
     )
+
+
+def spread(n, count):
+    """At most `count` of the numbers 0…n − 1, evenly spaced; the last one, the finished image, is always there."""
+    return np.round(np.linspace(n - 1, 0, min(count, n))).astype(int)[::-1]
+
+
+def _level_labels(levels, n):
+    """A text for each of the n steps, or None."""
+    if levels is None:
+        return None
+    if isinstance(levels, Levels):
+        levels = np.atleast_1d(levels.t)[1:]
+    if len(levels) != n:
+        raise ValueError(
+            f"levels are the n + 1 `Levels` of a walk, or one text per step. Received: {len(levels)} after steps, for "
+            f"a trajectory of {n} steps."
+        )
+    return [level if isinstance(level, str) else f"t = {level:.2f}" for level in levels]
 
 
 def png_bytes(image):
@@ -192,7 +236,8 @@ def save_png(path, image):
     return write_whole(path, png_bytes(image))
 
 
-def _to_numpy(images):
+def to_numpy(images):
+    """A NumPy array of an array or tensor."""
     return images if isinstance(images, np.ndarray) else ops.convert_to_numpy(images)
 
 

@@ -27,13 +27,15 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
     Raises:
         ValueError: points that are not `(N, 2)`, or labels of another length.
     """
-    points = _points(points, "points")
+    points = as_points(points, "points")
     figure, (axes,) = new_axes((5.0, 5.0), title)
     if reference is not None:
-        reference = _points(reference, "reference")
-        axes.scatter(*reference.T, s=_marker(len(reference)), color=TEXT, alpha=0.35, linewidths=0, label="reference")
+        reference = as_points(reference, "reference")
+        axes.scatter(
+            *reference.T, s=marker_size(len(reference)), color=TEXT, alpha=0.35, linewidths=0, label="reference"
+        )
     if labels is None:
-        axes.scatter(*points.T, s=_marker(len(points)), color=COLOURS[0], alpha=0.7, linewidths=0, label="points")
+        axes.scatter(*points.T, s=marker_size(len(points)), color=COLOURS[0], alpha=0.7, linewidths=0, label="points")
     else:
         labels = np.asarray(labels)
         if labels.shape != (len(points),):
@@ -44,7 +46,7 @@ def scatter(points, path=None, labels=None, reference=None, title=None, limits=N
             chosen = points[labels == label]
             colour = COLOURS[i % len(COLOURS)]
             axes.scatter(
-                *chosen.T, s=_marker(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}"
+                *chosen.T, s=marker_size(len(points)), color=colour, alpha=0.7, linewidths=0, label=f"class {label}"
             )
     if reference is not None or labels is not None:
         axes.legend(markerscale=2.0)
@@ -126,13 +128,14 @@ def _read_history(history):
     return list(range(first + 1, first + 1 + max(lengths, default=0))), values
 
 
-def _points(points, name):
+def as_points(points, name):
+    """`points` as an array `(N, 2)`, or a ValueError that calls them `name`."""
     points = points if isinstance(points, np.ndarray) else ops.convert_to_numpy(points)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"{name} must be an array (N, 2). Received: shape={points.shape}")
     return points
 
 
-def _marker(n):
+def marker_size(n):
     """Marker area: thousands of points should not become one blot."""
     return float(np.clip(4000.0 / max(n, 1), 2.0, 24.0))
