@@ -130,7 +130,7 @@ solvers: .venv/test-installed
 
 # Warnings are errors. The stored outputs of the notebooks are shown: nothing is run.
 docs: .venv/test-installed
-	KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -W --keep-going -n -b html -c docs -d build/doctrees . build/site
+	KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -E -W --keep-going -n -b html -c docs -d build/doctrees . build/site
 	@echo "Open build/site/index.html"
 
 clean:

@@ -11,6 +11,7 @@ Docstrings are plain text with single backticks: nothing else is markup, so `*`,
 """
 
 import ast
+import inspect
 import re
 import textwrap
 
@@ -39,7 +40,10 @@ def setup(app):
 
 
 def _process(app, what, name, obj, options, lines):
-    lines[:] = to_rst("\n".join(lines))
+    text = "\n".join(lines).strip()
+    if what == "data" and text == inspect.cleandoc(type(obj).__doc__ or ""):  # what it says of all dicts
+        text = ""
+    lines[:] = to_rst(text)
 
 
 def to_rst(text):
@@ -90,10 +94,10 @@ def _block(lines, start):
         return _items(lines, start)
     if len(block) > 1 and all(re.search(r"\S {3,}\S", row) for row in block):  # aligned columns
         return _literal("\n".join(block)), end
-    for i, row in enumerate(block):  # a list or an indented block right below its text
-        if i and (_ITEM.match(row) or row.startswith(" ")):
+    for i, row in enumerate(block[1:], 1):  # a list or a formula right below its text
+        if _ITEM.match(row) or (row.startswith(" ") and block[i - 1].endswith(":")):
             return escape("\n".join(block[:i])).splitlines(), start + i
-    return escape("\n".join(block)).splitlines(), end
+    return escape("\n".join(row.strip() for row in block)).splitlines(), end
 
 
 def _items(lines, start):

@@ -7,6 +7,7 @@ directive, one dotted name per line, takes the place of `__all__`.
 
 import importlib
 import inspect
+import re
 import sys
 
 from docutils.statemachine import StringList
@@ -15,9 +16,18 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.parsing import nested_parse_to_nodes
 
 from _extensions.docstrings import escape, to_rst
+from keras_diffusion.configs.arguments import ArgumentsMixin
+from keras_diffusion.configs.checks import parameters_of
 from keras_diffusion.configs.registry import Registry
+from keras_diffusion.lora.network import LoRAMixin
 
 PACKAGE = "keras_diffusion"
+
+#: What a model overrides so that Keras calls it, and nobody else does.
+_HIDDEN = re.compile(
+    r"_.*|make_.*_function|.*_own_variables|.*_state_tree|.*_compile_config|compile_from_config|state_prefixes|"
+    r"prepare_weights|weights_loaded"
+)
 ROOMS = (
     "models schedulers predictors training networks layers denoisers guidance samplers data text metrics visualization "
     "callbacks checkpoints distribution comparison"
@@ -27,7 +37,7 @@ ROOMS = (
 def setup(app):
     app.add_directive("room", Room)
     app.connect("autodoc-process-bases", _show_public_bases)
-    app.connect("autodoc-skip-member", lambda *_: False)
+    app.connect("autodoc-process-signature", _show_all_arguments)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -87,7 +97,8 @@ def _files(name, room, content):
         title = title.strip("`").rstrip(".")
         if len(title) > 48 or "`" in title:
             title, after = ", ".join(path.rsplit(".", 1)[-1] for path in paths[:3]), first
-        after = after[:1].upper() + after[1:]
+        if after[:1].isascii():  # no capital Η of η
+            after = after[:1].upper() + after[1:]
         yield title, "\n\n".join(part for part in (after, rest) if part), paths
 
 
@@ -101,17 +112,19 @@ def _entry(path):
 
 
 def _members(cls):
-    """Documented public members of a class that its page does not find described at a public base."""
-    owners = [owner for owner in cls.__mro__ if owner is cls or (_is_ours(owner) and owner not in public_classes())]
+    """Documented public members of a class: its own, and a model's also of the parts that it is put together from."""
+    owners = [cls]
+    if f"{PACKAGE}.models" in cls.__module__:
+        shared = (*public_classes(), ArgumentsMixin, LoRAMixin)
+        owners += [base for base in cls.__mro__[1:] if _is_ours(base) and base not in shared]
     found = []
     for owner in owners:
         comments = ModuleAnalyzer.for_module(owner.__module__).find_attr_docs()
         for name, value in vars(owner).items():
             value = getattr(value, "__func__", value)
-            documented = (owner.__qualname__, name) in comments or (
-                (callable(value) or isinstance(value, property)) and not inspect.isclass(value) and value.__doc__
-            )
-            if documented and not name.startswith("_") and name not in found:
+            described = isinstance(value, property) or (callable(value) and not inspect.isclass(value))
+            documented = (described and value.__doc__) or (owner.__qualname__, name) in comments
+            if documented and name not in found and not _HIDDEN.fullmatch(name):
                 found.append(name)
     return found
 
@@ -150,6 +163,15 @@ def _show_public_bases(app, name, obj, options, bases):
             shown.append(f":py:class:`{base.__name__}`")
             break
     bases[:] = shown or [":py:class:`object`"]
+
+
+def _show_all_arguments(app, what, name, obj, options, signature, returns):
+    """A class's signature has the arguments that its bases take for it."""
+    if what == "class" and issubclass(obj, ArgumentsMixin):
+        shown = [p for p in parameters_of(obj).values() if p.name not in ("name", "trainable", "dtype")]
+        shown.sort(key=lambda p: (p.kind, p.default is not p.empty))
+        return str(inspect.Signature(shown)), None
+    return signature, returns
 
 
 def _table(registry, room):

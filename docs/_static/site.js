@@ -1,4 +1,4 @@
 // Pages opened from a folder cannot read each other: the search then lists titles without excerpts.
-if (window.DOCUMENTATION_OPTIONS && location.protocol === "file:") {
+if (typeof DOCUMENTATION_OPTIONS !== "undefined" && location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
