@@ -97,22 +97,6 @@ def check_choice(name, value, known, rule=None):
     raise ValueError(f"{rule}. Received: {name}={shown(value)}{suggestion(value, known)}")
 
 
-def check_axes(name, value, rank=None, free=False, rule=None):
-    """`value`, a sequence of integers ≥ 1, as a tuple.
-
-    Args:
-        name, rule: as in `check_whole`.
-        rank: how many there must be, or None.
-        free: whether an axis may be None, that is, of any size.
-    """
-    whole = isinstance(value, (tuple, list)) and all((free and n is None) or (is_whole(n) and n >= 1) for n in value)
-    if not whole or (rank is not None and len(value) != rank):
-        count = "" if rank is None else f"{rank} "
-        kind = f"a tuple of {count}integers ≥ 1" + (", or None for an axis of any size" if free else "")
-        raise _error(name, value, rule, kind)
-    return tuple(None if n is None else int(n) for n in value)
-
-
 def check_array(name, value, dtype=None, finite=True):
     """`value` as a NumPy array of numbers, by default finite ones.
 

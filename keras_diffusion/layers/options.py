@@ -61,13 +61,6 @@ def unbuilt_dense(units, kernel_initializer="glorot_uniform", **options):
     )
 
 
-def dense(units, inputs, name, dtype, use_bias=True, kernel_initializer="glorot_uniform"):
-    """A built dense layer from `inputs` to `units` channels."""
-    layer = unbuilt_dense(units, kernel_initializer, use_bias=use_bias, name=name, dtype=dtype)
-    layer.build((None, inputs))
-    return layer
-
-
 def convolution(rank, filters, kernel_size, kernel_initializer="glorot_uniform", **options):
     """A channels-last "same" convolution over `rank` spatial axes (1 to 3)."""
     layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}.get(rank)

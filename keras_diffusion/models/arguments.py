@@ -1,7 +1,6 @@
 """What the arguments of a `DiffusionModel` may be, checked before anything is compiled or drawn."""
 
 import difflib
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -16,14 +15,6 @@ _NETWORK = (
     "`network` is a built Keras model on a dict {'x', 'noise_level', **conditions}, such as "
     "`networks.UNet((32, 32, 3))`"
 )
-
-
-class WalkArguments(NamedTuple):
-    """Checked arguments of `generate` that are plain numbers, in Python's types."""
-
-    guidance_scale: float
-    strength: float
-    batch_size: int | None
 
 
 def check_network(network):
@@ -143,29 +134,34 @@ def check_batch_size(batch_size):
     return check_whole("batch_size", batch_size, 1, optional=True)
 
 
-def check_walk(guidance_scale, strength, batch_size, clip, dtype, verbose, trajectory, noise, on_step, weights):
-    """Checks the arguments of `generate` that need nothing else to be checked.
+def check_weights(weights):
+    """`weights`, which says whose values are used: "ema", the average's, or "raw", the network's own."""
+    return check_choice("weights", weights, ("ema", "raw"), "`weights` must be 'ema' or 'raw'")
+
+
+def check_walk(given):
+    """Checks those of the `GenerateArguments` that need nothing else to be checked.
 
     Returns:
-        `WalkArguments`.
+        `GenerateArguments` whose guidance scale, strength and batch size are numbers of Python.
     """
     rule = "`strength` is the time that generation starts from and must lie in [0, 1]"
-    numbers = WalkArguments(
-        check_guidance_scale(guidance_scale),
-        check_number("strength", strength, 0, 1, rule=rule),
-        check_batch_size(batch_size),
+    checked = given._replace(
+        guidance_scale=check_guidance_scale(given.guidance_scale),
+        strength=check_number("strength", given.strength, 0, 1, rule=rule),
+        batch_size=check_batch_size(given.batch_size),
     )
-    if not isinstance(clip, str) or clip != "auto":
-        check_flag_or("clip", clip, "'auto'")
-    check_choice("dtype", dtype, ("float32", "uint8"), "Generated samples are 'float32' or 'uint8'")
-    check_choice("weights", weights, ("ema", "raw"), "`weights` must be 'ema' or 'raw'")
-    check_verbose(verbose)
-    recorded(trajectory)
-    if noise is not None:
-        check_noise_kind(noise)
-    if on_step is not None and not callable(on_step):
-        raise ValueError(f"`on_step` is a function of a `StepInfo`, or None. Received: on_step={shown(on_step)}")
-    return numbers
+    if not isinstance(given.clip, str) or given.clip != "auto":
+        check_flag_or("clip", given.clip, "'auto'")
+    check_choice("dtype", given.dtype, ("float32", "uint8"), "Generated samples are 'float32' or 'uint8'")
+    check_weights(given.weights)
+    check_verbose(given.verbose)
+    recorded(given.trajectory)
+    if given.noise is not None:
+        check_noise_kind(given.noise)
+    if given.on_step is not None and not callable(given.on_step):
+        raise ValueError(f"`on_step` is a function of a `StepInfo`, or None. Received: on_step={shown(given.on_step)}")
+    return checked
 
 
 def check_flag_or(name, value, other):

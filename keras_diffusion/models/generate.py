@@ -1,7 +1,7 @@
 """`generate`: check the arguments, make a request of them, walk, decode."""
 
 import math
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -21,32 +21,12 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.progress import progress_bar
 from keras_diffusion.samplers.tables import recorded
 
-
-class GenerateArguments(NamedTuple):
-    """The arguments of `SamplingMethods.generate`, in its order: first as the caller gave them, then checked."""
-
-    num_samples: Any
-    conditions: Any
-    num_steps: Any
-    sampler: Any
-    guidance_scale: Any
-    seed: Any
-    init: Any
-    strength: Any
-    mask: Any
-    trajectory: Any
-    weights: Any
-    verbose: Any
-    spacing: Any
-    guidance: Any
-    batch_size: Any
-    clip: Any
-    dtype: Any
-    noise: Any
-    on_step: Any
-    latents: Any
-    negative_conditions: Any
-    size: Any
+#: The arguments of `SamplingMethods.generate`, in its order: first as the caller gave them, then checked.
+GenerateArguments = namedtuple(
+    "GenerateArguments",
+    "num_samples conditions num_steps sampler guidance_scale seed init strength mask trajectory weights verbose "
+    "spacing guidance batch_size clip dtype noise on_step latents negative_conditions size",
+)
 
 
 def generate(model, arguments):
@@ -71,10 +51,8 @@ def generate(model, arguments):
 
 def _checked(model, given):
     """The arguments that need no network, checked: names are objects now, conditions have a row per sample."""
-    scale, strength, batch_size = check_walk(
-        *(given.guidance_scale, given.strength, given.batch_size, given.clip, given.dtype, given.verbose),
-        *(given.trajectory, given.noise, given.on_step, given.weights),
-    )
+    given = check_walk(given)
+    scale, strength = given.guidance_scale, given.strength
     init = None if given.init is None else check_array("init", given.init, finite=False)
     latents = None if given.latents is None else check_array("latents", given.latents, finite=False)
     num_samples = given.num_samples
@@ -98,13 +76,11 @@ def _checked(model, given):
         num_samples=num_samples,
         conditions=conditions,
         sampler=sampler,
-        guidance_scale=scale,
         init=init,
-        strength=strength,
         spacing=spacing_of(model, given.spacing),
         guidance=guiding,
         seed=check_seed(given.seed),
-        batch_size=batch_size or num_samples,
+        batch_size=given.batch_size or num_samples,
         latents=latents,
         negative_conditions=negative,
     )

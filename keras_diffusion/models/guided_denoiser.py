@@ -13,7 +13,7 @@ from keras import ops
 from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import validation
-from keras_diffusion.models.arguments import check_guidance_scale
+from keras_diffusion.models.arguments import check_guidance_scale, check_weights
 from keras_diffusion.models.guidance_argument import check_two_scales, read_guidance
 from keras_diffusion.runtime.compile import as_tensor
 
@@ -98,9 +98,7 @@ def null_conditions(model, like=()):
 
 def weight_values(model, weights):
     """Values of the network's weights, a list of tensors: "ema", the average's, or "raw", its own."""
-    if weights not in ("ema", "raw"):
-        raise ValueError(f"`weights` must be 'ema' or 'raw'. Received: weights={weights!r}")
-    if weights == "raw":
+    if check_weights(weights) == "raw":
         return [variable.value for variable in model.network.variables]
     # The average is float32 throughout, the network's own weights may be half precision.
     pairs = zip(model.averaged_network().variables, model.network.variables, strict=True)

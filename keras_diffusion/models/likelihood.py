@@ -5,7 +5,7 @@ this little noise.
 """
 
 import math
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from keras import ops
@@ -25,24 +25,12 @@ from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, i
 from keras_diffusion.samplers.walk import Walk
 from keras_diffusion.schedulers.time_spacing import check_steps
 
-
-class LikelihoodArguments(NamedTuple):
-    """The arguments of `SamplingMethods.log_likelihood`, in its order: first as the caller gave them, then checked."""
-
-    data: Any
-    conditions: Any
-    num_steps: Any
-    method: Any
-    divergence: Any
-    num_probes: Any
-    seed: Any
-    prior: Any
-    data_mean: Any
-    data_std: Any
-    sigma_min: Any
-    weights: Any
-    batch_size: Any
-    verbose: Any
+#: The arguments of `SamplingMethods.log_likelihood`, in its order: first as the caller gave them, then checked.
+LikelihoodArguments = namedtuple(
+    "LikelihoodArguments",
+    "data conditions num_steps method divergence num_probes seed prior data_mean data_std sigma_min weights batch_size "
+    "verbose",
+)
 
 
 def log_likelihood(model, arguments):

@@ -5,7 +5,6 @@ import pytest
 from keras import ops
 
 from keras_diffusion.configs.checks import (
-    check_axes,
     check_choice,
     check_flag,
     check_number,
@@ -94,17 +93,6 @@ def test_choices_and_what_was_meant():
         check_choice("variance", "Fixed_smal", ("fixed_small", "fixed_large"))
     assert did_you_mean("zebra", ("eta", "order")) == ""
     assert did_you_mean(3, ("eta",)) == ""
-
-
-def test_axes():
-    assert check_axes("input_shape", [8, np.int64(4), 1], 3) == (8, 4, 1)
-    assert check_axes("input_shape", (None, 3), free=True) == (None, 3)
-
-
-@pytest.mark.parametrize("value", [8, "88", (8, 0), (8, 2.0), (True, 2), (8, 8, 8), (None, 8), None, {1, 2}])
-def test_what_are_no_axes(value):
-    with pytest.raises(ValueError, match="`size` must be a tuple of 2 integers ≥ 1. Received: size="):
-        check_axes("size", value, 2)
 
 
 @pytest.mark.parametrize(
