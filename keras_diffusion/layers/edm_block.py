@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.layers.layer import built
 from keras_diffusion.layers.options import convolution, normalization
 from keras_diffusion.layers.resampling import Downsample
 from keras_diffusion.layers.residual_block import ResidualBlock
@@ -105,11 +106,8 @@ class SmoothDownsample(Downsample):
         self.resample_filter = check_filter(resample_filter)
 
     def build(self, input_shape):
-        rank = len(input_shape) - 2
-        self.conv = convolution(
-            rank, self.filters, self.kernel_size, padding="valid", name="conv", dtype=self.dtype_policy
-        )
-        self.conv.build(input_shape)
+        rank, options = len(input_shape) - 2, {"padding": "valid", "name": "conv", "dtype": self.dtype_policy}
+        self.conv = built(convolution(rank, self.filters, self.kernel_size, **options), input_shape)
 
     def call(self, x):
         side = self.kernel_size // 2 + len(self.resample_filter) // 2 - 1

@@ -9,15 +9,15 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.jax_random import JAX_STREAMS, jax_normal
+from keras_diffusion.core.jax_random import jax_normal
 from keras_diffusion.core.precision import solver_layer_options
-from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.time_embedding import VectorLayer, check_even
 
 _SEED, _SCALE = 42, 16.0
 
 
 @serializable
-class FlaxFourierEmbedding(Layer):
+class FlaxFourierEmbedding(VectorLayer):
     """Sines and cosines of FlaxDiff's frequencies. No weights: the table follows from `dim` and `stream`.
 
     For networks that shall be trained anew `FourierEmbedding` is the better choice: 16 is a high standard deviation for
@@ -45,14 +45,7 @@ class FlaxFourierEmbedding(Layer):
 
     def __init__(self, dim, stream="partitionable", **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
-        if not isinstance(dim, int) or dim < 2 or dim % 2:
-            raise ValueError(
-                f"An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2. Received: dim={dim!r}"
-            )
-        if stream not in JAX_STREAMS:
-            raise ValueError(
-                f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}"
-            )
+        check_even(dim)
         self._radians = np.float32(2.0 * np.pi) * (np.float32(_SCALE) * jax_normal(_SEED, dim // 2, stream))
 
     def call(self, noise_level):
@@ -60,6 +53,3 @@ class FlaxFourierEmbedding(Layer):
             self._radians, self.compute_dtype
         )
         return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.dim)

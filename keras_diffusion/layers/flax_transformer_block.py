@@ -23,7 +23,6 @@ softmax had nothing to choose:
     "text_columns"   v of token w at every position of column w, 0 after the text's end; without queries and keys
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
@@ -165,15 +164,10 @@ class FlaxTransformerBlock(Layer):
         check_context(self, context)
         tensors = [x] if context is None else [x, context]
         run = self._run if context is not None else lambda x, *masks: self._run(x, None, *masks)
-        if self.seed_generator is not None and training:
-            # Outside of what is computed again: the second time must drop what the first one dropped.
-            channels = x.shape[-1] if self.project_in is None else self.project_in.units
-            ones = ops.ones((*ops.shape(x)[:-1], channels), self.compute_dtype)
-            branches = (
-                1 if self.only_pure_attention else 1 + (self.attention1 is not None) + (self.attention2 is not None)
-            )
-            tensors += [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(branches)]
-        return (keras.remat(run) if self.remat and training else run)(*tensors)
+        channels = x.shape[-1] if self.project_in is None else self.project_in.units
+        branches = 1 if self.only_pure_attention else 1 + (self.attention1 is not None) + (self.attention2 is not None)
+        masks = self._dropout_masks(branches, (*ops.shape(x)[:-1], channels), training)
+        return self._recomputed(run, training)(*tensors, *masks)
 
     def _run(self, x, context, *masks):
         masks = list(masks)

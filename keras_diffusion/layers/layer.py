@@ -1,6 +1,7 @@
 """What the layers of this room share: arguments written once, an output shaped like the input, parts that are built."""
 
 import keras
+from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.core.noise import generator_seed
@@ -29,6 +30,20 @@ class Layer(ArgumentsMixin, keras.layers.Layer):
         if not self.dropout:
             return None
         return keras.random.SeedGenerator(generator_seed(self.seed), name=f"{self.name}_seed_generator")
+
+    def _dropout_masks(self, count, shape, training):
+        """What `count` branches are multiplied by, a list; empty where nothing is dropped.
+
+        Drawn outside of what `_recomputed` runs twice: the second time must drop what the first one dropped.
+        """
+        if self.seed_generator is None or not training:
+            return []
+        ones = ops.ones(shape, self.compute_dtype)
+        return [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(count)]
+
+    def _recomputed(self, function, training):
+        """`function`, which training computes again on the way back where the layer has remat=True."""
+        return keras.remat(function) if self.remat and training else function
 
 
 def built(layer, *shapes):

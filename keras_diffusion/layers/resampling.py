@@ -19,7 +19,7 @@ import math
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.layer import Layer, built
 from keras_diffusion.layers.options import convolution
 from keras_diffusion.runtime.hardware import jax_platform
 
@@ -59,8 +59,7 @@ class Downsample(_Resampling):
     def build(self, input_shape):
         rank = len(input_shape) - 2
         options = {"padding": "valid" if self.symmetric else "same", "name": "conv", "dtype": self.dtype_policy}
-        self.conv = convolution(rank, self.filters, self.kernel_size, strides=2, **options)
-        self.conv.build(input_shape)
+        self.conv = built(convolution(rank, self.filters, self.kernel_size, strides=2, **options), input_shape)
 
     def call(self, x):
         if self.symmetric:
@@ -95,11 +94,9 @@ class Upsample(_Resampling):
     """
 
     def build(self, input_shape):
+        rank, options = len(input_shape) - 2, {"name": "conv", "dtype": self.dtype_policy}
         # Holds the weights; `call` computes with them.
-        self.conv = convolution(
-            len(input_shape) - 2, self.filters, self.kernel_size, name="conv", dtype=self.dtype_policy
-        )
-        self.conv.build(input_shape)
+        self.conv = built(convolution(rank, self.filters, self.kernel_size, **options), input_shape)
 
     def call(self, x):
         convolve = convolve_in_phases if self._pays_in_phases(x.shape[1:-1]) else convolve_repeated

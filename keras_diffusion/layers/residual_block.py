@@ -121,13 +121,9 @@ class ResidualBlock(Layer):
             self.shortcut = built(self._convolution(rank, 1, "shortcut"), x_shape)
 
     def call(self, x, embedding=None, training=False):
-        mask = None
-        if self.seed_generator is not None and training:
-            # Outside of what is computed again: the second time must drop what the first one dropped.
-            ones = ops.ones(self.compute_output_shape(ops.shape(x)), self.compute_dtype)
-            mask = keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
-        given = [value for value in (x, embedding, mask) if value is not None]
-        return (keras.remat(self._run) if self.remat and training else self._run)(*given)
+        given = [x] if embedding is None else [x, embedding]
+        masks = self._dropout_masks(1, self.compute_output_shape(ops.shape(x)), training)
+        return self._recomputed(self._run, training)(*given, *masks)
 
     def _run(self, x, *others):
         others = list(others)

@@ -54,10 +54,5 @@ class SequenceBlock(Layer):
         Returns:
             tokens `(B, N, C)`.
         """
-        if training and self.seed_generator is not None:
-            ones = ops.ones_like(x)
-            masks = [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(2)]
-        else:
-            masks = [ops.ones((), x.dtype)] * 2
-        step = keras.remat(self.step) if self.remat and training else self.step
-        return step(x, *masks, *others)
+        masks = self._dropout_masks(2, ops.shape(x), training) or [ops.ones((), x.dtype)] * 2
+        return self._recomputed(self.step, training)(x, *masks, *others)

@@ -9,7 +9,6 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 3.3.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
@@ -84,7 +83,7 @@ class SpatialTransformer(Layer):
 
     def call(self, x, context=None, training=False):
         given = (x,) if context is None else (x, context)
-        return (keras.remat(self._run) if self.remat and training else self._run)(*given)
+        return self._recomputed(self._run, training)(*given)
 
     def _run(self, x, context=None):
         tokens = self.project_in(self._sequences(self.norm(x)))

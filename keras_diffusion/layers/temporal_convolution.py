@@ -9,7 +9,6 @@ With `zero_init` conv₄ starts at 0: the network starts as one for images. f₁
 Reference: Wang et al., "ModelScope text-to-video technical report", arXiv:2308.06571.
 """
 
-import keras
 from keras import ops
 
 from keras_diffusion.configs.registry import serializable
@@ -78,12 +77,8 @@ class TemporalConvolution(Layer):
             self.convolutions.append(built(conv, x_shape))
 
     def call(self, x, training=False):
-        masks = []
-        if self.seed_generator is not None and training:
-            # Outside of what is computed again: the second time must drop what the first one dropped.
-            ones = ops.ones(ops.shape(x), self.compute_dtype)
-            masks = [keras.random.dropout(ones, self.dropout, seed=self.seed_generator) for _ in range(_STEPS - 1)]
-        return (keras.remat(self._run) if self.remat and training else self._run)(x, *masks)
+        masks = self._dropout_masks(_STEPS - 1, ops.shape(x), training)
+        return self._recomputed(self._run, training)(x, *masks)
 
     def _run(self, x, *masks):
         h = x

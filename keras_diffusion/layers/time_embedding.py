@@ -29,8 +29,15 @@ from keras_diffusion.layers.layer import Layer
 from keras_diffusion.layers.options import get_activation, unbuilt_dense
 
 
+class VectorLayer(Layer):
+    """Base class of layers whose output is a vector of `dim` numbers for each sample."""
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.dim)
+
+
 @serializable
-class FourierEmbedding(Layer):
+class FourierEmbedding(VectorLayer):
     """Sines and cosines of Gaussian frequencies: [sin(2πf·c), cos(2πf·c)], f ~ N(0, scale²).
 
     The frequencies are a weight, though not trained: they are drawn by NumPy from `seed`, the same on every backend,
@@ -60,7 +67,7 @@ class FourierEmbedding(Layer):
 
     def __init__(self, dim, scale=1.0, seed=0, log=False, **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
-        _check_even(dim)
+        check_even(dim)
         _check_positive("scale", scale)
         self.seed, self.log = check_seed(seed), check_flag("log", log)
 
@@ -80,12 +87,9 @@ class FourierEmbedding(Layer):
         angle = (2.0 * math.pi) * (ops.log(c) if self.log else c)[:, None] * self.frequencies
         return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.dim)
-
 
 @serializable
-class SinusoidalEmbedding(Layer):
+class SinusoidalEmbedding(VectorLayer):
     """Sines and cosines of geometric frequencies: [sin(f·c), cos(f·c)], f_k = scale · max_period^(−k/(dim/2)), k = 0 …
     dim/2 − 1.
 
@@ -113,7 +117,7 @@ class SinusoidalEmbedding(Layer):
 
     def __init__(self, dim, max_period=10000.0, scale=1.0, cos_first=False, **kwargs):
         super().__init__(**solver_layer_options(kwargs, self))
-        _check_even(dim)
+        check_even(dim)
         _check_positive("max_period", max_period)
         _check_positive("scale", scale)
 
@@ -126,12 +130,9 @@ class SinusoidalEmbedding(Layer):
         waves = [ops.sin(angle), ops.cos(angle)]
         return ops.concatenate(waves[::-1] if self.cos_first else waves, axis=-1)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.dim)
-
 
 @serializable
-class TimeProjection(Layer):
+class TimeProjection(VectorLayer):
     """Dense → activation → Dense → activation: makes the condition vector of an embedded noise level.
 
     Args:
@@ -168,11 +169,9 @@ class TimeProjection(Layer):
     def call(self, embedding):
         return self.dense2(self.dense1(embedding))
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.dim)
 
-
-def _check_even(dim):
+def check_even(dim):
+    """Raises ValueError unless an embedding can have `dim` numbers."""
     rule = "An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2"
     if check_whole("dim", dim, 2, rule=rule) % 2:
         raise ValueError(f"{rule}. Received: dim={dim!r}")

@@ -15,6 +15,7 @@ import math
 from keras import ops
 
 from keras_diffusion.configs.checks import check_whole
+from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers.adaptable_dense import AdaptableDense
 
 TARGETS = ("attention", "dense")
@@ -23,7 +24,7 @@ TARGETS = ("attention", "dense")
 class LoRAMixin:
     """Gives a network adapters.
 
-    Goes before `keras.Model` in the bases; `get_config` of the class must add `adapters_config(self)`.
+    Goes between `ArgumentsMixin` and `keras.Model` in the bases.
     """
 
     _frozen_for_adapters: frozenset = frozenset()
@@ -118,6 +119,17 @@ class LoRAMixin:
         for variable, other in zip(adapter_variables(self), adapter_variables(network), strict=True):
             variable.assign(ops.convert_to_numpy(other))
 
+    def get_config(self):
+        """What Keras says of every layer, and the adapters, where there are some.
+
+        Returns:
+            dict with "name", "trainable", "dtype" and, where there are adapters, "adapters": {path of the layer:
+            [rank, alpha]}.
+        """
+        base = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
+        adapters = {path: list(numbers) for path, numbers in self.adapters.items()}
+        return {**base, "adapters": adapters} if adapters else base
+
     @classmethod
     def from_config(cls, config):
         """A network of the config that `get_config` gave, with its adapters.
@@ -152,19 +164,6 @@ class LoRAMixin:
     def _forget_programs(self):
         # Keras's own compiled steps have the old weights in them.
         self.train_function = self.test_function = self.predict_function = None
-
-
-def adapters_config(network):
-    """The part of a config that remembers adapters.
-
-    Args:
-        network: built network.
-
-    Returns:
-        dict with "adapters": {path of the layer: [rank, alpha]}; empty where there are none.
-    """
-    adapters = network.adapters
-    return {"adapters": {path: list(numbers) for path, numbers in adapters.items()}} if adapters else {}
 
 
 def adapter_variables(network):

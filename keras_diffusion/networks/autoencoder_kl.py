@@ -20,11 +20,10 @@ from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.layers.options import convolution, get_activation, normalization
-from keras_diffusion.lora.network import LoRAMixin, adapters_config
+from keras_diffusion.lora.network import LoRAMixin
 from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
 
 HALVES = ("encoder", "decoder")
@@ -238,7 +237,3 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
     def _wide(self):
         # Images and latents are in float32 under mixed precision too.
         return wide_dtype(self.dtype_policy)
-
-    def get_config(self):
-        base = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
-        return {**base, **self.arguments_config(), **adapters_config(self)}

@@ -23,8 +23,7 @@ from keras import ops
 from keras_diffusion.layers import AdaptiveTransformerBlock, LabelEmbedding
 from keras_diffusion.layers.options import unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid, to_image, to_patches
-from keras_diffusion.networks.network import NETWORKS, Network, check_positive_int
-from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.network import NETWORKS, Network, check_positive_int, sinusoidal_embedding
 from keras_diffusion.runtime import limits
 
 _TIMESTEP_DIM = 256

@@ -32,8 +32,7 @@ from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.layers import AttentionBlock, EDMBlock, FourierEmbedding, SmoothDownsample
 from keras_diffusion.layers.edm_block import group_count
 from keras_diffusion.layers.options import convolution
-from keras_diffusion.networks.network import NETWORKS, check_positive_int
-from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.network import NETWORKS, check_positive_int, sinusoidal_embedding
 from keras_diffusion.networks.unet_levels import LevelUNet, check_length
 
 ARCHITECTURES = ("song", "adm")

@@ -22,7 +22,6 @@ import keras
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.registry import Registry
-from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import (
     FlaxFourierEmbedding,
     FourierEmbedding,
@@ -31,7 +30,7 @@ from keras_diffusion.layers import (
     TimeProjection,
 )
 from keras_diffusion.layers.options import convolution, normalization
-from keras_diffusion.lora.network import LoRAMixin, adapters_config
+from keras_diffusion.lora.network import LoRAMixin
 from keras_diffusion.networks.arguments import check_arguments
 
 NETWORKS = Registry("network")
@@ -140,10 +139,6 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             tuple, those of them that must be multiples of `size_multiple`.
         """
         return size
-
-    def get_config(self):
-        base = {"name": self.name, "trainable": self.trainable, "dtype": policy_config(self.dtype_policy)}
-        return {**base, **self.arguments_config(), **adapters_config(self)}
 
     def check_levels(self, rank=3):
         """Checks that `input_shape` and `widths` fit: every level but the last halves the size.
@@ -342,6 +337,18 @@ def noise_embedding(kind, dim, scale=None, kinds=TIME_EMBEDDINGS):
     if kind == "sinusoidal":
         return SinusoidalEmbedding(dim, scale=250.0 if scale is None else scale, name="time_embedding")
     return FlaxFourierEmbedding(dim, kind.removeprefix("flax_"), name="time_embedding")
+
+
+def sinusoidal_embedding(dim, freq_shift, cos_first, scale=1.0):
+    """`SinusoidalEmbedding` with frequencies scale·10000^(−k/(dim/2 − freq_shift))."""
+    half = dim // 2
+    if not half > freq_shift:
+        raise ValueError(
+            f"An embedding of {dim} numbers has {half} frequencies, more than `freq_shift`. Received: "
+            f"freq_shift={freq_shift}"
+        )
+    period = 10000.0 ** (half / (half - freq_shift))
+    return SinusoidalEmbedding(dim, period, scale=scale, cos_first=cos_first, name="time_embedding")
 
 
 def check_positive_int(**values):

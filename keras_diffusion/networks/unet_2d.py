@@ -25,8 +25,7 @@ from keras import ops
 from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.layers import AttentionBlock, FourierEmbedding
 from keras_diffusion.layers.options import get_activation
-from keras_diffusion.networks.network import NETWORKS, check_positive_int
-from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.network import NETWORKS, check_positive_int, sinusoidal_embedding
 from keras_diffusion.networks.unet_levels import LevelUNet
 
 # Type of a level: (whether it has attention, what changes the size; None: what `downsample_type` or `upsample_type`

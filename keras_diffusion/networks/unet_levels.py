@@ -13,8 +13,7 @@ import keras
 
 from keras_diffusion.layers import Downsample, ResidualBlock, TimeProjection, Upsample
 from keras_diffusion.layers.options import convolution, unbuilt_dense
-from keras_diffusion.networks.network import Network, check_positive_int
-from keras_diffusion.networks.sinusoids import sinusoidal_embedding
+from keras_diffusion.networks.network import Network, check_positive_int, sinusoidal_embedding
 
 
 class LevelUNet(Network):

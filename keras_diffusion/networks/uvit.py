@@ -14,10 +14,9 @@ References: Bao et al., "All are worth words: a ViT backbone for diffusion model
 
 import keras
 
+from keras_diffusion.layers import LearnedPosition, UViTBlock
 from keras_diffusion.layers.options import convolution, get_activation, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid
-from keras_diffusion.layers.position import LearnedPosition
-from keras_diffusion.layers.uvit_block import UViTBlock
 from keras_diffusion.networks.network import NETWORKS
 from keras_diffusion.networks.transformer import PatchTransformer
 

@@ -14,15 +14,16 @@ Reference: Radford et al., "Learning transferable visual models from natural lan
 import keras
 from keras import ops
 
+from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.core.precision import policy_config
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization
-from keras_diffusion.lora.network import LoRAMixin, adapters_config
+from keras_diffusion.lora.network import LoRAMixin
+from keras_diffusion.networks.network import wide_dtype
 
 
 @serializable
-class CLIPTextEncoder(LoRAMixin, keras.Model):
+class CLIPTextEncoder(ArgumentsMixin, LoRAMixin, keras.Model):
     """Causal transformer on tokens. The defaults are those of Stable Diffusion 1.
 
     Args:
@@ -68,8 +69,6 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
                 f"`width`. Received: {num_heads=}, {width=}"
             )
         get_activation(activation)
-        self.vocabulary_size, self.max_length = vocabulary_size, max_length
-        self.width, self.depth, self.num_heads, self.activation = width, depth, num_heads, activation
         policy = self.dtype_policy
         self.token_embedding = embedding_table(vocabulary_size, width, name="token_embedding", dtype=policy)
         self.position_embedding = embedding_table(max_length, width, name="position_embedding", dtype=policy)
@@ -84,8 +83,7 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
         self.blocks = [
             TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)
         ]
-        wide = policy.variable_dtype if policy.variable_dtype in ("float32", "float64") else "float32"
-        self.norm = layer_normalization(epsilon=1e-5, name="norm", dtype=wide)
+        self.norm = layer_normalization(epsilon=1e-5, name="norm", dtype=wide_dtype(policy))
         self.token_embedding.build()
         self.position_embedding.build()
         for layer in (*self.blocks, self.norm):
@@ -105,17 +103,3 @@ class CLIPTextEncoder(LoRAMixin, keras.Model):
 
     def compute_output_shape(self, tokens_shape):
         return (*tokens_shape, self.width)
-
-    def get_config(self):
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": policy_config(self.dtype_policy),
-            "vocabulary_size": self.vocabulary_size,
-            "max_length": self.max_length,
-            "width": self.width,
-            "depth": self.depth,
-            "num_heads": self.num_heads,
-            "activation": self.activation,
-            **adapters_config(self),
-        }

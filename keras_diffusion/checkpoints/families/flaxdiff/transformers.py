@@ -39,12 +39,15 @@ from keras_diffusion.checkpoints.families.flaxdiff.transformer_sizes import (
     stages_of,
     uvit_options_of,
 )
-from keras_diffusion.layers.dit_block import DiTBlock
-from keras_diffusion.layers.patch_pyramid import PatchExpanding, PatchMerging
-from keras_diffusion.layers.patches import PatchEmbedding
-from keras_diffusion.layers.position import LearnedPosition
-from keras_diffusion.layers.ssm_block import SSMDiTBlock
-from keras_diffusion.layers.uvit_block import UViTBlock
+from keras_diffusion.layers import (
+    DiTBlock,
+    LearnedPosition,
+    PatchEmbedding,
+    PatchExpanding,
+    PatchMerging,
+    SSMDiTBlock,
+    UViTBlock,
+)
 from keras_diffusion.networks import HierarchicalMMDiT, HybridSSMAttentionDiT, SimpleDiT, SimpleMMDiT, SimpleUDiT, UViT
 
 # Class, and names that a set of weights of it has; the first that fits.
