@@ -70,6 +70,11 @@ def check_number(name, value, least=None, most=None, above=None, below=None, rul
     return number
 
 
+def check_numbers(optional=False, finite=True, **values):
+    """`check_number` for each of some values, which are given by name; a list of floats."""
+    return [check_number(name, value, optional=optional, finite=finite) for name, value in values.items()]
+
+
 def check_flag(name, value, optional=False):
     """`value` as a bool; ValueError for anything but True and False, and None if it is optional."""
     if value is None and optional:

@@ -16,6 +16,7 @@ function", GPU Computing Gems 2 (2011), the single-precision version.
 
 import numpy as np
 
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.core.noise import threefry_2x32
 
 JAX_STREAMS = ("partitionable", "original")
@@ -45,10 +46,7 @@ def jax_normal(seed, size, stream="partitionable"):
     Raises:
         ValueError: unknown stream.
     """
-    if stream not in JAX_STREAMS:
-        raise ValueError(
-            f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}. Received: stream={stream!r}"
-        )
+    check_choice("stream", stream, JAX_STREAMS, f"JAX's random numbers come in two streams: {', '.join(JAX_STREAMS)}")
     one, lowest = np.float32(1.0), np.nextafter(np.float32(-1.0), np.float32(0.0))
     unit = ((_bits(seed, size, stream) >> np.uint32(9)) | np.uint32(0x3F800000)).view("float32") - one
     u = np.maximum(lowest, unit * (one - lowest) + lowest)

@@ -15,7 +15,7 @@ Since EDM's own x0 is σ_d²/(σ̂² + σ_d²)·x/α + σ̂·σ_d/√(σ̂² + �
 
 from keras import ops
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_numbers
 from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.denoisers.denoiser import Wrapper, as_tensors, with_x0
 
@@ -44,8 +44,7 @@ class ConsistencyDenoiser(Wrapper):
     """
 
     def __init__(self, denoiser, sigma_data=0.5, timestep_scaling=10.0, timesteps=1000):
-        for name in ("sigma_data", "timestep_scaling", "timesteps"):
-            check_number(name, getattr(self, name))
+        check_numbers(sigma_data=sigma_data, timestep_scaling=timestep_scaling, timesteps=timesteps)
         if not (sigma_data > 0 and timestep_scaling > 0 and timesteps > 0):
             raise ValueError(
                 "`sigma_data`, `timestep_scaling` and `timesteps` must be positive. "
@@ -84,8 +83,7 @@ class EDMConsistencyDenoiser(Wrapper):
     """
 
     def __init__(self, denoiser, sigma_min=0.002, sigma_data=0.5):
-        check_number("sigma_min", sigma_min)
-        check_number("sigma_data", sigma_data)
+        check_numbers(sigma_min=sigma_min, sigma_data=sigma_data)
         if not (sigma_min >= 0 and sigma_data > 0):
             raise ValueError(
                 "The boundary's `sigma_min` must not be negative and `sigma_data` must be positive. "

@@ -25,6 +25,7 @@ softmax had nothing to choose:
 
 from keras import ops
 
+from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.activations import gelu_tanh
 from keras_diffusion.layers.dot_product_attention import dot_product_attention
@@ -103,8 +104,7 @@ class FlaxTransformerBlock(Layer):
             ("residual", residual, RESIDUALS),
             ("attention_over", attention_over, ATTENTION_OVER),
         ):
-            if value not in known:
-                raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}. Received: {name}={value!r}")
+            check_choice(name, value, known, f"`{name}` must be one of {', '.join(map(repr, known))}")
         if attention_over != "all" and (
             not only_pure_attention or cross_attention != (attention_over == "text_columns")
         ):

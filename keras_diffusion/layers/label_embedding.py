@@ -7,6 +7,7 @@ is therefore replaced by the null label, which has a row of its own in the table
 import keras
 from keras import ops
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.initializers import RandomNormal
 from keras_diffusion.layers.layer import Layer
@@ -43,11 +44,8 @@ class LabelEmbedding(Layer):
 
     def __init__(self, num_classes, dim, null_class=True, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(
-                "`num_classes` must be an integer ≥ 1, or None in a network without classes. Received: "
-                f"num_classes={num_classes!r}"
-            )
+        rule = "`num_classes` must be an integer ≥ 1, or None in a network without classes"
+        check_whole("num_classes", num_classes, 1, rule=rule)
         rows = num_classes + 1 if null_class else num_classes
         self.table = _Table(
             rows, dim, embeddings_initializer=RandomNormal(stddev=1.0), name="table", dtype=self.dtype_policy

@@ -14,9 +14,11 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_number
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.core.precision import solver_layer_options
 from keras_diffusion.layers.layer import Layer
+from keras_diffusion.layers.time_embedding import check_even
 
 
 @serializable
@@ -46,15 +48,9 @@ class NoiseMap(Layer):
     def __init__(self, dim, max_frequency=1000.0, **kwargs):
         # float32 whatever the network's precision: bfloat16 cannot tell 0.999 from 1.
         super().__init__(**solver_layer_options(kwargs, self))
-        if not isinstance(dim, int) or dim < 4 or dim % 2:
-            raise ValueError(
-                f"Half of a noise map's channels are sines: `dim` must be an even integer ≥ 4. Received: dim={dim!r}"
-            )
-        if not max_frequency > 1:
-            raise ValueError(
-                f"The frequencies start at 1, so `max_frequency` must be > 1. Received: max_frequency={max_frequency!r}"
-            )
-        self.max_frequency = float(max_frequency)
+        check_even(dim, 4, "Half of a noise map's channels are sines")
+        rule = "The frequencies start at 1, so `max_frequency` must be > 1"
+        self.max_frequency = check_number("max_frequency", max_frequency, above=1, rule=rule)
 
     def call(self, noise_level, image):
         # Rounded to float32 where the example rounds: with angles of 2π·1000 the seventh digit of a frequency can be

@@ -170,10 +170,10 @@ class TimeProjection(VectorLayer):
         return self.dense2(self.dense1(embedding))
 
 
-def check_even(dim):
-    """Raises ValueError unless an embedding can have `dim` numbers."""
-    rule = "An embedding is half sines, half cosines: `dim` must be an even integer ≥ 2"
-    if check_whole("dim", dim, 2, rule=rule) % 2:
+def check_even(dim, least=2, why="An embedding is half sines, half cosines"):
+    """Raises ValueError unless `dim` is an even integer ≥ `least`."""
+    rule = f"{why}: `dim` must be an even integer ≥ {least}"
+    if check_whole("dim", dim, least, rule=rule) % 2:
         raise ValueError(f"{rule}. Received: dim={dim!r}")
 
 

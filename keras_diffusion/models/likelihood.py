@@ -10,7 +10,7 @@ from collections import namedtuple
 import numpy as np
 from keras import ops
 
-from keras_diffusion.configs.checks import check_array, check_number
+from keras_diffusion.configs.checks import check_array, check_numbers
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_batch_size, check_verbose
@@ -82,8 +82,7 @@ def _checked(model, given):
     network, names = model.network, model.class_names
     conditions, count = validation.generation_conditions(given.conditions, count, network, names)
     seed, batch_size = check_seed(given.seed), check_batch_size(given.batch_size)
-    for name in ("data_mean", "data_std", "sigma_min"):
-        check_number(name, getattr(given, name))
+    check_numbers(data_mean=given.data_mean, data_std=given.data_std, sigma_min=given.sigma_min)
     check_steps(given.num_steps)
     check_verbose(given.verbose)
     check_probes(given.divergence, given.num_probes)

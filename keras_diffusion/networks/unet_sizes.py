@@ -12,6 +12,8 @@ with the square of the width and with the number of pixels: each name costs abou
 and twice the side four times as much.
 """
 
+from keras_diffusion.configs.checks import check_choice
+
 _GROWTH = (1, 2, 4, 4)
 _SIZES = {"tiny": (16, 1), "small": (32, 1), "base": (64, 2), "large": (128, 2)}
 
@@ -42,9 +44,8 @@ def unet_size(size, input_shape):
     axes = [n for n in input_shape[:-1] if n is not None]
     if size is None:
         size = "small" if max(axes, default=0) <= 32 else "tiny"
-    if not isinstance(size, str) or size not in _SIZES:
-        raise ValueError(f"A size of a U-Net is one of {', '.join(map(repr, _SIZES))}. Received: size={size!r}")
-    first, blocks = _SIZES[size]
+    rule = f"A size of a U-Net is one of {', '.join(map(repr, _SIZES))}"
+    first, blocks = _SIZES[check_choice("size", size, UNET_SIZES, rule)]
     levels = 1
     while levels < len(_GROWTH) and all(n % 2**levels == 0 and n // 2**levels >= 4 for n in axes):
         levels += 1

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.configs.checks import check_choice, check_number, check_whole
+from keras_diffusion.configs.checks import check_choice, check_number, check_numbers, check_whole
 from keras_diffusion.core import noise as noise_sources
 from keras_diffusion.core.denoiser_memory import get_memory, memory_scope, set_memory
 from keras_diffusion.core.function_denoiser import as_denoiser
@@ -94,8 +94,7 @@ class AdaptiveSampler(Sampler):
     ):
         super().__init__(**kwargs)
         order = check_choice("order", order, self.orders, f"`order` must be one of {', '.join(map(str, self.orders))}")
-        given = {"rtol": rtol, "atol": atol, "h_init": h_init}
-        numbers = [check_number(name, value) for name, value in given.items()]
+        numbers = check_numbers(rtol=rtol, atol=atol, h_init=h_init)
         max_steps = check_whole("max_steps", max_steps)
         if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
             raise ValueError(

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_number, check_numbers
 
 
 class PIDController:
@@ -21,9 +21,7 @@ class PIDController:
     """
 
     def __init__(self, pcoeff=0.0, icoeff=1.0, dcoeff=0.0, accept_safety=0.81):
-        self.pcoeff, self.icoeff, self.dcoeff = (
-            check_number(name, value) for name, value in (("pcoeff", pcoeff), ("icoeff", icoeff), ("dcoeff", dcoeff))
-        )
+        self.pcoeff, self.icoeff, self.dcoeff = check_numbers(pcoeff=pcoeff, icoeff=icoeff, dcoeff=dcoeff)
         self.accept_safety = check_number("accept_safety", accept_safety, above=0)
 
     def exponents(self, order):

@@ -13,7 +13,7 @@ differ by a sum over x0's (or ε's), which row i adds, carried on, to its weight
 
 import numpy as np
 
-from keras_diffusion.configs.checks import check_choice, check_flag, check_number
+from keras_diffusion.configs.checks import check_choice, check_flag, check_number, check_numbers
 from keras_diffusion.samplers.grids import pairs
 from keras_diffusion.samplers.multistep import (
     MultistepSampler,
@@ -72,8 +72,7 @@ class SASolverSampler(MultistepSampler):
     ):
         super().__init__(**kwargs)
         check_number("tau", tau)
-        for name, value in (("tau_start", tau_start), ("tau_end", tau_end)):
-            check_number(name, value, finite=False)
+        check_numbers(tau_start=tau_start, tau_end=tau_end, finite=False)
         if not tau >= 0 or not 0 <= tau_end <= tau_start:
             raise ValueError(
                 f"SA-Solver needs tau >= 0 and 0 <= tau_end <= tau_start. Received: {tau=}, {tau_start=}, {tau_end=}"

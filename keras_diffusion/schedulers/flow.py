@@ -7,7 +7,7 @@ high noise;
 
 import math
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_number, check_numbers
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -69,15 +69,8 @@ def flow_shift(tokens, base_tokens=256, max_tokens=4096, base_shift=0.5, max_shi
         Black Forest Labs' Flux as in diffusers' `calculate_shift`; why the shift grows with the size: Esser et al.
         2024, arXiv:2403.03206, section 5.3.2.
     """
-    given = {
-        "tokens": tokens,
-        "base_tokens": base_tokens,
-        "max_tokens": max_tokens,
-        "base_shift": base_shift,
-        "max_shift": max_shift,
-    }
-    for name, value in given.items():
-        check_number(name, value)
+    check_numbers(tokens=tokens, base_tokens=base_tokens, max_tokens=max_tokens)
+    check_numbers(base_shift=base_shift, max_shift=max_shift)
     if base_tokens == max_tokens:
         raise ValueError(
             f"`base_tokens` and `max_tokens` must differ. Received: base_tokens={base_tokens}, max_tokens={max_tokens}"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_numbers
 from keras_diffusion.schedulers.discrete import DiscreteNoiseSchedule, check_timesteps
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
@@ -29,8 +29,7 @@ class _BetaRangeNoiseSchedule(DiscreteNoiseSchedule):
 
     def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02, zero_terminal_snr=False, **kwargs):
         timesteps = check_timesteps(timesteps)
-        check_number("beta_start", beta_start)
-        check_number("beta_end", beta_end)
+        check_numbers(beta_start=beta_start, beta_end=beta_end)
         scale = 1000.0 / timesteps
         if not 0 < beta_start * scale < 1 or not 0 < beta_end * scale < 1:
             raise ValueError(

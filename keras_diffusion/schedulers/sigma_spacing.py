@@ -7,7 +7,7 @@ clean end is then the last one.
 
 import numpy as np
 
-from keras_diffusion.configs.checks import check_choice, check_number, shown
+from keras_diffusion.configs.checks import check_choice, check_number, check_numbers, shown
 from keras_diffusion.schedulers.time_spacing import SPACINGS, Spacing
 
 
@@ -26,8 +26,7 @@ class RatioSpacing(Spacing):
     """
 
     def __init__(self, sigma_min=None, sigma_max=None, coordinate="sigma"):
-        for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
-            check_number(name, value, optional=True)
+        check_numbers(sigma_min=sigma_min, sigma_max=sigma_max, optional=True)
         low, high = 0.0 if sigma_min is None else sigma_min, np.inf if sigma_max is None else sigma_max
         if not low < high or not (sigma_min is None or sigma_min > 0):
             raise ValueError(
@@ -198,8 +197,7 @@ class BetaSpacing(RatioSpacing):
 
     def __init__(self, a=0.6, b=0.6, sigma_min=None, sigma_max=None, coordinate="sigma"):
         super().__init__(sigma_min, sigma_max, coordinate)
-        check_number("a", a)
-        check_number("b", b)
+        check_numbers(a=a, b=b)
         if not (a > 0 and b > 0):
             raise ValueError(f"The parameters of a beta distribution are positive. Received: a={a}, b={b}")
 

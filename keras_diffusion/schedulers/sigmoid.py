@@ -2,7 +2,7 @@
 
 import math
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_numbers
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -32,8 +32,7 @@ class SigmoidNoiseSchedule(NoiseSchedule):
 
     def __init__(self, start=-3.0, end=3.0, tau=1.0, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("start", start), ("end", end), ("tau", tau)):
-            check_number(name, value)
+        check_numbers(start=start, end=end, tau=tau)
         if not start < end or not tau > 0:
             raise ValueError(
                 f"The sigmoid needs start < end and tau > 0. Received: start={start}, end={end}, tau={tau}"

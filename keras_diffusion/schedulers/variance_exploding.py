@@ -6,7 +6,7 @@ the curve is the same for both.
 
 import math
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_numbers
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -38,8 +38,7 @@ class VarianceExplodingNoiseSchedule(NoiseSchedule):
 
     def __init__(self, sigma_min=0.002, sigma_max=80.0, **kwargs):
         super().__init__(**kwargs)
-        check_number("sigma_min", sigma_min)
-        check_number("sigma_max", sigma_max)
+        check_numbers(sigma_min=sigma_min, sigma_max=sigma_max)
         if not 0 < sigma_min < sigma_max:
             raise ValueError(
                 f"The noise must grow: 0 < sigma_min < sigma_max. Received: sigma_min={sigma_min}, "

@@ -3,7 +3,7 @@
 dx = −½β(t)·x dt + √β(t) dw,   β(t) = β_min + t·(β_max − β_min)     ⇒    log α = −t²·(β_max − β_min)/4 − t·β_min/2
 """
 
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_numbers
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES, NoiseSchedule
 
 
@@ -29,8 +29,7 @@ class VariancePreservingNoiseSchedule(NoiseSchedule):
 
     def __init__(self, beta_min=0.1, beta_max=20.0, **kwargs):
         super().__init__(**kwargs)
-        check_number("beta_min", beta_min)
-        check_number("beta_max", beta_max)
+        check_numbers(beta_min=beta_min, beta_max=beta_max)
         if not 0 <= beta_min < beta_max:
             raise ValueError(
                 f"The rates must grow: 0 <= beta_min < beta_max. Received: beta_min={beta_min}, beta_max={beta_max}"

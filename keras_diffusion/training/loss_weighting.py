@@ -25,7 +25,7 @@ import math
 from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
-from keras_diffusion.configs.checks import check_number
+from keras_diffusion.configs.checks import check_number, check_numbers
 from keras_diffusion.configs.registry import Registry
 
 LOSS_WEIGHTINGS = Registry("loss weighting", default="none")
@@ -182,8 +182,7 @@ class P2Weighting(LossWeighting):
     """
 
     def __init__(self, k=1.0, gamma=1.0):
-        check_number("k", k)
-        check_number("gamma", gamma)
+        check_numbers(k=k, gamma=gamma)
         if not k > 0 or not gamma >= 0:
             raise ValueError(f"P2 weighting needs k > 0 and gamma >= 0. Received: k={k}, gamma={gamma}")
 

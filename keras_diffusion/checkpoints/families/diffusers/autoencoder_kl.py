@@ -1,11 +1,6 @@
 """diffusers' AutoencoderKL ↔ `networks.AutoencoderKL`."""
 
-from keras_diffusion.checkpoints.families.diffusers.component import (
-    Component,
-    activation_name,
-    register,
-    torch_activation,
-)
+from keras_diffusion.checkpoints.families.diffusers.component import Component, register
 from keras_diffusion.checkpoints.families.diffusers.unet_2d import _place
 from keras_diffusion.checkpoints.links import attention_links, layer_links, links_of, residual_parts
 from keras_diffusion.containers.errors import CheckpointError
@@ -41,6 +36,15 @@ class AutoencoderKL(Component):
         "mid_block_add_attention": True,
     }
     fixed = {"latents_mean": None, "latents_std": None}
+    same = {
+        "block_out_channels": "widths",
+        "layers_per_block": "num_res_blocks",
+        "in_channels": "channels",
+        "latent_channels": "latent_channels",
+        "scaling_factor": "scale",
+        "norm_num_groups": "norm_groups",
+        "mid_block_add_attention": "attention",
+    }
 
     def recognizes(self, tensors):
         ends = all(f"{half}.conv_in.weight" in tensors for half in ("encoder", "decoder"))
@@ -82,35 +86,20 @@ class AutoencoderKL(Component):
 
     def arguments(self, config):
         return {
-            "widths": config["block_out_channels"],
-            "num_res_blocks": config["layers_per_block"],
-            "channels": config["in_channels"],
-            "latent_channels": config["latent_channels"],
-            "scale": config["scaling_factor"],
+            **super().arguments(config),
             "shift": config["shift_factor"] or 0.0,
-            "norm_groups": config["norm_num_groups"],
             "quant_convs": [config[f"use_{name}"] for name in _QUANT],
-            "attention": config["mid_block_add_attention"],
-            "activation": activation_name(config["act_fn"]),
         }
 
     def config(self, network):
         has = network.get_config()
         levels = len(has["widths"])
         return {
-            **self.defaults,
-            "in_channels": has["channels"],
+            **super().config(network),
             "out_channels": has["channels"],
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
-            "block_out_channels": has["widths"],
-            "layers_per_block": has["num_res_blocks"],
-            "act_fn": torch_activation(has["activation"]),
-            "latent_channels": has["latent_channels"],
-            "norm_num_groups": has["norm_groups"],
-            "scaling_factor": has["scale"],
             "shift_factor": has["shift"] or None,
-            "mid_block_add_attention": has["attention"],
             **{f"use_{name}": flag for name, flag in zip(_QUANT, has["quant_convs"])},
         }
 

@@ -1,11 +1,6 @@
 """transformers' CLIPTextModel, the text encoder of Stable Diffusion ↔ `text.CLIPTextEncoder`."""
 
-from keras_diffusion.checkpoints.families.diffusers.component import (
-    Component,
-    activation_name,
-    register,
-    torch_activation,
-)
+from keras_diffusion.checkpoints.families.diffusers.component import Component, register
 from keras_diffusion.checkpoints.links import Link, attention_parts, layer_links, links_of
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.text import CLIPTextEncoder
@@ -48,6 +43,14 @@ class CLIPTextModel(Component):
         "layer_norm_eps": 1e-5,
     }
     fixed = {"layer_norm_eps": 1e-5}
+    same = {
+        "vocab_size": "vocabulary_size",
+        "hidden_size": "width",
+        "num_hidden_layers": "depth",
+        "num_attention_heads": "num_heads",
+        "max_position_embeddings": "max_length",
+    }
+    activation_key = "hidden_act"
 
     def recognizes(self, tensors):
         return _TOKENS in tensors or _PREFIX + _TOKENS in tensors
@@ -77,30 +80,11 @@ class CLIPTextModel(Component):
             )
         return {**config, "prefix": _prefix(tensors)}
 
-    def arguments(self, config):
-        return {
-            "vocabulary_size": config["vocab_size"],
-            "max_length": config["max_position_embeddings"],
-            "width": config["hidden_size"],
-            "depth": config["num_hidden_layers"],
-            "num_heads": config["num_attention_heads"],
-            "activation": activation_name(config["hidden_act"]),
-        }
-
     def config(self, network):
-        activation = torch_activation(network.activation)
-        return {
-            "architectures": [self.class_name],
-            "model_type": "clip_text_model",
-            "vocab_size": network.vocabulary_size,
-            "hidden_size": network.width,
-            "intermediate_size": 4 * network.width,
-            "num_hidden_layers": network.depth,
-            "num_attention_heads": network.num_heads,
-            "max_position_embeddings": network.max_length,
-            "hidden_act": {"gelu-approximate": "gelu_pytorch_tanh"}.get(activation, activation),
-            "layer_norm_eps": 1e-5,
-        }
+        config = super().config(network)
+        activation = {"gelu-approximate": "gelu_pytorch_tanh"}.get(config["hidden_act"], config["hidden_act"])
+        own = {"intermediate_size": 4 * network.width, "hidden_act": activation}
+        return {"architectures": [self.class_name], "model_type": "clip_text_model", **config, **own}
 
     def links(self, network, config):
         prefix = config.get("prefix", _PREFIX)

@@ -25,6 +25,8 @@ class Component:
         fixed: what keys must be, as the networks here know no other: dict from keys to values.
         needless_keys: keys of its config that say nothing of the computation.
         obsolete: keys of older versions, with the values at which they say nothing.
+        same: keys of its config whose values are arguments here: dict from keys to names of arguments.
+        activation_key: the key of the activation, whose names differ.
         denoises: whether it is the network of a diffusion model.
         folder, weights_file: where pipelines keep it, and what its weights are called.
         library: the package of its class.
@@ -36,6 +38,8 @@ class Component:
     fixed: dict = {}
     needless_keys: frozenset = frozenset()
     obsolete: dict = {}
+    same: dict = {}
+    activation_key = "act_fn"
     denoises = False
     weights_file = "diffusion_pytorch_model.safetensors"
     library = "diffusers"
@@ -49,12 +53,15 @@ class Component:
         raise NotImplementedError(f"{type(self).__name__} must implement guess(tensors)")
 
     def arguments(self, config):
-        """Arguments of `network_class` for a config."""
-        raise NotImplementedError(f"{type(self).__name__} must implement arguments(config)")
+        """Arguments of `network_class` for a config: here those of `same`, and the activation."""
+        equal = {ours: config[theirs] for theirs, ours in self.same.items()}
+        return {**equal, "activation": activation_name(config[self.activation_key])}
 
     def config(self, network):
-        """The config of a network made here."""
-        raise NotImplementedError(f"{type(self).__name__} must implement config(network)")
+        """The config of a network made here: the other way round, with the defaults of all other keys."""
+        has = network.get_config()
+        equal = {theirs: has[ours] for theirs, ours in self.same.items()}
+        return {**self.defaults, **equal, self.activation_key: torch_activation(has["activation"])}
 
     def links(self, network, config):
         """`Link`s of all variables."""

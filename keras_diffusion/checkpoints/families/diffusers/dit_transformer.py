@@ -1,12 +1,6 @@
 """diffusers' DiTTransformer2DModel ↔ `networks.DiTTransformer2D`."""
 
-from keras_diffusion.checkpoints.families.diffusers.component import (
-    Component,
-    activation_name,
-    register,
-    size_pair,
-    torch_activation,
-)
+from keras_diffusion.checkpoints.families.diffusers.component import Component, register, size_pair
 from keras_diffusion.checkpoints.links import attention_parts, layer_links, links_of
 from keras_diffusion.networks import DiTTransformer2D
 
@@ -47,6 +41,18 @@ class DiTTransformer2DModel(Component):
         "norm_eps": 1e-5,
     }
     fixed = {"norm_type": "ada_norm_zero", "norm_elementwise_affine": False}
+    same = {
+        "patch_size": "patch_size",
+        "num_layers": "depth",
+        "num_attention_heads": "num_heads",
+        "attention_head_dim": "head_dim",
+        "num_embeds_ada_norm": "num_classes",
+        "out_channels": "out_channels",
+        "attention_bias": "use_bias",
+        "norm_eps": "norm_epsilon",
+        "dropout": "dropout",
+    }
+    activation_key = "activation_fn"
 
     def recognizes(self, tensors):
         return "pos_embed.proj.weight" in tensors and f"transformer_blocks.0.{_LABELS}" in tensors
@@ -67,39 +73,13 @@ class DiTTransformer2DModel(Component):
         }
 
     def arguments(self, config):
-        height, width = size_pair(config["sample_size"])
-        return {
-            "input_shape": [height, width, config["in_channels"]],
-            "patch_size": config["patch_size"],
-            "depth": config["num_layers"],
-            "num_heads": config["num_attention_heads"],
-            "head_dim": config["attention_head_dim"],
-            "num_classes": config["num_embeds_ada_norm"],
-            "out_channels": config["out_channels"],
-            "activation": activation_name(config["activation_fn"]),
-            "use_bias": config["attention_bias"],
-            "norm_epsilon": config["norm_eps"],
-            "dropout": config["dropout"],
-        }
+        shape = [*size_pair(config["sample_size"]), config["in_channels"]]
+        return {**super().arguments(config), "input_shape": shape}
 
     def config(self, network):
-        has = network.get_config()
-        height, width, channels = has["input_shape"]
-        return {
-            **self.defaults,
-            "sample_size": height if height == width else [height, width],
-            "in_channels": channels,
-            "out_channels": has["out_channels"],
-            "patch_size": has["patch_size"],
-            "num_layers": has["depth"],
-            "num_attention_heads": has["num_heads"],
-            "attention_head_dim": has["head_dim"],
-            "num_embeds_ada_norm": has["num_classes"],
-            "activation_fn": torch_activation(has["activation"]),
-            "attention_bias": has["use_bias"],
-            "norm_eps": has["norm_epsilon"],
-            "dropout": has["dropout"],
-        }
+        height, width, channels = network.sample_shape
+        size = height if height == width else [height, width]
+        return {**super().config(network), "sample_size": size, "in_channels": channels}
 
     def links(self, network, config):
         has = network.get_config()

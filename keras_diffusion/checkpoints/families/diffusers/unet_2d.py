@@ -2,13 +2,7 @@
 
 import re
 
-from keras_diffusion.checkpoints.families.diffusers.component import (
-    Component,
-    activation_name,
-    register,
-    size_pair,
-    torch_activation,
-)
+from keras_diffusion.checkpoints.families.diffusers.component import Component, register, size_pair
 from keras_diffusion.checkpoints.links import attention_links, layer_links, links_of, residual_parts, transformer_links
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, SpatialTransformer, Upsample
 from keras_diffusion.networks import UNet2D
@@ -19,6 +13,17 @@ _NOT_THERE = {
     "time_features": None,
     "time_scale": 1.0,
 }  # what the network here can have, and diffusers' has not
+# Of both kinds of U-Nets; see `Component.same`.
+SAME = {
+    "block_out_channels": "widths",
+    "time_embedding_dim": "time_dim",
+    "flip_sin_to_cos": "cos_first",
+    "freq_shift": "freq_shift",
+    "center_input_sample": "center_input",
+    "norm_num_groups": "norm_groups",
+    "norm_eps": "norm_epsilon",
+    "dropout": "dropout",
+}
 _TIME = {"positional": "sinusoidal", "fourier": "fourier"}
 _PLACE = re.compile(
     r"(down|up|middle)(?:_(\d+))?(?:_(\d+))?(_downsample|_upsample)?(?:_(residual|attention|transformer))?"
@@ -62,6 +67,14 @@ class UNet2DModel(Component):
         "num_train_timesteps": None,
     }
     fixed = {"mid_block_type": "UNetMidBlock2D", "class_embed_type": None}
+    same = {
+        **SAME,
+        "layers_per_block": "num_res_blocks",
+        "attention_head_dim": "head_dim",
+        "mid_block_scale_factor": "middle_scale",
+        "downsample_type": "downsample_type",
+        "upsample_type": "upsample_type",
+    }
 
     def recognizes(self, tensors):
         return is_unet(tensors) and not any(".attn2." in name for name in tensors)
@@ -92,19 +105,15 @@ class UNet2DModel(Component):
         scale_shift, groups = config["resnet_time_scale_shift"] == "scale_shift", config["attn_norm_num_groups"]
         middle = "attention" if config["add_attention"] else "blocks"
         return {
+            **super().arguments(config),
             **unet_arguments(config),
             "input_shape": [*size_pair(config["sample_size"]), known_apart(config)[0]],
             "down_types": [name.removeprefix("UNetRes") for name in config["down_block_types"]],
             "up_types": [name.removeprefix("UNetRes") for name in config["up_block_types"]],
-            "num_res_blocks": config["layers_per_block"],
-            "head_dim": config["attention_head_dim"],
             "middle": None if config["mid_block_type"] is None else middle,
             "middle_norm": not scale_shift or groups is not None,
             "middle_norm_groups": groups,
-            "middle_scale": config["mid_block_scale_factor"],
             "time_embedding": _TIME.get(config["time_embedding_type"], config["time_embedding_type"]),
-            "downsample_type": config["downsample_type"],
-            "upsample_type": config["upsample_type"],
         }
 
     def config(self, network):
@@ -118,20 +127,14 @@ class UNet2DModel(Component):
         if has["middle_norm"] and has["time_injection"] == "scale_shift":
             groups = groups or has["norm_groups"]
         return {
-            **self.defaults,
+            **super().config(network),
             **unet_config(has),
-            "sample_size": None if None in has["input_shape"] else has["input_shape"][:2],
             "down_block_types": has["down_types"],
             "up_block_types": has["up_types"],
-            "layers_per_block": has["num_res_blocks"],
-            "attention_head_dim": has["head_dim"],
             "mid_block_type": None if has["middle"] is None else "UNetMidBlock2D",
             "add_attention": has["middle"] == "attention",
             "attn_norm_num_groups": groups,
-            "mid_block_scale_factor": has["middle_scale"],
             "time_embedding_type": "fourier" if has["time_embedding"] == "fourier" else "positional",
-            "downsample_type": has["downsample_type"],
-            "upsample_type": has["upsample_type"],
         }
 
     def links(self, network, config):
@@ -183,24 +186,15 @@ def known_apart(config):
 
 
 def unet_arguments(config):
-    """Arguments that both kinds of U-Nets have."""
+    """Arguments that both kinds of U-Nets have, beside `SAME`."""
     channels, known = known_apart(config)
     return {
-        "widths": config["block_out_channels"],
         "out_channels": None if config["out_channels"] == channels else config["out_channels"],
         "concat_channels": known,
         "num_classes": config["num_class_embeds"],
         "null_class": config["num_class_embeds"] is None,
         "time_injection": {"default": "add"}.get(config["resnet_time_scale_shift"], config["resnet_time_scale_shift"]),
-        "time_dim": config["time_embedding_dim"],
-        "cos_first": config["flip_sin_to_cos"],
-        "freq_shift": config["freq_shift"],
         "symmetric": config["downsample_padding"] != 0,
-        "center_input": config["center_input_sample"],
-        "norm_groups": config["norm_num_groups"],
-        "norm_epsilon": config["norm_eps"],
-        "activation": activation_name(config["act_fn"]),
-        "dropout": config["dropout"],
     }
 
 
@@ -217,18 +211,10 @@ def unet_config(has):
         )
     return {
         **ends,
-        "block_out_channels": has["widths"],
+        "sample_size": None if None in has["input_shape"] else has["input_shape"][:2],
         "num_class_embeds": rows,
         "resnet_time_scale_shift": {"add": "default"}.get(has["time_injection"], has["time_injection"]),
-        "time_embedding_dim": has["time_dim"],
-        "flip_sin_to_cos": has["cos_first"],
-        "freq_shift": has["freq_shift"],
         "downsample_padding": int(has["symmetric"]),
-        "center_input_sample": has["center_input"],
-        "norm_num_groups": has["norm_groups"],
-        "norm_eps": has["norm_epsilon"],
-        "act_fn": torch_activation(has["activation"]),
-        "dropout": has["dropout"],
     }
 
 

@@ -5,6 +5,7 @@
 
 from keras_diffusion.checkpoints.families.diffusers.component import Component, register
 from keras_diffusion.checkpoints.families.diffusers.unet_2d import (
+    SAME,
     guess_unet,
     is_unet,
     known_apart,
@@ -78,6 +79,13 @@ class UNet2DConditionModel(Component):
         **fixed,
     }
 
+    same = {
+        **SAME,
+        "layers_per_block": "num_res_blocks",
+        "cross_attention_dim": "context_dim",
+        "transformer_layers_per_block": "transformer_depth",
+    }
+
     def recognizes(self, tensors):
         return is_unet(tensors) and any(".attn2." in name for name in tensors)
 
@@ -122,29 +130,23 @@ class UNet2DConditionModel(Component):
 
     def arguments(self, config):
         return {
+            **super().arguments(config),
             **unet_arguments(config),
             # Latents of any size: text to image tells it.
             "input_shape": [None, None, known_apart(config)[0]],
-            "num_res_blocks": config["layers_per_block"],
             "attention": [kind == _WITH[0] for kind in config["down_block_types"]],
-            "context_dim": config["cross_attention_dim"],
             "num_heads": config["attention_head_dim"],
-            "transformer_depth": config["transformer_layers_per_block"],
         }
 
     def config(self, network):
         has = network.get_config()
         heads = has["num_heads"] if has["head_dim"] is None else [width // has["head_dim"] for width in has["widths"]]
         return {
-            **self.defaults,
+            **super().config(network),
             **unet_config(has),
-            "sample_size": None if None in has["input_shape"] else has["input_shape"][:2],
-            "layers_per_block": has["num_res_blocks"],
             "down_block_types": [(_WITH if flag else _WITHOUT)[0] for flag in has["attention"]],
             "up_block_types": [(_WITH if flag else _WITHOUT)[1] for flag in reversed(has["attention"])],
-            "cross_attention_dim": has["context_dim"],
             "attention_head_dim": heads,
-            "transformer_layers_per_block": has["transformer_depth"],
             "use_linear_projection": has["head_dim"] is not None,
         }
 
