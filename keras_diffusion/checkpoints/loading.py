@@ -65,8 +65,12 @@ class LoadedCheckpoint:
                 f"{self.report.family}, which holds a {type(self.network).__name__}. It is in the attribute `network`.",
                 self.report.path,
             )
-        parts = {"noise_schedule": self.noise_schedule, "predictor": self.predictor, "autoencoder": self.normalizer}
-        parts["sampling_defaults"] = self.sampling
+        parts = {
+            "noise_schedule": self.noise_schedule,
+            "predictor": self.predictor,
+            "autoencoder": self.normalizer,
+            "sampling_defaults": self.sampling,
+        }
         # A text encoder among the options: text to image.
         cls = TextToImage if "text_encoder" in self.options else DiffusionModel
         return cls(self.network, **{**parts, **self.options, **options})
@@ -164,8 +168,9 @@ def _own(path, weights, verbose, custom_objects):
         "null_context",
         "noise_bands",
         "seed",
+        "class_names",
     )
-    options = {key: getattr(model, key) for key in (*kept, "class_names")}
+    options = {key: getattr(model, key) for key in kept}
     network.trainable = True
     return LoadedCheckpoint(
         network,

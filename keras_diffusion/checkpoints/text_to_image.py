@@ -72,9 +72,10 @@ def load_text_to_image(files, bpe_path, config=None, verbose="auto", **options):
         "noise_schedule": diffusion.noise_schedule,
         "predictor": diffusion.predictor,
         "sampling_defaults": diffusion.sampling,
+        **diffusion.options,
+        **options,
     }
-    parts |= diffusion.options
-    return TextToImage(diffusion.network, text_encoder, tokenizer, autoencoder, **{**parts, **options})
+    return TextToImage(diffusion.network, text_encoder, tokenizer, autoencoder, **parts)
 
 
 def _paths(files):

@@ -48,9 +48,8 @@ class Report:
         )
 
     def __str__(self):
-        lines = [self.summary(), *self.notes]
-        lines += [f"missing: {path}" for path in self.missing]
-        lines += [f"unused: {name}" for name in self.unused]
+        missing = (f"missing: {path}" for path in self.missing)
+        lines = [self.summary(), *self.notes, *missing, *(f"unused: {name}" for name in self.unused)]
         if self.ignored:
             lines.append(f"{len(self.ignored)} further tensors are not needed: {', '.join(self.ignored[:3])}, …")
         return "\n".join(lines)
@@ -94,7 +93,7 @@ def _check(container, pairs, network, report, ignored, strict):
     absent = [name for _, source in pairs for name in source.names if name not in container.tensors]
     if absent:
         raise CheckpointError(
-            f"The file lacks {len(absent)} tensors that this network needs: {_some(absent)}. "
+            f"The file lacks {len(absent)} tensors that this network needs: {some(absent)}. "
             "Either it is another network (pass `config`) or a part of the file is gone.",
             container.path,
         )
@@ -109,8 +108,8 @@ def _check(container, pairs, network, report, ignored, strict):
     if strict and (report.missing or report.unused):
         raise CheckpointError(
             "Network and file do not fit."
-            + (f" No source for {len(report.missing)} variables: {_some(report.missing)}." if report.missing else "")
-            + (f" No use for {len(report.unused)} tensors: {_some(report.unused)}." if report.unused else "")
+            + (f" No source for {len(report.missing)} variables: {some(report.missing)}." if report.missing else "")
+            + (f" No use for {len(report.unused)} tensors: {some(report.unused)}." if report.unused else "")
             + " Pass `config` to describe the network, or strict=False to load what fits.",
             container.path,
         )
@@ -133,5 +132,6 @@ def _wrong_shape(container, variable, source, shape):
     )
 
 
-def _some(names, limit=6):
+def some(names, limit=6):
+    """The first of some names."""
     return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")

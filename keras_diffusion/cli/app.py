@@ -200,8 +200,17 @@ def sample(
         choose_backend(backend)
         from keras_diffusion.cli.sampling import sample
 
-        options = {"num_steps": steps, "guidance_scale": guidance_scale, "guidance": guidance, "sampler": sampler}
-        options |= {"spacing": spacing, "seed": seed, "weights": weights, "batch_size": batch_size, "size": size}
+        options = {
+            "num_steps": steps,
+            "guidance_scale": guidance_scale,
+            "guidance": guidance,
+            "sampler": sampler,
+            "spacing": spacing,
+            "seed": seed,
+            "weights": weights,
+            "batch_size": batch_size,
+            "size": size,
+        }
         with on_devices(devices):
             sample(console(), model, num_samples, labels, per_label, out, cols, overwrite, **options)
 
@@ -332,8 +341,14 @@ def compare(
         choose_backend(None)
         from keras_diffusion.cli.comparing import compare_backends
 
-        options = {"steps": steps, "num_steps": num_steps, "num_samples": num_samples, "sampler": sampler}
-        options |= {"seed": seed, "size": size}
+        options = {
+            "steps": steps,
+            "num_steps": num_steps,
+            "num_samples": num_samples,
+            "sampler": sampler,
+            "seed": seed,
+            "size": size,
+        }
         compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
 
 

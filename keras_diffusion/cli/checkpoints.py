@@ -4,6 +4,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from keras_diffusion import checkpoints
+from keras_diffusion.checkpoints import own
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.information import print_rows
 from keras_diffusion.configs.checks import clip
@@ -44,8 +46,6 @@ def inspect(console, path, config=None, match=None, as_json=False):
         match: shows only tensors whose names contain this. Default: all.
         as_json: whether to print JSON in place of tables.
     """
-    from keras_diffusion import checkpoints
-
     inspection = checkpoints.inspect(path, read_old_config(config))
     tensors = {name: info for name, info in inspection.tensors.items() if match is None or match in name}
     if as_json:
@@ -69,9 +69,6 @@ def convert(console, source, out, weights="ema", state="best", config=None, stri
 
     Arguments as in `checkpoints.convert`, with `config` as text.
     """
-    from keras_diffusion import checkpoints
-    from keras_diffusion.checkpoints import own
-
     report = checkpoints.convert(source, out, weights, state, read_old_config(config), strict, overwrite, verbose=0)
     console.print(str(report), markup=False, soft_wrap=True)
     # A text encoder or an autoencoder alone makes no samples.
@@ -90,8 +87,6 @@ def export(console, source, out, weights="ema", state="best", config=None, overw
         config: text, see `read_old_config`; for `checkpoints.load`.
         overwrite: whether an existing folder may be replaced.
     """
-    from keras_diffusion import checkpoints
-
     loaded = checkpoints.load(source, weights, state, read_old_config(config), verbose=0)
     checkpoints.export(loaded, out, overwrite=overwrite)
     console.print(f"Wrote {out}, a folder of diffusers.", markup=False, soft_wrap=True)

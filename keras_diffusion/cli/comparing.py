@@ -46,8 +46,13 @@ def compare_backends(
     if batch_size is None:
         batch_size = getattr(batches, "batch_size", 16)
     folder = default_folder() if out is None else Path(out)
-    options["sampler"] = identifier(options.get("sampler", "dpmpp_2m"))
-    options |= {"batch_size": batch_size, "title": Path(source).stem, "out": folder, "overwrite": overwrite}
+    options |= {
+        "sampler": identifier(options.get("sampler", "dpmpp_2m")),
+        "batch_size": batch_size,
+        "title": Path(source).stem,
+        "out": folder,
+        "overwrite": overwrite,
+    }
     console.print(f"Comparing {', '.join(backends)} on {source}: {about}", markup=False, soft_wrap=True)
     with _bars(console, backends) as progress:
         summary = compare(model, batches, backends, reference, optimizer, progress=progress, **options)

@@ -62,6 +62,15 @@ _QUICK_CONFIG = {
     "optimizer": {"learning_rate": {"warmup_steps": 1}},
     "train": {"epochs": 3, "samples": {"every": 2}},
 }
+# The rows of the table of results: what is measured, and how a cell shows it.
+_CELLS = {
+    "digits": "{digits:,}",
+    "read correctly": "{accuracy:.1%} ± {accuracy_standard_error:.1%}",
+    "distance to training, median": "{distance_median:.2f}",
+    "  mean": "{distance_mean:.2f}",
+    "  smallest": "{distance_min:.2f}",
+    "nearer than 95 % of real": "{share_nearer_than_95_percent_of_real:.1%}",
+}
 _QUICK_SAMPLING = {"num_steps": 5, "per_digit": 10}
 
 
@@ -119,9 +128,12 @@ def _run(run, overwrite, quick):
         seconds["sampling"] = _timed(_sample, run, sampling, model, labels, digits)
 
     console.print("[bold]3 of 3  Measuring[/bold]\n")
-    results = {"quick": quick, **_measure(digits, labels, train.source, held_out.source)}
-    results["seconds"] = {**seconds, "all": round(time.perf_counter() - began, 1)}
-    results["sampling"] = sampling
+    results = {
+        "quick": quick,
+        **_measure(digits, labels, train.source, held_out.source),
+        "seconds": {**seconds, "all": round(time.perf_counter() - began, 1)},
+        "sampling": sampling,
+    }
     run.write("results.json", results)
     write_whole(run.path / "results.md", _markdown(results).encode("utf-8"))
     _report(console, run, results, quick)
@@ -254,12 +266,7 @@ def _rows(results):
     """The table of results as text: a header and its rows."""
     columns = results["columns"]
     yield ["", *(c["name"] for c in columns)]
-    yield ["digits", *(f"{c['digits']:,}" for c in columns)]
-    yield ["read correctly", *(f"{c['accuracy']:.1%} ± {c['accuracy_standard_error']:.1%}" for c in columns)]
-    yield ["distance to training, median", *(f"{c['distance_median']:.2f}" for c in columns)]
-    yield ["  mean", *(f"{c['distance_mean']:.2f}" for c in columns)]
-    yield ["  smallest", *(f"{c['distance_min']:.2f}" for c in columns)]
-    yield ["nearer than 95 % of real", *(f"{c['share_nearer_than_95_percent_of_real']:.1%}" for c in columns)]
+    yield from ([label, *(cell.format(**column) for column in columns)] for label, cell in _CELLS.items())
 
 
 def _markdown(results):

@@ -66,57 +66,56 @@ _SAMPLES = {
 
 def configuration_page():
     """The text of docs/configuration.md."""
-    described = {**_arguments(Batches), **_arguments(load)}
-    described["seed"] = "of the order of the samples. Default: the run's"
-    data = {key: value for key, value in building.known_keys()["data"].items() if key not in ("source", "validation")}
-    parts = [_HEAD, "## [data]\n\nThe arguments of `keras_diffusion.data.load` and of `data.Batches`."]
-    rows = [("source", None, _SOURCE), ("validation", None, _VALIDATION)]
-    rows += [
-        (key, DEFAULTS["data"].get(key, value), described.get(key, "as in `keras.utils.PyDataset`"))
-        for key, value in data.items()
-    ]
-    parts.append(_table(rows))
-
+    keys, size = building.known_keys(), f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name."
+    data = {key: value for key, value in keys["data"].items() if key not in ("source", "validation")}
     unet = {**networks.NETWORKS.options("unet"), "widths": None, "num_res_blocks": None}
-    described = _arguments(networks.UNet)
-    described["widths"] = "channels of each level, finest first. Default: those of the size"
-    described["num_res_blocks"] = "residual blocks per level, down and up. Default: those of the size"
-    others = ", ".join(f"`{name}`" for name in networks.NETWORKS.names() if name != "unet")
-    parts.append(
-        "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
-        f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "
-        "from the data. The keys of each are the arguments of its class; those of a `unet`:"
-    )
-    rows = [("size", None, f"{', '.join(map(json.dumps, networks.UNET_SIZES))}: widths and blocks by name. {_SIZE}")]
     unet = {key: value for key, value in unet.items() if key not in ("name", "dtype", "trainable", "seed")}
-    parts.append(_table(rows + [(key, value, described.get(key, "")) for key, value in unet.items()]))
-
-    described = {**_arguments(DiffusionModel), "seed": "of the noise of training. Default: the run's"}
-    described["class_names"] = "names of the classes. Default: those of the data"
-    parts.append(
-        "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a "
-        "name, or a table with `name` and options."
-    )
-    model = building.known_keys()["model"]
-    parts.append(_table([(key, value, described.get(key, "")) for key, value in model.items()]))
+    others = ", ".join(f"`{name}`" for name in networks.NETWORKS.names() if name != "unet")
     kinds = {
         "noise_schedule": schedulers.SCHEDULES,
         "predictor": predictors.PREDICTORS,
         "loss_weighting": LOSS_WEIGHTINGS,
         "time_distribution": TIME_DISTRIBUTIONS,
     }
-    parts.append("\n".join(f"- `{key}`: {_names(registry)}" for key, registry in kinds.items()))
-
-    parts.append(f"## [optimizer]\n\n{_OPTIMIZER}")
-    parts.append(_table([(key, value, _OPTIONS.get(key, "")) for key, value in DEFAULTS["optimizer"].items()]))
-    parts.append("## [train]")
-    parts.append(_table([(key, DEFAULTS["train"][key], text) for key, text in _TRAIN.items()]))
-    parts.append(
+    of_data = {**_arguments(Batches), **_arguments(load), "seed": "of the order of the samples. Default: the run's"}
+    of_unet = {
+        **_arguments(networks.UNet),
+        "widths": "channels of each level, finest first. Default: those of the size",
+        "num_res_blocks": "residual blocks per level, down and up. Default: those of the size",
+    }
+    of_model = {
+        **_arguments(DiffusionModel),
+        "seed": "of the noise of training. Default: the run's",
+        "class_names": "names of the classes. Default: those of the data",
+    }
+    parts = [
+        _HEAD,
+        "## [data]\n\nThe arguments of `keras_diffusion.data.load` and of `data.Batches`.",
+        _table(
+            {"source": None, "validation": None, **data, **DEFAULTS["data"]},
+            {
+                **dict.fromkeys(data, "as in `keras.utils.PyDataset`"),
+                **of_data,
+                "source": _SOURCE,
+                "validation": _VALIDATION,
+            },
+        ),
+        "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
+        f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "
+        "from the data. The keys of each are the arguments of its class; those of a `unet`:",
+        _table({"size": None, **unet}, {**of_unet, "size": f"{size} {_SIZE}"}),
+        "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a "
+        "name, or a table with `name` and options.",
+        _table(keys["model"], of_model),
+        "\n".join(f"- `{key}`: {_names(registry)}" for key, registry in kinds.items()),
+        f"## [optimizer]\n\n{_OPTIMIZER}",
+        _table(DEFAULTS["optimizer"], _OPTIONS),
+        "## [train]",
+        _table({key: DEFAULTS["train"][key] for key in _TRAIN}, _TRAIN),
         "## [train.samples]\n\nPictures while training, in the folder `samples`. Samplers: "
-        + _names(samplers.SAMPLERS)
-        + "."
-    )
-    parts.append(_table([(key, SAMPLES[key], text) for key, text in _SAMPLES.items()]))
+        f"{_names(samplers.SAMPLERS)}.",
+        _table({key: SAMPLES[key] for key in _SAMPLES}, _SAMPLES),
+    ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -160,10 +159,12 @@ def _arguments(function):
     return found
 
 
-def _table(rows):
+def _table(defaults, texts):
+    """The keys of a dict with their values, and what each of them means."""
     lines = ["| key | default | |", "|---|---|---|"]
-    for key, default, text in rows:
-        lines.append(f"| `{key}` | {_default(default)} | {text.replace('|', chr(92) + '|').rstrip('.')} |")
+    for key, default in defaults.items():
+        text = texts.get(key, "").replace("|", chr(92) + "|").rstrip(".")
+        lines.append(f"| `{key}` | {_default(default)} | {text} |")
     return "\n".join(lines)
 
 

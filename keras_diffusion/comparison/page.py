@@ -67,11 +67,14 @@ def render(summary, samples):
     done = {name: row for name, row in summary["backends"].items() if row["status"] == "ok"}
     compared = {name: row["difference"] for name, row in done.items() if row.get("difference")}
     title = f"{summary['title']}: {', '.join(summary['backends'])}"
-    body = [_head(summary, title), _legend(done), *(_section(section, summary) for section in tables.sections(summary))]
-    if done:
-        body.append(_plots(summary, done, compared))
-    body.append(_samples(summary, samples))
-    body.append(_made_with(summary, done))
+    body = [
+        _head(summary, title),
+        _legend(done),
+        *(_section(section, summary) for section in tables.sections(summary)),
+        *([_plots(summary, done, compared)] if done else []),
+        _samples(summary, samples),
+        _made_with(summary, done),
+    ]
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )

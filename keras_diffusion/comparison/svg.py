@@ -72,19 +72,19 @@ def bars(values, colours, label, show):
         return left + (_WIDTH - left - 90) * x / high
 
     bottom = height - _BOTTOM
-    parts = [f'<line class="grid" x1="{to_x(t):.1f}" x2="{to_x(t):.1f}" y1="{_TOP}" y2="{bottom}"/>' for t in ticks]
-    parts += [_text(to_x(t), bottom + 16, show(t) if t else "0", "middle") for t in ticks]
-    parts.append(_text((to_x(0) + to_x(high)) / 2, height - 6, label, "middle"))
+    parts = [
+        *(f'<line class="grid" x1="{to_x(t):.1f}" x2="{to_x(t):.1f}" y1="{_TOP}" y2="{bottom}"/>' for t in ticks),
+        *(_text(to_x(t), bottom + 16, show(t) if t else "0", "middle") for t in ticks),
+        _text((to_x(0) + to_x(high)) / 2, height - 6, label, "middle"),
+    ]
     for i, (name, (lower, median, upper)) in enumerate(values.items()):
-        y = _TOP + 44 * i + 8
-        parts.append(_text(left - 8, y + 18, name, "end"))
-        parts.append(
-            f'<rect x="{left}" y="{y}" width="{to_x(median) - left:.1f}" height="26" rx="3" fill="{colours[name]}"/>'
-        )
-        parts.append(
-            f'<line class="whisker" x1="{to_x(lower):.1f}" x2="{to_x(upper):.1f}" y1="{y + 13}" y2="{y + 13}"/>'
-        )
-        parts.append(_text(max(to_x(median), to_x(upper)) + 8, y + 18, show(median), "start"))
+        y, colour = _TOP + 44 * i + 8, colours[name]
+        parts += [
+            _text(left - 8, y + 18, name, "end"),
+            f'<rect x="{left}" y="{y}" width="{to_x(median) - left:.1f}" height="26" rx="3" fill="{colour}"/>',
+            f'<line class="whisker" x1="{to_x(lower):.1f}" x2="{to_x(upper):.1f}" y1="{y + 13}" y2="{y + 13}"/>',
+            _text(max(to_x(median), to_x(upper)) + 8, y + 18, show(median), "start"),
+        ]
     return _svg(parts, label, height=height)
 
 
@@ -131,14 +131,16 @@ def _linear_ticks(low, high, whole=False):
 
 def _axes(to_x, to_y, x_ticks, y_ticks, x_label, y_label, width):
     right, bottom = width - _RIGHT, _HEIGHT - _BOTTOM
-    parts = [f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{to_y(t):.1f}" y2="{to_y(t):.1f}"/>' for t in y_ticks]
-    parts += [_text(_LEFT - 8, to_y(t) + 4, _number(t), "end") for t in y_ticks]
-    parts += [_text(to_x(t), bottom + 16, _number(t), "middle") for t in x_ticks]
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 6, x_label, "middle"))
     middle = (_TOP + bottom) / 2
     turned = f'text-anchor="middle" transform="rotate(-90 14 {middle})"'
-    parts.append(f'<text x="14" y="{middle}" {turned}>{html.escape(y_label)}</text>')
+    parts = (
+        *(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{to_y(t):.1f}" y2="{to_y(t):.1f}"/>' for t in y_ticks),
+        *(_text(_LEFT - 8, to_y(t) + 4, _number(t), "end") for t in y_ticks),
+        *(_text(to_x(t), bottom + 16, _number(t), "middle") for t in x_ticks),
+        f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>',
+        _text((_LEFT + right) / 2, _HEIGHT - 6, x_label, "middle"),
+        f'<text x="14" y="{middle}" {turned}>{html.escape(y_label)}</text>',
+    )
     return "".join(parts)
 
 

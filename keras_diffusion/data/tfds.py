@@ -40,7 +40,7 @@ class TFDSSource(Source):
             "tensorflow_datasets", extra="data", purpose=f"the data set {str(name)!r} of TensorFlow Datasets"
         )
         builder = self._builder(tfds, name, data_dir)
-        if not _is_prepared(builder):
+        if not is_prepared_folder(builder.data_path):
             if not download:
                 raise ValueError(
                     f"The TFDS data set {name!r} is not prepared under {str(builder.data_path)!r}. "
@@ -103,7 +103,3 @@ def _prepare_call(builder, data_dir):
     where = f"data_dir={str(data_dir)!r}, " if data_dir else ""
     made = f'tfds.builder({builder.name!r}, {where}file_format="array_record")'
     return f"import tensorflow_datasets as tfds; {made}.download_and_prepare()"
-
-
-def _is_prepared(builder):
-    return is_prepared_folder(builder.data_path)

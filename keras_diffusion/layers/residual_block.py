@@ -153,10 +153,16 @@ class ResidualBlock(Layer):
             return convolution(
                 rank, self.filters, kernel_size, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )
-        options = {"use_bias": False, "name": name, "dtype": self.dtype_policy}
-        options |= {"depthwise_initializer": first_kernel(), "pointwise_initializer": first_kernel(initializer)}
         return keras.layers.SeparableConv2D(
-            self.filters, kernel_size, padding="same", data_format="channels_last", **options
+            self.filters,
+            kernel_size,
+            padding="same",
+            data_format="channels_last",
+            depthwise_initializer=first_kernel(),
+            pointwise_initializer=first_kernel(initializer),
+            use_bias=False,
+            name=name,
+            dtype=self.dtype_policy,
         )
 
     def _inject(self, h, embedding):

@@ -67,8 +67,15 @@ class SpatialTransformer(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        options = {"activation": activation, "flash_attention": flash_attention, "cross_attention": cross_attention}
-        options |= {"num_heads": num_heads, "head_dim": head_dim, "dtype": self.dtype_policy, **self.block_kind}
+        options = {
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "activation": activation,
+            "flash_attention": flash_attention,
+            "cross_attention": cross_attention,
+            "dtype": self.dtype_policy,
+            **self.block_kind,
+        }
         self.blocks = [TransformerBlock(**options, name=f"{self.name}_block_{i}") for i in range(depth)]
 
     def build(self, x_shape, context_shape=None):

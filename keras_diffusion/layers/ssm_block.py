@@ -60,8 +60,13 @@ class SSMDiTBlock(DiTBlock):
             self.out = self._dense(x_shape[-1], 2 * x_shape[-1], "out")
         self.convolutions = []
         if self.spatial_fusion:
-            options = {"padding": "same", "data_format": "channels_last", "dtype": self.dtype_policy}
-            options |= {"depthwise_initializer": "zeros", "use_bias": False}
+            options = {
+                "padding": "same",
+                "data_format": "channels_last",
+                "depthwise_initializer": "zeros",
+                "use_bias": False,
+                "dtype": self.dtype_policy,
+            }
             for rate in (1, 2, 3):
                 layer = keras.layers.DepthwiseConv2D(3, dilation_rate=rate, name=f"fusion_{rate}", **options)
                 self.convolutions.append(built(layer, (None, None, None, x_shape[-1])))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_diffusion.checkpoints.transfer import some
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.containers.named_tensors import read_json_file
 from keras_diffusion.runtime.documents import parse_json
@@ -81,14 +82,14 @@ def read_pairs(container):
     if strange:
         raise CheckpointError(
             f"A file of adapters holds pairs of matrices and alphas. Received {len(strange)} other "
-            f"tensors: {some(strange)}. Other kinds of adapters (DoRA, LoHa, LoKr, textual "
+            f"tensors: {some(strange, 4)}. Other kinds of adapters (DoRA, LoHa, LoKr, textual "
             "inversion) and whole models are not read here",
             container.path,
         )
     halves = [name for name, parts in found.items() if not {"down", "up"} <= set(parts)]
     if halves or not found:
         raise CheckpointError(
-            f"An adapter is a pair of matrices. Received one alone for: {some(halves) or 'nothing at all'}.",
+            f"An adapter is a pair of matrices. Received one alone for: {some(halves, 4) or 'nothing at all'}.",
             container.path,
         )
     alphas = _alphas(container, found)
@@ -126,19 +127,6 @@ def split_name(name):
     first, _, rest = name.partition(".")
     part, module = (first, rest) if first in PREFIXES and rest else (None, name)
     return part, module.replace(".processor.", ".")
-
-
-def some(names, limit=4):
-    """The first of some names, for a message.
-
-    Args:
-        names: list of texts.
-        limit: how many are told. Default 4.
-
-    Returns:
-        text, with the number of all where there are more.
-    """
-    return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")
 
 
 def _alphas(container, found):

@@ -8,9 +8,10 @@ import math
 from typing import Any, NamedTuple
 
 from keras_diffusion.checkpoints.families.diffusers import Link, component_of_network
+from keras_diffusion.checkpoints.transfer import some
 from keras_diffusion.containers.errors import CheckpointError
 from keras_diffusion.lora.network import LoRAMixin, dense_layers
-from keras_diffusion.lora.pairs import some, split_name
+from keras_diffusion.lora.pairs import split_name
 from keras_diffusion.models.diffusion_model import DiffusionModel
 
 
@@ -118,7 +119,7 @@ def assign_names(pairs, parts, alone, path):
     if unknown:
         raise CheckpointError(
             f"The file has adapters for {len(unknown)} modules (of {len(pairs)}) that this model does not have: "
-            f"{some(unknown)}. It was made for another network",
+            f"{some(unknown, 4)}. It was made for another network",
             path,
         )
     if others and not (alone and any(names.values())):

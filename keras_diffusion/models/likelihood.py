@@ -23,7 +23,6 @@ from keras_diffusion.runtime.devices import to_host
 from keras_diffusion.runtime.progress import progress_bar, progress_lines
 from keras_diffusion.samplers.likelihood import ProbabilityFlow, check_probes, is_exact, make_probes, standard_error
 from keras_diffusion.samplers.walk import Walk
-from keras_diffusion.schedulers.time_spacing import check_steps
 
 #: The arguments of `SamplingMethods.log_likelihood`, in its order: first as the caller gave them, then checked.
 LikelihoodArguments = namedtuple(
@@ -83,7 +82,7 @@ def _checked(model, given):
     conditions, count = validation.generation_conditions(given.conditions, count, network, names)
     seed, batch_size = check_seed(given.seed), check_batch_size(given.batch_size)
     check_numbers(data_mean=given.data_mean, data_std=given.data_std, sigma_min=given.sigma_min)
-    check_steps(given.num_steps)
+
     check_verbose(given.verbose)
     check_probes(given.divergence, given.num_probes)
     return given._replace(data=data, conditions=conditions, seed=seed, batch_size=batch_size or count)

@@ -31,7 +31,7 @@ from keras_diffusion.layers import (
     Upsample,
 )
 from keras_diffusion.layers.activations import gelu_tanh
-from keras_diffusion.layers.options import check_dropout, convolution, get_activation
+from keras_diffusion.layers.options import convolution, get_activation
 from keras_diffusion.networks.network import NETWORKS, TIME_EMBEDDINGS, check_positive_int
 from keras_diffusion.networks.unet_levels import LevelUNet, paired_middle
 
@@ -141,7 +141,7 @@ class FlaxUNet(LevelUNet):
     ):
         self.check_levels()
         check_positive_int(num_res_blocks=num_res_blocks, embedding_dim=embedding_dim)
-        check_dropout(dropout)
+
         if upsample_widths not in UPSAMPLE_WIDTHS:
             raise ValueError(
                 f"`upsample_widths` must be one of {', '.join(UPSAMPLE_WIDTHS)}. Received: "

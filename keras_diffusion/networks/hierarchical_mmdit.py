@@ -155,8 +155,12 @@ class HierarchicalMMDiT(PatchTransformer):
 
     def _blocks(self, tokens, i, way, conditions):
         stage = self._stages[i]
-        options = {"conditions": ("time", "context"), "parallel": self.flaxdiff_compatible}
-        options |= {"num_heads": stage["num_heads"], "head_dim": stage["head_dim"]}
+        options = {
+            "num_heads": stage["num_heads"],
+            "head_dim": stage["head_dim"],
+            "conditions": ("time", "context"),
+            "parallel": self.flaxdiff_compatible,
+        }
         for j in range(stage["num_layers"]):
             tokens = self.dit_block(f"{way}_block_stage{i}_{j}", **options)(tokens, conditions[i])
         return tokens
@@ -169,8 +173,12 @@ class HierarchicalMMDiT(PatchTransformer):
 
 def _stages(emb_features, num_layers, num_heads, head_dim):
     """The arguments of each stage, a list of dicts."""
-    given = {"emb_features": emb_features, "num_layers": num_layers, "num_heads": num_heads}
-    given["head_dim"] = (None,) * len(emb_features) if head_dim is None else head_dim
+    given = {
+        "emb_features": emb_features,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "head_dim": (None,) * len(emb_features) if head_dim is None else head_dim,
+    }
     if len({len(value) for value in given.values()}) != 1 or not len(emb_features):
         received = ", ".join(f"{key}={tuple(value)}" for key, value in given.items())
         raise ValueError(

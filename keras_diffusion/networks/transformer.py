@@ -9,7 +9,7 @@ import keras
 
 from keras_diffusion.layers import DiTBlock, TimeProjection
 from keras_diffusion.layers.activations import gelu_tanh
-from keras_diffusion.layers.options import check_dropout, layer_normalization, unbuilt_dense
+from keras_diffusion.layers.options import layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patch_order import check_patch_order
 from keras_diffusion.layers.patches import PatchEmbedding, Unpatchify, patch_grid
 from keras_diffusion.networks.network import Network, check_positive_int, noise_embedding
@@ -61,7 +61,7 @@ class PatchTransformer(Network):
         check_positive_int(**{name: getattr(self, name) for name in self.sizes})
         patch_grid(input_shape[:2], self.patch_size * multiple)
         check_patch_order(self.patch_order)
-        check_dropout(self.dropout)
+
         if self.needs_context and self.context_dim is None:
             raise ValueError(
                 f"{kind} needs a context (a text, say). Received: context_dim=None. SimpleDiT does without"

@@ -22,7 +22,7 @@ arXiv:2006.11239.
 import warnings
 
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.options import check_dropout, check_norm, get_activation
+from keras_diffusion.layers.options import check_norm, get_activation
 from keras_diffusion.layers.residual_block import TIME_INJECTIONS
 from keras_diffusion.networks.network import NETWORKS, check_positive_int
 from keras_diffusion.networks.unet_levels import LevelUNet, paired_middle
@@ -127,7 +127,7 @@ class UNet(LevelUNet):
         self.check_levels(rank=None)
         check_positive_int(num_res_blocks=num_res_blocks, norm_groups=norm_groups)
         check_norm(norm)
-        check_dropout(dropout)
+
         self.activation = get_activation(activation)
         if time_injection not in TIME_INJECTIONS:
             raise ValueError(

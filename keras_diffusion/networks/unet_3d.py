@@ -158,9 +158,13 @@ class UNet3D(TextUNet):
 
     def transform(self, h, level, name, given):
         heads = self._heads[level]
-        options = {"num_heads": heads, "head_dim": self.widths[level] // heads, "depth": self._depths[level]}
-        options |= self.passed("norm_groups", "norm_epsilon", "flash_attention", "remat")
-        options["activation"] = self.feed_forward_activation
+        options = {
+            "num_heads": heads,
+            "head_dim": self.widths[level] // heads,
+            "depth": self._depths[level],
+            "activation": self.feed_forward_activation,
+            **self.passed("norm_groups", "norm_epsilon", "flash_attention", "remat"),
+        }
         context = [given["context"]] if "context" in given else []
         spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=bool(context), **options)
         h = self._per_frame(spatial)(h, *context)

@@ -94,9 +94,8 @@ class CLIPTextModel(Component):
             layer = f"{prefix}encoder.layers.{i}"
             attention = attention_parts(block.attention1, ("q_proj", "k_proj", "v_proj", "out_proj"))
             yield from links_of(f"{layer}.self_attn", attention)
-            parts = {"layer_norm1": block.norm1, "layer_norm2": block.norm3}
-            parts |= {"mlp.fc1": block.feed_forward1, "mlp.fc2": block.feed_forward2}
-            yield from links_of(layer, parts)
+            norms = {"layer_norm1": block.norm1, "layer_norm2": block.norm3}
+            yield from links_of(layer, {**norms, "mlp.fc1": block.feed_forward1, "mlp.fc2": block.feed_forward2})
         yield from layer_links(f"{prefix}final_layer_norm", network.norm)
 
     def needless(self, name):

@@ -92,11 +92,11 @@ class UNet2DConditionModel(Component):
     def guess(self, tensors):
         levels, found = guess_unet(tensors)
         attention = [tensors.count(f"down_blocks.{i}.attentions.{{}}.") > 0 for i in range(levels)]
-        depths = [tensors.count(f"down_blocks.{i}.attentions.0.transformer_blocks.{{}}.") for i in range(levels)]
-        depths[-1] = tensors.count("mid_block.attentions.0.transformer_blocks.{}.")
+        places = [*(f"down_blocks.{i}" for i in range(levels - 1)), "mid_block"]
+        depths = [tensors.count(f"{place}.attentions.0.transformer_blocks.{{}}.") or 1 for place in places]
         linear = len(tensors.shape("mid_block.attentions.0.proj_in.weight")) == 2
         blocks = [tensors.count(f"down_blocks.{i}.resnets.{{}}.") for i in range(levels)]
-        depths = [depth or 1 for depth in depths]
+
         return {
             **found,
             "layers_per_block": blocks[0] if len({*blocks}) == 1 else blocks,

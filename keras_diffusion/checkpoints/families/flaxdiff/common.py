@@ -44,6 +44,17 @@ _SAYS = (
     "The shapes in the file say {name}={found!r}. Received: {name}={value!r} in the "
     "config. Leave it out, or check the file."
 )
+# Weights of Keras's layers, and what Flax calls them.
+_LEAVES = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "gamma": "scale",
+    "scale": "scale",
+    "beta": "bias",
+    "depthwise_kernel": "Conv_0/kernel",
+    "pointwise_kernel": "Conv_1/kernel",
+    "embeddings": "embedding",
+}
 _JAX_05 = datetime.date(2025, 1, 17)  # the release that changed jax.random
 
 
@@ -142,10 +153,8 @@ def layer_sources(container, layer, name):
     Kernels of attention are (in, heads, d) and (heads, d, out) in the file, (in, heads·d) and (heads·d, out) here; 1×1
     convolutions may be dense layers here. Separable convolutions are `Conv_0`, channel by channel, and `Conv_1`.
     """
-    leaves = {"kernel": "kernel", "bias": "bias", "gamma": "scale", "scale": "scale", "beta": "bias"}
-    leaves |= {"depthwise_kernel": "Conv_0/kernel", "pointwise_kernel": "Conv_1/kernel", "embeddings": "embedding"}
     for variable in layer.weights:
-        tensor, shape = f"{name}/{leaves[variable.name]}", tuple(variable.shape)
+        tensor, shape = f"{name}/{_LEAVES[variable.name]}", tuple(variable.shape)
         found = container.tensors[tensor].shape if tensor in container.tensors else shape
         if variable.name == "depthwise_kernel":
             yield variable, Source((tensor,), lambda array: array.swapaxes(2, 3))

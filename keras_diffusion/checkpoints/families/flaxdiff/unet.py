@@ -130,9 +130,13 @@ class FlaxDiffUNet(FlaxDiffFamily):
             (f"{kind}_0", f"{kind}_1", f"{kind}_0") if config["named_norms"] else ("norm1", "norm2", "conv_out_norm")
         )
         last_block, last_middle = config["num_res_blocks"] - 1, config["num_middle_res_blocks"] - 1
-        tail = 2 if config["up_conv"] else 1
-        simple = {"conv_in": "ConvLayer_0/conv", "up_conv": "ConvLayer_1/conv", "conv_out": f"ConvLayer_{tail}/conv"}
-        simple |= {"middle_conv": "middle_conv/conv", "norm_out": norms[2]}
+        simple = {
+            "conv_in": "ConvLayer_0/conv",
+            "middle_conv": "middle_conv/conv",
+            "up_conv": "ConvLayer_1/conv",
+            "norm_out": norms[2],
+            "conv_out": f"ConvLayer_{2 if config['up_conv'] else 1}/conv",
+        }
         for layer in network.layers:
             name = layer.name
             if name in simple:

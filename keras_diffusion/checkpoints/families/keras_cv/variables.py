@@ -20,10 +20,6 @@ def _block_variables(block):
     return _of(*filter(None, residual_parts(block).values()))
 
 
-def _transformer_variables(transformer):
-    return _of(*spatial_parts(transformer).values())
-
-
 def unet_slots(network):
     """Kind of layer → its layers in `UNet2DCondition`, each a list of variables."""
     levels = range(len(network.get_config()["widths"]))
@@ -39,7 +35,7 @@ def unet_slots(network):
         "convolution": [_of(layer) for layer in convolutions],
         "block": [_block_variables(layer) for layer in network.layers if isinstance(layer, ResidualBlock)],
         "transformer": [
-            _transformer_variables(layer) for layer in network.layers if isinstance(layer, SpatialTransformer)
+            _of(*spatial_parts(layer).values()) for layer in network.layers if isinstance(layer, SpatialTransformer)
         ],
         "norm": [_of(network.get_layer("norm_out"))],
     }

@@ -148,10 +148,7 @@ class KerasDDPM(KerasExample):
                     container.path,
                 )
         for i, variable in enumerate(layer.qkv.weights):
-            yield variable, Source(tuple(names[part][i] for part in ("query", "key", "value")), _join)
+            parts = tuple(names[part][i] for part in ("query", "key", "value"))
+            yield variable, Source(parts, lambda *arrays: np.concatenate(arrays, axis=-1))
         for part, target in (("norm", layer.norm1), ("proj", layer.out)):
             yield from ((variable, Source((name,))) for variable, name in zip(target.weights, names[part], strict=True))
-
-
-def _join(*arrays):
-    return np.concatenate(arrays, axis=-1)
