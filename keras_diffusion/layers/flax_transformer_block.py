@@ -144,7 +144,7 @@ class FlaxTransformerBlock(Layer):
             return built(layer, (None, None, inner), (None, None, key_dim))
 
         self.norm_in = self._norm("norm_in", channels) if self.norm_inputs else None
-        self.project_in = self._dense(inner, channels, "project_in", use_bias=False) if self.use_projection else None
+        self.project_in = self._projection(inner, channels, "project_in")
         self.attention1 = self.attention2 = self.norm1 = self.norm2 = None
         if self.use_self_and_cross and not (self.only_pure_attention and self.cross_attention):
             self.norm1 = None if self.only_pure_attention else self._norm("norm1", inner)
@@ -156,9 +156,7 @@ class FlaxTransformerBlock(Layer):
             self.norm3 = self._norm("norm3", inner)
             self.feed_forward1 = self._dense(8 * inner, inner, "feed_forward1")
             self.feed_forward2 = self._dense(inner, 4 * inner, "feed_forward2", **last)
-        self.project_out = None
-        if self.use_projection:
-            self.project_out = self._dense(channels, inner, "project_out", use_bias=False, **last)
+        self.project_out = self._projection(channels, inner, "project_out", **last)
 
     def call(self, x, context=None, training=False):
         check_context(self, context)
@@ -191,6 +189,9 @@ class FlaxTransformerBlock(Layer):
         if not (self.only_pure_attention or self.explicitly_add_residual):
             return h
         return (x if self.residual == "raw" else y) + h
+
+    def _projection(self, units, inputs, name, **options):
+        return self._dense(units, inputs, name, use_bias=False, **options) if self.use_projection else None
 
     def _norm(self, name, channels):
         norm = RMSNormalization(epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)

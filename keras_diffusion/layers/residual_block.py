@@ -116,9 +116,7 @@ class ResidualBlock(Layer):
         self.norm2 = built(self._normalization(self.filters, "norm2"), hidden_shape)
         last = "zeros" if self.zero_init else "glorot_uniform"
         self.conv2 = built(self._convolution(rank, self.kernel_size, "conv2", last), hidden_shape)
-        self.shortcut = None
-        if self._has_shortcut(channels):
-            self.shortcut = built(self._convolution(rank, 1, "shortcut"), x_shape)
+        self.shortcut = built(self._convolution(rank, 1, "shortcut"), x_shape) if self._has_shortcut(channels) else None
 
     def call(self, x, embedding=None, training=False):
         given = [x] if embedding is None else [x, embedding]
