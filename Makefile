@@ -63,7 +63,7 @@ test-torch: .venv/test-installed
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
 # The examples of the pages, and the notebooks in quick mode, in an environment with only what README.md says that they need, an empty home and no backend chosen.
-PAGES := README.md CONTRIBUTING.md $(wildcard docs/*.md)
+PAGES := README.md CONTRIBUTING.md $(wildcard docs/*.md docs/explanation/*.md)
 
 test-pages: .venv-pages/installed
 	.venv-pages/bin/python notebooks/refresh.py --quick --jobs 2
