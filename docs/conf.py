@@ -63,6 +63,7 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 default_role = "literal"
 nitpicky = True
+smartquotes = False  # "midpoint" is what to type
 viewcode_line_numbers = True
 
 html_theme = "furo"

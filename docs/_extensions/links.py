@@ -105,7 +105,7 @@ def _class_around(node):
 def _known(env):
     """{name as it may be written: (page, anchor)} of all that the reference describes."""
     if not hasattr(env, "_known_names"):
-        from keras_diffusion import samplers
+        from keras_diffusion import predictors, samplers, schedulers, training
 
         objects = env.domains.python_domain.objects
         found, short = {}, {}
@@ -122,9 +122,15 @@ def _known(env):
                 for name in (f"model{rest}", f"kd.DiffusionModel{rest}", f"keras_diffusion.DiffusionModel{rest}"):
                     found.setdefault(name, place)
         found |= {name: places[0] for name, places in short.items() if len(set(places)) == 1}
+        others = {
+            *predictors.names(),
+            *schedulers.names(),
+            *schedulers.spacing_names(),
+            *training.loss_weighting_names(),
+        }
         for name, (cls, _) in samplers.SAMPLERS._entries.items():
             place = found.get(cls.__name__)
-            if place and "_" in name:
+            if place and name not in others:
                 found.setdefault(name, place)
         found.pop("model", None)
         env._known_names = found

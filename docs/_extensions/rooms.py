@@ -95,7 +95,7 @@ def _files(name, room, content):
         first = " ".join(first.split())
         title, _, after = first.partition(": ")
         title = title.strip("`").rstrip(".")
-        if len(title) > 48 or "`" in title:
+        if len(title) > 48 or "`" in title or title.lower() == name.rpartition(".")[2]:
             title, after = ", ".join(path.rsplit(".", 1)[-1] for path in paths[:3]), first
         if after[:1].isascii():  # no capital Η of η
             after = after[:1].upper() + after[1:]
@@ -108,7 +108,9 @@ def _entry(path):
         lines = [f".. autoclass:: {path}", "   :show-inheritance:"]
         shown = _members(value)
         return [*lines, *([f"   :members: {', '.join(shown)}"] if shown else []), ""]
-    return [f".. autofunction:: {path}" if callable(value) else f".. autodata:: {path}", ""]
+    if callable(value):
+        return [f".. autofunction:: {path}", ""]
+    return [f".. autodata:: {path}", *(["   :no-value:"] if len(repr(value)) > 200 else []), ""]
 
 
 def _members(cls):

@@ -20,6 +20,8 @@ any command says what this page says, `--version` prints the version, and every 
 This page is written by `python -m keras_diffusion.cli.reference docs/command-line.md`.
 """
 
+_OPTION = re.compile(r"(?<![\w`])(--[a-z][a-z-]*)(?![\w`])")
+
 
 def command_line_page():
     """The text of docs/command-line.md."""
@@ -74,9 +76,9 @@ def _default(value):
 
 
 def _prose(text):
-    return re.sub(r"\n\n+", "\n\n", text.strip())
+    return _OPTION.sub(r"`\1`", text.strip())
 
 
 def _cell(text):
-    text = re.sub(r"(?<![\w`])(--[a-z-]+)(?![\w`])", r"`\1`", text or "")
+    text = _OPTION.sub(r"`\1`", text or "")
     return text.replace("|", "\\|").replace("<", "\\<").rstrip(".")
