@@ -65,6 +65,7 @@ def test_callbacks_and_commands_are_named():
     tools = {cells[0]: cells[1] for cells in re.findall(r"^\| ([a-z ]+) \| (.*) \|$", FEATURES, re.MULTILINE)}
     assert set(re.findall(r"`(\w+)`", tools["callbacks"])) == set(kd.callbacks.__all__)
     commands = {command.name or command.callback.__name__.strip("_") for command in app.registered_commands}
+    commands |= {group.typer_instance.info.name for group in app.registered_groups}
     named = re.findall(r"`([^`]+)`", tools["command line"])
     assert {name.removeprefix("keras-diffusion ") for name in named} == commands
 
