@@ -462,7 +462,7 @@ def rows_of_pictures():
         "cols": [0, 2.5, "2"],
         "pad": [-1, 0.5, None, "1"],
         "scale": [0, 1.5, None, "big", True],
-        "background": [-1, 256, 0.5, "white", None],
+        "background": [-1, 256, 0.5, "white", True],  # None is transparent
         "titles": [["one"], "x"],
     }
     yield from options_of(visualization.image_grid, table, PICTURES)
