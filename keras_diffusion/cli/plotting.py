@@ -15,8 +15,10 @@ plot = typer.Typer(
 Names = Annotated[list[str], typer.Argument(help='Names, or JSON: \'{"name": "karras", "rho": 5}\'.')]
 Schedule = Annotated[str, typer.Option(help="Noise schedule: name or JSON.")]
 Steps = Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")]
-Out = Annotated[Path | None, typer.Option(help="A .png, .pdf or .svg file. [default: schedule.png and so on]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it is there.")]
+Out = Annotated[
+    Path | None, typer.Option(help="A .png, .pdf or .svg file. Default: schedule.png, spacing.png or table.png.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -49,7 +51,9 @@ def spacing(
 def table(
     sampler: Annotated[str, typer.Argument(help='Sampler: name, or JSON: \'{"name": "ddim", "eta": 1.0}\'.')],
     schedule: Schedule = "cosine",
-    spacing: Annotated[str | None, typer.Option(help="Name or JSON. [default: the schedule's own]")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Spacing of the steps: name or JSON. Default: the schedule's own.")
+    ] = None,
     steps: Steps = 10,
     out: Out = None,
     overwrite: Overwrite = False,
