@@ -19,8 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_diffusion as kd
+from keras_diffusion.visualization import COLOURS, STYLE
 
-COLOURS = {"epsilon": "tab:blue", "x0": "tab:orange", "v": "tab:green", "velocity": "tab:red"}
+TEXT = STYLE["text.color"]
+PREDICTORS = dict(zip(("epsilon", "x0", "v", "velocity"), COLOURS, strict=False))
 
 
 def cosine_grid(num_steps):
@@ -60,13 +62,14 @@ def levels():
             axis.imshow(np.clip(0.5 + 0.4 * x, 0, 1))
             axis.set_xticks([], [])
             axis.set_yticks([], [])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
         row[0].set_ylabel(name)
         curve.plot(t, schedule.levels(t).log_snr, label=name)
     for axis, at in zip(axes[0], times, strict=True):
         axis.set_title(f"t = {at:.2f}", fontsize=9)
     curve.set(xlabel="t", ylabel="log(α²/σ²)", ylim=(-12, 12))
     curve.legend()
-    curve.grid(alpha=0.3)
     return figure
 
 
@@ -76,10 +79,10 @@ def parameterizations():
     schedule = kd.schedulers.get("cosine")
     level = schedule.levels(0.3)
     arrow = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 0, "shrinkB": 0}
-    rows = {name: kd.predictors.get(name).row(level.alpha, level.sigma) for name in COLOURS}
+    rows = {name: kd.predictors.get(name).row(level.alpha, level.sigma) for name in PREDICTORS}
     for name, row in {"x_t": (level.alpha, level.sigma), **rows}.items():
         a, b = (float(part) for part in row)
-        colour = COLOURS.get(name, "black")
+        colour = PREDICTORS.get(name, TEXT)
         plane.annotate("", (a, b), (0, 0), arrowprops={**arrow, "color": colour})
         plane.annotate(
             name,
@@ -93,14 +96,13 @@ def parameterizations():
     plane.set_title("rows at t = 0.3")
     t = np.linspace(0.002, 0.998, 300)
     grid = schedule.levels(t)
-    for name, colour in COLOURS.items():
+    for name, colour in PREDICTORS.items():
         a, b = kd.predictors.get(name).row(grid.alpha, grid.sigma)
         determinant = np.abs(grid.alpha * b - grid.sigma * a)
         of_x0.plot(t, grid.sigma / determinant, color=colour, label=name)
         of_eps.plot(t, grid.alpha / determinant, color=colour, label=name)
     for axis, title in ((of_x0, "error of x0"), (of_eps, "error of ε")):
         axis.set(xlabel="t", ylim=(0, 3), title=f"{title} for an error of 1")
-        axis.grid(alpha=0.3)
     of_x0.legend(loc="upper left")
     return figure
 
@@ -117,21 +119,18 @@ def samplers():
         table.plot(range(1, 9), column, "o-", label=name)
     table.set(xlabel="row: step 1 to 8", ylabel="entry of the table", title="dpmpp_2m, 8 steps")
     table.legend()
-    table.grid(alpha=0.3)
     fine, at = path("dpmpp_2m", denoise, 1000, noise)
-    walks.plot(at.t, fine[:, :, 0], color="black", lw=1, label=["1,000 steps", *[None] * 3])
+    walks.plot(at.t, fine[:, :, 0], color=TEXT, lw=1, label=["1,000 steps", *[None] * 3])
     many = np.random.default_rng(4).standard_normal((400, 1))
     exact = path("dpmpp_2m", denoise, 1000, many)[0][-1]
-    for name, style in (("ddim", "o--"), ("dpmpp_2m", "s--")):
+    for name, style, colour in (("ddim", "o--", COLOURS[1]), ("dpmpp_2m", "s--", COLOURS[0])):
         error = np.sqrt(((path(name, denoise, 8, many)[0][-1] - exact) ** 2).mean())
         xs, at = path(name, denoise, 8, noise)
-        colour = {"ddim": "tab:orange", "dpmpp_2m": "tab:blue"}[name]
         label = f"{name}, 8 steps: error {error:.2f}"
         walks.plot(at.t, xs[:, :, 0], style, color=colour, ms=4, lw=0.8, label=[label, *[None] * 3])
     walks.set(xlabel="t", ylabel="x", title="from the same noise", xlim=(1.02, -0.02))
     walks.legend(loc="upper right", fontsize=8)
     walks.set_ylim(-3, 4.2)
-    walks.grid(alpha=0.3)
     return figure
 
 
@@ -159,9 +158,8 @@ def denoisers():
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 2.6), sharex=True, sharey=True, constrained_layout=True)
     for axis, (title, denoise) in zip(axes, panels.items(), strict=True):
         samples, _ = walk("dpmpp_2m", denoise, 20, noise)
-        axis.scatter(*np.array(samples).T, s=3, alpha=0.5)
+        axis.scatter(*np.array(samples).T, s=4, alpha=0.6, linewidths=0)
         axis.set(title=title, xlim=(-2.6, 2.6), ylim=(-1.7, 1.7), aspect="equal")
-        axis.grid(alpha=0.3)
     return figure
 
 
@@ -187,14 +185,12 @@ def compiled_programs():
         model.generate(**{**base, **change}, verbose=0)
         times[name] = time.perf_counter() - start
     figure, axis = plt.subplots(figsize=(9, 3.4), constrained_layout=True)
-    colours = [
-        "tab:orange" if seconds > 5 * times["the same again"] and seconds > 0.1 else "tab:blue"
-        for seconds in times.values()
-    ]
-    axis.barh(list(times), list(times.values()), color=colours)
+    compiled = [seconds > 5 * times["the same again"] and seconds > 0.1 for seconds in times.values()]
+    bars = axis.barh(list(times), list(times.values()), color=[COLOURS[new] for new in compiled])
+    axis.bar_label(bars, fmt="%.2f", padding=4)
     axis.invert_yaxis()
-    axis.set(xlabel="seconds", title="orange: compiled", xscale="log")
-    axis.grid(alpha=0.3, axis="x")
+    axis.set(xlabel="seconds", title="orange: compiled")
+    axis.grid(False, axis="y")
     return figure
 
 
@@ -209,7 +205,6 @@ def randomness():
             xs = np.concatenate([[at.sigma[0] * noise[0, 0]], np.array(xs)[:, 0, 0]])
             axis.plot(at.t, xs, "o-", ms=3, lw=1, label=f"{num_steps} steps")
         axis.set(title=f'noise="{kind}"', xlabel="t", xlim=(1.02, -0.02))
-        axis.grid(alpha=0.3)
     axes[0].set_ylabel("x")
     axes[0].legend()
     return figure
@@ -233,7 +228,7 @@ def averages():
         if step % 20 == 19:
             losses.append([held_out(model, weights, circle[:1024]) for weights in ("raw", "ema")])
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), constrained_layout=True)
-    left.plot(raw, lw=0.7, color="grey", label="the weight")
+    left.plot(raw, lw=0.7, color=TEXT, label="the weight")
     for decay in decays:
         average, track = raw[0], []
         for n, value in enumerate(raw):
@@ -246,7 +241,6 @@ def averages():
     right.set(xlabel="step", title="squared error of v on 1,024 points, fixed noise")
     for axis in (left, right):
         axis.legend()
-        axis.grid(alpha=0.3)
     return figure
 
 
@@ -282,11 +276,12 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--only", nargs="*", default=list(PICTURES), choices=list(PICTURES), metavar="NAME")
     options = parser.parse_args(arguments)
-    for name in options.only:
-        figure = PICTURES[name]()
-        figure.savefig(options.out / f"explanation-{name}.png", dpi=80)
-        plt.close(figure)
-        print(options.out / f"explanation-{name}.png")
+    with matplotlib.rc_context(STYLE):
+        for name in options.only:
+            figure = PICTURES[name]()
+            figure.savefig(options.out / f"explanation-{name}.png", dpi=110)
+            plt.close(figure)
+            print(options.out / f"explanation-{name}.png")
 
 
 if __name__ == "__main__":

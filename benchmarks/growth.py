@@ -1,6 +1,7 @@
 """How the time of sampling and of a training step grows: with steps, batch, resolution and devices.
 
     KERAS_BACKEND=jax python benchmarks/growth.py [--out docs/images/growth.png] [--json benchmarks/results/growth.json]
+    python benchmarks/growth.py --redraw    # the picture alone, of the times that the file holds
 
 A U-Net of 2 million weights. Each number is the median of three runs after one that compiles. Devices, on JAX alone,
 are virtual ones of the same CPU, and share one batch: beyond the number of its cores, what they add is the cost of
@@ -65,31 +66,34 @@ def median(run):
 
 
 def draw(results, path):
+    """The curves of all panels, and beside each how time would grow if it were only that."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(
-        1, len(results["curves"]), figsize=(3.6 * len(results["curves"]), 3.2), layout="constrained"
-    )
-    for panel, (curve, measured) in zip(panels, results["curves"].items(), strict=True):
-        power, meaning = GROWTH[curve]
-        for name, points in measured["lines"].items():
-            x, y = np.array(points).T
-            panel.plot(x, y, "o-", label=name)
-        x, y = np.array(next(iter(measured["lines"].values()))).T
-        anchor = 0 if power == 0 else -1
-        panel.plot(x, y[anchor] * (x / x[anchor]) ** power, ":", color="grey", label=meaning)
-        panel.set(xscale="log", yscale="log" if power else "linear", xlabel=measured["title"], ylabel="seconds")
-        if not power:
-            panel.set_ylim(bottom=0)
-        panel.set_xticks(x, [f"{v:g}" for v in x])
-        panel.minorticks_off()
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with matplotlib.rc_context(kd.visualization.STYLE):
+        panels = len(results["curves"])
+        figure, grid = pyplot.subplots(1, panels, figsize=(3.6 * panels, 3.2), layout="constrained")
+        for axes, (curve, measured) in zip(grid, results["curves"].items(), strict=True):
+            _draw_curve(axes, curve, measured)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+
+
+def _draw_curve(axes, curve, measured):
+    power, meaning = GROWTH[curve]
+    for name, points in measured["lines"].items():
+        axes.plot(*zip(*points, strict=True), "o-", label=name)
+    x, y = np.array(next(iter(measured["lines"].values()))).T
+    anchor = 0 if power == 0 else -1
+    axes.plot(x, y[anchor] * (x / x[anchor]) ** power, ":", color=kd.visualization.STYLE["text.color"], label=meaning)
+    axes.set(xscale="log", yscale="log" if power else "linear", xlabel=measured["title"], ylabel="seconds")
+    if not power:
+        axes.set_ylim(bottom=0)
+    axes.set_xticks(x, [f"{v:g}" for v in x])
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
 
 
 def over_steps():
@@ -137,10 +141,14 @@ def main():
         "--json", type=Path, default=Path("benchmarks/results/growth.json"), help="curves are put into it"
     )
     parser.add_argument("--curves", nargs="+", choices=list(CURVES))
+    parser.add_argument("--redraw", action="store_true", help="only draw what --json holds")
     parser.add_argument("--devices", type=int, help=argparse.SUPPRESS)  # for `on_devices`
     options = parser.parse_args()
     if options.devices:
         share_a_batch(options.devices)
+        return
+    if options.redraw:
+        draw(json.loads(options.json.read_text(encoding="utf-8")), options.out)
         return
     backend = keras.backend.backend()
     results = {"backend": backend, "parameters": model_of(32).network.count_params(), "curves": {}}

@@ -25,6 +25,7 @@ from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.samplers.tables import noise_source, padded, rows_of, to_tensors
 from keras_diffusion.samplers.walk import run_closing_row, run_rows, start_walk
+from keras_diffusion.visualization import COLOURS, STYLE
 
 jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")
@@ -35,6 +36,12 @@ SPACING = schedulers.get_spacing("karras")
 BUDGETS = (5, 10, 20, 50)
 PATHS = 256  # samples for the error against the exact path of the ODE
 POINTS = 20_000  # samples for the distance of distributions
+
+GREY = STYLE["text.color"]
+IN_COLOUR = (  # in the picture: seven of each kind
+    *("ddim", "heun", "dpmpp_2m", "unipc", "ipndm", "rk4", "dpm_adaptive"),
+    *("ddpm", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "edm", "restart", "sa_solver"),
+)
 
 # name: (k-diffusion's, diffusers', others') name of it. "–": not there.
 PEERS = {
@@ -349,7 +356,9 @@ plane, whose denoiser is known exactly: all error is the solver's. The grid has 
 α = 1, and a closing step to σ = 0. Budgets are network evaluations, the closing one included; methods with inner stages
 take fewer steps for the same budget.
 
-![Error against network evaluations](images/solvers-error.png)
+![Error against network evaluations, seven methods of each kind in colour](images/solvers-error.png)
+
+Grey lines are the other methods of the tables below.
 
 ## Methods for the probability-flow ODE
 
@@ -391,52 +400,38 @@ Not measured here: {apart}.
 
 
 def plot(results, floor, path):
-    """Error against evaluations, one picture of two panels; methods with equal results share a line."""
+    """Error against evaluations, one picture of two panels: some methods in colour, all others in grey."""
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import pyplot
 
-    figure, axes = plt.subplots(1, 2, figsize=(17, 6.5), constrained_layout=True)
-    colours = plt.get_cmap("tab20").colors
-    for axis, flag, title in ((axes[0], True, "Probability-flow ODE"), (axes[1], False, "Stochastic methods")):
-        lines = {}
-        for name in results:
-            if results[name] and is_deterministic(name) is flag:
-                lines.setdefault(
-                    tuple((n, float(f"{error:.6g}")) for n, error in sorted(results[name].values())), []
-                ).append(name)
-        at_the_end = sorted(lines, key=lambda points: -points[-1][1])
-        for i, points in enumerate(at_the_end):
-            style = {
-                "color": colours[i % 20],
-                "linestyle": ("-", "--")[i // 20],
-                "marker": "os^vD"[i % 5],
-                "markersize": 4,
+    with matplotlib.rc_context({**STYLE, "font.size": 9.0}):
+        figure, axes = pyplot.subplots(1, 2, figsize=(10.0, 4.2), layout="constrained")
+        for panel, flag in zip(axes, (True, False), strict=True):
+            lines = {
+                name: sorted(results[name].values())
+                for name in results
+                if results[name] and is_deterministic(name) is flag
             }
-            axis.loglog(*zip(*points), label=" = ".join(lines[points]), **style)
-        axis.set_title(title)
-        axis.set_xlabel("network evaluations")
-        axis.grid(True, which="major", alpha=0.3)
-        axis.set_xticks(BUDGETS, [str(b) for b in BUDGETS])
-        axis.set_xticks([], minor=True)
-        axis.legend(
-            fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="worst to best at the end", title_fontsize=8
-        )
-    axes[0].set_ylabel("root mean squared distance from the exact end")
-    axes[1].set_ylabel("sliced 2-Wasserstein distance from the mixture")
-    axes[1].axhline(floor, color="grey", linestyle=":")
-    axes[1].annotate(
-        "two sets of exact samples",
-        (BUDGETS[0], floor),
-        textcoords="offset points",
-        xytext=(0, 4),
-        fontsize=8,
-        color="grey",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+            colours = dict(zip(IN_COLOUR, 2 * COLOURS[:7], strict=True))
+            for points in lines.values():
+                panel.plot(*zip(*points, strict=True), color=GREY, alpha=0.6, linewidth=0.8)
+            for name in sorted(colours.keys() & lines, key=lambda name: -lines[name][-1][1]):
+                panel.plot(*zip(*lines[name], strict=True), "o-", markersize=4, color=colours[name], label=name)
+            panel.plot([], [], color=GREY, alpha=0.6, label=f"{len(lines) - len(colours.keys() & lines)} others")
+            panel.set(xscale="log", yscale="log", xlabel="network evaluations")
+            panel.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS])
+            panel.set_xticks([], minor=True)
+            panel.legend(loc="upper right", fontsize=8)
+        axes[0].set(title="probability-flow ODE", ylabel="distance from the exact end")
+        axes[1].set(title="stochastic methods", ylabel="sliced 2-Wasserstein distance")
+        axes[1].axhline(floor, color=GREY, linestyle=":")
+        place = {"textcoords": "offset points", "xytext": (0, -10), "color": GREY, "fontsize": 8}
+        axes[1].annotate("two sets of exact samples", (BUDGETS[0], floor), **place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+        pyplot.close(figure)
 
 
 def main():

@@ -29,6 +29,9 @@ def test_every_sampler_is_measured_or_said_not_to_be():
     left_out = set(re.findall(r"`(\w+)`", PAGE[PAGE.index("Not measured here:") :].split("\n")[0]))
     assert set(measured) | left_out == set(SAMPLERS.names()) and not set(measured) & left_out
     assert set(rows("Who else has them")) == set(SAMPLERS.names())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")  # whose picture shows those that are measured
+    assert f"for {len(measured)} of the {len(SAMPLERS.names())} samplers" in readme
+    assert f"evaluations of {len(measured)} samplers" in readme
     assert (ROOT / "docs" / "images" / "solvers-error.png").stat().st_size > 10_000
 
 

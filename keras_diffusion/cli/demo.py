@@ -225,10 +225,12 @@ def _sample(run, sampling, model, labels, digits):
     rows = digits[sampling["guidance_scales"][0]].reshape(10, sampling["per_digit"], *model.sample_shape)[:, :10]
     visualization.save_png(
         run.path / "digits-grid.png",
-        visualization.image_grid(rows.reshape(-1, *model.sample_shape), cols=10, pad=4, scale=6),
+        visualization.image_grid(rows.reshape(-1, *model.sample_shape), cols=10, pad=4, scale=6, background=None),
     )
     strip = model.generate(conditions={"labels": [2, 3, 5, 8]}, trajectory=True, verbose=0, **options)[1]
-    visualization.save_png(run.path / "film-strip.png", visualization.film_strip(strip, steps=10, pad=4, scale=6))
+    visualization.save_png(
+        run.path / "film-strip.png", visualization.film_strip(strip, steps=10, pad=4, scale=6, background=None)
+    )
 
 
 def _measure(digits, labels, training, held_out):
