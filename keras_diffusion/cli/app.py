@@ -58,7 +58,11 @@ Guidance = Annotated[
     ),
 ]
 Picture = Annotated[
-    Path | None, typer.Option(help="A .png or .npz file. Default: a new file, in the run's folder `generated`.")
+    Path | None,
+    typer.Option(
+        help="A .png, .gif or .webp (the walk, animated) or .npz file. Default: a new file, in the run's folder "
+        "`generated`."
+    ),
 ]
 Weights = Annotated[str, typer.Option(help="ema (the average of the weights) or raw.")]
 State = Annotated[str, typer.Option(help="best or last, if the file holds both.")]
@@ -181,6 +185,9 @@ def sample(
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes only the memory needed.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
+    film: Annotated[
+        bool, typer.Option("--film", help="A film strip instead of a grid: a row for each sample.")
+    ] = False,
     overwrite: Overwrite = False,
     devices: Devices = None,
     backend: Backend = None,
@@ -212,7 +219,7 @@ def sample(
             "size": size,
         }
         with on_devices(devices):
-            sample(console(), model, num_samples, labels, per_label, out, cols, overwrite, **options)
+            sample(console(), model, num_samples, labels, per_label, out, cols, overwrite, film=film, **options)
 
 
 @app.command()

@@ -16,6 +16,8 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
 from keras_diffusion.runtime.files import atomic_path, unused_path
 
+_ANIMATIONS = (".gif", ".webp")
+
 
 def load_model(path):
     """A model from a run folder, a preset folder, a `.keras` file, or a checkpoint of an older system.
@@ -60,6 +62,7 @@ def sample(
     cols=None,
     overwrite=False,
     seed=None,
+    film=False,
     **options,
 ):
     """Draws samples and writes them.
@@ -70,11 +73,12 @@ def sample(
         num_samples: int. Default: one per class, or 16.
         labels: text such as "0,1,2", "0-9" or "china,flower", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
-        out: a .png (grid) or .npz (arrays "images" and "labels") file. Default: a new file in the run's `generated`
-            folder, or here.
+        out: a .png (grid), .gif or .webp (the walk of x beside that of x0, animated) or .npz (arrays "images" and
+            "labels") file. Default: a new file in the run's `generated` folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
         seed: int. Default: a new one, printed.
+        film: whether a .png is a film strip, a row of eight steps for each sample, instead of a grid.
         options: further arguments of `DiffusionModel.generate`; `sampler`, `spacing` and `guidance` are a name, or JSON
             such as '{"name": "ddim", "eta": 1.0}'. None: the model's own.
 
@@ -82,7 +86,7 @@ def sample(
         path of the file written.
     """
     if out is not None:
-        _check_out(Path(out), overwrite)
+        _check_out(Path(out), overwrite, film)
     options |= {name: identifier(options.get(name)) for name in ("sampler", "spacing", "guidance")}
     with config_errors():  # an unknown name is an error now, not after loading the model
         samplers.get(options["sampler"] or "ddim")
@@ -93,10 +97,15 @@ def sample(
     labels, num_samples = _labels(labels, num_samples, per_label, model)
     picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
-    if out.suffix == ".png" and not picture:
+    if (film or out.suffix != ".npz") and not picture:
         raise ConfigError(
-            f"A .png shows images of 1, 3 or 4 channels. Received: --out {out} for "
+            f"A {out.suffix} shows images of 1, 3 or 4 channels. Received: --out {out} for "
             f"samples {model.sample_shape}. Use .npz."
+        )
+    walk = "x" if film else out.suffix in _ANIMATIONS and "both"
+    if walk and model.autoencoder is not None:
+        raise ConfigError(
+            "A model with an autoencoder walks among latents, which are no pictures. Use a .png, no --film."
         )
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
@@ -111,13 +120,15 @@ def sample(
         num_samples,
         conditions=None if labels is None else {"labels": labels},
         seed=seed,
+        trajectory=walk,
         **options,
     )
+    samples, *walks = samples if walk else (samples,)
     if not np.isfinite(samples).all():
         raise FloatingPointError(
             "The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler."
         )
-    _write(out, samples, labels, per_label if cols is None else cols, model.class_names)
+    _write(out, samples, labels, per_label if cols is None else cols, model.class_names, walks)
     console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
     return out
 
@@ -170,9 +181,11 @@ def _titles(labels, cols, class_names):
     return [", ".join(dict.fromkeys(name_of(label, class_names) for label in row)) for row in rows]
 
 
-def _check_out(out, overwrite):
-    if out.suffix not in (".png", ".npz"):
-        raise ConfigError(f"Samples are written as .png or .npz. Received: --out {out}")
+def _check_out(out, overwrite, film):
+    if out.suffix not in (".png", ".npz", *_ANIMATIONS):
+        raise ConfigError(f"Samples are written as .png, .gif, .webp or .npz. Received: --out {out}")
+    if film and out.suffix != ".png":
+        raise ConfigError(f"A film strip is written as .png. Received: --film --out {out}")
     if out.exists() and not overwrite:
         raise ConfigError(
             f"An existing file is only replaced with --overwrite. Received: --out {out}. "
@@ -185,16 +198,21 @@ def _new_file(path, seed, suffix):
     return unused_path(folder / f"samples-{seed}", suffix)
 
 
-def _write(out, samples, labels, cols, class_names=None):
-    if out.suffix == ".png":
-        from keras_diffusion.visualization import image_grid, save_png
+def _write(out, samples, labels, cols, class_names=None, walks=()):
+    from keras_diffusion.visualization import film_strip, image_grid, save_animation, save_png
 
+    if out.suffix in _ANIMATIONS:
+        save_animation(out, *walks, titles=["x", "x0"], cols=cols, pad=4)
+    elif walks:
+        titles = None if class_names is None or labels is None else _titles(labels, 1, class_names)
+        save_png(out, film_strip(walks[0], scale="auto", titles=titles))
+    elif out.suffix == ".png":
         titles = None
         if class_names is not None and labels is not None:
             cols = math.ceil(math.sqrt(len(samples))) if cols is None else cols
             titles = _titles(labels, cols, class_names)
         save_png(out, image_grid(samples, cols=cols, scale="auto", titles=titles))
-        return
-    arrays = {"images": samples} if labels is None else {"images": samples, "labels": np.asarray(labels, "int32")}
-    with atomic_path(out) as temporary:
-        np.savez(temporary, **arrays)
+    else:
+        arrays = {"images": samples} if labels is None else {"images": samples, "labels": np.asarray(labels, "int32")}
+        with atomic_path(out) as temporary:
+            np.savez(temporary, **arrays)

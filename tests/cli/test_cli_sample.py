@@ -98,6 +98,19 @@ def test_a_picture_with_one_row_per_label(trained, tmp_path):
         assert image.size == (5 * 65 + 1, 3 * 65 + 1)
 
 
+def test_walks_as_films_and_animations(trained, tmp_path):
+    options = ["--labels", "0-2", "--steps", 9, "--seed", 0]
+    for name, more in (("film.png", ["--film"]), ("walk.gif", []), ("walk.webp", ["--cols", 1])):
+        result = run("sample", trained, *options, "--out", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "film.png") as film:
+        assert film.size == (8 * 65 + 1, 3 * 65 + 1)
+    for name in ("walk.gif", "walk.webp"):
+        with Image.open(tmp_path / name) as walk:
+            assert walk.n_frames == 9
+            assert (walk.width > walk.height) is (name == "walk.gif")
+
+
 def test_default_file_is_a_new_one_in_the_run(trained):
     outputs = [run("sample", trained, "--seed", 11, "--steps", 2).output for _ in range(2)]
     assert f"Wrote {trained / 'generated' / 'samples-11.png'}" in outputs[0]
@@ -233,7 +246,8 @@ def test_info_of_a_preset(trained):
         (["--weights", "best"], "--weights is ema or raw. Received: --weights best"),
         (["--seed", -1], "`--seed` must be an integer ≥ 0. Received: --seed -1"),
         (["--seed", 2**64], "`--seed` must be an integer ≥ 0 and ≤ 18,446,744,073,709,551,615"),
-        (["--out", "samples.jpg"], "Samples are written as .png or .npz. Received: --out samples.jpg"),
+        (["--out", "samples.jpg"], "Samples are written as .png, .gif, .webp or .npz. Received: --out samples.jpg"),
+        (["--out", "samples.gif", "--film"], "A film strip is written as .png. Received: --film --out samples.gif"),
     ],
 )
 def test_bad_options(trained, options, message):
