@@ -12,7 +12,9 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Not compiled: pip would do that for every file of TensorFlow and PyTorch; Python does it for those that are imported.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python $(INSTALL)
 
 # Two processes: most of the time goes into compiling small programs, which uses one core. Whichever is done first takes over half of what
 # the other one has left.
@@ -75,7 +77,7 @@ notebooks: .venv-pages/installed
 
 .venv-pages/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-pages
-	.venv-pages/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]" $(KERNEL)
+	.venv-pages/bin/python $(INSTALL) --editable ".[demo]" $(KERNEL)
 	@touch $@
 
 # What runs notebooks: the extra `notebooks` without JupyterLab, which only people need.
@@ -95,7 +97,7 @@ test-oldest: .venv-oldest/installed
 
 .venv-oldest/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-oldest/bin/python $(INSTALL) uv
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
 		$(foreach package,$(WHEELS),--only-binary $(package)) --editable $(OLDEST)
 	@touch $@
@@ -104,7 +106,7 @@ test-pythons:
 	@for version in 3.12 3.13; do \
 		if ! python$$version -c "" 2>/dev/null; then echo "Python $$version is not installed: not tried."; continue; fi; \
 		python$$version -m venv --clear .venv-$$version && \
-		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,data]" pytest pytest-timeout pyyaml && \
+		.venv-$$version/bin/python $(INSTALL) --editable ".[demo,data]" pytest pytest-timeout pyyaml && \
 		KERAS_BACKEND=jax .venv-$$version/bin/python -m pytest -q -m "not slow" $(QUICK) || exit 1; \
 	done
 

@@ -22,6 +22,8 @@ from keras_diffusion.schedulers.time_spacing import SPACINGS
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
 
+pytestmark = pytest.mark.slow  # the examples are read on JAX, the default
+
 REGISTRIES = (
     SCHEDULES,
     SPACINGS,

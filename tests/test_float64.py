@@ -19,7 +19,6 @@ ROOMS = [
     "samplers/test_pndm_golden.py",
     "samplers/test_ddim_golden.py",
     "samplers/test_sampler_golden.py",
-    "samplers/test_sampler_orders.py",
     "samplers/test_singlestep_golden.py",
 ]
 

@@ -14,10 +14,9 @@ ROOT = HERE.parents[1]
 SECONDS, MEGABYTES = 5, 500
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process cannot be reset here")
-@pytest.mark.parametrize(
-    "kind", ["presets", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("checkpoints", "data", "commands"))]
-)
+@pytest.mark.parametrize("kind", ["presets", "checkpoints", "data", "commands"])
 def test_small_files_are_refused_soon_and_with_little_memory(kind, tmp_path):
     if kind == "data":
         pytest.importorskip("PIL")

@@ -53,6 +53,7 @@ def test_same_images(name):
         np.testing.assert_allclose(images, stored(name, weights), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpm", "class_conditional"])
 def test_same_images_when_each_step_clips(name):
     images = generate(name, load(name, "tf_checkpoint"), guidance=StaticThreshold)
@@ -74,6 +75,7 @@ def test_a_normalizer_from_elsewhere_takes_the_place_of_the_files():
     np.testing.assert_allclose(generate("ddim", loaded), stored("ddim", "ema"), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_guided_digits_do_not_run_off():
     """Drawn as the source draws, clipping predicted images; without that, some become black or white squares."""
     labels = {"labels": list(range(10)) * 4}
@@ -96,6 +98,7 @@ def test_guided_digits_do_not_run_off():
     }
 
 
+@pytest.mark.slow
 def test_a_converted_preset_is_sampled_as_its_source(tmp_path):
     kd.checkpoints.convert(CHECKPOINTS / "class_conditional" / "ema_model.h5", tmp_path / "preset", verbose=0)
     model = kd.DiffusionModel.from_preset(tmp_path / "preset")

@@ -37,6 +37,7 @@ def test_quick_answers_do_not_wait_for_keras(arguments):
     assert result.stdout.splitlines()[-1] == "False", result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_finds_all_names_of_the_package():
     code = "import sys; sys.argv = ['keras-diffusion']; import keras_diffusion as kd\n"
     code += (

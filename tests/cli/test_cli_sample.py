@@ -47,6 +47,7 @@ def test_the_same_seed_gives_the_same_samples(trained, tmp_path):
     assert np.abs(a["images"] - c["images"]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_options_reach_generate(trained, tmp_path):
     options = [
         "--steps",
@@ -74,6 +75,7 @@ def test_options_reach_generate(trained, tmp_path):
     np.testing.assert_allclose(arrays(tmp_path / "a.npz")["images"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_guidance_as_json(trained, tmp_path):
     kind = {"name": "adaptive_projected", "eta": 0.2}
     # A large scale, since a network of two epochs says much the same of every label.
@@ -118,6 +120,7 @@ def test_default_file_is_a_new_one_in_the_run(trained):
     assert "Sampling 4 from" in outputs[0] and "the finished model, 2 epochs" in outputs[0]
 
 
+@pytest.mark.slow
 def test_labels_repeat_up_to_the_number_asked_for(trained, tmp_path):
     run("sample", trained, "-n", 6, "--labels", "1,3", "--steps", 2, "--out", tmp_path / "a.npz")
     assert arrays(tmp_path / "a.npz")["labels"].tolist() == [1, 3, 1, 3, 1, 3]
@@ -140,6 +143,7 @@ def test_an_existing_file_is_kept(trained, tmp_path):
     assert arrays(tmp_path / "a.npz")["images"].shape == (4, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_keras_file_and_preset_and_unfinished_run_give_the_same(trained, tmp_path):
     model = kd.DiffusionModel.from_preset(trained / "model")
     model.save(tmp_path / "model.keras")
@@ -166,6 +170,7 @@ def test_a_run_without_a_finished_epoch(trained, tmp_path):
     assert "unfinished, 0 of 2 epochs" in run("info", tmp_path / "run").output
 
 
+@pytest.mark.slow
 def test_vectors_are_written_as_arrays(tmp_path):
     kd.DiffusionModel(kd.networks.MLP((2,), width=8, depth=1)).save_to_preset(tmp_path / "preset")
     result = run("sample", tmp_path / "preset", "-n", 3, "--steps", 2, "--out", tmp_path / "points.npz")

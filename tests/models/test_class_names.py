@@ -3,6 +3,8 @@ import pytest
 
 import keras_diffusion as kd
 
+pytestmark = pytest.mark.slow  # names, on any backend
+
 
 def small(**options):
     network = kd.networks.UNet(

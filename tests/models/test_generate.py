@@ -96,6 +96,7 @@ def test_nothing_is_traced_again_for_other_numbers(model):
     assert generate(guidance_scale=5.0) == guided  # … whatever the scale
 
 
+@pytest.mark.slow
 def test_guidance_is_linear_in_the_prediction(model):
     x = np.random.default_rng(0).standard_normal((3, 2)).astype("float32")
     level = model.noise_schedule.levels(0.6)
@@ -108,6 +109,7 @@ def test_guidance_is_linear_in_the_prediction(model):
     assert np.abs(ops.convert_to_numpy(conditional.x0 - unconditional.x0)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_guidance_one_is_off(model):
     labels = {"labels": [0, 1, 2]}
     plain = model.generate(conditions=labels, num_steps=3, seed=0)
@@ -115,11 +117,13 @@ def test_guidance_one_is_off(model):
     assert np.abs(plain - model.generate(conditions=labels, num_steps=3, seed=0, guidance_scale=4.0)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_one_condition_serves_all_samples(model):
     one = model.generate(3, conditions={"labels": 2}, num_steps=3, seed=0)
     np.testing.assert_array_equal(one, model.generate(conditions={"labels": [2, 2, 2]}, num_steps=3, seed=0))
 
 
+@pytest.mark.slow
 def test_context_is_a_condition_with_a_null():
     keras.utils.set_random_seed(0)
     network = kd.networks.UNet(
@@ -192,6 +196,7 @@ def test_further_guidance_wraps_the_denoiser(image_model):
     assert np.abs(result).max() <= 0.1 + 1e-6
 
 
+@pytest.mark.slow
 def test_progress_and_silence(model, capsys):
     model.generate(2, num_steps=4, seed=0, verbose=0)
     assert capsys.readouterr().out == ""
@@ -254,6 +259,7 @@ def test_trailing_spacing_puts_the_clean_level_in_the_place_of_the_least_noisy_o
     assert linspace.t[-2] == 0.0 and linspace.sigma[-2] > 0  # this one looks at the end of the curve too
 
 
+@pytest.mark.slow
 def test_networks_of_any_size_are_told_the_size():
     model = kd.DiffusionModel(kd.networks.UNet((None, None, 1), widths=(8,), num_res_blocks=1, attention=False), seed=0)
     assert model.generate(2, num_steps=2, seed=0, size=(4, 6)).shape == (2, 4, 6, 1)

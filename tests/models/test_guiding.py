@@ -60,10 +60,12 @@ def test_the_default_is_classifier_free(model):
     np.testing.assert_array_equal(generate(model, RescaledGuidance), generate(model, "rescale"))
 
 
+@pytest.mark.slow
 def test_momentum_acts(model):
     assert np.abs(generate(model, APG) - generate(model, {**APG, "momentum": 0.0})).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs eagerly: nothing is traced")
 def test_other_numbers_are_not_traced_again(model):
     first = generate(model, APG)

@@ -33,6 +33,7 @@ def test_generate_makes_inverted_samples_again(model, blobs):
     assert reconstruction_error(model, samples, labels, 40, BETTER, spacing="quadratic") < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["flow", "linear", "variance_exploding"])
 def test_other_schedules(make_model, blobs, schedule):
     """Pure noise at the top, nearly pure noise, and data on top of much noise."""
@@ -41,6 +42,7 @@ def test_other_schedules(make_model, blobs, schedule):
     assert reconstruction_error(model, blobs["images"][:6], blobs["labels"][:6], 50, BETTER) < 5e-3
 
 
+@pytest.mark.slow
 def test_batches_and_guidance(model, blobs):
     samples, labels = blobs["images"][:5], {"labels": blobs["labels"][:5]}
     whole = model.invert(samples, labels, num_steps=10)
@@ -53,6 +55,7 @@ def test_batches_and_guidance(model, blobs):
     assert np.abs(model.invert(samples, num_steps=10) - whole).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_latents_take_the_place_of_the_seeds_noise(model):
     options = {"conditions": {"labels": [0, 1]}, "num_steps": 4, "sampler": "ddim"}
     latents = initial_noise(7, range(2), (2,))
@@ -69,6 +72,7 @@ def test_latents_take_the_place_of_the_seeds_noise(model):
     assert len(model.generate(latents=latents, num_steps=2)) == 2  # as many samples as latents
 
 
+@pytest.mark.slow
 def test_from_one_seed_to_another(model):
     latents = interpolate_noise(3, 4, 5, model.sample_shape)
     path = model.generate(latents=latents, num_steps=5, sampler="ddim")
@@ -77,6 +81,7 @@ def test_from_one_seed_to_another(model):
     assert kd.models.slerp(latents[0], latents[-1], 0.5).shape == (2,)
 
 
+@pytest.mark.slow
 def test_repaint_knows_init_and_mask(model):
     image, mask = np.full((1, 2), 0.5, "float32"), np.array([[1.0, 0.0]])
     options = {"conditions": {"labels": [0, 1]}, "init": image, "mask": mask, "num_steps": 6, "seed": 0}
@@ -88,6 +93,7 @@ def test_repaint_knows_init_and_mask(model):
     assert np.abs(model.generate(sampler="ddpm", **options)[:, 1] - result[:, 1]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_restart_in_generate(model):
     sampler = {"name": "restart", "restarts": [[0.1, 1.0, 2, 2]]}
     samples, steps = model.generate(

@@ -105,6 +105,7 @@ def test_x_is_scaled_and_noised_but_known_channels_are_not():
     np.testing.assert_allclose(ops.convert_to_numpy(inputs["x"]), scale * noisy, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_learns_to_copy_what_is_known():
     model = kd.DiffusionModel(unet(), seed=0, ema=0.9)
     model.compile(keras.optimizers.Adam(1e-2))
@@ -133,6 +134,7 @@ def test_uint8_is_scaled_as_samples_are():
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_batches_and_compile_once(model, conditions):
     options = {"num_steps": 3, "seed": 0, "conditions": conditions}
     whole, steps = model.generate(**options, trajectory=True)

@@ -55,6 +55,7 @@ def test_log_likelihood_of_a_gaussian_model_is_exact(schedule):
     np.testing.assert_allclose(result, exact(data, np.hypot(0.5, 0.01)), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_progress_bar_changes_nothing_and_traces_nothing_again(capsys):
     model = gaussian_model()
     data = np.random.default_rng(0).standard_normal((5, 2)).astype("float32")
@@ -135,6 +136,7 @@ def test_bad_arguments(options, message):
         gaussian_model().log_likelihood(**{"data": np.zeros((2, 2), "float32"), **options})
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_the_probes():
     model = gaussian_model(shape=(8, 8, 1))
     model.network.call = _uneven(model.network.call)

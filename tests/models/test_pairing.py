@@ -11,6 +11,8 @@ from keras_diffusion.models.pairing import check_pair
 from keras_diffusion.predictors.predictor import PREDICTORS
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
 
+pytestmark = pytest.mark.slow  # options and their checks, on any backend
+
 ENDS_IN_NOISE = {"cosine", "cosine_offset", "flow", "laplace", "sigmoid", "sqrt"}
 
 

@@ -46,6 +46,7 @@ def test_interrupted_training_continues_exactly(make_model, batches, difference,
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
+@pytest.mark.slow
 def test_a_longer_run_continues_a_finished_one(make_model, batches, difference, tmp_path):
     reference = make_model()
     reference.fit(batches(), epochs=3, verbose=0)

@@ -8,6 +8,8 @@ from command_line import run
 import keras_diffusion as kd
 from keras_diffusion.checkpoints import CheckpointError
 
+pytestmark = pytest.mark.slow  # folders and names, on any backend
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

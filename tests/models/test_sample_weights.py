@@ -34,6 +34,7 @@ def test_weights_count_in_fit(make_model, blobs, weights, difference):
     assert difference(reference, one) == 0
 
 
+@pytest.mark.slow
 def test_samples_of_weight_0_are_not_there(make_model, blobs, difference):
     """The gradient of a batch of which half does not count is half that of the rest alone, noise and times being
     theirs.
@@ -63,6 +64,7 @@ def test_weights_count_in_evaluate_and_in_its_bands(make_model, blobs, weights):
     assert history["val_loss"] == [0.0] and history["loss"][0] > 0
 
 
+@pytest.mark.slow
 def test_weights_count_in_single_batches(make_model, blobs, weights):
     model = make_model()
     loss = model.test_on_batch(blobs, return_dict=True)["loss"]
@@ -70,6 +72,7 @@ def test_weights_count_in_single_batches(make_model, blobs, weights):
     assert model.train_on_batch(blobs, sample_weight=np.zeros(96), return_dict=True)["loss"] == 0
 
 
+@pytest.mark.slow
 def test_weights_of_classes_go_by_the_labels(make_model, blobs, difference):
     one, other = make_model(optimizer="sgd"), make_model(optimizer="sgd")
     one.fit(blobs, class_weight={0: 2.0, 2: 0.0}, batch_size=32, shuffle=False, verbose=0)

@@ -8,6 +8,8 @@ import pytest
 import keras_diffusion as kd
 from keras_diffusion.guidance import DynamicThreshold, StaticThreshold
 
+pytestmark = pytest.mark.slow  # what `generate` is told does not depend on the backend
+
 THRESHOLD = {"name": "static_threshold", "limit": 0.3}
 OWN = {"sampler": {"name": "ddpm", "variance": "fixed_large"}, "guidance": THRESHOLD, "spacing": "quadratic"}
 

@@ -83,6 +83,7 @@ def test_the_saved_optimizer_names_no_backend(make_model):
     assert config["optimizer"]["module"] == "keras.optimizers" and config["jit_compile"] == "auto"
 
 
+@pytest.mark.slow
 def test_model_checkpoint_and_backup_callbacks_of_keras_work(make_model, blobs, difference, tmp_path):
     reference, stopped = make_model(), make_model()
     reference.fit(blobs, batch_size=32, epochs=4, shuffle=False, verbose=0)

@@ -80,6 +80,7 @@ def test_a_hook_changes_x_and_another_one_traces_nothing_again(model):
         model.generate(on_step=lambda info: np.zeros(1), **options)
 
 
+@pytest.mark.slow
 def test_hooks_are_told_which_samples_they_see(model):
     seen = []
     model.generate(
@@ -88,6 +89,7 @@ def test_hooks_are_told_which_samples_they_see(model):
     assert seen == [(0, 2), (0, 2), (2, 2), (2, 2), (4, 1), (4, 1)]
 
 
+@pytest.mark.slow
 def test_brownian_noise_changes_little_with_the_number_of_steps(model):
     def generate(steps, noise):
         return model.generate(
