@@ -123,8 +123,18 @@ def plot_level_losses(losses, path=None, over="t", title=None, log=True):
         axes.plot(x, curve.losses.mean(axis=1), color=colour, label=name)
     axes.set(xlabel=labels[over], ylabel="loss", yscale="log" if log else "linear")
     if log:
-        plain = import_optional("matplotlib.ticker", extra="viz", purpose="drawing plots").LogFormatter
-        axes.yaxis.set_major_formatter(plain())
-        axes.yaxis.set_minor_formatter(plain())
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter(_plain_numbers())
     axes.legend()
     return written(figure, path)
+
+
+def _plain_numbers():
+    """A formatter of logarithmic axes that writes 0.05 rather than 5e-02."""
+    formatter = import_optional("matplotlib.ticker", extra="viz", purpose="drawing plots").LogFormatter
+
+    class Plain(formatter):
+        def __call__(self, x, pos=None):
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    return Plain()

@@ -113,6 +113,16 @@ def test_walks_as_films_and_animations(trained, tmp_path):
             assert (walk.width > walk.height) is (name == "walk.gif")
 
 
+def test_losses_by_noise_level(trained, tmp_path):
+    result = run("plot", "losses", trained, "-n", 5, "--over", "log_snr", "--out", tmp_path / "losses.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "losses.png").stat().st_size > 10_000
+    wrong = run("plot", "losses", trained / "model", "--out", tmp_path / "b.png")
+    assert wrong.exit_code == 2 and "A run is a folder made by `keras-diffusion train`" in wrong.stderr
+    wrong = run("plot", "losses", trained, "--over", "time", "--out", tmp_path / "b.png")
+    assert wrong.exit_code == 2 and "--over is t or log_snr" in wrong.stderr
+
+
 def test_default_file_is_a_new_one_in_the_run(trained):
     outputs = [run("sample", trained, "--seed", 11, "--steps", 2).output for _ in range(2)]
     assert f"Wrote {trained / 'generated' / 'samples-11.png'}" in outputs[0]
