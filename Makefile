@@ -8,7 +8,7 @@
 # selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
 # make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
 # make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute).
-# make docs builds the site into build/site.
+# make docs builds the site into build/site, make pictures draws docs/images anew (about ten minutes; ONLY="start-film.png …" for some).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -20,7 +20,7 @@ PIP := $(BIN)/python $(INSTALL)
 # the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
-.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers docs clean help
+.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers pictures docs clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -129,6 +129,10 @@ bench-networks: .venv/peers-installed
 
 solvers: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs
+
+# Those of the comparison of backends need Chromium, and are left out without it.
+pictures: .venv/test-installed
+	$(BIN)/python benchmarks/pictures.py $(if $(ONLY),--only $(ONLY))
 
 # Warnings are errors. The stored outputs of the notebooks are shown: nothing is run.
 docs: .venv/test-installed

@@ -3,12 +3,14 @@
 Each page gets an empty folder, beside links to what a checkout has, and an empty home. Its shell blocks run one after
 the other; its Python blocks run as one script. Nothing but the standard library is needed, so any environment can be
 tried: the one that a page asks for, above all. A block under the comment `<!-- not run: reason -->` is left out, and
-the reason printed.
+the reason printed. `--keep docs/images` keeps the pictures of the page that lie under docs/images, such as
+"visualization-film.png", from a file that the page wrote as "film.png".
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,9 +29,16 @@ def blocks(text, language):
     return [(m["code"], m["reason"]) for m in _BLOCK.finditer(text) if m["language"] == language]
 
 
-def run_page(page, timeout=900):
+def pictures(page):
+    """{name in docs/images: name that the page writes} of the pictures that a page shows and makes."""
+    page = ROOT / page
+    shown = re.findall(rf"\]\(images/({page.stem}-([\w-]+\.\w+))\)", page.read_text(encoding="utf-8"))
+    return dict(shown)
+
+
+def run_page(page, timeout=900, keep=None):
     """Runs the blocks of one page; returns the number of blocks run, or raises `subprocess.SubprocessError` at the
-    first that fails.
+    first that fails. Pictures go to the folder `keep`, if that is given.
     """
     text = (ROOT / page).read_text(encoding="utf-8")
     done = 0
@@ -61,6 +70,8 @@ def run_page(page, timeout=900):
                 print(command[-1], result.stdout[-4000:], result.stderr[-4000:], sep="\n")
                 result.check_returncode()
             done += 1
+        for name, written in pictures(page).items() if keep else ():
+            shutil.copyfile(work / written, Path(keep, name))
     return done
 
 
@@ -68,10 +79,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="+", help="paths from the top of the repository")
     parser.add_argument("--jobs", type=int, default=2, help="pages that run at the same time; default 2")
+    parser.add_argument("--keep", type=Path, help="folder for the pictures that pages write and show")
     options = parser.parse_args()
     passed, failed = 0, []
     with ThreadPoolExecutor(options.jobs) as pool:
-        runs = {page: pool.submit(run_page, page) for page in options.pages}
+        runs = {page: pool.submit(run_page, page, keep=options.keep) for page in options.pages}
     for page, run in runs.items():
         try:
             passed += run.result()
