@@ -35,7 +35,7 @@ def test_each_table_lists_its_names_and_knows_what_was_meant(names, get, name, m
 
 
 def test_data_sets_have_names_too():
-    assert kd.data.names() == ["digits", "emoji"]
+    assert kd.data.names() == ["digits", "emoji", "shapes"]
 
 
 @pytest.mark.parametrize("name", ROOMS)

@@ -9,6 +9,7 @@ import typer
 
 from keras_diffusion.cli.config import MOST_SEED, ConfigError, check_options
 from keras_diffusion.cli.devices import join_processes, on_devices
+from keras_diffusion.cli.inspecting import data
 from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
 from keras_diffusion.cli.plotting import plot
 from keras_diffusion.cli.wording import running
@@ -360,6 +361,7 @@ def compare(
 
 
 app.add_typer(plot)
+app.add_typer(data)
 
 
 @app.command()

@@ -2,10 +2,30 @@
 
 from keras_diffusion.data.batches import Batches
 from keras_diffusion.data.image_folder import ImageFolder
+from keras_diffusion.data.inspection import Inspection, inspect
 from keras_diffusion.data.loading import load, names
+from keras_diffusion.data.shapes import Shapes
+from keras_diffusion.data.shapes_reader import check_shapes, read_shapes
 from keras_diffusion.data.sources import ArraySource, Source, Subset
+from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.unlabelled import without_labels
 
-__all__ = ["ArraySource", "Batches", "ImageFolder", "Source", "Subset", "TFDSSource", "load", "names", "without_labels"]
+__all__ = [
+    "ArraySource",
+    "Batches",
+    "ImageFolder",
+    "Inspection",
+    "Shapes",
+    "Source",
+    "Subset",
+    "TFDSSource",
+    "TarShards",
+    "check_shapes",
+    "inspect",
+    "load",
+    "names",
+    "read_shapes",
+    "without_labels",
+]
 __dir__ = __all__.copy

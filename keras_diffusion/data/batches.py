@@ -23,6 +23,7 @@ from keras_diffusion.configs.checks import (
     shown,
 )
 from keras_diffusion.core.noise import check_seed, philox
+from keras_diffusion.data.captions import check_template, draw_captions, from_template
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
 
@@ -46,6 +47,9 @@ class Batches(keras.utils.PyDataset):
             generator. It must keep the shape and draw from `rng` only.
         num_classes: upper bound of the labels, exclusive. Default: the source's.
         value_range: range that float images must lie in; None for data that are not pictures.
+        captions: whether batches hold a caption of each sample under "captions": True, the source's; or a template such
+            as `"a photo of a {}"`, or a list of them, which the name of the sample's class fills in. Of several, each
+            epoch draws one.
         batches_per_epoch: int: the number of batches of an epoch, from a stream of one permutation after another; for
             data sets so large that a whole pass between two evaluations is too long. Default: an epoch is one pass.
         workers, use_multiprocessing, max_queue_size: as in `keras.utils.PyDataset`.
@@ -64,10 +68,10 @@ class Batches(keras.utils.PyDataset):
 
     Returns (of indexing):
         dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's
-        other keys.
+        other keys; with `captions`, an array of str `(B,)` as well.
 
     Raises:
-        ValueError: bad options, NaN or values out of range, labels out of range.
+        ValueError: bad options, captions of a source that has none, NaN or values out of range, labels out of range.
 
     Example:
 
@@ -92,6 +96,7 @@ class Batches(keras.utils.PyDataset):
         num_classes=None,
         value_range=(-1.0, 1.0),
         batches_per_epoch=None,
+        captions=False,
         **kwargs,
     ):
         _check_workers(kwargs)
@@ -119,6 +124,8 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
         self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
         self._image_shape = self.rows = None
+        self.captions = captions if isinstance(captions, bool) else check_template(captions)
+        self._check_captions()
         self.epoch = 0
 
     @property
@@ -176,6 +183,7 @@ class Batches(keras.utils.PyDataset):
         early, late = (self.rows, None) if self.augment is None else (None, self.rows)
         size, indices = len(indices), indices if early is None else indices[early]
         batch = dict(self.source.batch(indices))
+        texts = self._texts(batch.pop("captions", None), batch, indices)
         if "images" not in batch:
             raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
         images = np.asarray(batch["images"])
@@ -204,7 +212,35 @@ class Batches(keras.utils.PyDataset):
             batch["concat"] = _standardize_concat(batch["concat"], indices)
         if "labels" in batch:
             batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
+        if texts is not None:
+            draws = philox(self.seed, epoch, counter=(0, 0, 2, index)).random(size)
+            batch["captions"] = draw_captions(texts, draws if early is None else draws[early])
         return batch if late is None else {key: value[late] for key, value in batch.items()}
+
+    def _texts(self, read, batch, indices):
+        """The tuples of texts that the captions of a batch are drawn from, or None.
+
+        Args:
+            read: what the source has put into the batch, or None.
+        """
+        if self.captions is False:
+            return None
+        if self.captions is not True:
+            return [from_template(self.captions, self.class_names[label]) for label in batch["labels"]]
+        return self.source.texts(indices) if read is None else read
+
+    def _check_captions(self):
+        if self.captions is True and self.source.texts([0]) is None and "captions" not in self.source[0]:
+            raise ValueError(
+                "captions=True is for data with captions: texts beside the pictures of a folder, a metadata.jsonl or "
+                f"metadata.csv, or “captions” beside “images”. Received: {self.source!r}, which has none. A template "
+                "such as captions='a photo of a {}' makes them of the names of classes"
+            )
+        if not isinstance(self.captions, bool) and not self.class_names:
+            raise ValueError(
+                "A template makes captions of the names of classes. Received: "
+                f"captions={shown(self.captions)} for {self.source!r}, whose classes have no names"
+            )
 
     def on_epoch_begin(self):
         self._begun = True

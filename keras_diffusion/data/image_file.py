@@ -7,6 +7,7 @@ EXIF              rotated upright
 animations        first frame only
 """
 
+import io
 import math
 from pathlib import Path
 
@@ -23,14 +24,15 @@ _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 _PURPOSE = "reading image files"
 
 
-def read_image(path, channels=3, background="white"):
+def read_image(path, channels=3, background="white", name=None):
     """Decodes one image file.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         background: colour behind transparent pixels, as in `colour_of`; with 4 channels, the colour of those that are
             fully transparent.
+        name: what the bytes are, for errors.
 
     Returns:
         uint8 array `(H, W, channels)`.
@@ -41,14 +43,16 @@ def read_image(path, channels=3, background="white"):
     image_module, ops = (
         import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps")
     )
+    is_bytes = isinstance(path, bytes)
+    name = name or ("bytes" if is_bytes else path)
     try:
-        with image_module.open(path, formats=_FORMATS) as file:
-            _check_size(file, path)
+        with image_module.open(io.BytesIO(path) if is_bytes else path, formats=_FORMATS) as file:
+            _check_size(file, len(path) if is_bytes else Path(path).stat().st_size)
             image = _eight_bits(image_module, ops.exif_transpose(file))
             image = _composed(image_module, image, channels, colour_of(background))
             pixels = np.asarray(image.convert(MODES[channels]))
     except Exception as error:  # each format in Pillow raises its own: OSError, SyntaxError, struct.error, ValueError …
-        raise ValueError(f"Cannot read the image {str(path)!r}: {error}. Remove or replace the file.") from error
+        raise ValueError(f"Cannot read the image {str(name)!r}: {error}. Remove or replace the file.") from error
     return pixels[..., None] if channels == 1 else pixels
 
 
@@ -79,14 +83,14 @@ def colour_of(background):
     )
 
 
-def _check_size(image, path):
+def _check_size(image, stored):
     """Raises ValueError, before decoding, for a picture far larger than its file.
 
     50 kB of PNG can be a gigabyte.
     """
     pixels, width = math.prod(image.size), 4 if image.mode.startswith(("I", "F")) else 1
     limits.check(pixels, "image_pixels", "its size")
-    check_unpacked(pixels * width * len(image.getbands()), Path(path).stat().st_size, "its size")
+    check_unpacked(pixels * width * len(image.getbands()), stored, "its size")
 
 
 def _eight_bits(image_module, image):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_diffusion.configs.checks import check_choice
+from keras_diffusion.data.captions import TABLES, FolderCaptions
 from keras_diffusion.data.image_file import MODES, colour_of, read_image
 from keras_diffusion.data.sources import Source
 from keras_diffusion.runtime.natural_order import natural
@@ -71,21 +72,33 @@ class ImageFolder(Source):
                 f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). "
                 f"Received: none in {str(self.path)!r}"
             )
+        self._texts = FolderCaptions(self.path, self.files)
         self._warn_of_ignored_files(folders)
+
+    @property
+    def captions(self):
+        """For each picture its caption, or a tuple of several, "" for none; None if no picture has one."""
+        if not self._texts.exist:
+            return None
+        found = [self._texts[i] for i in range(len(self))]
+        return [texts[0] if len(texts) == 1 else texts for texts in found]
+
+    def texts(self, indices):
+        return [self._texts[int(i)] for i in indices] if self._texts.exist else None
 
     def _warn_of_ignored_files(self, folders):
         """Warns of pictures in formats that are not read, and of tables and texts that may be captions."""
         beside = [f for folder in (self.path, *folders) for f in folder.iterdir() if not _is_hidden(f) and f.is_file()]
         stems = {file.with_suffix("") for file in self.files}
-        texts = [f for f in beside if f.suffix.lower() == ".txt"]
-        captions = [f for f in texts if f.with_suffix("") in stems or f.stem.lower() in _CAPTIONS]
-        tables = [*(f for f in beside if f.suffix.lower() in _TABLES), *captions]
+        texts = [f for f in beside if f.suffix.lower() == ".txt" and f.with_suffix("") not in stems]
+        tables = [f for f in beside if f.suffix.lower() in _TABLES and f.name not in TABLES]
+        tables += [f for f in texts if f.stem.lower() in _CAPTIONS]
         pictures = [f for f in beside if f.suffix.lower() in _UNREAD]
         if tables:
             warnings.warn(
-                "An image folder gives pictures and class folders; captions and tables beside them are not read. "
-                f"Received: {len(tables)} such files in {str(self.path)!r}, the first {tables[0].name!r}. "
-                "To train on them, pass arrays or your own source to data.load.",
+                "Captions of an image folder are read from a .txt beside each picture, metadata.jsonl and metadata.csv "
+                f"(file_name, text). Received: {len(tables)} other tables in {str(self.path)!r}, the first "
+                f"{tables[0].name!r}, which are not read. Rename or convert them.",
                 stacklevel=4,
             )
         if pictures:

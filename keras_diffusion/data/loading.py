@@ -2,8 +2,10 @@
 
 load("digits")                                           scikit-learn's 8×8 scans; no download
 load("emoji")                                            32×32 pictures with names, part of this package
+load("shapes")                                           coloured shapes with captions, drawn on demand
 load({"images": images, "labels": labels})               arrays; also .npz and .npy files
-load("pictures/flowers", image_size=64)                  a folder of image files
+load("pictures/flowers", image_size=64)                  a folder of image files, perhaps with captions
+load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDataset layout
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
 """
 
@@ -12,14 +14,25 @@ import math
 import re
 from pathlib import Path
 
-from keras_diffusion.configs.checks import arguments_of, check_known, check_text, is_whole, shown, suggestion
+from keras_diffusion.configs.checks import (
+    arguments_of,
+    check_choice,
+    check_known,
+    check_text,
+    is_whole,
+    shown,
+    suggestion,
+)
 from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
+from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
+from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
+from keras_diffusion.data.tolerant import Tolerant
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.arrays import map_array, read_arrays
 from keras_diffusion.runtime.optional import import_optional
@@ -43,23 +56,27 @@ def load(
     image_key="image",
     label_key="label",
     background=None,
+    on_error="raise",
     **options,
 ):
     """Data from anywhere as `Batches`.
 
     Args:
-        source: `"digits"` or `"emoji"`; an array or a dict of arrays; the path of a .npz or .npy file; the path of an
-            image folder (see `ImageFolder`); the name or folder of a TFDS data set; or an object with `__len__` and
-            `__getitem__`.
+        source: `"digits"`, `"emoji"` or `"shapes"`; an array or a dict of arrays; the path of a .npz or .npy file, of
+            an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
+            `TarShards`); the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS, whatever it understands, such
-            as `"train[:80%]"`.
+            as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
         validation_fraction: share of the samples to hold out, in (0, 1), the same for each class; for sources without
             splits. Default: 0.2 for digits, 0.1 for emoji, otherwise nothing is held out.
-        channels: 1, 3 or 4, for image folders. Default: 3.
-        background: for image folders, the colour behind transparent pixels, a name or three ints. Default: "white".
+        channels: 1, 3 or 4, for image folders and tar files. Default: 3.
+        background: for image folders and tar files, the colour behind transparent pixels, a name or three ints.
+            Default: "white".
+        on_error: what becomes of a sample that cannot be read: `"raise"` ends the reading with its name, `"skip"` puts
+            the next one in its place and lists it in `source.skipped`.
         num_classes: number of classes, if the source does not know it or knows fewer.
         value_range: range that float images must lie in; None: they only have to be finite.
         data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
@@ -67,8 +84,8 @@ def load(
             to True if `split` starts with "train" or is "all", otherwise to False.
 
     Returns:
-        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`; for emoji, `source.captions` are their
-        names.
+        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`. With `captions=True`, batches hold the
+        captions of emoji, of shapes, of a folder or of tar files.
 
     Raises:
         ValueError: unknown source or split, unreadable files, bad values.
@@ -84,13 +101,16 @@ def load(
     own = [name for name in inspect.signature(load).parameters if name != "options"]
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
     check_text("split", split)
+    check_choice("on_error", on_error, ("raise", "skip"))
     pictures = {"channels": channels, "background": background}
     pictures = {name: value for name, value in pictures.items() if value is not None}
-    if pictures and not _is_folder(source):
+    if pictures and not (_is_folder(source) or _is_tar(source)):
         name, value = next(iter(pictures.items()))
-        raise ValueError(f"{name}= is for image folders. Received: {name}={shown(value)} for {type(source).__name__}")
+        raise ValueError(
+            f"{name}= is for image folders and tar files. Received: {name}={shown(value)} for {type(source).__name__}"
+        )
     tfds_options = (data_dir, download, image_key, label_key)
-    data, own_splits = _open(source, split, pictures, num_classes, value_range, tfds_options)
+    data, own_splits = _open(source, split, size, pictures, num_classes, value_range, tfds_options)
     if own_splits and validation_fraction is not None:
         raise ValueError(
             "validation_fraction is for sources without splits of their own. Received: "
@@ -101,6 +121,8 @@ def load(
         if isinstance(source, str) and source in _OWN and validation_fraction is None:
             validation_fraction = _OWN[source][1]
         data = _part(data, split, validation_fraction)
+    if on_error == "skip":
+        data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
     training = split.startswith("train") or split == "all"
     return Batches(
         data if size is None else Resized(data, size),
@@ -112,15 +134,19 @@ def load(
     )
 
 
-def _open(source, split, pictures, num_classes, value_range, tfds_options):
+def _open(source, split, size, pictures, num_classes, value_range, tfds_options):
     """The source, and whether `split` is already applied to it."""
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
     if str(source) in _OWN:
         return _OWN[str(source)][0](), False
+    if str(source) == "shapes":
+        return _shapes(split, 32 if size is None else max(size)), True
     path = Path(source).expanduser()
     if is_prepared_folder(path):
         return TFDSSource(path, split, None, False, *tfds_options[2:]), True
+    if _is_tar(source):
+        return TarShards(source, **pictures), False
     if path.is_dir():
         folders = [f.name for f in sub_folders(path)]
         if folders and set(folders) <= SPLITS:
@@ -144,8 +170,8 @@ def _open(source, split, pictures, num_classes, value_range, tfds_options):
 
 def _open_tfds(name, split, options):
     known = (
-        "Known: 'digits', 'emoji', arrays or a dict of arrays, a .npz or .npy file, an image folder, a TFDS name such "
-        f"as 'oxford_flowers102'. Received: source={name!r}"
+        "Known: 'digits', 'emoji', 'shapes', arrays or a dict of arrays, a .npz or .npy file, an image folder, tar "
+        f"files, a TFDS name such as 'oxford_flowers102'. Received: source={name!r}"
     )
     try:
         tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r}")
@@ -190,10 +216,27 @@ def _size(image_size):
     return tuple(int(s) for s in size)
 
 
+def _shapes(split, image_size):
+    """Drawn at the size that is asked for."""
+    check_choice("split", split, ("train", *_HELD_OUT), "shapes have the splits 'train', 'validation' and 'test'")
+    return Shapes(10_000 if split == "train" else 1_000, image_size, held_out=split != "train")
+
+
+def _is_tar(source):
+    """Whether a source is tar files: their path or pattern, or a folder with nothing else."""
+    if not isinstance(source, (str, Path)):
+        return False
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return path.suffix == ".tar"
+    visible = [file for file in path.iterdir() if not file.name.startswith(".")]
+    return bool(visible) and all(file.suffix == ".tar" for file in visible)
+
+
 def _is_folder(source):
     return isinstance(source, (str, Path)) and Path(source).expanduser().is_dir()
 
 
 def names():
     """Names of the data sets that `load` brings itself, a list; it also takes arrays, paths and names of TFDS."""
-    return list(_OWN)
+    return [*_OWN, "shapes"]

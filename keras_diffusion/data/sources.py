@@ -8,10 +8,11 @@ conditions such as "context", or a plain array, or a pair (image, label). `as_so
 import numpy as np
 
 from keras_diffusion.configs.checks import check_number, shown
+from keras_diffusion.data.captions import as_texts, check_captions
 from keras_diffusion.data.values import check_images, standardize_labels
 from keras_diffusion.runtime.optional import import_optional
 
-_SPELLINGS = {"image": "images", "label": "labels"}
+_SPELLINGS = {"image": "images", "label": "labels", "caption": "captions"}
 
 
 class Source:
@@ -23,7 +24,8 @@ class Source:
         num_classes: number of classes, or None.
         class_names: list of names, or None.
         labels: all labels `(n,)`, if they are known without reading the samples, or None.
-        captions: list of a text for each sample, or None.
+        captions: for each sample a text, or a tuple of several, in a list; None if there are none, or if reading them
+            means reading the samples.
     """
 
     num_classes = None
@@ -56,13 +58,28 @@ class Source:
         """
         return collate([self[int(i)] for i in indices], indices)
 
+    def texts(self, indices):
+        """Reads the captions of several samples.
+
+        Args:
+            indices: numbers of the samples, ints `(B,)` in [0, n).
+
+        Returns:
+            list of B tuples of texts, or None without captions. A source whose samples hold them under "captions", as
+            tuples of texts, needs no such method.
+
+        Raises:
+            ValueError: a caption that cannot be read, or is no text.
+        """
+        return None if self.captions is None else [as_texts(self.captions[int(i)]) for i in indices]
+
 
 class ArraySource(Source):
     """Arrays that share their first axis.
 
     Args:
         arrays: an array `(n, ...)` of images, or a dict with "images", perhaps "labels" and further conditions, each
-            `(n, ...)`.
+            `(n, ...)`, and "captions": n texts or lists of texts.
         num_classes: number of classes. Default: the greatest label plus one.
         value_range: allowed range of float images, or None. Vectors `(n, features)` have no natural range and are only
             checked for NaN.
@@ -72,7 +89,8 @@ class ArraySource(Source):
     """
 
     def __init__(self, arrays, num_classes=None, value_range=(-1.0, 1.0)):
-        arrays = arrays if isinstance(arrays, dict) else {"images": arrays}
+        arrays = dict(arrays) if isinstance(arrays, dict) else {"images": arrays}
+        captions = next((arrays.pop(key) for key in ("captions", "caption") if arrays.get(key) is not None), None)
         # np.asarray would read a memory-mapped file into memory.
         arrays = {_SPELLINGS.get(k, k): _as_array(k, v) for k, v in arrays.items() if v is not None}
         if "images" not in arrays:
@@ -93,6 +111,8 @@ class ArraySource(Source):
             arrays["labels"] = standardize_labels(arrays["labels"], range(len(images)), num_classes)
             self.labels = arrays["labels"]
             self.num_classes = num_classes or int(self.labels.max()) + 1
+        if captions is not None:
+            self.captions = check_captions(captions, len(images))
         self.arrays = arrays
 
     def __len__(self):
@@ -132,7 +152,8 @@ class SampleSource(Source):
             raise ValueError(
                 f"A sample needs the key 'images' or 'image'. Received: sample {index} with keys {sorted(sample)}"
             )
-        return {key: np.asarray(value) for key, value in sample.items()}
+        texts = {key: as_texts(sample[key], f"caption of sample {index}") for key in ("captions",) if key in sample}
+        return {key: np.asarray(value) for key, value in sample.items()} | texts
 
 
 class Derived(Source):
@@ -141,10 +162,18 @@ class Derived(Source):
     def __init__(self, source):
         self.source = source
         self.num_classes, self.class_names = source.num_classes, source.class_names
-        self.labels, self.captions = source.labels, source.captions
+        self.labels = source.labels
+
+    @property
+    def captions(self):
+        """Those of the samples here, as in `Source`."""
+        return self.source.captions
 
     def __len__(self):
         return len(self.source)
+
+    def texts(self, indices):
+        return self.source.texts(indices)
 
 
 class Subset(Derived):
@@ -159,7 +188,12 @@ class Subset(Derived):
         super().__init__(source)
         self.indices = np.asarray(indices)
         self.labels = None if source.labels is None else source.labels[self.indices]
-        self.captions = None if source.captions is None else [source.captions[i] for i in self.indices]
+
+    @property
+    def captions(self):
+        """Those of the samples here, as in `Source`."""
+        captions = self.source.captions
+        return None if captions is None else [captions[i] for i in self.indices]
 
     def __len__(self):
         return len(self.indices)
@@ -169,6 +203,9 @@ class Subset(Derived):
 
     def batch(self, indices):
         return self.source.batch(self.indices[indices])
+
+    def texts(self, indices):
+        return self.source.texts(self.indices[indices])
 
 
 class Resized(Derived):
@@ -241,6 +278,9 @@ def collate(samples, indices):
     """Stacks samples (dicts of arrays) along a new first axis."""
     batch = {}
     for key in samples[0]:
+        if key == "captions":
+            batch[key] = [sample[key] for sample in samples]
+            continue
         values = [np.asarray(sample[key]) for sample in samples]
         shape = values[0].shape
         other = next((i for i, value in enumerate(values) if value.shape != shape), None)

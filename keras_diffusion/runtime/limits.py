@@ -31,6 +31,7 @@ class Limits:
         text_bytes: bytes of a JSON text, a vocabulary or a table of names, after unpacking.
         text_values: values in a JSON text, counted by its commas and brackets.
         text_depth: levels of lists and tables in a JSON, TOML or YAML text.
+        caption_bytes: bytes of a table of captions.
         config_bytes: bytes of a configuration in TOML.
         yaml_bytes: bytes of a configuration in YAML, whose parser takes a minute for a megabyte.
         pickle_instructions: instructions of a pickle, and items that its calls copy.
@@ -56,6 +57,7 @@ class Limits:
     text_bytes: int = 1 << 26
     text_values: int = 1_000_000
     text_depth: int = 100
+    caption_bytes: int = 1 << 28
     config_bytes: int = 1 << 18
     yaml_bytes: int = 1 << 16
     pickle_instructions: int = 400_000

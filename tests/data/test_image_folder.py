@@ -217,13 +217,11 @@ def test_every_damaged_file_is_named(tmp_path, content):
             read_image(path)
 
 
-@pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl", "captions.json", "captions.txt", "a.txt"])
-def test_captions_are_not_ignored_silently(tmp_path, name):
+@pytest.mark.parametrize("name", ["captions.csv", "captions.json", "captions.txt"])
+def test_other_tables_are_not_ignored_silently(tmp_path, name):
     write(tmp_path / "a.png")
     (tmp_path / name).write_text("a.png,a house")
-    with pytest.warns(
-        UserWarning, match=f"captions and tables beside them are not read. Received: 1 such files in .*'{name}'"
-    ):
+    with pytest.warns(UserWarning, match=f"metadata.csv .file_name, text.. Received: 1 other tables in .*'{name}'"):
         assert len(ImageFolder(tmp_path)) == 1
 
 

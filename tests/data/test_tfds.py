@@ -117,7 +117,8 @@ def test_wrong_file_format_tells_the_call(tmp_path):
 @pytest.mark.parametrize("name, meant", [("tiny_flowerz", "tiny_flowers"), ("digit", "digits"), ("no such name", None)])
 def test_unknown_name_lists_what_is_known(name, meant, tmp_path):
     with pytest.raises(
-        ValueError, match=rf"Unknown data source: '{name}' .* Known: 'digits', 'emoji', arrays .* 'oxford_flowers102'"
+        ValueError,
+        match=rf"Unknown data source: '{name}' .* Known: 'digits', .* 'shapes', arrays .* 'oxford_flowers102'",
     ) as error:
         data.load(name, data_dir=tmp_path)
     hint = f". Did you mean {meant!r}?" if meant else ""

@@ -1,0 +1,85 @@
+"""`keras-diffusion data`: what a data set holds, before a model is trained on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.invocation import choose_backend, console, errors
+
+data = typer.Typer(no_args_is_help=True, help="Look at data sets.", name="data")
+
+_SHOWN, _COLS, _SIDE = 32, 8, 64  # pictures of the sheet, in a row, and their size in pixels
+
+
+@data.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help='Folder, .npz file, tar files ("part-{000..031}.tar"), or a name.')],
+    split: Annotated[
+        str | None, typer.Option(help='Part of the data. Default: "all", or "train" where parts have folders.')
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png file: some of the pictures, with their captions. Default: none.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+):
+    """Read every sample once: counts, sizes, classes, captions, and what cannot be read.
+
+    Example: keras-diffusion data inspect pictures/flowers --out sheet.png
+    """
+    with errors(debug):
+        if out is not None and out.suffix != ".png":
+            raise ConfigError(f"--out is a .png file. Received: --out {out}")
+        if out is not None and out.exists() and not overwrite:
+            raise ConfigError(f"{out} exists. Give another --out, or replace it with --overwrite.")
+        choose_backend(None)
+        _inspect(source, split, out)
+
+
+def _inspect(name, split, out):
+    from rich.progress import track
+
+    from keras_diffusion.data import inspection
+    from keras_diffusion.visualization import save_png
+
+    source = _source(name, split)
+    screen = console()
+    shown = {"console": screen, "transient": True, "disable": not screen.is_terminal}
+    report = inspection.inspect(source, lambda numbers: track(numbers, "Reading", **shown))
+    screen.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        save_png(out, _sheet(source, report))
+        screen.print(f"Wrote {out}", highlight=False)
+
+
+def _source(name, split):
+    """The source, without what `load` adds for training."""
+    from keras_diffusion.data import load
+
+    if split is not None:
+        return load(name, split=split, batch_size=1).source
+    try:
+        return load(name, split="all", batch_size=1).source
+    except ValueError as error:
+        if "has the splits" not in str(error) and "have the splits" not in str(error):
+            raise
+    return load(name, split="train", batch_size=1).source
+
+
+def _sheet(source, report):
+    """Pictures from all over the source, cropped to squares, in a grid."""
+    import numpy as np
+
+    from keras_diffusion.data.sources import resize
+    from keras_diffusion.visualization import image_grid
+
+    readable = [number for number in range(len(source)) if number not in report.broken]
+    numbers = [readable[i] for i in np.linspace(0, len(readable) - 1, min(_SHOWN, len(readable))).round().astype(int)]
+    if not numbers:
+        raise ConfigError("No picture can be read, so that there is no sheet.")
+    images = np.stack([resize(np.asarray(source[number]["images"]), (_SIDE, _SIDE)) for number in numbers])
+    texts = source.texts(numbers)
+    captions = None if texts is None else [several[0] for several in texts]
+    return image_grid(images, cols=_COLS, captions=captions)

@@ -1,0 +1,204 @@
+"""Tar files in the WebDataset layout: the members of a sample follow each other and share a name up to its first dot.
+
+    shard-000.tar:  0001.jpg 0001.txt  0002.jpg 0002.txt …      also .png, .webp, .json, .cls
+
+A tar file is a list of headers, each followed by its file. The headers say where every picture starts, so that
+sample i is read by one seek: shuffling, held-out parts and resumption are exact, as with a folder, where the
+`webdataset` package reads in order and shuffles a buffer. Compressed tar files have no such places and are refused.
+
+Nothing is unpacked: names of members are keys and never paths.
+"""
+
+import re
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.configs.checks import check_choice, clip, shown
+from keras_diffusion.data.captions import texts_of_lines, texts_of_record
+from keras_diffusion.data.image_file import MODES, colour_of, read_image
+from keras_diffusion.data.image_folder import SUFFIXES
+from keras_diffusion.data.sources import Source
+from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.documents import parse_json
+from keras_diffusion.runtime.natural_order import natural
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_TEXT, _RECORD, _CLASS = ".txt", ".json", ".cls"
+
+
+class TarShards(Source):
+    """Pictures in tar files, read by their place.
+
+    Args:
+        path: a tar file; several as `"shards-{000..127}.tar"`; a folder of them; or a list of paths.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); every picture is converted.
+        background: colour behind transparent pixels, as for `ImageFolder`.
+
+    Returns (of indexing):
+        {"images": uint8 `(H, W, channels)`}, with "labels" if every sample has a .cls file or a "label" in its .json.
+
+    Raises:
+        ValueError: no such file, a compressed or damaged one, two members of one name, no pictures, or, when reading, a
+            damaged picture.
+
+    Reference: https://github.com/webdataset/webdataset (the layout; the reader is our own).
+    """
+
+    def __init__(self, path, channels=3, background="white"):
+        self.channels = check_choice(
+            "channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)"
+        )
+        self.background, self.paths = colour_of(background), shard_paths(path)
+        groups = [(shard, key, members) for shard, path in enumerate(self.paths) for key, members in _groups(path)]
+        pictured = [group for group in groups if SUFFIXES & group[2].keys()]
+        if not pictured:
+            raise ValueError(
+                f"Tar shards hold pictures ({', '.join(sorted(SUFFIXES))}). Received: none in {len(self.paths)} files, "
+                f"the first {str(self.paths[0])!r}"
+            )
+        if len(pictured) < len(groups):
+            warnings.warn(
+                f"{len(groups) - len(pictured)} of {len(groups)} samples have no picture, and are ignored.",
+                stacklevel=2,
+            )
+        self.keys = [key for _, key, _ in pictured]
+        self._shard = np.array([shard for shard, _, _ in pictured], "int32")
+        self._picture = _places(pictured, SUFFIXES)
+        self._text, self._record, self._class = (_places(pictured, {kind}) for kind in (_TEXT, _RECORD, _CLASS))
+        self._read_labels()
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __getitem__(self, index):
+        data = self._read(index, self._picture)
+        sample = {"images": read_image(data, self.channels, self.background, name=self._name(index))}
+        return sample if self.labels is None else {**sample, "labels": self.labels[index]}
+
+    def texts(self, indices):
+        return [self._texts_of(int(i)) for i in indices] if self._has_captions() else None
+
+    @property
+    def captions(self):
+        """For each picture its caption, or a tuple of several, "" for none; None if no picture has one."""
+        texts = self.texts(range(len(self)))
+        return texts and [several[0] if len(several) == 1 else several for several in texts]
+
+    def _has_captions(self):
+        if (self._text[:, 0] >= 0).any():
+            return True
+        first = int(np.argmax(self._record[:, 0] >= 0))
+        return self._record[first, 0] >= 0 and texts_of_record(self._json(first), self._name(first)) is not None
+
+    def _texts_of(self, index):
+        if self._text[index, 0] >= 0:
+            return texts_of_lines(self._read(index, self._text), self._name(index) + _TEXT)
+        record = self._json(index) if self._record[index, 0] >= 0 else {}
+        return texts_of_record(record, self._name(index)) or ("",)
+
+    def _read_labels(self):
+        """Classes, if every sample has one: they are few bytes each, and parts are held out by them."""
+        if (self._class[:, 0] >= 0).all():
+            labels = [self._read(i, self._class).decode("ascii", "replace").strip() for i in range(len(self))]
+        elif (self._record[:, 0] >= 0).all() and "label" in self._json(0):
+            labels = [self._json(i).get("label") for i in range(len(self))]
+        else:
+            return
+        for index, label in enumerate(labels):
+            if not re.fullmatch(r"\d{1,9}", str(label)):
+                raise ValueError(f"A class is a number from 0. Received: {shown(label)} in {self._name(index)}")
+        self.labels = np.array(labels, "int32")
+        self.num_classes = int(self.labels.max()) + 1
+
+    def _json(self, index):
+        return parse_json(self._read(index, self._record), self._name(index) + _RECORD)
+
+    def _name(self, index):
+        return f"{self.paths[self._shard[index]]}: {self.keys[index]}"
+
+    def _read(self, index, places):
+        """The bytes of a member."""
+        start, size = (int(number) for number in places[index])
+        with self.paths[self._shard[index]].open("rb") as file:
+            file.seek(start)
+            data = file.read(size)
+        if len(data) < size:
+            raise ValueError(f"The tar file ends within {self._name(index)}. Copy it again.")
+        return data
+
+
+def shard_paths(path):
+    """The tar files that a path, a pattern, a folder or a list means.
+
+    Args:
+        path: `"a.tar"`, `"a-{00..31}.tar"`, a folder, or a list of paths.
+
+    Returns:
+        list of `Path`.
+
+    Raises:
+        ValueError: none, or one that does not exist or is compressed.
+    """
+    if isinstance(path, list | tuple):
+        return [found for one in path for found in shard_paths(one)]
+    text, path = str(path), Path(path).expanduser()
+    if path.is_dir():
+        paths = sorted(path.glob("*.tar"), key=lambda file: natural(file.name))
+    else:
+        paths = [Path(name).expanduser() for name in _expanded(text)]
+    missing = next((p for p in paths if not p.is_file()), None)
+    if not paths or missing is not None:
+        where = f", and no {str(missing)!r}" if missing else ", a folder without any"
+        raise ValueError(f"Tar shards must exist. Received: {shown(text)}{where}")
+    return paths
+
+
+def _expanded(pattern):
+    """`a-{0..2}.tar` as three names; digits keep their width."""
+    found = _RANGE.search(pattern)
+    if not found:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    limits.check(last - first, "tensors", "The number of shards")
+    names = [
+        pattern[: found.start()] + str(n).zfill(len(found[1])) + pattern[found.end() :] for n in range(first, last + 1)
+    ]
+    return [each for name in names for each in _expanded(name)]
+
+
+def _groups(path):
+    """(key, {suffix: (start, size)}) of each sample of a tar file, in order."""
+    key, members = None, {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                archive.members = []  # the headers of a large file would fill the memory
+                name, _, suffix = member.name.rpartition("/")[2].partition(".")
+                if not member.isreg() or member.issparse() or not name or not suffix:
+                    continue
+                limits.check(len(member.name), "name_length", "The length of a member's name")
+                own = member.name[: len(member.name) - len(suffix) - 1]
+                if own != key:
+                    if members:
+                        yield key, members
+                    key, members = own, {}
+                suffix = "." + suffix.lower()
+                if suffix in members:
+                    raise ValueError(f"Two members of a sample have one name: {clip(member.name)} in {path}")
+                members[suffix] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise ValueError(
+            f"Cannot read {str(path)!r} as a tar file: {error}. Compressed ones have no places to read from: unpack "
+            "them to .tar. Copy a damaged one again."
+        ) from error
+    if members:
+        yield key, members
+
+
+def _places(groups, suffixes):
+    """Start and size of each sample's first member with one of `suffixes`: ints `(n, 2)`, −1 without."""
+    found = [next((place for suffix, place in group[2].items() if suffix in suffixes), (-1, 0)) for group in groups]
+    return np.array(found, "int64")
