@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
+
+from keras_diffusion import visualization
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -60,3 +63,12 @@ def test_a_command_makes_its_pictures_again(pictures, tmp_path):
     pictures.main(["--only", "growth.png", "--out", str(tmp_path)])
     with image.open(tmp_path / "growth.png") as again, image.open(IMAGES / "growth.png") as stored:
         assert again.size == stored.size
+
+
+def test_the_page_on_pictures_draws_every_kind_in_ten_lines():
+    page = (ROOT / "docs" / "visualization.md").read_text(encoding="utf-8")
+    code = [block for block, reason in blocks(page, "python") if reason is None]
+    assert max(len([line for line in block.splitlines() if line.strip()]) for block in code) <= 10
+    for name in visualization.__all__:
+        if not name[0].isupper() and name not in ("to_uint8", "png_bytes"):
+            assert name in page, name
