@@ -63,6 +63,8 @@ class Batches(keras.utils.PyDataset):
         class_names: list of names, or None.
         image_shape: shape of one image, `(H, W, C)`.
         source: the `Source` read from.
+        transform: function from a finished batch, a dict, to what is given out in its place, or None. Models set it,
+            such as `TextToImage.fit`, which turns captions into tokens.
         rows: the rows of each batch to read, ints, or None for all: several processes share batches, see
             `distribution.share`. Random draws (flips, augmentation) are still those of the whole batch.
 
@@ -123,7 +125,7 @@ class Batches(keras.utils.PyDataset):
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
         self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
-        self._image_shape = self.rows = None
+        self._image_shape = self.rows = self.transform = None
         self.captions = captions if isinstance(captions, bool) else check_template(captions)
         self._check_captions()
         self.epoch = 0
@@ -215,7 +217,9 @@ class Batches(keras.utils.PyDataset):
         if texts is not None:
             draws = philox(self.seed, epoch, counter=(0, 0, 2, index)).random(size)
             batch["captions"] = draw_captions(texts, draws if early is None else draws[early])
-        return batch if late is None else {key: value[late] for key, value in batch.items()}
+        if late is not None:
+            batch = {key: value[late] for key, value in batch.items()}
+        return batch if self.transform is None else self.transform(batch)
 
     def _texts(self, read, batch, indices):
         """The tuples of texts that the captions of a batch are drawn from, or None.

@@ -154,9 +154,9 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
     def call(self, data, training=False):
         if self.autoencoder is None:
-            x0, conditions = validation.unpack_batch(data, self.sample_shape, self.condition_keys)
+            x0, conditions = validation.unpack_batch(data, self.sample_shape, self.batch_keys(data))
         else:
-            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self.condition_keys)
+            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self.batch_keys(data))
             x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
@@ -176,7 +176,29 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             shares = self.dropout_shares(conditions)
             drop = {key: keras.random.uniform((batch,), seed=seed) < share for key, share in shares.items()}
             conditions = self.drop_conditions(conditions, **drop)
-        return self.outputs_at(x0, t, eps, conditions, training)
+        return self.outputs_at(x0, t, eps, self.encode_conditions(conditions), training)
+
+    def batch_keys(self, data):
+        """The conditions that a batch of training data holds: those of the network.
+
+        Args:
+            data: the batch.
+
+        Returns:
+            tuple of keys.
+        """
+        return self.condition_keys
+
+    def encode_conditions(self, conditions):
+        """The network's conditions, from those of a batch; for use inside a training step.
+
+        Args:
+            conditions: dict of tensors `(B, ...)` with the keys `batch_keys`.
+
+        Returns:
+            dict of tensors with the keys `condition_keys`.
+        """
+        return conditions
 
     def dropout_shares(self, conditions):
         """What training drops at random.
@@ -210,7 +232,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         dropped = dict(conditions)
         for key, value in null_conditions(self, like=conditions).items():
             where = drop_concat if key == "concat" else drop
-            if where is not None:
+            if where is not None and key in conditions:
                 dropped[key] = ops.where(expand_to_rank(where, conditions[key]), value, conditions[key])
         return dropped
 

@@ -80,12 +80,15 @@ def null_conditions(model, like=()):
 
     Args:
         model: `DiffusionModel`.
-        like: dict of conditions; the null context is as long as the one in it.
+        like: dict of conditions; the null context is as long as the one in it. With "tokens" in place of a context, the
+            empty text's.
     """
     network, null = model.network, {}
     if "labels" in model.condition_keys and network.null_labels is not None:
         null["labels"] = as_tensor(np.full((1,), network.null_labels, "int32"))
-    if "context" in model.condition_keys:
+    if "tokens" in like:
+        null["tokens"] = as_tensor(model.null_tokens)
+    elif "context" in model.condition_keys:
         context = np.zeros(network.context_dim, "float32") if model.null_context is None else model.null_context
         context = context if context.ndim == 2 else context[None]
         length = like["context"].shape[1] if "context" in like else len(context)

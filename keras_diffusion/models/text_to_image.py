@@ -4,15 +4,25 @@
     negative prompts ─────────── the same ─────▶ null ───┼─▶ diffusion ──▶ latents ──▶ decoder ──▶ images
     seed ──▶ noise of the latents' size ─────────────────┘
 
+Training: captions ──▶ tokens, on the host ──▶ text encoder, in the compiled step ──▶ context. Those dropped for
+guidance become the tokens of the empty text.
+
 Guidance leads from the negative prompts to the prompts: y_negative + w·(y_prompt − y_negative), both in one batch. The
 negative prompt is the empty text unless another is given.
 """
 
+import collections.abc
+
 import keras
+import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_flag, shown
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.guided_denoiser import check_weights
+from keras_diffusion.models.weight_guard import reads_weights
+from keras_diffusion.training import WeightAverage
 
 _SCHEDULE = {"name": "scaled_linear", "spacing": {"name": "leading", "offset": 1}}
 _PREDICTOR = {"name": "epsilon", "condition": "timestep"}
@@ -25,22 +35,40 @@ class TextToImage(DiffusionModel):
 
     Args:
         network: network with a context, and perhaps "concat", such as `networks.UNet2DCondition`.
-        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`. It is not
-            trained.
+        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`.
         tokenizer: function from a list of texts to tokens `(N, L)`, such as `text.CLIPTokenizer`.
         autoencoder: as in `DiffusionModel`, such as `networks.AutoencoderKL`; it is not trained. None (default): the
             network makes images.
         noise_schedule: None (default): "scaled_linear", sampled at every (1000 // n)-th timestep plus one.
         predictor: None (default): "epsilon", with timesteps as the noise condition.
-        ema: default None: a second copy of a billion weights is for training only.
+        ema: default None: a second copy of a billion weights is for training only. A trained text encoder has an
+            average too.
+        train_text_encoder: whether `fit` trains the text encoder with the network. Default False.
         options: as in `DiffusionModel`. `null_context=model.encode_text("")[0]` lets training drop conditions the way
-            sampling does.
+            sampling does where batches hold contexts; those of captions become the empty text's anyway.
+
+    `fit` takes captions beside the images, in `data.Batches` made with `captions=True` or in a dict, or tokens `(B, L)`
+    under "tokens", or contexts `(B, L, D)` under "context".
+
+    Raises:
+        ValueError: as `DiffusionModel`; an encoder whose contexts are not as wide as the network takes them.
 
     Example:
 
     >>> vocabulary = "bpe_simple_vocab_16e6.txt.gz"
     >>> model = keras_diffusion.checkpoints.load_text_to_image("stable-diffusion", bpe_path=vocabulary)
     >>> images = model.text_to_image("a watercolour of a lighthouse", num_samples=4, num_steps=25, dtype="uint8")
+
+    Trained on words of one's own:
+
+    >>> data = kd.data.load("shapes", batch_size=64, captions=True)
+    >>> encoder, tokenizer = kd.text.small_encoder(data.source.captions)
+    >>> network = kd.networks.UNet(data.image_shape, widths=(32, 64), context_dim=64)
+    >>> model = TextToImage(
+    ...     network, encoder, tokenizer, noise_schedule="cosine", predictor="v", ema=0.999, train_text_encoder=True
+    ... )
+    >>> model.compile("adam")
+    >>> model.fit(data, epochs=20)
     """
 
     def __init__(
@@ -52,8 +80,10 @@ class TextToImage(DiffusionModel):
         noise_schedule=None,
         predictor=None,
         ema=None,
+        train_text_encoder=False,
         **options,
     ):
+        check_flag("train_text_encoder", train_text_encoder)
         super().__init__(
             network,
             _SCHEDULE if noise_schedule is None else noise_schedule,
@@ -62,24 +92,157 @@ class TextToImage(DiffusionModel):
             ema=ema,
             **options,
         )
-        self.text_encoder, self.tokenizer = text_encoder, tokenizer
-        for part in (text_encoder, autoencoder):
-            if part is not None:
-                part.trainable = False
+        self.text_encoder, self.tokenizer, self.train_text_encoder = text_encoder, tokenizer, train_text_encoder
+        text_encoder.trainable = train_text_encoder
+        if autoencoder is not None:
+            autoencoder.trainable = False
+        averaged = train_text_encoder and ema is not None
+        self.text_average = WeightAverage(text_encoder, ema, name="text_average") if averaged else None
+        self._null_tokens = None
 
-    def encode_text(self, texts):
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def null_tokens(self):
+        """Tokens of the empty text, int32 `(1, L)`."""
+        if self._null_tokens is None:
+            self._null_tokens = np.asarray(self.tokenizer([""]), "int32")
+        return self._null_tokens
+
+    def batch_keys(self, data):
+        """The network's conditions; where the batch has "tokens", these in place of "context"."""
+        tokens = isinstance(data, dict) and "tokens" in data
+        return tuple("tokens" if key == "context" and tokens else key for key in self.condition_keys)
+
+    def encode_conditions(self, conditions):
+        """Tokens become the context."""
+        if "tokens" not in conditions:
+            return conditions
+        conditions = dict(conditions)
+        context = self.text_encoder(ops.cast(conditions.pop("tokens"), "int32"))
+        return {**conditions, "context": ops.cast(context, "float32")}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As `DiffusionModel`'s; it moves the average of the text encoder as well."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if training and self.text_average is not None:
+            self.text_average.update(self.text_encoder, every=self.optimizer.gradient_accumulation_steps or 1)
+        return loss
+
+    def fit(self, x=None, y=None, **kwargs):
+        """As `DiffusionModel.fit`, also on captions.
+
+        Args:
+            x: as there. A dict of arrays may hold texts under "captions"; so may what a generator yields, and
+                `data.Batches` made with `captions=True`. Labels that the network does not take are left out.
+            y: None.
+            kwargs: as there; `validation_data` likewise.
+
+        Raises:
+            ValueError: as there; batches without words; texts of too many tokens.
+        """
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            parts = validation if isinstance(validation, tuple) else (validation,)
+            parts = (self.tokenized(parts[0]), *parts[1:])
+            kwargs["validation_data"] = parts if isinstance(validation, tuple) else parts[0]
+        return super().fit(self.tokenized(x), y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """As `DiffusionModel.evaluate`, also on captions."""
+        return super().evaluate(self.tokenized(x), y, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """As `DiffusionModel.train_on_batch`, also on captions."""
+        return super().train_on_batch(self.tokenized(x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """As `DiffusionModel.test_on_batch`, also on captions."""
+        return super().test_on_batch(self.tokenized(x), *args, **kwargs)
+
+    def tokenized(self, data):
+        """Data with tokens in place of captions.
+
+        Args:
+            data: a dict with texts under "captions", an iterator of such dicts, or `data.Batches`, which are told to
+                give tokens out; anything else passes.
+
+        Returns:
+            the same kind of data.
+
+        Raises:
+            ValueError: batches without captions, contexts or tokens; captions that are no texts; too long a text.
+        """
+        if isinstance(data, dict):
+            return self._with_tokens(data)
+        if hasattr(data, "transform"):  # data.Batches
+            if data.captions is False and "context" not in data.source[0]:
+                raise ValueError(
+                    "A text-to-image model learns from pictures with words. Received: batches without captions, "
+                    f"{data!r}. Make them with captions=True, or with a template of the class's name, as "
+                    "captions='a photo of a {}'"
+                )
+            data.transform = self._with_tokens
+        elif isinstance(data, collections.abc.Iterator):
+            return (self._with_tokens(batch) if isinstance(batch, dict) else batch for batch in data)
+        return data
+
+    def _with_tokens(self, batch):
+        if "captions" not in batch:
+            return batch
+        left_out = ("captions",) if "labels" in self.condition_keys else ("captions", "labels")
+        texts = np.asarray(batch["captions"], dtype=object).tolist()
+        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"Captions are one text for each picture. Received: {shown(texts[wrong])} as caption {wrong}. Several "
+                "for each are for data.load(…, captions=True), which draws one"
+            )
+        rest = {key: value for key, value in batch.items() if key not in left_out}
+        return {**rest, "tokens": np.asarray(self.tokenizer(texts), "int32")}
+
+    def prepare_weights(self):
+        """As `DiffusionModel`'s, of both averages."""
+        super().prepare_weights()
+        if self.text_average is not None:
+            self.text_average.follow(self.text_encoder)
+
+    def weights_loaded(self):
+        """As `DiffusionModel`'s, of both averages."""
+        super().weights_loaded()
+        if self.text_average is not None:
+            self.text_average.loaded(self.text_encoder)
+
+    def restart_average(self):
+        """As `DiffusionModel`'s, of both averages."""
+        super().restart_average()
+        if self.text_average is not None:
+            self.text_average.restart(self.text_encoder)
+
+    def state_prefixes(self):
+        """As `DiffusionModel`'s, of both averages."""
+        own = {} if self.text_average is None else {"text_average/": self.text_average}
+        return {**super().state_prefixes(), **own}
+
+    # Words ------------------------------------------------------------------------------------------------------------
+
+    @reads_weights
+    def encode_text(self, texts, weights="ema"):
         """Contexts of texts.
 
         Args:
             texts: a string or a list of N strings.
+            weights: "ema" (default), the average of the text encoder's weights where there is one, or "raw".
 
         Returns:
             float32 array `(N, L, D)`.
 
         Raises:
-            ValueError: a text of too many tokens.
+            ValueError: a text of too many tokens; other weights.
         """
-        return ops.convert_to_numpy(self.text_encoder.predict_on_batch(self.tokenizer(texts)))
+        average = self.text_average if check_weights(weights) == "ema" else None
+        encoder = self.text_encoder if average is None or average.is_unused() else average.network
+        return ops.convert_to_numpy(encoder.predict_on_batch(self.tokenizer(texts)))
 
     def text_to_image(
         self,
@@ -100,7 +263,7 @@ class TextToImage(DiffusionModel):
             negative_prompts: what the images should not show, likewise. Default "": nothing in particular.
             num_samples: number of images N; default: as many as there are prompts. A single prompt serves all.
             size: height and width in pixels, an int or a pair; the network says which multiples work. None (default):
-                512, or with `init`, `latents` or `concat` their size.
+                the network's own, else 512; with `init`, `latents` or `concat` their size.
             guidance_scale: how strongly the prompts count; 1 is no guidance. Default 7.5.
             num_steps: default 50.
             seed: int; image i depends on (seed, i). None (default) takes a new one.
@@ -117,16 +280,17 @@ class TextToImage(DiffusionModel):
         Raises:
             ValueError: a text of too many tokens; a size that the networks cannot take; see `generate`.
         """
-        context = self.encode_text(prompts)
+        weights = options.get("weights", "ema")
+        context = self.encode_text(prompts, weights)
         conditions = {"context": context}
         if concat is not None:
             conditions["concat"] = concat
         elif num_samples is None:
             num_samples = len(context)
-        if size is None and concat is None:
+        if size is None and concat is None and None in self.sample_shape:
             size = _SIZE
         if guidance_scale != 1.0:
-            options["negative_conditions"] = {"context": self.encode_text(negative_prompts)}
+            options["negative_conditions"] = {"context": self.encode_text(negative_prompts, weights)}
         options |= {"guidance_scale": guidance_scale, "num_steps": num_steps, "seed": seed, "size": size}
         return self.generate(num_samples, conditions, **options)
 
@@ -134,4 +298,5 @@ class TextToImage(DiffusionModel):
         parts = {
             name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")
         }
-        return {**super().get_config(), **parts}
+        trained = {"train_text_encoder": True} if self.train_text_encoder else {}  # older versions read the others
+        return {**super().get_config(), **parts, **trained}

@@ -2,6 +2,8 @@
 
 from keras_diffusion.text.clip_text_encoder import CLIPTextEncoder
 from keras_diffusion.text.clip_tokenizer import CLIPTokenizer
+from keras_diffusion.text.small_encoder import small_encoder
+from keras_diffusion.text.word_tokenizer import WordTokenizer
 
-__all__ = ["CLIPTextEncoder", "CLIPTokenizer"]
+__all__ = ["CLIPTextEncoder", "CLIPTokenizer", "WordTokenizer", "small_encoder"]
 __dir__ = __all__.copy
