@@ -171,6 +171,11 @@ def sample(
     ] = None,
     labels: Labels = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What to draw, for a model of words; repeatable.", metavar="TEXT")
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What not to draw. Default: nothing in particular.")] = "",
+    prompts_file: Annotated[Path | None, typer.Option(help="A text file with a prompt in each line.")] = None,
     steps: Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")] = 50,
     sampler: Sampler = None,
     spacing: Spacing = None,
@@ -206,9 +211,11 @@ def sample(
         if weights not in ("ema", "raw"):
             raise ConfigError(f"--weights is ema or raw. Received: --weights {weights}")
         choose_backend(backend)
-        from keras_diffusion.cli.sampling import sample
+        from keras_diffusion.cli.sampling import read_prompts, sample
 
         options = {
+            "prompts": read_prompts(prompt, prompts_file),
+            "negative_prompt": negative_prompt,
             "num_steps": steps,
             "guidance_scale": guidance_scale,
             "guidance": guidance,

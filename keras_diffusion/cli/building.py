@@ -11,8 +11,10 @@ import random
 import re
 from pathlib import Path
 
+import keras
+
 from keras_diffusion import networks
-from keras_diffusion.cli.config import DEFAULTS, SAMPLES, ConfigError, check_keys, config_errors, with_defaults
+from keras_diffusion.cli.config import DEFAULTS, SAMPLES, TEXT, ConfigError, check_keys, config_errors, with_defaults
 from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
 from keras_diffusion.configs.checks import did_you_mean
 from keras_diffusion.configs.file_configs import check_values
@@ -20,10 +22,12 @@ from keras_diffusion.configs.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.data import names as data_names
 from keras_diffusion.layers.weight_budget import weight_budget
-from keras_diffusion.models import DiffusionModel
+from keras_diffusion.models import DiffusionModel, TextToImage
 from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
 from keras_diffusion.models.presets import tensor_shapes
+from keras_diffusion.models.run_folders import text_parts
 from keras_diffusion.runtime import limits
+from keras_diffusion.text import small_encoder
 
 # Arguments that are objects, and `source`, which is handled separately.
 _NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}
@@ -47,6 +51,8 @@ def resolve(config):
     check_keys(config["data"], _data_keys(), "[data]")
     check_keys(config["model"], _defaults_of(DiffusionModel), "[model]")
     options = {**defaults, **{k: v for k, v in config["data"].items() if k != "validation"}}
+    if "text" in config and "captions" not in config["data"]:
+        options["captions"] = True
     if "seed" not in config["data"]:
         del options["seed"]  # follows the seed of the run
     options["source"] = _absolute(options["source"])
@@ -54,11 +60,14 @@ def resolve(config):
     config["data"] = {**options, "validation": validation or False}
     # None where a network has no classes: the labels are then left out of the batches.
     train, held_out = load_data(config)
+    if "text" in config:
+        config["text"] = _text_options(config["text"], train)
+    config["train"]["samples"]["prompts"] = _prompts(config, held_out or train)
     config["network"] = _network_options(config, train)
     model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
     config["model"] = {**model_defaults, "class_names": _class_names(config, train, held_out), **config["model"]}
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
-    if config["network"].get("num_classes") is None:
+    if config["network"].get("num_classes") is None and "text" not in config:
         train, held_out = (without_labels(batches) for batches in (train, held_out))
     try:
         return json.loads(json.dumps(config)), train, held_out
@@ -71,6 +80,7 @@ def known_keys():
     return {
         "data": _data_keys(),
         "network": {"size": None, **networks.NETWORKS.options("unet")},
+        "text": TEXT,
         "model": _defaults_of(DiffusionModel),
         "optimizer": {**DEFAULTS["optimizer"], "clipvalue": None, "gradient_accumulation_steps": None},
         "train": {key: value for key, value in DEFAULTS["train"].items() if key != "samples"},
@@ -129,7 +139,11 @@ def build_model(config, compile=True, weights=None):
         with _section("network"):
             network = networks.get({"dtype": config["dtype"], **config["network"]})
         with _section("model"):
-            model = DiffusionModel(network, **{"seed": config["seed"], **config["model"]})
+            options = {"seed": config["seed"], **config["model"]}
+            if "text" in config:
+                model = TextToImage(network, **text_parts(config["text"], ConfigError), **options)
+            else:
+                model = DiffusionModel(network, **options)
     if compile:
         with _section("train"):
             model.compile(
@@ -151,6 +165,44 @@ def build_optimizer(options):
             )(**schedule)
     with _section("optimizer"):
         return _class_named(options.pop("name"), optimizers(), "optimizer")(**options)
+
+
+def _text_options(options, data):
+    """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
+    if isinstance(options.get("encoder"), dict):  # of a run
+        check_keys(options, ("encoder", "tokenizer", "train"), "[text]")
+        return options
+    check_keys(options, TEXT, "[text]")
+    options = {**TEXT, **options}
+    if options["encoder"] != "small":
+        raise ConfigError(
+            'The text encoder of a configuration is "small", a new one for the words of the captions. Received: '
+            f"text.encoder={options['encoder']!r}. Others are for Python: models.TextToImage"
+        )
+    if not isinstance(options["train"], bool):
+        raise ConfigError(f"`text.train` is true or false. Received: text.train={options['train']!r}")
+    sizes = {key: value for key, value in options.items() if key not in ("encoder", "train")}
+    with _section("text"):
+        parts = dict(zip(("encoder", "tokenizer"), small_encoder(data.all_captions(), **sizes)))
+    return {
+        **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()},
+        "train": options["train"],
+    }
+
+
+def _prompts(config, data):
+    """The texts of the pictures while training, or None."""
+    samples = config["train"]["samples"]
+    prompts = samples.get("prompts")
+    if "text" not in config:
+        if prompts is not None:
+            raise ConfigError("`train.samples.prompts` are for a model of words. Received: no [text]. Add it.")
+        return None
+    if prompts is None:
+        return data.all_captions()[: samples["num_samples"]]
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ConfigError(f"`train.samples.prompts` is a list of texts. Received: prompts={prompts!r:.100}")
+    return prompts
 
 
 def _data_keys():
@@ -197,7 +249,10 @@ def _network_options(config, data):
             f"[network] must take the samples of the data, of shape {shape}. Received: "
             f"input_shape={given['input_shape']}"
         )
-    inferred = {"input_shape": shape, "num_classes": data.num_classes if "labels" in batch else None}
+    labelled = "labels" in batch and "text" not in config  # where there are words, classes are for those who ask
+    inferred = {"input_shape": shape, "num_classes": data.num_classes if labelled else None}
+    if "text" in config:
+        inferred["context_dim"] = config["text"]["encoder"]["config"]["width"]
     if "context" in batch:
         inferred["context_dim"] = int(batch["context"].shape[-1])
     if "concat" in batch:
@@ -213,7 +268,7 @@ def _network_options(config, data):
     resolved = {"name": name, **defaults, **{k: v for k, v in inferred.items() if k in options}, **given}
     if "num_classes" not in options:
         return resolved  # a network that knows no labels
-    if "labels" in batch and "num_classes" not in given and resolved.get("num_classes") is None:
+    if labelled and "num_classes" not in given and resolved.get("num_classes") is None:
         raise ConfigError(
             "The data have labels, but how many classes is not known. Set `data.num_classes`, or "
             "network.num_classes=null."

@@ -28,6 +28,7 @@ SECTIONS = {
     "a split, a table of arguments, or false",
     "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the "
     "arguments of that network",
+    "text": "for data with captions: `encoder` (default: small), width, depth, num_heads, max_length, min_count, train",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "
     "time_distribution, ema …",
     "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the "
@@ -42,10 +43,22 @@ SAMPLES = {
     "labels": None,  # "0-9" or a list; None: the first ten classes
     "per_label": 4,
     "num_samples": 16,  # without labels
+    "prompts": None,  # a list of texts; None: the first captions that are held out, or trained on
     "num_steps": 30,
     "sampler": "dpmpp_2m",
     "guidance_scale": 1.0,
     "seed": 0,
+}
+
+#: Where [text] is given. `small`: a transformer and the words of the captions, trained with the network.
+TEXT = {
+    "encoder": "small",
+    "width": 64,
+    "depth": 2,
+    "num_heads": 4,
+    "max_length": None,  # tokens of a text; None: those of the longest
+    "min_count": 1,  # rarer words are unknown
+    "train": True,
 }
 
 DEFAULTS = {
@@ -171,9 +184,12 @@ def with_defaults(config):
     merged = merge(DEFAULTS, config)
     if "source" not in merged["data"]:
         raise ConfigError(
-            '[data] needs a `source`: "digits", "emoji", the path of an image folder or of a .npz file, or the name of '
-            f"a TFDS data set. Received keys: {', '.join(sorted(config.get('data', {}))) or 'none'}"
+            '[data] needs a `source`: "digits", "emoji", "shapes", the path of an image folder, of tar files or of '
+            "a .npz file, or the name of a TFDS data set. Received keys: "
+            f"{', '.join(sorted(config.get('data', {}))) or 'none'}"
         )
+    if not isinstance(merged.get("text", {}), dict):
+        raise ConfigError(f"[text] is a table of options: {SECTIONS['text']}. Received: text={merged['text']!r:.100}")
     train, most = merged["train"], limits.current()
     if not (isinstance(train["jit_compile"], bool) or train["jit_compile"] == "auto"):
         raise ConfigError(

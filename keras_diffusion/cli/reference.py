@@ -13,7 +13,7 @@ from pathlib import Path
 from keras_diffusion import networks, predictors, samplers, schedulers
 from keras_diffusion.cli import building
 from keras_diffusion.cli.command_line import command_line_page
-from keras_diffusion.cli.config import DEFAULTS, SAMPLES
+from keras_diffusion.cli.config import DEFAULTS, SAMPLES, TEXT
 from keras_diffusion.data import Batches, load
 from keras_diffusion.models import DiffusionModel
 from keras_diffusion.runtime.files import write_whole
@@ -57,6 +57,7 @@ _SAMPLES = {
     "labels": 'classes: ids, `"0-9"`, names such as `"china,flower"`, or a list of these; default: the first ten',
     "per_label": "pictures of each class, one row",
     "num_samples": "pictures, where there are no classes",
+    "prompts": "with [text]: what to draw. Default: the first captions that are held out, or trained on",
     "num_steps": "steps of the sampler",
     "sampler": "name, or a table with `name` and options",
     "guidance_scale": "strength of guidance; 1 is off",
@@ -104,6 +105,9 @@ def configuration_page():
         f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "
         "from the data. The keys of each are the arguments of its class; those of a `unet`:",
         _table({"size": None, **unet}, {**of_unet, "size": f"{size} {_SIZE}"}),
+        "## [text]\n\nFor data with captions: a text encoder, and a model that draws what it is told. Without this "
+        "section captions are not read. See [train on words](words.md).",
+        _table(TEXT, _TEXT),
         "## [model]\n\nThe arguments of `keras_diffusion.DiffusionModel`. A part is a "
         "name, or a table with `name` and options.",
         _table(keys["model"], of_model),
@@ -119,9 +123,18 @@ def configuration_page():
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+_TEXT = {
+    "encoder": "`small`, a transformer with the words of the captions; others are for Python",
+    "width": "channels; the network's `context_dim`",
+    "depth": "transformer blocks",
+    "num_heads": "heads of each; must divide `width`",
+    "max_length": "words and signs of a text. Default: those of the longest",
+    "min_count": "rarer words are all one token",
+    "train": "whether the encoder is trained with the network",
+}
 _SOURCE = (
-    '`"digits"`, `"emoji"`, the path of an image folder, the path of a `.npz` or `.npy` file with "images" and perhaps '
-    '"labels", or the name or folder of a TensorFlow Datasets data set'
+    '`"digits"`, `"emoji"`, `"shapes"`, the path of an image folder or of tar files, the path of a `.npz` or `.npy` '
+    'file with "images" and perhaps "labels", or the name or folder of a TensorFlow Datasets data set'
 )
 _VALIDATION = (
     'the held-out data: a split such as `"validation"`, a table of arguments of `load` over those of [data], such as '

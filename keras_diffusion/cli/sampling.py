@@ -14,7 +14,7 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
-from keras_diffusion.runtime.files import atomic_path, unused_path
+from keras_diffusion.runtime.files import atomic_path, read_bytes, unused_path
 
 _ANIMATIONS = (".gif", ".webp")
 
@@ -63,6 +63,8 @@ def sample(
     overwrite=False,
     seed=None,
     film=False,
+    prompts=None,
+    negative_prompt="",
     **options,
 ):
     """Draws samples and writes them.
@@ -78,6 +80,8 @@ def sample(
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
         seed: int. Default: a new one, printed.
+        prompts: list of texts, for a model of words: a sample of each, or `num_samples` in turn.
+        negative_prompt: what its samples should not show.
         film: whether a .png is a film strip, a row of eight steps for each sample, instead of a grid.
         options: further arguments of `DiffusionModel.generate`; `sampler`, `spacing` and `guidance` are a name, or JSON
             such as '{"name": "ddim", "eta": 1.0}'. None: the model's own.
@@ -94,7 +98,8 @@ def sample(
         read_guidance(options["guidance"], options.get("guidance_scale", 1.0))
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
-    labels, num_samples = _labels(labels, num_samples, per_label, model)
+    prompts = _prompts(prompts, num_samples, labels, per_label, model)
+    labels, num_samples = _labels(labels, num_samples, per_label, model) if prompts is None else (None, len(prompts))
     picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if (film or out.suffix != ".npz") and not picture:
@@ -109,6 +114,55 @@ def sample(
         )
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
+    _say_what_is_left_out(console, model, prompts or ())
+    if prompts is None:
+        conditions = None if labels is None else {"labels": labels}
+        samples = model.generate(num_samples, conditions=conditions, seed=seed, trajectory=walk, **options)
+    else:
+        samples = model.text_to_image(prompts, negative_prompt, seed=seed, trajectory=walk, **options)
+    samples, *walks = samples if walk else (samples,)
+    if not np.isfinite(samples).all():
+        raise FloatingPointError(
+            "The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler."
+        )
+    _write(out, samples, labels, per_label if cols is None else cols, model.class_names, walks, prompts)
+    console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
+    return out
+
+
+def read_prompts(prompts, path):
+    """The texts of --prompt and the lines of --prompts-file, a list; None without any."""
+    if path is None:
+        return list(prompts) if prompts else None
+    if prompts:
+        raise ConfigError("Give --prompt, once or several times, or --prompts-file. Received both.")
+    with config_errors(kinds=(OSError, UnicodeDecodeError)):
+        lines = read_bytes(path, ConfigError).decode("utf-8-sig").split("\n")
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise ConfigError(f"--prompts-file has a text in each line. Received: {str(path)!r} without any")
+    return texts
+
+
+def _prompts(prompts, num_samples, labels, per_label, model):
+    """A text for each sample, or None."""
+    if prompts is None:
+        if hasattr(model, "text_to_image"):
+            raise ConfigError("This model draws what it is told. Received: no --prompt. Give one, or --prompts-file.")
+        return None
+    if not hasattr(model, "text_to_image"):
+        raise ConfigError(
+            f"--prompt is for models of words. Received: a {type(model).__name__}, without a text encoder"
+        )
+    if labels is not None or per_label is not None:
+        raise ConfigError("--prompt takes the place of --labels and --per-label. Received: both.")
+    count = len(prompts) if num_samples is None else num_samples
+    limits.check(count, "samples", "The number of samples", ConfigError)
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def _say_what_is_left_out(console, model, prompts):
+    """Names the conditions that the samples will not follow: known channels, and words that training has not seen."""
     if getattr(model.network, "concat_channels", 0):
         console.print(
             "The model sees known channels beside its samples, “concat”, which are left out here: zeros. In Python: "
@@ -116,21 +170,11 @@ def sample(
             soft_wrap=True,
             markup=False,
         )
-    samples = model.generate(
-        num_samples,
-        conditions=None if labels is None else {"labels": labels},
-        seed=seed,
-        trajectory=walk,
-        **options,
-    )
-    samples, *walks = samples if walk else (samples,)
-    if not np.isfinite(samples).all():
-        raise FloatingPointError(
-            "The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler."
-        )
-    _write(out, samples, labels, per_label if cols is None else cols, model.class_names, walks)
-    console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
-    return out
+    tokenizer = getattr(model, "tokenizer", None)
+    if hasattr(tokenizer, "unknown"):  # made of one's own captions
+        unknown = sorted({word for text in prompts for word in tokenizer.unknown(text)})
+        if unknown:
+            console.print(f"Words that the model has never seen: {', '.join(unknown)}", style="yellow", markup=False)
 
 
 def _labels(labels, num_samples, per_label, model):
@@ -198,21 +242,22 @@ def _new_file(path, seed, suffix):
     return unused_path(folder / f"samples-{seed}", suffix)
 
 
-def _write(out, samples, labels, cols, class_names=None, walks=()):
+def _write(out, samples, labels, cols, class_names=None, walks=(), prompts=None):
     from keras_diffusion.visualization import film_strip, image_grid, save_animation, save_png
 
     if out.suffix in _ANIMATIONS:
         save_animation(out, *walks, titles=["x", "x0"], cols=cols, pad=4)
     elif walks:
-        titles = None if class_names is None or labels is None else _titles(labels, 1, class_names)
+        titles = prompts if class_names is None or labels is None else _titles(labels, 1, class_names)
         save_png(out, film_strip(walks[0], scale="auto", titles=titles))
     elif out.suffix == ".png":
         titles = None
         if class_names is not None and labels is not None:
             cols = math.ceil(math.sqrt(len(samples))) if cols is None else cols
             titles = _titles(labels, cols, class_names)
-        save_png(out, image_grid(samples, cols=cols, scale="auto", titles=titles))
+        save_png(out, image_grid(samples, cols=cols, scale="auto", titles=titles, captions=prompts))
     else:
-        arrays = {"images": samples} if labels is None else {"images": samples, "labels": np.asarray(labels, "int32")}
+        named = {} if prompts is None else {"captions": np.array(prompts)}
+        named |= {} if labels is None else {"labels": np.asarray(labels, "int32")}
         with atomic_path(out) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, images=samples, **named)

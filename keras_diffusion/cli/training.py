@@ -169,6 +169,9 @@ def _sample_options(config):
     if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4) or None in shape:
         return None
     labels, per_label, num_samples = (options.pop(key) for key in ("labels", "per_label", "num_samples"))
+    if options.get("prompts"):
+        return options
+    options.pop("prompts", None)
     classes = network.get("num_classes")
     if not classes:
         return {**options, "num_samples": num_samples}
@@ -194,6 +197,8 @@ def _callbacks(run, config, batches, pictures):
 
 def _with_known_channels(pictures, batches):
     """The options of pictures, with the known channels, “concat”, of the first samples, if the data have some."""
+    if "prompts" in pictures:
+        return pictures
     labels = pictures.get("conditions", {}).get("labels")
     rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
     first = batches.source.batch(rows)
@@ -207,6 +212,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
     if config["network"].get("num_classes"):
         names = config["model"].get("class_names")
         data += f" in {config['network']['num_classes']} classes" + (f": {listed(names, 10)}" if names else "")
+    if "text" in config:
+        data += f", {len(model.tokenizer.words):,} words"
     if validation is not None:
         data += f", {len(validation.source):,} held out"
     resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""
@@ -282,7 +289,8 @@ def _say_finished(console, run):
         style="green",
         soft_wrap=True,
     )
-    console.print(f"Sample from it:  keras-diffusion sample {folder}", markup=False, soft_wrap=True)
+    prompt = ' --prompt "…"' if "text" in run.config else ""
+    console.print(f"Sample from it:  keras-diffusion sample {folder}{prompt}", markup=False, soft_wrap=True)
     more = f"{resume_command(run.path)} --set train.epochs={2 * run.epochs_done}"
     console.print(f"Train on:        {more}", markup=False, soft_wrap=True)
 

@@ -233,6 +233,22 @@ class Batches(keras.utils.PyDataset):
             return [from_template(self.captions, self.class_names[label]) for label in batch["labels"]]
         return self.source.texts(indices) if read is None else read
 
+    def all_captions(self):
+        """All captions that batches may hold: what a vocabulary is made of.
+
+        Returns:
+            list of str; empty without captions.
+        """
+        if self.captions is False:
+            return []
+        if self.captions is not True:
+            return [text for name in self.class_names for text in from_template(self.captions, name)]
+        indices = range(len(self.source))
+        texts = self.source.texts(indices)
+        if texts is None:  # they are in the samples
+            texts = [self.source[i]["captions"] for i in indices]
+        return [text for several in texts for text in several]
+
     def _check_captions(self):
         if self.captions is True and self.source.texts([0]) is None and "captions" not in self.source[0]:
             raise ValueError(

@@ -9,7 +9,7 @@ model/             a preset, at the end
 from pathlib import Path
 
 from keras_diffusion import networks
-from keras_diffusion.configs.file_configs import check_values
+from keras_diffusion.configs.file_configs import build_from_file, check_values
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.files import read_json
 from keras_diffusion.runtime.training_state import STATE, is_marked, read_state
@@ -48,6 +48,27 @@ def weights_of(path, error=ValueError):
     return state / read_state(state, error)["weights"]
 
 
+def text_parts(options, error=ValueError):
+    """The arguments of `TextToImage` that the section [text] of a run describes.
+
+    Args:
+        options: dict with the configs of "encoder" and "tokenizer", and "train".
+        error: function from a message to the exception that is raised.
+
+    Returns:
+        dict with "text_encoder", "tokenizer" and "train_text_encoder".
+
+    Raises:
+        `error`: as `build_from_file`.
+    """
+    limits.check_config({key: options[key] for key in ("encoder", "tokenizer")}, error)
+    return {
+        "text_encoder": build_from_file(options["encoder"], error=error),
+        "tokenizer": build_from_file(options["tokenizer"], error=error),
+        "train_text_encoder": options["train"],
+    }
+
+
 def build_run(cls, path, error=ValueError):
     """The model of an unfinished run, with new weights.
 
@@ -64,6 +85,11 @@ def build_run(cls, path, error=ValueError):
     limits.check_config([config.get("network"), config.get("model")], error)
     try:
         network = networks.get({"dtype": config["dtype"], **config["network"]})
-        return cls(network, **{"seed": config["seed"], **config["model"]})
+        options = {"seed": config["seed"], **config["model"]}
+        if "text" not in config:
+            return cls(network, **options)
+        from keras_diffusion.models.text_to_image import TextToImage  # which comes after what loads it
+
+        return TextToImage(network, **text_parts(config["text"], error), **options)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as cause:
         raise error(f"What the configuration describes cannot be built: {type(cause).__name__}: {cause}") from cause
