@@ -35,6 +35,7 @@ include_patterns = [
     "docs/*.md",
     "docs/explanation/*.md",
     "docs/api/*.rst",
+    "notebooks/README.md",
     "notebooks/*.ipynb",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
