@@ -139,10 +139,6 @@ class FolderCaptions:
                 self._listed |= rows
         return self._listed
 
-    def without(self):
-        """Number of pictures that have no caption."""
-        return sum(f.with_suffix("") not in self._beside and f not in self._from_tables() for f in self.files)
-
 
 def _texts_in(folders):
     """Paths, less the suffix, of the text files in `folders`."""

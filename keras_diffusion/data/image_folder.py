@@ -5,7 +5,8 @@
 
 Classes are numbered in the natural order of their names: 2 before 10. A folder whose sub-folders are called train,
 validation, val or test holds splits, each a folder as above. Hidden files and folders, such as .ipynb_checkpoints and
-__MACOSX, are ignored at every depth. The constructor only lists names; a file is decoded when its sample is read.
+__MACOSX, are ignored at every depth. Captions stand in a .txt beside each picture, in metadata.jsonl or in metadata.csv
+(captions.py). The constructor only lists names; a file is decoded when its sample is read.
 """
 
 import warnings
@@ -38,7 +39,8 @@ class ImageFolder(Source):
             0 to 255.
 
     Returns (of indexing):
-        {"images": uint8 `(H, W, channels)`, "labels": int} — "labels" only if the folder has class folders.
+        {"images": uint8 `(H, W, channels)`, "labels": int} — "labels" only if the folder has class folders; captions
+        are given by `texts`.
 
     Raises:
         ValueError: no such folder, no images in it, images beside class folders, or, when reading, a damaged file.

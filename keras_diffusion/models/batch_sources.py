@@ -68,7 +68,7 @@ def check_no_text(batch):
                 raise ValueError(
                     f"Data are arrays of numbers. Received: {name}={shown(leaf)} of "
                     f"{'objects' if kind == 'O' else 'text'}. Give classes by their numbers, and words as a context "
-                    "made by a text encoder, such as `text.CLIPTextEncoder`"
+                    "made by a text encoder, such as `text.CLIPTextEncoder`, or train a `models.TextToImage` on them"
                 )
 
 

@@ -84,6 +84,7 @@ class TextToImage(DiffusionModel):
         **options,
     ):
         check_flag("train_text_encoder", train_text_encoder)
+        _check_widths(network, text_encoder)
         super().__init__(
             network,
             _SCHEDULE if noise_schedule is None else noise_schedule,
@@ -173,33 +174,20 @@ class TextToImage(DiffusionModel):
         Raises:
             ValueError: batches without captions, contexts or tokens; captions that are no texts; too long a text.
         """
+        to_tokens = ToTokens(self.tokenizer, labels="labels" in self.condition_keys)
         if isinstance(data, dict):
-            return self._with_tokens(data)
-        if hasattr(data, "transform"):  # data.Batches
+            return to_tokens(data)
+        if hasattr(data, "all_captions"):  # data.Batches
             if data.captions is False and "context" not in data.source[0]:
                 raise ValueError(
                     "A text-to-image model learns from pictures with words. Received: batches without captions, "
                     f"{data!r}. Make them with captions=True, or with a template of the class's name, as "
                     "captions='a photo of a {}'"
                 )
-            data.transform = self._with_tokens
+            data.transform = to_tokens
         elif isinstance(data, collections.abc.Iterator):
-            return (self._with_tokens(batch) if isinstance(batch, dict) else batch for batch in data)
+            return (to_tokens(batch) if isinstance(batch, dict) else batch for batch in data)
         return data
-
-    def _with_tokens(self, batch):
-        if "captions" not in batch:
-            return batch
-        left_out = ("captions",) if "labels" in self.condition_keys else ("captions", "labels")
-        texts = np.asarray(batch["captions"], dtype=object).tolist()
-        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise ValueError(
-                f"Captions are one text for each picture. Received: {shown(texts[wrong])} as caption {wrong}. Several "
-                "for each are for data.load(…, captions=True), which draws one"
-            )
-        rest = {key: value for key, value in batch.items() if key not in left_out}
-        return {**rest, "tokens": np.asarray(self.tokenizer(texts), "int32")}
 
     def prepare_weights(self):
         """As `DiffusionModel`'s, of both averages."""
@@ -300,3 +288,38 @@ class TextToImage(DiffusionModel):
         }
         trained = {"train_text_encoder": True} if self.train_text_encoder else {}  # older versions read the others
         return {**super().get_config(), **parts, **trained}
+
+
+class ToTokens:
+    """From a batch with captions to one with tokens; it can be sent to worker processes, as a model cannot.
+
+    Args:
+        tokenizer: function from a list of texts to tokens `(N, L)`.
+        labels: whether labels beside the captions stay.
+    """
+
+    def __init__(self, tokenizer, labels):
+        self.tokenizer, self.left_out = tokenizer, ("captions",) if labels else ("captions", "labels")
+
+    def __call__(self, batch):
+        if "captions" not in batch:
+            return batch
+        texts = np.asarray(batch["captions"], dtype=object).tolist()
+        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"Captions are one text for each picture. Received: {shown(texts[wrong])} as caption {wrong}. Several "
+                "for each are for data.load(…, captions=True), which draws one"
+            )
+        rest = {key: value for key, value in batch.items() if key not in self.left_out}
+        return {**rest, "tokens": np.asarray(self.tokenizer(texts), "int32")}
+
+
+def _check_widths(network, text_encoder):
+    """Raises unless the network takes contexts, as wide as those of the encoder."""
+    takes, gives = getattr(network, "context_dim", None), getattr(text_encoder, "width", None)
+    if "context" not in getattr(network, "condition_keys", ("context",)) or (takes and gives and takes != gives):
+        raise ValueError(
+            "The network of a text-to-image model takes contexts as wide as its text encoder makes them. Received: a "
+            f"network with context_dim={takes}, an encoder of width {gives}. Make it with context_dim={gives}"
+        )

@@ -129,6 +129,23 @@ def test_bad_captions(x, message):
         make_model().fit(x, batch_size=3, verbose=0)
 
 
+def test_the_network_takes_what_the_encoder_gives():
+    encoder, tokenizer = kd.text.small_encoder(TEXTS, width=8, depth=0, num_heads=2)
+    for network in (kd.networks.MLP((3,), width=8, depth=1, context_dim=6), kd.networks.MLP((3,), width=8, depth=1)):
+        with pytest.raises(ValueError, match="an encoder of width 8. Make it with context_dim=8"):
+            TextToImage(network, encoder, tokenizer)
+
+
+@pytest.mark.slow
+def test_worker_processes_can_tokenize():
+    import pickle
+
+    batches = kd.data.load(data(8)[0], batch_size=4, shuffle=False, captions=True, value_range=None)
+    model = make_model()
+    tokens = model.tokenized(batches)[1]["tokens"]
+    assert tokens.shape == (4, 2) and (pickle.loads(pickle.dumps(batches))[1]["tokens"] == tokens).all()
+
+
 @pytest.mark.slow
 def test_images_from_words_have_the_networks_size():
     kd.keras.utils.set_random_seed(0)
