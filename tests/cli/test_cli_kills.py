@@ -167,7 +167,7 @@ def command(*arguments):
 def test_processes_killed_at_random_moments(config, tmp_path):
     kills.finish(config, tmp_path / "whole")
     folder, rng = tmp_path / "run", random.Random(1)
-    for _ in range(3):
+    for _ in range(2):
         kills.kill_at_random(config, folder, rng, span=1.0)
     kills.finish(config, folder)
     assert_equal(folder, kills.result_of(tmp_path / "whole"), "random")
