@@ -105,6 +105,7 @@ def test_closing_step_is_the_denoisers_x0(name):
     np.testing.assert_allclose(steps[-1], array(expected), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOWN)
 @pytest.mark.parametrize(
     "schedule",
@@ -132,6 +133,7 @@ def test_single_step_is_the_denoisers_x0(name):
     np.testing.assert_allclose(x, array(mixture("gmm2")(X, levels.map(lambda v: v[0])).x0), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOWN if name not in CONSISTENCY])
 def test_a_grid_may_end_before_the_data(name):
     """Levels that stop at σ > 0: the sample is left at the last level."""
@@ -241,6 +243,7 @@ def test_ancestral_step_is_the_posterior_of_ddpm():
 # Statistics -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOWN if name not in CONSISTENCY])
 def test_samples_of_a_gaussian_have_its_mean_and_std(name):
     """Exact denoiser of N(μ, s²), many steps, 4000 numbers: mean and standard deviation within 3 standard errors."""
