@@ -116,15 +116,17 @@ def _memory(kind):
 
 @pytest.fixture(scope="module")
 def optimized():
-    """For tests that run long: JAX compiles as users do."""
+    """For tests that run long, or compare with processes of their own: JAX compiles as users do."""
     if keras.backend.backend() != "jax":
         yield
         return
     import jax
 
     jax.config.update("jax_disable_most_optimizations", False)
+    os.environ.pop("JAX_DISABLE_MOST_OPTIMIZATIONS")
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 @pytest.fixture(scope="session")

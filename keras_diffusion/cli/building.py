@@ -170,7 +170,7 @@ def build_optimizer(options):
 def _text_options(options, data):
     """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
     if isinstance(options.get("encoder"), dict):  # of a run
-        check_keys(options, ("encoder", "tokenizer", "train"), "[text]")
+        check_keys(options, ("encoder", "tokenizer", "trainable"), "[text]")
         return options
     check_keys(options, TEXT, "[text]")
     options = {**TEXT, **options}
@@ -179,14 +179,14 @@ def _text_options(options, data):
             'The text encoder of a configuration is "small", a new one for the words of the captions. Received: '
             f"text.encoder={options['encoder']!r}. Others are for Python: models.TextToImage"
         )
-    if not isinstance(options["train"], bool):
-        raise ConfigError(f"`text.train` is true or false. Received: text.train={options['train']!r}")
-    sizes = {key: value for key, value in options.items() if key not in ("encoder", "train")}
+    if not isinstance(options["trainable"], bool):
+        raise ConfigError(f"`text.trainable` is true or false. Received: text.trainable={options['trainable']!r}")
+    sizes = {key: value for key, value in options.items() if key not in ("encoder", "trainable")}
     with _section("text"):
         parts = dict(zip(("encoder", "tokenizer"), small_encoder(data.all_captions(), **sizes)))
     return {
         **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()},
-        "train": options["train"],
+        "trainable": options["trainable"],
     }
 
 

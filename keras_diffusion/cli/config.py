@@ -28,7 +28,8 @@ SECTIONS = {
     "a split, a table of arguments, or false",
     "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the "
     "arguments of that network",
-    "text": "for data with captions: `encoder` (default: small), width, depth, num_heads, max_length, min_count, train",
+    "text": "for data with captions: `encoder` (default: small), width, depth, num_heads, max_length, min_count, "
+    "trainable",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "
     "time_distribution, ema …",
     "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the "
@@ -58,7 +59,7 @@ TEXT = {
     "num_heads": 4,
     "max_length": None,  # tokens of a text; None: those of the longest
     "min_count": 1,  # rarer words are unknown
-    "train": True,
+    "trainable": True,
 }
 
 DEFAULTS = {

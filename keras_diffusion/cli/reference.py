@@ -130,7 +130,7 @@ _TEXT = {
     "num_heads": "heads of each; must divide `width`",
     "max_length": "words and signs of a text. Default: those of the longest",
     "min_count": "rarer words are all one token",
-    "train": "whether the encoder is trained with the network",
+    "trainable": "whether the encoder is trained with the network",
 }
 _SOURCE = (
     '`"digits"`, `"emoji"`, `"shapes"`, the path of an image folder or of tar files, the path of a `.npz` or `.npy` '

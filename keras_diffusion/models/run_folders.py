@@ -52,7 +52,7 @@ def text_parts(options, error=ValueError):
     """The arguments of `TextToImage` that the section [text] of a run describes.
 
     Args:
-        options: dict with the configs of "encoder" and "tokenizer", and "train".
+        options: dict with the configs of "encoder" and "tokenizer", and "trainable".
         error: function from a message to the exception that is raised.
 
     Returns:
@@ -65,7 +65,7 @@ def text_parts(options, error=ValueError):
     return {
         "text_encoder": build_from_file(options["encoder"], error=error),
         "tokenizer": build_from_file(options["tokenizer"], error=error),
-        "train_text_encoder": options["train"],
+        "train_text_encoder": options["trainable"],
     }
 
 

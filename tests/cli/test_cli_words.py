@@ -95,7 +95,7 @@ def test_bad_prompts(trained, options, message):
         (["text.width=7"], "must divide"),
         (["text.widht=7"], "Unknown key 'widht' in [text]"),
         (["data.source=digits", "data.captions=false"], "texts with words"),
-        (["text.train=3"], "text.train=3"),
+        (["text.trainable=3"], "text.trainable=3"),
         (["train.samples.prompts=a star"], "is a list of texts"),
     ],
 )
