@@ -36,12 +36,8 @@ def shared_compilations(tmp_path_factory):
     """On JAX, tests, and the processes that they start, share what they compile.
 
     Most programs run once, so that compiling them costs more than running them: the compiler optimizes little, which
-    saves about a quarter of the time, on TensorFlow as well.
+    saves about a quarter of the time.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     if keras.backend.backend() == "jax":
         import jax
 
