@@ -170,7 +170,14 @@ def build_optimizer(options):
 def _text_options(options, data):
     """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
     if isinstance(options.get("encoder"), dict):  # of a run
-        check_keys(options, ("encoder", "tokenizer", "trainable"), "[text]")
+        known = ("encoder", "tokenizer", "trainable")
+        check_keys(options, known, "[text]")
+        sizes = options["encoder"].get("config")
+        if set(options) != set(known) or not isinstance(sizes, dict) or not isinstance(sizes.get("width"), int):
+            raise ConfigError(
+                "[text] of a run holds the configs of its encoder, with a `width`, and its tokenizer, and `trainable`. "
+                f"Received: {', '.join(options)}"
+            )
         return options
     check_keys(options, TEXT, "[text]")
     options = {**TEXT, **options}
@@ -182,7 +189,8 @@ def _text_options(options, data):
     if not isinstance(options["trainable"], bool):
         raise ConfigError(f"`text.trainable` is true or false. Received: text.trainable={options['trainable']!r}")
     sizes = {key: value for key, value in options.items() if key not in ("encoder", "trainable")}
-    with _section("text"):
+    limits.check_config(sizes, ConfigError)
+    with _section("text"), weight_budget(None, ConfigError):
         parts = dict(zip(("encoder", "tokenizer"), small_encoder(data.all_captions(), **sizes)))
     return {
         **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()},

@@ -51,7 +51,7 @@ def _inspect(name, split, out):
     screen.print(str(report), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         save_png(out, _sheet(source, report))
-        screen.print(f"Wrote {out}", highlight=False)
+        screen.print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _source(name, split):

@@ -96,6 +96,10 @@ def test_bad_prompts(trained, options, message):
         (["text.widht=7"], "Unknown key 'widht' in [text]"),
         (["data.source=digits", "data.captions=false"], "texts with words"),
         (["text.trainable=3"], "text.trainable=3"),
+        (["text.max_length=1000000000"], "config_number"),
+        (["text.max_length=1000000", "text.width=100000"], "weights"),
+        (['text={"encoder": {"class_name": "Lambda"}}'], "makes only classes of this library"),
+        (['text={"encoder": {}, "tokenizer": {}, "trainable": true}'], "with a `width`"),
         (["train.samples.prompts=a star"], "is a list of texts"),
     ],
 )
