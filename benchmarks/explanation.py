@@ -97,7 +97,7 @@ def parameterizations():
     t = np.linspace(0.002, 0.998, 300)
     grid = schedule.levels(t)
     for name, colour in PREDICTORS.items():
-        a, b = kd.predictors.get(name).row(grid.alpha, grid.sigma)
+        a, b = map(kd.keras.ops.convert_to_numpy, kd.predictors.get(name).row(grid.alpha, grid.sigma))
         determinant = np.abs(grid.alpha * b - grid.sigma * a)
         of_x0.plot(t, grid.sigma / determinant, color=colour, label=name)
         of_eps.plot(t, grid.alpha / determinant, color=colour, label=name)
