@@ -72,7 +72,7 @@ def _sheet(source, report):
     """Pictures from all over the source, cropped to squares, in a grid."""
     import numpy as np
 
-    from keras_diffusion.data.sources import resize
+    from keras_diffusion.data.sizes import resize
     from keras_diffusion.visualization import image_grid
 
     readable = [number for number in range(len(source)) if number not in report.broken]

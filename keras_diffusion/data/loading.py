@@ -28,7 +28,8 @@ from keras_diffusion.data.digits import digits
 from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.shapes import Shapes
-from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices
+from keras_diffusion.data.sizes import Resized
+from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
 from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder

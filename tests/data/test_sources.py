@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_diffusion.data.sources import ArraySource, Resized, Subset, as_source, held_out_indices, resize
+from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
 
 
 def test_array_source_reads_samples_and_batches_alike():
@@ -33,27 +33,6 @@ def test_subset():
     assert source[0]["labels"] == 4
     assert source.batch(np.array([1, 2]))["images"].ravel().tolist() == [1, 3]
     assert source.labels.tolist() == [4, 1, 3] and source.num_classes == 5
-
-
-def test_resize_crops_the_centre_of_the_longer_side():
-    image = np.zeros((4, 12, 3), "uint8")
-    image[:, 4:8] = 200
-    assert (resize(image, (4, 4)) == 200).all()
-    assert resize(image, (8, 2)).shape == (8, 2, 3)
-
-
-def test_resize_of_floats_stays_in_range():
-    image = np.random.default_rng(0).choice([-1.0, 1.0], (8, 8, 1)).astype("float32")
-    large = resize(image, (16, 16))
-    assert large.shape == (16, 16, 1) and large.dtype == np.float32
-    assert large.min() >= -1.0 and large.max() <= 1.0
-    np.testing.assert_allclose(large.mean(), image.mean(), atol=0.1)
-
-
-def test_resized_source_passes_the_rest_through():
-    source = Resized(ArraySource({"images": np.zeros((2, 4, 6, 1), "uint8"), "labels": [0, 1]}), (2, 2))
-    assert source.batch([0, 1])["images"].shape == (2, 2, 2, 1)
-    assert source[1]["labels"] == 1 and source.num_classes == 2
 
 
 def test_held_out_part_is_stratified_and_fixed():
@@ -103,8 +82,3 @@ def test_samples_of_different_size():
     source = as_source([np.zeros((2, 2, 1), "uint8"), np.zeros((3, 2, 1), "uint8")])
     with pytest.raises(ValueError, match=r"\(2, 2, 1\) in sample 0 and \(3, 2, 1\) in sample 1. Pass image_size"):
         source.batch([0, 1])
-
-
-def test_resizing_vectors():
-    with pytest.raises(ValueError, match="Only images"):
-        resize(np.zeros(3), (2, 2))
