@@ -1,6 +1,7 @@
 """Data: random-access sources and batches whose content depends on (seed, epoch, index) only."""
 
 from keras_diffusion.data.batches import Batches
+from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
 from keras_diffusion.data.loading import load, names
@@ -14,6 +15,7 @@ from keras_diffusion.data.unlabelled import without_labels
 __all__ = [
     "ArraySource",
     "Batches",
+    "HuggingFaceSource",
     "ImageFolder",
     "Inspection",
     "Shapes",

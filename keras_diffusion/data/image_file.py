@@ -48,11 +48,39 @@ def read_image(path, channels=3, background="white", name=None):
     try:
         with image_module.open(io.BytesIO(path) if is_bytes else path, formats=_FORMATS) as file:
             _check_size(file, len(path) if is_bytes else Path(path).stat().st_size)
-            image = _eight_bits(image_module, ops.exif_transpose(file))
-            image = _composed(image_module, image, channels, colour_of(background))
-            pixels = np.asarray(image.convert(MODES[channels]))
+            return _pixels(image_module, ops.exif_transpose(file), channels, background)
     except Exception as error:  # each format in Pillow raises its own: OSError, SyntaxError, struct.error, ValueError …
         raise ValueError(f"Cannot read the image {str(name)!r}: {error}. Remove or replace the file.") from error
+
+
+def convert_image(image, channels=3, background="white", name="image"):
+    """An opened PIL image as `read_image` gives it.
+
+    Args:
+        image: `PIL.Image.Image`.
+        channels, background: as in `read_image`.
+        name: what the image is, for errors.
+
+    Returns:
+        uint8 array `(H, W, channels)`.
+
+    Raises:
+        ValueError: values that have no known scale, or data that are cut off.
+    """
+    image_module, ops = (
+        import_optional(f"PIL.{name}", extra="viz", purpose=_PURPOSE) for name in ("Image", "ImageOps")
+    )
+    limits.check(math.prod(image.size), "image_pixels", f"The size of {name}")
+    try:
+        return _pixels(image_module, ops.exif_transpose(image), channels, background)
+    except Exception as error:  # it may be decoded only now
+        raise ValueError(f"Cannot read the image {name!r}: {error}. Remove or replace it.") from error
+
+
+def _pixels(image_module, image, channels, background):
+    """An upright PIL image as uint8 `(H, W, channels)`."""
+    image = _composed(image_module, _eight_bits(image_module, image), channels, colour_of(background))
+    pixels = np.asarray(image.convert(MODES[channels]))
     return pixels[..., None] if channels == 1 else pixels
 
 

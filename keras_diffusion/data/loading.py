@@ -7,6 +7,7 @@ load({"images": images, "labels": labels})               arrays; also .npz and .
 load("pictures/flowers", image_size=64)                  a folder of image files, perhaps with captions
 load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDataset layout
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
+load("hf://user/name", image_size=64)                    a data set on the Hugging Face Hub
 """
 
 import inspect
@@ -30,6 +31,7 @@ from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.sizes import Resized
 from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
+from keras_diffusion.data.tables import is_table, open_table
 from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
@@ -56,6 +58,7 @@ def load(
     download=False,
     image_key="image",
     label_key="label",
+    caption_key=None,
     background=None,
     on_error="raise",
     **options,
@@ -65,28 +68,32 @@ def load(
     Args:
         source: `"digits"`, `"emoji"` or `"shapes"`; an array or a dict of arrays; the path of a .npz or .npy file, of
             an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
-            `TarShards`); the name or folder of a TFDS data set; or an object with `__len__` and `__getitem__`.
-        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS, whatever it understands, such
-            as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
+            `TarShards`); the name or folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the
+            Hugging Face Hub, a folder of its `save_to_disk`, or a `datasets.Dataset` or `DatasetDict`; or an object
+            with `__len__` and `__getitem__`.
+        split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
+            understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
         validation_fraction: share of the samples to hold out, in (0, 1), the same for each class; for sources without
-            splits. Default: 0.2 for digits, 0.1 for emoji, otherwise nothing is held out.
-        channels: 1, 3 or 4, for image folders and tar files. Default: 3.
-        background: for image folders and tar files, the colour behind transparent pixels, a name or three ints.
+            splits, and for those of Hugging Face, of whose "train" it is then held out. Default: 0.2 for digits, 0.1
+            for emoji, otherwise nothing is held out.
+        channels: 1, 3 or 4, for pictures in files and tables. Default: 3.
+        background: for pictures in files and tables, the colour behind transparent pixels, a name or three ints.
             Default: "white".
         on_error: what becomes of a sample that cannot be read: `"raise"` ends the reading with its name, `"skip"` puts
             the next one in its place and lists it in `source.skipped`.
         num_classes: number of classes, if the source does not know it or knows fewer.
         value_range: range that float images must lie in; None: they only have to be finite.
-        data_dir, download, image_key, label_key: for TFDS, see `TFDSSource`.
+        data_dir, download: for TFDS, see `TFDSSource`.
+        image_key, label_key, caption_key: columns of TFDS and tables, see `HuggingFaceSource`.
         options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` default
             to True if `split` starts with "train" or is "all", otherwise to False.
 
     Returns:
         `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`. With `captions=True`, batches hold the
-        captions of emoji, of shapes, of a folder or of tar files.
+        captions of emoji, of shapes, of a folder, of tar files or of a table.
 
     Raises:
         ValueError: unknown source or split, unreadable files, bad values.
@@ -105,13 +112,18 @@ def load(
     check_choice("on_error", on_error, ("raise", "skip"))
     pictures = {"channels": channels, "background": background}
     pictures = {name: value for name, value in pictures.items() if value is not None}
-    if pictures and not (_is_folder(source) or _is_tar(source)):
+    if pictures and not (_is_folder(source) or _is_tar(source) or is_table(source)):
         name, value = next(iter(pictures.items()))
         raise ValueError(
-            f"{name}= is for image folders and tar files. Received: {name}={shown(value)} for {type(source).__name__}"
+            f"{name}= is for image folders, tar files and tables. Received: {name}={shown(value)} for "
+            f"{type(source).__name__}"
         )
-    tfds_options = (data_dir, download, image_key, label_key)
-    data, own_splits = _open(source, split, size, pictures, num_classes, value_range, tfds_options)
+    keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
+    if is_table(source):
+        data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures})
+    else:
+        tfds_options = {"data_dir": data_dir, "download": download, **keys}
+        data, own_splits = _open(source, split, size, pictures, num_classes, value_range, tfds_options)
     if own_splits and validation_fraction is not None:
         raise ValueError(
             "validation_fraction is for sources without splits of their own. Received: "
@@ -145,7 +157,7 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
         return _shapes(split, 32 if size is None else max(size)), True
     path = Path(source).expanduser()
     if is_prepared_folder(path):
-        return TFDSSource(path, split, None, False, *tfds_options[2:]), True
+        return TFDSSource(path, split, **{**tfds_options, "data_dir": None, "download": False}), True
     if _is_tar(source):
         return TarShards(source, **pictures), False
     if path.is_dir():
@@ -162,9 +174,10 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
         arrays = map_array(path) if path.suffix == ".npy" else read_arrays(path)
         return ArraySource(arrays, num_classes, value_range), False
     if isinstance(source, Path) or path.exists() or str(source).startswith((".", "/", "~", "\\")):
+        why = "which is none of these" if path.exists() else "which does not exist"
         raise ValueError(
-            "A path must lead to an image folder, a .npz or .npy file, or a prepared TFDS data set. Received: "
-            f"source={str(source)!r}, {'which is none of these' if path.exists() else 'which does not exist'}."
+            "A path must lead to an image folder, a .npz or .npy file, tar files, or a data set of TFDS or Hugging "
+            f"Face. Received: source={str(source)!r}, {why}."
         )
     return _open_tfds(source, split, tfds_options), True
 
@@ -172,11 +185,11 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
 def _open_tfds(name, split, options):
     known = (
         "Known: 'digits', 'emoji', 'shapes', arrays or a dict of arrays, a .npz or .npy file, an image folder, tar "
-        f"files, a TFDS name such as 'oxford_flowers102'. Received: source={name!r}"
+        f"files, a TFDS name such as 'oxford_flowers102', 'hf://user/name'. Received: source={name!r}"
     )
     try:
         tfds = import_optional("tensorflow_datasets", extra="data", purpose=f"the data set {name!r}")
-        return TFDSSource(name, split, *options)
+        return TFDSSource(name, split, **options)
     except ImportError as error:
         raise ImportError(f"{error}. {known}{suggestion(name, names())}") from error
     except ValueError as error:

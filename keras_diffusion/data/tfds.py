@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_diffusion.configs.checks import clip
+from keras_diffusion.data.captions import TEXT_KEYS
+from keras_diffusion.data.records import texts_of
 from keras_diffusion.data.sources import Source
 from keras_diffusion.data.tfds_folder import check_folder, check_folders_below, is_prepared_folder
 from keras_diffusion.runtime.optional import import_optional
@@ -28,6 +30,8 @@ class TFDSSource(Source):
         download: whether a missing data set is downloaded and prepared.
         image_key: name of the image feature.
         label_key: name of the class feature; None for no labels.
+        caption_key: name of the feature of texts, or of sequences of them. Default None: "text", "caption", "captions"
+            or "prompt", if there is one.
 
     Raises:
         ImportError: tensorflow-datasets is not installed.
@@ -35,7 +39,16 @@ class TFDSSource(Source):
             a folder that names classes other than TFDS features, or files in other folders.
     """
 
-    def __init__(self, name, split="train", data_dir=None, download=False, image_key="image", label_key="label"):
+    def __init__(
+        self,
+        name,
+        split="train",
+        data_dir=None,
+        download=False,
+        image_key="image",
+        label_key="label",
+        caption_key=None,
+    ):
         tfds = import_optional(
             "tensorflow_datasets", extra="data", purpose=f"the data set {str(name)!r} of TensorFlow Datasets"
         )
@@ -58,7 +71,7 @@ class TFDSSource(Source):
                 "pass a tf.data pipeline of it to fit() directly."
             )
         features = builder.info.features
-        for key in (image_key, label_key):
+        for key in (image_key, label_key, caption_key):
             # Without the default label, a data set has no classes; a name that the caller chose must exist.
             if key is not None and key not in features and (key == image_key or key != "label"):
                 raise ValueError(
@@ -66,6 +79,7 @@ class TFDSSource(Source):
                 )
         self.name, self.image_key = str(name), image_key
         self.label_key = label_key if label_key in features else None
+        self.caption_key = caption_key or next((key for key in TEXT_KEYS if key in features), None)
         if self.label_key is not None:
             self.num_classes = getattr(features[label_key], "num_classes", None)
             self.class_names = getattr(features[label_key], "names", None)
@@ -80,7 +94,11 @@ class TFDSSource(Source):
     def __getitem__(self, index):
         record = self._records[index]
         sample = {"images": np.asarray(record[self.image_key])}
-        return sample if self.label_key is None else {**sample, "labels": np.asarray(record[self.label_key])}
+        if self.label_key is not None:
+            sample["labels"] = np.asarray(record[self.label_key])
+        if self.caption_key is not None:
+            sample["captions"] = texts_of(record[self.caption_key], f"sample {index} of {self.name}")
+        return sample
 
     @staticmethod
     def _builder(tfds, name, data_dir):

@@ -1,0 +1,239 @@
+"""Hugging Face data sets with random access: from the Hub, from a folder of `save_to_disk`, or made by one's own code.
+
+hf://user/name            a data set on the Hub, which the package `datasets` downloads and keeps
+hf://user/name:config     one of its configurations
+folder                    what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` has written
+object                    a `datasets.Dataset` or `DatasetDict`
+
+Pictures stay encoded in the table and are decoded here, by the rules of image folders. No code of a data set is run:
+versions of `datasets` that could are not supported.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.configs.checks import clip, shown
+from keras_diffusion.data.records import RecordReader, check_labels_column, find_columns, texts_of
+from keras_diffusion.data.sources import Source
+from keras_diffusion.runtime.files import read_json
+from keras_diffusion.runtime.optional import import_optional
+
+_PREFIX = "hf://"
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+_HELD_OUT = ("validation", "val", "test")
+
+
+class HuggingFaceSource(Source):
+    """A `datasets.Dataset`, read by number.
+
+    Args:
+        dataset: `datasets.Dataset`.
+        image_key: column of pictures. Default "image", or another usual name ("img", "png" …).
+        label_key: column of class ids; None for no labels. Default "label".
+        caption_key: column of texts, or of lists of them. Default None: "text", "caption", "captions", "prompt" or
+            "txt", if there is one.
+        channels, background: as for `ImageFolder`.
+        folders: below which files that the table only names are read, a sequence of paths. Default (): none.
+
+    Returns (of indexing):
+        {"images": uint8 `(H, W, channels)`}, with "labels" where there are some.
+
+    Raises:
+        ImportError: `datasets` is not installed.
+        ValueError: no such column, labels that are no integers or, when reading, a damaged picture.
+
+    Reference: https://huggingface.co/docs/datasets
+    """
+
+    def __init__(
+        self,
+        dataset,
+        image_key="image",
+        label_key="label",
+        caption_key=None,
+        channels=3,
+        background="white",
+        folders=(),
+    ):
+        datasets = _datasets()
+        what = f"the Hugging Face data set {dataset.info.dataset_name or 'given'!r}"
+        columns = find_columns(dataset.column_names, (image_key, label_key, caption_key), what)
+        self._folders = [Path(folder).resolve() for folder in folders]
+        self.columns, self._reader = columns, RecordReader(columns, channels, background)
+        dataset = dataset.with_format(None)
+        if columns.label is not None:
+            self._read_labels(dataset, datasets, what)
+        picture = dataset.select_columns([columns.image])
+        if isinstance(picture.features[columns.image], datasets.Image):
+            picture = picture.cast_column(columns.image, datasets.Image(decode=False))
+        self._pictures = picture
+        self._texts = None if columns.caption is None else dataset.select_columns([columns.caption])
+
+    def __len__(self):
+        return len(self._pictures)
+
+    def __getitem__(self, index):
+        record = dict(self._pictures[int(index)])
+        record[self.columns.image] = self._trusted(record[self.columns.image])
+        if self.labels is not None:
+            record[self.columns.label] = self.labels[index]
+        return self._reader.sample(record, f"sample {index}")
+
+    def _trusted(self, value):
+        """The value of a picture; a `Path` in the place of a name of a file below one of the folders."""
+        path = value.get("path") if self._folders and isinstance(value, dict) and value.get("bytes") is None else None
+        if not isinstance(path, str):
+            return value
+        path = Path(path).resolve()
+        return path if any(path.is_relative_to(folder) for folder in self._folders) else value
+
+    def texts(self, indices):
+        if self._texts is None:
+            return None
+        rows = self._texts[[int(i) for i in indices]][self.columns.caption]
+        return [texts_of(value, f"sample {i}") for i, value in zip(indices, rows)]
+
+    @property
+    def captions(self):
+        """For each picture its caption, or a tuple of several, "" for none; None without such a column."""
+        texts = self.texts(range(len(self)))
+        return texts and [several[0] if len(several) == 1 else several for several in texts]
+
+    def _read_labels(self, dataset, datasets, what):
+        name = self.columns.label
+        self.labels = check_labels_column(dataset[name][:], f"{what}, column {name!r}")
+        feature = dataset.features[name]
+        if self.labels is None:
+            self.columns = type(self.columns)(self.columns.image, None, self.columns.caption)
+            self._reader.columns = self.columns
+        elif isinstance(feature, datasets.ClassLabel):
+            self.num_classes, self.class_names = feature.num_classes, list(feature.names)
+        else:
+            self.num_classes = int(np.max(self.labels, initial=-1)) + 1 or None
+
+
+def folders_of(source):
+    """Where the files may lie that a data set names.
+
+    Args:
+        source: a name, a folder or an object, for which `is_hugging_face`.
+
+    Returns:
+        list of paths: for a name what `datasets` has downloaded, for a folder of others none, for an object of one's
+        own all.
+    """
+    if not isinstance(source, str | Path):
+        return [Path("/").resolve()]
+    if not str(source).startswith(_PREFIX):
+        return []
+    settings = _datasets().config
+    return [settings.HF_CACHE_HOME, settings.DOWNLOADED_DATASETS_PATH]
+
+
+def is_hugging_face(source):
+    """Whether `source` is a name, a folder or an object of Hugging Face."""
+    if not isinstance(source, str | Path):
+        module = sys.modules.get("datasets")
+        kinds = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
+        return module is not None and isinstance(source, tuple(getattr(module, kind) for kind in kinds))
+    return str(source).startswith(_PREFIX) or _saved_folder(source) is not None
+
+
+def open_hugging_face(source, split, whole, streaming=False):
+    """The `datasets` object that a source means.
+
+    Args:
+        source: name, folder or object, for which `is_hugging_face`.
+        split: the part to read: for names whatever `datasets` understands, such as `"train[:80%]"`.
+        whole: whether a part will be held out of it, so that "validation" is not a split of its own, and `split` means
+            the training data.
+        streaming: whether to read a name as a stream, without downloading it first.
+
+    Returns:
+        (dataset, whether `split` is applied).
+
+    Raises:
+        ImportError: `datasets` is not installed.
+        ValueError: no such data set or split, or a damaged folder.
+    """
+    datasets = _datasets()
+    wanted = "train" if whole and split in _HELD_OUT else split
+    if isinstance(source, str | Path) and str(source).startswith(_PREFIX):
+        return _of_hub(datasets, str(source), wanted, streaming), not whole
+    if isinstance(source, str | Path):
+        source = _of_folder(datasets, source)
+    if not isinstance(source, dict):  # a part by itself
+        return source, False
+    if wanted == "all" and not whole:
+        return datasets.concatenate_datasets(list(source.values())), True
+    if wanted not in source:
+        raise ValueError(
+            f"The Hugging Face data set has the splits {', '.join(source)}. Received: split={split!r}. "
+            "validation_fraction holds out a part of 'train'"
+        )
+    return source[wanted], not whole
+
+
+def _of_hub(datasets, source, split, streaming):
+    name = source.removeprefix(_PREFIX).removeprefix("datasets/")
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"A data set on the Hub is named hf://user/name, or hf://user/name:config. Received: source={shown(source)}"
+        )
+    name, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+    except Exception as error:  # of the network, of the Hub, or a ValueError about splits and configurations
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(clip(f"Cannot load {source!r} with split={split!r}: {type(error).__name__}: {error}")) from error
+
+
+def _saved_folder(path):
+    """The folders of data sets that `save_to_disk` has written here, by split; None if it has not."""
+    path = Path(path).expanduser()
+    if (path / _STATE).is_file() and (path / "dataset_info.json").is_file():
+        return {None: path}
+    if not (path / _SPLITS).is_file():
+        return None
+    names = read_json(path / _SPLITS).get("splits")
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_plain(name) for name in names):
+        raise ValueError(f"The splits of {str(path)!r} are names of folders in it. Received: {shown(names)}")
+    return {name: path / name for name in names}
+
+
+def _of_folder(datasets, path):
+    found = {}
+    for name, folder in _saved_folder(path).items():
+        _check_folder(folder)
+        try:
+            found[name] = datasets.load_from_disk(str(folder))
+        except Exception as error:  # of Arrow, of JSON or of `datasets`: the folder is damaged
+            raise ValueError(clip(f"Cannot read {str(folder)!r}: {type(error).__name__}: {error}")) from error
+    return found[None] if None in found else found
+
+
+def _check_folder(folder):
+    """Raises a ValueError if the data set in a folder lies in files elsewhere."""
+    state = read_json(folder / _STATE)
+    files = [entry for key in ("_data_files", "_indices_data_files") for entry in state.get(key) or ()]
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
+    wrong = next((name for name in names if not isinstance(name, str) or not _is_plain(name)), None)
+    if wrong is not None or None in names:
+        raise ValueError(
+            "The files of a saved data set lie in its folder. Received: "
+            f"filename={shown(wrong)} in {str(folder / _STATE)!r}"
+        )
+
+
+def _is_plain(name):
+    return not any(sign in name for sign in "/\\\0:") and name not in ("", ".", "..")
+
+
+def _datasets():
+    return import_optional("datasets", extra="hf", purpose="Hugging Face data sets")

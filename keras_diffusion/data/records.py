@@ -1,0 +1,179 @@
+"""Records of tables as samples: Hugging Face data sets, Parquet, ArrayRecord, streams.
+
+    {"image": {"bytes": b"\\x89PNG…", "path": "cat.png"}, "text": "a cat", "label": 3}
+
+A picture is an encoded file (bytes, or a struct that holds them), an opened PIL image, or an array. A path in a record
+is never opened: a table that others have made could name any file of this machine.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_diffusion.configs.checks import check_choice, shown
+from keras_diffusion.data.captions import TEXT_KEYS, as_texts
+from keras_diffusion.data.image_file import MODES, colour_of, convert_image, read_image
+
+IMAGE_KEYS = ("image", "images", "img", "png", "jpg", "jpeg", "webp")
+CAPTION_KEYS = (*TEXT_KEYS, "txt")
+LABEL_KEYS = ("label", "labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what.
+
+    Attributes:
+        image: the column of pictures.
+        label: the column of class ids, or None.
+        caption: the column of texts, or None.
+    """
+
+    image: str
+    label: str | None = None
+    caption: str | None = None
+
+    @property
+    def names(self):
+        """The columns that are read, a list."""
+        return [name for name in (self.image, self.label, self.caption) if name is not None]
+
+
+def find_columns(names, keys, what):
+    """The columns of a table.
+
+    Args:
+        names: of all its columns.
+        keys: (image_key, label_key, caption_key) as the user chose them. The defaults ("image", "label", None) also
+            find other usual names, and a table may lack the latter two; a label_key of None leaves labels out.
+        what: the table, for the error.
+
+    Returns:
+        `Columns`.
+
+    Raises:
+        ValueError: no such column.
+    """
+    names = list(names)
+    image, label, caption = keys
+
+    def first(known):
+        return next((name for name in known if name in names), None)
+
+    found = Columns(
+        first(IMAGE_KEYS) if image == "image" else image,
+        first(LABEL_KEYS) if label == "label" else label,
+        first(CAPTION_KEYS) if caption is None else caption,
+    )
+    missing = next(
+        (f"{key}_key={name!r}" for key, name in vars(found).items() if name is not None and name not in names), None
+    )
+    if found.image is None or missing:
+        received = missing or f"none of {', '.join(IMAGE_KEYS)}"
+        raise ValueError(
+            f"A table of pictures has a column of them; image_key=, label_key= and caption_key= name columns. "
+            f"Received: {received} for {what} with the columns {', '.join(map(str, names[:20]))}"
+        )
+    return found
+
+
+class RecordReader:
+    """Makes samples of records.
+
+    Args:
+        columns: `Columns`.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA): encoded pictures and PIL images are converted; arrays stay.
+        background: colour behind transparent pixels, as for `ImageFolder`.
+    """
+
+    def __init__(self, columns, channels=3, background="white"):
+        self.columns, self.background = columns, colour_of(background)
+        self.channels = check_choice(
+            "channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)"
+        )
+
+    def sample(self, record, name):
+        """The picture of a record, and its label.
+
+        Args:
+            record: dict from columns to values.
+            name: the record's, for errors.
+
+        Returns:
+            {"images": array `(H, W, C)`}, with "labels" where there is such a column.
+
+        Raises:
+            ValueError: a picture that cannot be read, or none.
+        """
+        sample = {"images": self._pixels(record[self.columns.image], name)}
+        if self.columns.label is not None:
+            sample["labels"] = np.asarray(record[self.columns.label])
+        return sample
+
+    def texts(self, record, name):
+        """The captions of a record, a tuple of texts; ("",) for none.
+
+        Args:
+            record: dict from columns to values.
+            name: the record's, for errors.
+
+        Raises:
+            ValueError: captions that are no texts.
+        """
+        return texts_of(record[self.columns.caption], name)
+
+    def _pixels(self, value, name):
+        if isinstance(value, dict):
+            value = value.get("bytes")
+        if value is None:
+            raise ValueError(
+                f"Pictures of a table are in it, as encoded bytes or arrays; paths in a table are not opened. "
+                f"Received: {name} without them. Store the files' bytes, or load the folder of pictures itself"
+            )
+        if isinstance(value, bytes | bytearray | memoryview):
+            return read_image(bytes(value), self.channels, self.background, name=name)
+        if isinstance(value, Path):  # the caller vouches for it: no table holds such an object
+            return read_image(value, self.channels, self.background)
+        if hasattr(value, "getbands"):  # of PIL
+            return convert_image(value, self.channels, self.background, name=name)
+        return as_pixels(value)
+
+
+def texts_of(value, name):
+    """A caption, or a list of them, as a tuple of texts; ("",) for None or an empty list."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return ("",) if value is None or value == [] else as_texts(value, f"the caption of {name}")
+
+
+def as_pixels(value):
+    """An array of one picture: greys get a last axis, and lists of integers up to 255 become uint8."""
+    pixels = np.asarray(value)
+    if (
+        isinstance(value, list)
+        and pixels.dtype.kind in "iu"
+        and pixels.size
+        and 0 <= pixels.min() <= pixels.max() < 256
+    ):
+        pixels = pixels.astype("uint8")
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def check_labels_column(values, what):
+    """Class ids of a whole column as int32 `(n,)`; None if all are −1, as test sets without labels have them.
+
+    Args:
+        values: the column, a sequence.
+        what: the table, for the error.
+
+    Raises:
+        ValueError: values that are no integers.
+    """
+    labels = np.asarray(values)
+    if labels.dtype.kind not in "iu":
+        first = next((value for value in values if not isinstance(value, int | np.integer)), None)
+        raise ValueError(
+            f"Labels are integers from 0. Received: {shown(first)} among those of {what}. Number the classes, or leave "
+            "them out with label_key=None"
+        )
+    return None if len(labels) and (labels == -1).all() else labels.astype("int32")
