@@ -56,6 +56,8 @@ def resolve(config):
     if "seed" not in config["data"]:
         del options["seed"]  # follows the seed of the run
     options["source"] = _absolute(options["source"])
+    if isinstance(options["cache"], str):
+        options["cache"] = str(Path(options["cache"]).expanduser().resolve())
     validation = _validation_options(config["data"].get("validation", "auto"), options)
     config["data"] = {**options, "validation": validation or False}
     # None where a network has no classes: the labels are then left out of the batches.

@@ -185,8 +185,8 @@ def with_defaults(config):
     merged = merge(DEFAULTS, config)
     if "source" not in merged["data"]:
         raise ConfigError(
-            '[data] needs a `source`: "digits", "emoji", "shapes", the path of an image folder, of tar files or of '
-            "a .npz file, or the name of a TFDS data set. Received keys: "
+            '[data] needs a `source`: "digits", "emoji", "shapes", the path of an image folder, of tar files, of '
+            "a list of web addresses or of a .npz file, or the name of a TFDS data set. Received keys: "
             f"{', '.join(sorted(config.get('data', {}))) or 'none'}"
         )
     if not isinstance(merged.get("text", {}), dict):

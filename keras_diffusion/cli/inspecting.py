@@ -15,13 +15,24 @@ _SHOWN, _COLS, _SIDE = 32, 8, 64  # pictures of the sheet, in a row, and their s
 
 @data.command()
 def inspect(
-    source: Annotated[str, typer.Argument(help='Folder, .npz file, tar files ("part-{000..031}.tar"), or a name.')],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help='Folder, .npz file, tar files ("part-{000..031}.tar"), list of addresses (.jsonl, .csv), or a name.'
+        ),
+    ],
     split: Annotated[
         str | None, typer.Option(help='Part of the data. Default: "all", or "train" where parts have folders.')
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A .png file: some of the pictures, with their captions. Default: none.")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the pictures of a list of web addresses.")
+    ] = None,
+    all_broken: Annotated[
+        bool, typer.Option("--all-broken", help="List all samples that cannot be read, not only the first 20.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ):
@@ -35,37 +46,37 @@ def inspect(
         if out is not None and out.exists() and not overwrite:
             raise ConfigError(f"{out} exists. Give another --out, or replace it with --overwrite.")
         choose_backend(None)
-        _inspect(source, split, out)
+        _inspect(source, split, cache, out, all_broken)
 
 
-def _inspect(name, split, out):
+def _inspect(name, split, cache, out, all_broken):
     from rich.progress import track
 
     from keras_diffusion.data import inspection
     from keras_diffusion.visualization import save_png
 
-    source = _source(name, split)
+    source = _source(name, split, {} if cache is None else {"cache": cache})
     screen = console()
     shown = {"console": screen, "transient": True, "disable": not screen.is_terminal}
     report = inspection.inspect(source, lambda numbers: track(numbers, "Reading", **shown))
-    screen.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    screen.print(report.text(None if all_broken else 20), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         save_png(out, _sheet(source, report))
         screen.print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _source(name, split):
+def _source(name, split, options):
     """The source, without what `load` adds for training."""
     from keras_diffusion.data import load
 
     if split is not None:
-        return load(name, split=split, batch_size=1).source
+        return load(name, split=split, batch_size=1, **options).source
     try:
-        return load(name, split="all", batch_size=1).source
+        return load(name, split="all", batch_size=1, **options).source
     except ValueError as error:
         if "has the splits" not in str(error) and "have the splits" not in str(error):
             raise
-    return load(name, split="train", batch_size=1).source
+    return load(name, split="train", batch_size=1, **options).source
 
 
 def _sheet(source, report):

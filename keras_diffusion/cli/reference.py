@@ -133,8 +133,9 @@ _TEXT = {
     "trainable": "whether the encoder is trained with the network",
 }
 _SOURCE = (
-    '`"digits"`, `"emoji"`, `"shapes"`, the path of an image folder or of tar files, the path of a `.npz` or `.npy` '
-    'file with "images" and perhaps "labels", or the name or folder of a TensorFlow Datasets data set'
+    '`"digits"`, `"emoji"`, `"shapes"`, the path of an image folder, of tar files or of a list of web addresses '
+    '(`.jsonl`, `.csv`), the path of a `.npz` or `.npy` file with "images" and perhaps "labels", or the name or folder '
+    "of a TensorFlow Datasets data set"
 )
 _VALIDATION = (
     'the held-out data: a split such as `"validation"`, a table of arguments of `load` over those of [data], such as '

@@ -11,6 +11,7 @@ from keras_diffusion.data.sources import ArraySource, Source, Subset
 from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.unlabelled import without_labels
+from keras_diffusion.data.url_list import UrlList
 
 __all__ = [
     "ArraySource",
@@ -23,6 +24,7 @@ __all__ = [
     "Subset",
     "TFDSSource",
     "TarShards",
+    "UrlList",
     "check_shapes",
     "inspect",
     "load",

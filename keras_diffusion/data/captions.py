@@ -180,13 +180,8 @@ def read_table(path):
             other captions.
     """
     path = Path(path)
-    try:
-        text = read_bytes(path, limit="caption_bytes").decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"A table of captions is in UTF-8. Received: {path}: {error}. Save it as UTF-8.") from error
-    rows = _json_rows(text, path) if path.suffix == ".jsonl" else _csv_rows(text, path)
     captions = {}
-    for number, row in rows:
+    for number, row in table_rows(path):
         name, texts = row.get("file_name"), texts_of_record(row, f"line {number} of {path}")
         if not isinstance(name, str) or not name or texts is None:
             raise ValueError(
@@ -195,6 +190,23 @@ def read_table(path):
             )
         captions[name] = captions.get(name, ()) + tuple(t for t in texts if t not in captions.get(name, ()))
     return captions
+
+
+def table_rows(path):
+    """The rows of a .jsonl or .csv file: (number of the line, dict) of each.
+
+    Args:
+        path: the file, in UTF-8; another ending than .jsonl is taken for CSV with a header.
+
+    Raises:
+        ValueError: it cannot be read or is too large.
+    """
+    path = Path(path)
+    try:
+        text = read_bytes(path, limit="caption_bytes").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"A table of captions is in UTF-8. Received: {path}: {error}. Save it as UTF-8.") from error
+    return _json_rows(text, path) if path.suffix.lower() == ".jsonl" else _csv_rows(text, path)
 
 
 def _json_rows(text, path):

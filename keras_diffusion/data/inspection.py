@@ -8,6 +8,8 @@ import numpy as np
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.data.sources import as_source
 
+_AHEAD = 64  # samples that are asked for at once, where they come from the web
+
 
 @dataclasses.dataclass
 class Inspection:
@@ -32,6 +34,17 @@ class Inspection:
     broken: dict
 
     def __str__(self):
+        return self.text()
+
+    def text(self, most_broken=20):
+        """The report.
+
+        Args:
+            most_broken: how many of the samples that cannot be read are listed, or None for all.
+
+        Returns:
+            a few lines, a str.
+        """
         lines = [self.source, f"readable   {self.samples - len(self.broken):,} of {self.samples:,}"]
         if self.sizes:
             lines.append(f"sizes      {_counted(self.sizes, '×')}")
@@ -44,10 +57,11 @@ class Inspection:
                 f"captions   {self.captions.total() - none:,} samples have one or more, {several:,} several, {none:,} "
                 f"none; {np.mean(self.words):.1f} words each, {max(self.words)} at most"
             )
-        for number, (name, error) in list(self.broken.items())[:20]:
+        for number, (name, error) in list(self.broken.items())[:most_broken]:
             lines.append(f"broken     {number} {name}: {error}")
-        if len(self.broken) > 20:
-            lines.append(f"           and {len(self.broken) - 20:,} more")
+        left_out = 0 if most_broken is None else len(self.broken) - most_broken
+        if left_out > 0:
+            lines.append(f"           and {left_out:,} more")
         return "\n".join(lines)
 
 
@@ -73,6 +87,8 @@ def inspect(data, progress=iter):
     source = as_source(getattr(data, "source", data))
     found = Inspection(repr(source), len(source), *(collections.Counter() for _ in range(3)), [], {})
     for number in progress(range(len(source))):
+        if number % _AHEAD == 0:
+            source.prefetch(range(number, min(number + _AHEAD, len(source))))
         try:
             sample = source[number]
             texts = source.texts([number])

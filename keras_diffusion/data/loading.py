@@ -6,6 +6,7 @@ load("shapes")                                           coloured shapes with ca
 load({"images": images, "labels": labels})               arrays; also .npz and .npy files
 load("pictures/flowers", image_size=64)                  a folder of image files, perhaps with captions
 load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDataset layout
+load("pictures.jsonl", cache="fetched", image_size=64)   a list of web addresses with captions
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
 load("hf://user/name", image_size=64)                    a data set on the Hugging Face Hub
 """
@@ -36,6 +37,7 @@ from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
 from keras_diffusion.data.tolerant import Tolerant
+from keras_diffusion.data.url_list import UrlList, is_url_list
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.arrays import map_array, read_arrays
 from keras_diffusion.runtime.optional import import_optional
@@ -61,6 +63,8 @@ def load(
     caption_key=None,
     background=None,
     on_error="raise",
+    cache=None,
+    fetch=None,
     **options,
 ):
     """Data from anywhere as `Batches`.
@@ -68,9 +72,10 @@ def load(
     Args:
         source: `"digits"`, `"emoji"` or `"shapes"`; an array or a dict of arrays; the path of a .npz or .npy file, of
             an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
-            `TarShards`); the name or folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the
-            Hugging Face Hub, a folder of its `save_to_disk`, or a `datasets.Dataset` or `DatasetDict`; or an object
-            with `__len__` and `__getitem__`.
+            `TarShards`); a list of web addresses, in a .jsonl or .csv file or in Python (see `UrlList`); the name or
+            folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the Hugging Face Hub, a folder
+            of its `save_to_disk`, or a `datasets.Dataset` or `DatasetDict`; or an object with `__len__` and
+            `__getitem__`.
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
             understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
         image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
@@ -84,6 +89,8 @@ def load(
             Default: "white".
         on_error: what becomes of a sample that cannot be read: `"raise"` ends the reading with its name, `"skip"` puts
             the next one in its place and lists it in `source.skipped`.
+        cache: folder that keeps the pictures of web addresses; they need one.
+        fetch: for web addresses, a dict of further arguments of `UrlList`, such as `{"timeout": 5, "connections": 32}`.
         num_classes: number of classes, if the source does not know it or knows fewer.
         value_range: range that float images must lie in; None: they only have to be finite.
         data_dir, download: for TFDS, see `TFDSSource`.
@@ -112,12 +119,10 @@ def load(
     check_choice("on_error", on_error, ("raise", "skip"))
     pictures = {"channels": channels, "background": background}
     pictures = {name: value for name, value in pictures.items() if value is not None}
-    if pictures and not (_is_folder(source) or _is_tar(source) or is_table(source)):
-        name, value = next(iter(pictures.items()))
-        raise ValueError(
-            f"{name}= is for image folders, tar files and tables. Received: {name}={shown(value)} for "
-            f"{type(source).__name__}"
-        )
+    if is_url_list(source):
+        pictures |= _web_options(cache, fetch, note_failures=on_error == "skip")
+    else:
+        _check_unused(source, pictures, {"cache": cache, "fetch": fetch})
     keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
     if is_table(source):
         data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures})
@@ -149,6 +154,8 @@ def load(
 
 def _open(source, split, size, pictures, num_classes, value_range, tfds_options):
     """The source, and whether `split` is already applied to it."""
+    if is_url_list(source):
+        return UrlList(source, **pictures), False
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
     if str(source) in _OWN:
@@ -180,6 +187,28 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
             f"Face. Received: source={str(source)!r}, {why}."
         )
     return _open_tfds(source, split, tfds_options), True
+
+
+def _web_options(cache, fetch, **options):
+    """Arguments of `UrlList`."""
+    if not isinstance(fetch, dict | None):
+        raise ValueError(
+            f"`fetch` is a dict of arguments of UrlList, such as a timeout. Received: fetch={shown(fetch)}"
+        )
+    known = [name for name in arguments_of(UrlList) if name not in ("rows", "cache", "channels", "background")]
+    check_known("`fetch` of data.load", fetch or {}, known)
+    return {"cache": cache, **options, **(fetch or {})}
+
+
+def _check_unused(source, pictures, web):
+    """Raises ValueError for options that this source does not have."""
+    given = {name: value for name, value in web.items() if value is not None}
+    kind = "lists of web addresses"
+    if not (given or _is_folder(source) or _is_tar(source) or is_table(source)):
+        given, kind = pictures, "image folders, tar files, tables and lists of web addresses"
+    if given:
+        name, value = next(iter(given.items()))
+        raise ValueError(f"{name}= is for {kind}. Received: {name}={shown(value)} for {type(source).__name__}")
 
 
 def _open_tfds(name, split, options):

@@ -55,7 +55,15 @@ class Source:
         Raises:
             ValueError: samples with different keys or shapes.
         """
+        self.prefetch(indices)
         return collate([self[int(i)] for i in indices], indices)
+
+    def prefetch(self, indices):
+        """Begins to read several samples, which are then asked for one by one; for sources that wait for a network.
+
+        Args:
+            indices: numbers of the samples, ints `(B,)` in [0, n).
+        """
 
     def texts(self, indices):
         """Reads the captions of several samples.
@@ -171,6 +179,9 @@ class Derived(Source):
     def __len__(self):
         return len(self.source)
 
+    def prefetch(self, indices):
+        self.source.prefetch(indices)
+
     def texts(self, indices):
         return self.source.texts(indices)
 
@@ -202,6 +213,9 @@ class Subset(Derived):
 
     def batch(self, indices):
         return self.source.batch(self.indices[indices])
+
+    def prefetch(self, indices):
+        self.source.prefetch(self.indices[indices])
 
     def texts(self, indices):
         return self.source.texts(self.indices[indices])

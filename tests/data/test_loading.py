@@ -114,9 +114,9 @@ def test_bad_arguments(source, options, message):
 
 
 def test_file_of_another_kind(tmp_path):
-    (tmp_path / "d.csv").write_text("1,2")
+    (tmp_path / "d.dat").write_text("1,2")
     with pytest.raises(ValueError, match=r"none of these"):
-        data.load(str(tmp_path / "d.csv"))
+        data.load(str(tmp_path / "d.dat"))
 
 
 def test_damaged_array_file(tmp_path):
