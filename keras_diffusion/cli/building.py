@@ -114,7 +114,7 @@ def load_data(config):
     if not validation:
         return train, None
     # The held-out part is read in order and unchanged, since its loss is compared between epochs.
-    plain = {k: v for k, v in options.items() if k not in ("horizontal_flip", "batches_per_epoch")}
+    plain = {k: v for k, v in options.items() if k not in ("horizontal_flip", "crop", "batches_per_epoch")}
     overrides = {"shuffle": False, "drop_remainder": False, **validation}
     with _section("data.validation"):
         return train, load(overrides.pop("source", source), **{**plain, **overrides})
@@ -245,7 +245,7 @@ def _validation_options(validation, options):
 def _network_options(config, data):
     """[network] with its defaults and with the sizes that follow from the data."""
     given, batch, known = config["network"], data[0], networks.NETWORKS.names()
-    shape = list(batch["images"].shape[1:])
+    shape = list(data.image_shape)  # (None, None, C) where there are buckets
     name = given.get("name", "mlp" if len(shape) == 1 else "unet")
     if name not in known:
         raise ConfigError(
@@ -268,7 +268,8 @@ def _network_options(config, data):
     if "concat" in batch:
         inferred["concat_channels"] = int(batch["concat"].shape[-1])
     if "widths" in options:
-        inferred.update(_sized(name, options, given, shape))
+        sides = {side for bucket in data.bucket_counts or () for side in bucket}
+        inferred.update(_sized(name, options, given, (*sorted(sides), shape[-1]) if None in shape else shape))
     defaults = {
         k: v
         for k, v in options.items()

@@ -95,7 +95,7 @@ def share_data(console, train, validation):
             f"Every batch is split over {replicas} devices. Received: "
             f"data.batch_size={train.batch_size}. Choose a multiple."
         )
-    if not train.drop_remainder and train.batches_per_epoch is None and len(train.source) % train.batch_size % replicas:
+    if any(rest % replicas for rest in train.remainders):
         raise ConfigError(
             f"The last batch of an epoch cannot be split over {replicas} devices. Set data.drop_remainder=true."
         )
@@ -111,8 +111,9 @@ def share_data(console, train, validation):
     validation.batch_size = min(
         validation.batch_size // replicas * replicas or replicas, samples // replicas * replicas
     )
+    validation.drop_remainder = False
+    left_out = sum(validation.remainders)
     validation.drop_remainder = True
-    left_out = samples % validation.batch_size
     if left_out:
         console.print(
             f"Validation leaves out {left_out} of {samples} samples, which do not fill a batch.", style="yellow"

@@ -33,6 +33,9 @@ def inspect(
     all_broken: Annotated[
         bool, typer.Option("--all-broken", help="List all samples that cannot be read, not only the first 20.")
     ] = False,
+    buckets: Annotated[
+        int | None, typer.Option(help="An image_size: how many pictures each of its buckets would hold.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ):
@@ -46,19 +49,25 @@ def inspect(
         if out is not None and out.exists() and not overwrite:
             raise ConfigError(f"{out} exists. Give another --out, or replace it with --overwrite.")
         choose_backend(None)
-        _inspect(source, split, cache, out, all_broken)
+        _inspect(source, split, cache, out, all_broken, buckets)
 
 
-def _inspect(name, split, cache, out, all_broken):
+def _inspect(name, split, cache, out, all_broken, side):
     from rich.progress import track
 
     from keras_diffusion.data import inspection
+    from keras_diffusion.data.buckets import bucket_shapes, counted, nearest
+    from keras_diffusion.data.sizes import check_size
     from keras_diffusion.visualization import save_png
 
+    shapes = None if side is None else bucket_shapes(True, check_size(side))
     source = _source(name, split, {} if cache is None else {"cache": cache})
     screen = console()
     shown = {"console": screen, "transient": True, "disable": not screen.is_terminal}
     report = inspection.inspect(source, lambda numbers: track(numbers, "Reading", **shown))
+    sizes = [size for size in report.sizes.elements() if len(size) == 2]
+    if shapes and sizes:
+        report.buckets = counted(nearest(sizes, shapes), shapes)
     screen.print(report.text(None if all_broken else 20), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         save_png(out, _sheet(source, report))

@@ -166,8 +166,12 @@ def _sample_options(config):
     """Arguments of `SampleGrid` without its folder, or None if there is nothing to draw."""
     options, network = dict(config["train"]["samples"]), config["network"]
     shape = network["input_shape"]
-    if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4) or None in shape:
+    if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4):
         return None
+    if None in shape:
+        options["size"] = config["data"]["image_size"]
+        if options["size"] is None:
+            return None
     labels, per_label, num_samples = (options.pop(key) for key in ("labels", "per_label", "num_samples"))
     if options.get("prompts"):
         return options
@@ -197,7 +201,7 @@ def _callbacks(run, config, batches, pictures):
 
 def _with_known_channels(pictures, batches):
     """The options of pictures, with the known channels, “concat”, of the first samples, if the data have some."""
-    if "prompts" in pictures:
+    if "prompts" in pictures or None in batches.image_shape:
         return pictures
     labels = pictures.get("conditions", {}).get("labels")
     rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
@@ -208,7 +212,7 @@ def _with_known_channels(pictures, batches):
 
 
 def _header(run, config, model, batches, validation, environment, pictures):
-    data = f"{config['data']['source']}: {len(batches.source):,} samples of {'×'.join(map(str, batches.image_shape))}"
+    data = f"{config['data']['source']}: {len(batches.source):,} samples of {_shape_of(batches)}"
     if config["network"].get("num_classes"):
         names = config["model"].get("class_names")
         data += f" in {config['network']['num_classes']} classes" + (f": {listed(names, 10)}" if names else "")
@@ -229,6 +233,12 @@ def _header(run, config, model, batches, validation, environment, pictures):
         **({"devices": environment["distribution"]} if "distribution" in environment else {}),
         "folder": str(run.path),
     }
+
+
+def _shape_of(batches):
+    if None not in batches.image_shape:
+        return "×".join(map(str, batches.image_shape))
+    return f"{len(batches.bucket_counts)} shapes, {', '.join(f'{h}×{w}' for h, w in batches.bucket_counts)}"
 
 
 def _describe_network(config, model):

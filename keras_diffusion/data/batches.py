@@ -23,6 +23,7 @@ from keras_diffusion.configs.checks import (
     shown,
 )
 from keras_diffusion.core.noise import check_seed, philox
+from keras_diffusion.data.buckets import batches_of_pass, remainders, unlike_first
 from keras_diffusion.data.captions import check_template, draw_captions, from_template
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
@@ -58,10 +59,12 @@ class Batches(keras.utils.PyDataset):
         epoch: number of the current epoch, int; set it to resume. `fit` advances it at the end of each epoch.
         start: number of batches of the current epoch that are done, int; set it after `epoch` to resume within an
             epoch. They are not read again: readers that request them anyway (`fit` after `DiffusionModel.skip_steps`)
-            get the next batch instead. 0 in later epochs.
+            get another batch instead. 0 in later epochs.
         num_classes: number of classes, or None.
         class_names: list of names, or None.
-        image_shape: shape of one image, `(H, W, C)`.
+        image_shape: shape of one image, `(H, W, C)`; `(None, None, C)` where batches have several.
+        bucket_counts: dict from the (height, width) of each bucket to the number of its samples, or None.
+        remainders: sizes of the batches of an epoch that are smaller than the others, a list.
         source: the `Source` read from.
         transform: function from a finished batch, a dict, to what is given out in its place, or None. Models set it,
             such as `TextToImage.fit`, which turns captions into tokens.
@@ -124,6 +127,12 @@ class Batches(keras.utils.PyDataset):
             )
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
+        if self.source.groups is not None and self._batches_per_pass() == 0:
+            raise ValueError(
+                "With drop_remainder=True, a bucket must hold a batch. Received: "
+                f"batch_size={batch_size}, more than there are samples in any"
+            )
+        self._groups = (None, None)  # as `_order`, of the batches of an epoch
         self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
         self._image_shape = self.rows = self.transform = None
         self.captions = captions if isinstance(captions, bool) else check_template(captions)
@@ -138,7 +147,7 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, value):
         self._epoch = check_whole("epoch", value, 0, rule="epoch must be an integer ≥ 0")
-        self._start, self._stand_in = 0, None
+        self._start, self._stand_in = 0, {}
         self._begun = self._last_batch_seen = False
 
     @property
@@ -149,14 +158,21 @@ class Batches(keras.utils.PyDataset):
     @start.setter
     def start(self, value):
         rule = f"start counts batches of an epoch and must be an integer from 0 to {len(self)}"
-        self._start, self._stand_in = check_whole("start", value, 0, len(self), rule=rule), None
+        self._start, self._stand_in = check_whole("start", value, 0, len(self), rule=rule), {}
 
     @property
     def image_shape(self):
-        """Shape of one image, `(H, W, C)`: that of the first sample."""
+        """Shape of one image, `(H, W, C)`: that of the first sample; `(None, None, C)` where buckets have several."""
         if self._image_shape is None:
             self._image_shape = tuple(self.source.batch(np.array([0]))["images"].shape[1:])
+            if len(self.bucket_counts or ()) > 1:
+                self._image_shape = (None, None, *self._image_shape[2:])
         return self._image_shape
+
+    @property
+    def bucket_counts(self):
+        """How many samples each bucket holds, a dict from (height, width) to int; None without buckets."""
+        return self.source.bucket_counts
 
     def __repr__(self):
         parameters = [p for name, p in parameters_of(Batches).items() if name not in ("source", "num_classes")]
@@ -166,6 +182,8 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         if self.batches_per_epoch is not None:
             return self.batches_per_epoch
+        if self.source.groups is not None:
+            return self._batches_per_pass()
         full, rest = divmod(len(self.source), self.batch_size)
         return full if self.drop_remainder or rest == 0 else full + 1
 
@@ -175,8 +193,10 @@ class Batches(keras.utils.PyDataset):
         self._last_batch_seen = self._last_batch_seen or index == len(self) - 1
         if index >= self._start:
             return self._read(index)
-        self._stand_in = self._stand_in or self._read(min(self._start, len(self) - 1))
-        return self._stand_in
+        # What Keras on TensorFlow reads of an epoch that goes on must show the shapes of its buckets.
+        other = min(self._start, len(self) - 1) if self.source.groups is None else min(index, 1)
+        self._stand_in = self._stand_in if other in self._stand_in else {**self._stand_in, other: self._read(other)}
+        return self._stand_in[other]
 
     def _read(self, index):
         epoch = self._epoch
@@ -184,7 +204,7 @@ class Batches(keras.utils.PyDataset):
         # An augmentation is a function of the whole batch, so all of it is read.
         early, late = (self.rows, None) if self.augment is None else (None, self.rows)
         size, indices = len(indices), indices if early is None else indices[early]
-        batch = dict(self.source.batch(indices))
+        batch = dict(self._samples((epoch, index), indices, size, early))
         texts = self._texts(batch.pop("captions", None), batch, indices)
         if "images" not in batch:
             raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
@@ -220,6 +240,14 @@ class Batches(keras.utils.PyDataset):
         if late is not None:
             batch = {key: value[late] for key, value in batch.items()}
         return batch if self.transform is None else self.transform(batch)
+
+    def _samples(self, place, indices, size, rows):
+        """Samples as the source gives them: the `rows` of a batch of `size` at `place`, its (epoch, index)."""
+        if not self.source.num_draws:
+            return self.source.batch(indices)
+        epoch, index = place
+        draws = philox(self.seed, epoch, counter=(0, 0, 3, index)).random((size, self.source.num_draws))
+        return self.source.drawn(indices, draws if rows is None else draws[rows])
 
     def _texts(self, read, batch, indices):
         """The tuples of texts that the captions of a batch are drawn from, or None.
@@ -276,6 +304,8 @@ class Batches(keras.utils.PyDataset):
 
     def _indices(self, epoch, index):
         """Numbers of the samples in batch `index` of `epoch`."""
+        if self.source.groups is not None:
+            return self._grouped(epoch)[index]
         n = len(self.source)
         if self.batches_per_epoch is None:
             return self._pass_order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
@@ -292,6 +322,40 @@ class Batches(keras.utils.PyDataset):
             order = philox(self.seed, number).permutation(n) if self.shuffle else np.arange(n)
             self._order = (number, order)
         return order
+
+    # Where each batch holds one group of samples, a bucket (buckets.py):
+
+    @property
+    def remainders(self):
+        """Sizes of the batches of an epoch that are smaller than the others, a list of ints."""
+        if self.drop_remainder or self.batches_per_epoch is not None:
+            return []
+        groups = self.source.groups
+        return remainders(np.zeros(len(self.source), int) if groups is None else groups, self.batch_size)
+
+    def _batches_per_pass(self):
+        counts = np.unique(self.source.groups, return_counts=True)[1]
+        return int((counts // self.batch_size).sum()) + len(self.remainders)
+
+    def _grouped(self, epoch):
+        """The batches of an epoch, a list of arrays of numbers of samples."""
+        key = (epoch, self.batch_size, self.drop_remainder)
+        cached, batches = self._groups
+        if cached != key:
+            count = self._batches_per_pass()
+            length = self.batches_per_epoch or count
+            places = range(epoch * length, (epoch + 1) * length)
+            passes = {number: self._grouped_pass(number) for number in sorted({place // count for place in places})}
+            batches = [passes[place // count][place % count] for place in places]
+            if self.shuffle:
+                batches = unlike_first(batches, self.source.groups, self.source.shapes)
+            self._groups = (key, batches)
+        return batches
+
+    def _grouped_pass(self, number):
+        whole = self.drop_remainder or self.batches_per_epoch is not None
+        rng = philox(self.seed, number, counter=(0, 0, 4, 0)) if self.shuffle else None
+        return batches_of_pass(self._pass_order(number), self.source.groups, self.batch_size, whole, rng)
 
 
 def _mirrored(images, flips):

@@ -22,6 +22,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # The formats of the file endings in image_folder.py. Pillow knows more, some of which call other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 _PURPOSE = "reading image files"
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: the values that swap height and width
 
 
 def read_image(path, channels=3, background="white", name=None):
@@ -82,6 +83,32 @@ def _pixels(image_module, image, channels, background):
     image = _composed(image_module, _eight_bits(image_module, image), channels, colour_of(background))
     pixels = np.asarray(image.convert(MODES[channels]))
     return pixels[..., None] if channels == 1 else pixels
+
+
+def read_size(path, name=None):
+    """The size of an image file, read from its header.
+
+    Args:
+        path: the file, or an open one.
+        name: what an open one is, for errors.
+
+    Returns:
+        (height, width) of what `read_image` makes of it.
+
+    Raises:
+        ValueError: a file without a readable header; the message names it.
+    """
+    image_module = import_optional("PIL.Image", extra="viz", purpose=_PURPOSE)
+    try:
+        with image_module.open(path, formats=_FORMATS) as file:
+            width, height = file.size
+            # The method of the base class: that of PNG files decodes those without EXIF.
+            turned = image_module.Image.getexif(file).get(_ORIENTATION) in _TURNED
+    except Exception as error:  # as in `read_image`
+        raise ValueError(
+            f"Cannot read the image {str(name or path)!r}: {error}. Remove or replace the file."
+        ) from error
+    return (width, height) if turned else (height, width)
 
 
 def colour_of(background):

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_diffusion.configs.checks import check_choice
 from keras_diffusion.data.captions import TABLES, FolderCaptions
-from keras_diffusion.data.image_file import MODES, colour_of, read_image
+from keras_diffusion.data.image_file import MODES, colour_of, read_image, read_size
 from keras_diffusion.data.sources import Source
 from keras_diffusion.runtime.natural_order import natural
 
@@ -116,6 +116,9 @@ class ImageFolder(Source):
     def __getitem__(self, index):
         sample = {"images": read_image(self.files[index], self.channels, self.background)}
         return sample if self.labels is None else {**sample, "labels": self.labels[index]}
+
+    def size_of(self, index):
+        return read_size(self.files[index])
 
 
 def sub_folders(path):

@@ -23,6 +23,7 @@ class Inspection:
         captions: Counter of the number of captions of a sample, 0 for none.
         words: numbers of words of all captions, a list.
         broken: dict from the number of a sample that cannot be read to (its name, the error).
+        buckets: dict from the (height, width) of buckets to the number of their samples, or None.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Inspection:
     captions: dict
     words: list
     broken: dict
+    buckets: dict | None = None
 
     def __str__(self):
         return self.text()
@@ -48,6 +50,8 @@ class Inspection:
         lines = [self.source, f"readable   {self.samples - len(self.broken):,} of {self.samples:,}"]
         if self.sizes:
             lines.append(f"sizes      {_counted(self.sizes, '×')}")
+        if self.buckets:
+            lines.append(f"buckets    {', '.join(f'{h}×{w} ({n:,})' for (h, w), n in self.buckets.items())}")
         if self.classes:
             lines.append(f"classes    {len(self.classes)}: {_counted(self.classes)}")
         if self.words:
@@ -86,6 +90,7 @@ def inspect(data, progress=iter):
     """
     source = as_source(getattr(data, "source", data))
     found = Inspection(repr(source), len(source), *(collections.Counter() for _ in range(3)), [], {})
+    found.buckets = source.bucket_counts
     for number in progress(range(len(source))):
         if number % _AHEAD == 0:
             source.prefetch(range(number, min(number + _AHEAD, len(source))))

@@ -12,7 +12,6 @@ load("hf://user/name", image_size=64)                    a data set on the Huggi
 """
 
 import inspect
-import math
 import re
 from pathlib import Path
 
@@ -21,16 +20,16 @@ from keras_diffusion.configs.checks import (
     check_choice,
     check_known,
     check_text,
-    is_whole,
     shown,
     suggestion,
 )
 from keras_diffusion.data.batches import WORKERS, Batches
+from keras_diffusion.data.buckets import Buckets, bucket_shapes
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.shapes import Shapes
-from keras_diffusion.data.sizes import Resized
+from keras_diffusion.data.sizes import Resized, check_size
 from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
 from keras_diffusion.data.tables import is_table, open_table
 from keras_diffusion.data.tar_shards import TarShards
@@ -38,7 +37,6 @@ from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
 from keras_diffusion.data.tolerant import Tolerant
 from keras_diffusion.data.url_list import UrlList, is_url_list
-from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.arrays import map_array, read_arrays
 from keras_diffusion.runtime.optional import import_optional
 
@@ -65,6 +63,9 @@ def load(
     on_error="raise",
     cache=None,
     fetch=None,
+    crop="center",
+    buckets=None,
+    bucket_step=None,
     **options,
 ):
     """Data from anywhere as `Batches`.
@@ -78,7 +79,11 @@ def load(
             `__getitem__`.
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
             understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
-        image_size: int or (height, width): the shorter side is scaled, the longer one cropped around the centre.
+        image_size: int or (height, width): pictures are scaled until they cover it, and what is beyond is cropped.
+        crop: which part of the longer side is kept: "center" (default), or "random": another one each epoch.
+        buckets: True, or a list of (height, width): pictures keep about their ratio of height to width, and each batch
+            holds one shape, see `data.buckets`. None (default): all have `image_size`.
+        bucket_step: sides of `buckets=True` are multiples of it. Default: an eighth of the side, at least 8.
         batch_size: int ≥ 1.
         seed: int ≥ 0, of the order of the samples. The held-out part does not depend on it.
         validation_fraction: share of the samples to hold out, in (0, 1), the same for each class; for sources without
@@ -111,7 +116,7 @@ def load(
     >>> train, test = load("digits", batch_size=64), load("digits", split="test")
     >>> model.fit(train, validation_data=test, epochs=10)
     """
-    size = _size(image_size)
+    size = check_size(image_size)
     further = (*arguments_of(Batches), *WORKERS)
     own = [name for name in inspect.signature(load).parameters if name != "options"]
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
@@ -142,14 +147,11 @@ def load(
     if on_error == "skip":
         data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
     training = split.startswith("train") or split == "all"
-    return Batches(
-        data if size is None else Resized(data, size),
-        batch_size,
-        seed=seed,
-        num_classes=num_classes,
-        value_range=value_range,
-        **{"shuffle": training, "drop_remainder": training, **options},
-    )
+    options = {"shuffle": training, "drop_remainder": training, **options}
+    # Where only whole batches are read, nobody would see the pictures of a bucket that does not fill one.
+    least = batch_size if options["drop_remainder"] is True or options.get("batches_per_epoch") else 1
+    data = _sized(data, size, crop, (buckets, bucket_step), least)
+    return Batches(data, batch_size, seed=seed, num_classes=num_classes, value_range=value_range, **options)
 
 
 def _open(source, split, size, pictures, num_classes, value_range, tfds_options):
@@ -231,6 +233,23 @@ def _open_tfds(name, split, options):
         ) from None
 
 
+def _sized(data, size, crop, buckets, least):
+    """The samples at the size that is asked for; `buckets`: the arguments `buckets` and `bucket_step`."""
+    buckets, step = buckets
+    if buckets is not None and buckets is not False:
+        return Buckets(data, bucket_shapes(buckets, size, step), crop, least)
+    if step is not None:
+        raise ValueError(f"bucket_step is for buckets=True. Received: bucket_step={step} without buckets")
+    if size is not None:
+        return Resized(data, size, crop)
+    if check_choice("crop", crop, ("center", "random")) == "random":
+        raise ValueError(
+            "crop says which part of a picture is kept where image_size is smaller. Received: crop='random' without "
+            "image_size. Pass image_size=(height, width)"
+        )
+    return data
+
+
 def _part(data, split, validation_fraction):
     if split not in ("train", "all", *_HELD_OUT):
         raise ValueError(
@@ -245,18 +264,6 @@ def _part(data, split, validation_fraction):
         )
     kept, held_out = held_out_indices(len(data), validation_fraction, data.labels)
     return Subset(data, held_out if split in _HELD_OUT else kept)
-
-
-def _size(image_size):
-    size = (image_size, image_size) if is_whole(image_size) else image_size
-    if size is None:
-        return None
-    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(is_whole(s) and s > 0 for s in size):
-        raise ValueError(
-            f"image_size must be a positive int or (height, width). Received: image_size={shown(image_size)}"
-        )
-    limits.check(math.prod(int(s) for s in size), "table_values", "The number of pixels of image_size")
-    return tuple(int(s) for s in size)
 
 
 def _shapes(split, image_size):

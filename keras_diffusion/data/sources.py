@@ -25,12 +25,18 @@ class Source:
         labels: all labels `(n,)`, if they are known without reading the samples, or None.
         captions: for each sample a text, or a tuple of several, in a list; None if there are none, or if reading them
             means reading the samples.
+        num_draws: how many random numbers reading a sample takes, see `drawn`. Default 0.
+        groups: for each sample the number of its bucket, ints `(n,)`: a batch holds samples of one. Default None.
+        shapes: (height, width) of each bucket, a list, or None.
+        bucket_counts: dict from those in use to the number of their samples, or None.
     """
 
     num_classes = None
     class_names = None
     labels = None
     captions = None
+    num_draws = 0
+    groups = shapes = bucket_counts = None
 
     def __len__(self):
         raise NotImplementedError
@@ -64,6 +70,35 @@ class Source:
         Args:
             indices: numbers of the samples, ints `(B,)` in [0, n).
         """
+
+    def drawn(self, indices, draws):
+        """Reads several samples that depend on chance, such as crops.
+
+        Args:
+            indices: numbers of the samples, ints `(B,)` in [0, n).
+            draws: random numbers in [0, 1), `(B, num_draws)`.
+
+        Returns:
+            as `batch`.
+        """
+        return self.batch(indices)
+
+    def size_of(self, index):
+        """The size of a picture, which is decoded for it unless a subclass knows better.
+
+        Args:
+            index: number of the sample.
+
+        Returns:
+            (height, width).
+
+        Raises:
+            ValueError: a sample that cannot be read, or is no picture `(H, W, C)`.
+        """
+        shape = np.shape(self[index]["images"])
+        if len(shape) != 3:
+            raise ValueError(f"Only pictures (height, width, channels) have a size. Received: shape={shape}")
+        return shape[:2]
 
     def texts(self, indices):
         """Reads the captions of several samples.
@@ -170,6 +205,8 @@ class Derived(Source):
         self.source = source
         self.num_classes, self.class_names = source.num_classes, source.class_names
         self.labels = source.labels
+        self.num_draws = source.num_draws
+        self.groups, self.shapes, self.bucket_counts = source.groups, source.shapes, source.bucket_counts
 
     @property
     def captions(self):
@@ -185,6 +222,9 @@ class Derived(Source):
     def texts(self, indices):
         return self.source.texts(indices)
 
+    def size_of(self, index):
+        return self.source.size_of(index)
+
 
 class Subset(Derived):
     """Some samples of a source, in a given order.
@@ -197,6 +237,7 @@ class Subset(Derived):
     def __init__(self, source, indices):
         super().__init__(source)
         self.indices = np.asarray(indices)
+        self.groups = self.shapes = self.bucket_counts = None
         self.labels = None if source.labels is None else source.labels[self.indices]
 
     @property
@@ -216,6 +257,12 @@ class Subset(Derived):
 
     def prefetch(self, indices):
         self.source.prefetch(self.indices[indices])
+
+    def drawn(self, indices, draws):
+        return self.source.drawn(self.indices[indices], draws)
+
+    def size_of(self, index):
+        return self.source.size_of(int(self.indices[index]))
 
     def texts(self, indices):
         return self.source.texts(self.indices[indices])

@@ -9,6 +9,7 @@ sample i is read by one seek: shuffling, held-out parts and resumption are exact
 Nothing is unpacked: names of members are keys and never paths.
 """
 
+import io
 import re
 import tarfile
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 
 from keras_diffusion.configs.checks import check_choice, clip, shown
 from keras_diffusion.data.captions import texts_of_lines, texts_of_record
-from keras_diffusion.data.image_file import MODES, colour_of, read_image
+from keras_diffusion.data.image_file import MODES, colour_of, read_image, read_size
 from keras_diffusion.data.image_folder import SUFFIXES
 from keras_diffusion.data.sources import Source
 from keras_diffusion.runtime import limits
@@ -78,6 +79,11 @@ class TarShards(Source):
         sample = {"images": read_image(data, self.channels, self.background, name=self._name(index))}
         return sample if self.labels is None else {**sample, "labels": self.labels[index]}
 
+    def size_of(self, index):
+        start, size = (int(number) for number in self._picture[index])
+        with self.paths[self._shard[index]].open("rb") as file:
+            return read_size(io.BufferedReader(_Member(file, start, size)), self._name(index))
+
     def texts(self, indices):
         return [self._texts_of(int(i)) for i in indices] if self._has_captions() else None
 
@@ -128,6 +134,34 @@ class TarShards(Source):
         if len(data) < size:
             raise ValueError(f"The tar file ends within {self._name(index)}. Copy it again.")
         return data
+
+
+class _Member(io.RawIOBase):
+    """A part of an open file as a file of its own, of which a reader of headers takes what it needs."""
+
+    def __init__(self, file, start, size):
+        super().__init__()
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def tell(self):
+        return self._at
+
+    def readinto(self, buffer):
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def shard_paths(path):

@@ -35,6 +35,16 @@ class Tolerant(Derived):
                     self._skip(number, error)
         raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
 
+    def size_of(self, index):
+        for step in range(len(self)):
+            number = (int(index) + step) % len(self)
+            if number not in self.skipped:
+                try:
+                    return self.source.size_of(number)
+                except (ValueError, OSError) as error:
+                    self._skip(number, error)
+        raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
+
     def texts(self, indices):
         return None  # beside the picture, in the sample: both must be those of the same one
 

@@ -13,6 +13,9 @@ class Unlabelled(Derived):
     def batch(self, indices):
         return {key: value for key, value in self.source.batch(indices).items() if key != "labels"}
 
+    def drawn(self, indices, draws):
+        return {key: value for key, value in self.source.drawn(indices, draws).items() if key != "labels"}
+
 
 def without_labels(batches):
     """Labelled batches for a network without classes: the labels are not read.

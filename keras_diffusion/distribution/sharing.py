@@ -52,8 +52,7 @@ def share(batches):
     >>> batches = keras_diffusion.distribution.share(keras_diffusion.data.load("digits", batch_size=64))
     """
     if several_processes():
-        whole = batches.drop_remainder or batches.batches_per_epoch is not None
-        if not whole and len(batches.source) % batches.batch_size:
+        if batches.remainders:
             raise ValueError(
                 "Processes share batches of one size. Received: "
                 "drop_remainder=False. Make them with drop_remainder=True."

@@ -85,8 +85,8 @@ def batches_that_divide(data=None, batch_size=None):
     """A context for `fit` and `evaluate` that explains how to fix batches that the devices cannot share evenly.
 
     Args:
-        data: the data read. For arrays, and for data with `source`, `batch_size` and `drop_remainder`, the size of the
-            last batch is known in advance.
+        data: the data read. For arrays, and for data with `batch_size` and `remainders`, the sizes of smaller batches
+            are known in advance.
         batch_size: batch size for arrays.
     """
     distribution = active_distribution()
@@ -116,9 +116,9 @@ def batches_that_divide(data=None, batch_size=None):
 
 def _batch_sizes(data, batch_size):
     """Batch sizes that are known in advance, a dict."""
-    if hasattr(data, "drop_remainder"):
-        size, rest = data.batch_size, len(data.source) % data.batch_size
-        rest = 0 if data.drop_remainder or data.batches_per_epoch else rest
+    if hasattr(data, "remainders"):
+        rests = [rest for rest in data.remainders if rest % active_distribution().num_model_replicas]
+        size, rest = data.batch_size, next(iter(rests), 0)
     else:
         count = next((len(array) for array in keras.tree.flatten(data) if isinstance(array, np.ndarray)), 0)
         size = min(batch_size or 32, count)

@@ -37,6 +37,22 @@ def test_known_channels_come_from_the_data(tmp_path):
     assert build_model(resolved).network.condition_keys == ("concat",)
 
 
+def test_buckets_make_a_network_of_any_size(tmp_path):
+    pytest.importorskip("PIL.Image")
+    from keras_diffusion.cli.training import _sample_options
+    from keras_diffusion.visualization import save_png
+
+    for i in range(12):
+        save_png(tmp_path / f"{i}.png", np.zeros(((20, 40, 3), (40, 20, 3), (30, 30, 3))[i % 3], "float32"))
+    data = {"source": str(tmp_path), "batch_size": 4, "image_size": 32, "buckets": True, "crop": "random"}
+    resolved, train, held_out = resolve({"data": {**data, "validation": {"split": "all"}}})
+    assert list(train.bucket_counts.values()) == [4, 4, 4] and len(held_out) == 3
+    assert resolved["network"]["input_shape"] == [None, None, 3]
+    assert len(resolved["network"]["widths"]) == 3, "24 halves twice before it has fewer than 4 positions"
+    assert train.source.num_draws == 2 and held_out.source.num_draws == 0
+    assert _sample_options(resolved)["size"] == 32 and resolve(resolved)[0] == resolved
+
+
 def test_resolving_again_changes_nothing(images):
     resolved, _, _ = resolve(
         config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}})

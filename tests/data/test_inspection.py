@@ -65,5 +65,6 @@ def test_parts_with_folders_of_their_own(folder, tmp_path):
     for split in ("train", "test"):
         (tmp_path / "both" / split).mkdir(parents=True)
         Image.new("L", (3, 2 if split == "test" else 3)).save(tmp_path / "both" / split / "a.png")
-    assert "3×3 (1)" in run("data", "inspect", tmp_path / "both").stdout
+    result = run("data", "inspect", tmp_path / "both", "--buckets", 16).stdout
+    assert "3×3 (1)" in result and "buckets    16×16 (1)" in result
     assert "2×3 (1)" in run("data", "inspect", tmp_path / "both", "--split", "test").stdout
