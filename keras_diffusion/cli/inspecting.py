@@ -1,4 +1,4 @@
-"""`keras-diffusion data`: what a data set holds, before a model is trained on it."""
+"""`keras-diffusion data`: what a data set holds, before a model is trained on it; and packing it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from keras_diffusion.cli.config import ConfigError
 from keras_diffusion.cli.invocation import choose_backend, console, errors
 
-data = typer.Typer(no_args_is_help=True, help="Look at data sets.", name="data")
+data = typer.Typer(no_args_is_help=True, help="Look at data sets, and pack them.", name="data")
 
 _SHOWN, _COLS, _SIDE = 32, 8, 64  # pictures of the sheet, in a row, and their size in pixels
 
@@ -72,6 +72,64 @@ def _inspect(name, split, cache, out, all_broken, side):
     if out is not None:
         save_png(out, _sheet(source, report))
         screen.print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+@data.command()
+def pack(
+    source: Annotated[
+        str, typer.Argument(help="Folder, .npz file, tar files, list of addresses (.jsonl, .csv), or a name.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the tar files; it must not exist.")],
+    image_size: Annotated[
+        str | None, typer.Option(help='Size of the pictures, "64" or "64x48" (height x width). Default: their own.')
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help='Part of the data. Default: "all", or "train" where parts have folders.')
+    ] = None,
+    captions: Annotated[
+        list[str] | None, typer.Option(help='Template such as "a photo of a {}", for data with names of classes.')
+    ] = None,
+    shard_size: Annotated[int, typer.Option(help="Samples of a tar file.")] = 1000,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the pictures of a list of web addresses.")
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out what cannot be read, and list it.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+):
+    """Write a data set as tar files with pictures of one size, captions and classes.
+
+    Example: keras-diffusion data pack pictures/flowers flowers-64 --image-size 64
+    """
+    with errors(debug):
+        choose_backend(None)
+        options = {} if cache is None else {"cache": cache}
+        if image_size is not None:
+            options["image_size"] = _size(image_size)
+        packing = {"shard_size": shard_size, "captions": captions, "on_error": "skip" if skip_broken else "raise"}
+        _pack(_source(source, split, options), out, packing)
+
+
+def _pack(source, out, options):
+    from rich.progress import track
+
+    from keras_diffusion.data import packing
+
+    screen = console()
+    shown = {"console": screen, "transient": True, "disable": not screen.is_terminal}
+    packed = packing.pack(source, out, **options, progress=lambda numbers: track(numbers, "Packing", **shown))
+    for number, error in packed.skipped.items():
+        screen.print(f"left out   {number}: {error}", highlight=False, markup=False, soft_wrap=True)
+    screen.print(f"Wrote {packed}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _size(text):
+    """ "64" or "64x48" as an int or a pair."""
+    parts = text.lower().split("x")
+    if not (len(parts) in (1, 2) and all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts)):
+        raise ConfigError(f'--image-size is a number, or height x width such as "64x48". Received: {text!r}')
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 def _source(name, split, options):

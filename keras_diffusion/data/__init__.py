@@ -5,6 +5,7 @@ from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
 from keras_diffusion.data.loading import load, names
+from keras_diffusion.data.packing import Packed, pack
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.shapes_reader import check_shapes, read_shapes
 from keras_diffusion.data.sources import ArraySource, Source, Subset
@@ -19,6 +20,7 @@ __all__ = [
     "HuggingFaceSource",
     "ImageFolder",
     "Inspection",
+    "Packed",
     "Shapes",
     "Source",
     "Subset",
@@ -29,6 +31,7 @@ __all__ = [
     "inspect",
     "load",
     "names",
+    "pack",
     "read_shapes",
     "without_labels",
 ]

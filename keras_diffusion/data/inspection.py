@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from keras_diffusion.configs.checks import clip
+from keras_diffusion.data.batches import Batches
 from keras_diffusion.data.sources import as_source
 
 _AHEAD = 64  # samples that are asked for at once, where they come from the web
@@ -88,7 +89,7 @@ def inspect(data, progress=iter):
     >>> report.samples, len(report.broken)
     (1892, 0)
     """
-    source = as_source(getattr(data, "source", data))
+    source = as_source(data.source if isinstance(data, Batches) else data)
     found = Inspection(repr(source), len(source), *(collections.Counter() for _ in range(3)), [], {})
     found.buckets = source.bucket_counts
     for number in progress(range(len(source))):

@@ -39,7 +39,8 @@ class TarShards(Source):
         background: colour behind transparent pixels, as for `ImageFolder`.
 
     Returns (of indexing):
-        {"images": uint8 `(H, W, channels)`}, with "labels" if every sample has a .cls file or a "label" in its .json.
+        {"images": uint8 `(H, W, channels)`}, with "labels" if every sample has a .cls file or a "label" in its .json,
+        perhaps with the class's name beside it under "class_name".
 
     Raises:
         ValueError: no such file, a compressed or damaged one, two members of one name, no pictures, or, when reading, a
@@ -109,8 +110,11 @@ class TarShards(Source):
         """Classes, if every sample has one: they are few bytes each, and parts are held out by them."""
         if (self._class[:, 0] >= 0).all():
             labels = [self._read(i, self._class).decode("ascii", "replace").strip() for i in range(len(self))]
+            names = {}
         elif (self._record[:, 0] >= 0).all() and "label" in self._json(0):
-            labels = [self._json(i).get("label") for i in range(len(self))]
+            records = [self._json(i) for i in range(len(self))]
+            labels = [record.get("label") for record in records]
+            names = {str(record.get("label")): record.get("class_name") for record in records}
         else:
             return
         for index, label in enumerate(labels):
@@ -118,6 +122,9 @@ class TarShards(Source):
                 raise ValueError(f"A class is a number from 0. Received: {shown(label)} in {self._name(index)}")
         self.labels = np.array(labels, "int32")
         self.num_classes = int(self.labels.max()) + 1
+        if any(isinstance(name, str) for name in names.values()):
+            limits.check(self.num_classes, "tensors", "The number of classes")
+            self.class_names = [str(names.get(str(number)) or number) for number in range(self.num_classes)]
 
     def _json(self, index):
         return parse_json(self._read(index, self._record), self._name(index) + _RECORD)

@@ -68,3 +68,7 @@ def test_parts_with_folders_of_their_own(folder, tmp_path):
     result = run("data", "inspect", tmp_path / "both", "--buckets", 16).stdout
     assert "3×3 (1)" in result and "buckets    16×16 (1)" in result
     assert "2×3 (1)" in run("data", "inspect", tmp_path / "both", "--split", "test").stdout
+
+
+def test_a_part_of_a_source_is_looked_at_alone():
+    assert data.inspect(data.Subset(data.ArraySource(np.zeros((5, 4, 4, 1))), [1, 3])).samples == 2
