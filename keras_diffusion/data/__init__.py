@@ -9,6 +9,7 @@ from keras_diffusion.data.packing import Packed, pack
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.shapes_reader import check_shapes, read_shapes
 from keras_diffusion.data.sources import ArraySource, Source, Subset
+from keras_diffusion.data.streams import StreamBatches, StreamSource
 from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.unlabelled import without_labels
@@ -23,6 +24,8 @@ __all__ = [
     "Packed",
     "Shapes",
     "Source",
+    "StreamBatches",
+    "StreamSource",
     "Subset",
     "TFDSSource",
     "TarShards",

@@ -88,6 +88,7 @@ class Batches(keras.utils.PyDataset):
 
     #: Makes `DiffusionModel.fit` pass shuffle=False: Keras would reorder the batches with an unseeded generator.
     shuffles_itself = True
+    _any = 0  # a sample to look at
 
     def __init__(
         self,
@@ -118,13 +119,7 @@ class Batches(keras.utils.PyDataset):
         self.num_classes = num_classes if num_classes is not None else self.source.num_classes
         self.class_names = self.source.class_names
         self.batches_per_epoch = _positive_int(batches_per_epoch, "batches_per_epoch", optional=True)
-        if len(self.source) == 0:
-            raise ValueError("A data source must hold at least one sample. Received: an empty source.")
-        if drop_remainder and self.batch_size > len(self.source):
-            raise ValueError(
-                f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: "
-                f"there would be no batch. Received: batch_size={batch_size}. Lower it or pass drop_remainder=False."
-            )
+        self._check_length()
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
         if self.source.groups is not None and self._batches_per_pass() == 0:
@@ -164,7 +159,7 @@ class Batches(keras.utils.PyDataset):
     def image_shape(self):
         """Shape of one image, `(H, W, C)`: that of the first sample; `(None, None, C)` where buckets have several."""
         if self._image_shape is None:
-            self._image_shape = tuple(self.source.batch(np.array([0]))["images"].shape[1:])
+            self._image_shape = tuple(self.source.batch(np.array([self._any]))["images"].shape[1:])
             if len(self.bucket_counts or ()) > 1:
                 self._image_shape = (None, None, *self._image_shape[2:])
         return self._image_shape
@@ -277,8 +272,19 @@ class Batches(keras.utils.PyDataset):
             texts = [self.source[i]["captions"] for i in indices]
         return [text for several in texts for text in several]
 
+    def _check_length(self):
+        if len(self.source) == 0:
+            raise ValueError("A data source must hold at least one sample. Received: an empty source.")
+        if self.drop_remainder and self.batch_size > len(self.source):
+            raise ValueError(
+                f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: "
+                f"there would be no batch. Received: batch_size={self.batch_size}. Lower it or pass "
+                "drop_remainder=False."
+            )
+
     def _check_captions(self):
-        if self.captions is True and self.source.texts([0]) is None and "captions" not in self.source[0]:
+        without = self.captions is True and self.source.texts([self._any]) is None
+        if without and "captions" not in self.source[self._any]:
             raise ValueError(
                 "captions=True is for data with captions: texts beside the pictures of a folder, a metadata.jsonl or "
                 f"metadata.csv, or “captions” beside “images”. Received: {self.source!r}, which has none. A template "

@@ -9,6 +9,7 @@ Pictures stay encoded in the table and are decoded here, by the rules of image f
 versions of `datasets` that could are not supported.
 """
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ class HuggingFaceSource(Source):
         dataset = dataset.with_format(None)
         if columns.label is not None:
             self._read_labels(dataset, datasets, what)
-        picture = dataset.select_columns([columns.image])
+        picture = dataset.select_columns([columns.image, *columns.conditions])
         if isinstance(picture.features[columns.image], datasets.Image):
             picture = picture.cast_column(columns.image, datasets.Image(decode=False))
         self._pictures = picture
@@ -108,7 +109,7 @@ class HuggingFaceSource(Source):
         self.labels = check_labels_column(dataset[name][:], f"{what}, column {name!r}")
         feature = dataset.features[name]
         if self.labels is None:
-            self.columns = type(self.columns)(self.columns.image, None, self.columns.caption)
+            self.columns = dataclasses.replace(self.columns, label=None)
             self._reader.columns = self.columns
         elif isinstance(feature, datasets.ClassLabel):
             self.num_classes, self.class_names = feature.num_classes, list(feature.names)

@@ -11,6 +11,7 @@ load("oxford_flowers102", image_size=64)                 a prepared TensorFlow D
 load("hf://user/name", image_size=64)                    a data set on the Hugging Face Hub
 """
 
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -31,6 +32,7 @@ from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.sizes import Resized, check_size
 from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
+from keras_diffusion.data.streams import StreamBatches, StreamSource
 from keras_diffusion.data.tables import is_table, open_table
 from keras_diffusion.data.tar_shards import TarShards
 from keras_diffusion.data.tfds import TFDSSource
@@ -66,6 +68,8 @@ def load(
     crop="center",
     buckets=None,
     bucket_step=None,
+    streaming=False,
+    shuffle_buffer=1000,
     **options,
 ):
     """Data from anywhere as `Batches`.
@@ -75,8 +79,8 @@ def load(
             an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
             `TarShards`); a list of web addresses, in a .jsonl or .csv file or in Python (see `UrlList`); the name or
             folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the Hugging Face Hub, a folder
-            of its `save_to_disk`, or a `datasets.Dataset` or `DatasetDict`; or an object with `__len__` and
-            `__getitem__`.
+            of its `save_to_disk`, or an object of `datasets`; or an object with `__len__` and `__getitem__`; or a
+            stream, an object with `__iter__` (see `StreamSource`).
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
             understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
         image_size: int or (height, width): pictures are scaled until they cover it, and what is beyond is cropped.
@@ -100,12 +104,14 @@ def load(
         value_range: range that float images must lie in; None: they only have to be finite.
         data_dir, download: for TFDS, see `TFDSSource`.
         image_key, label_key, caption_key: columns of TFDS and tables, see `HuggingFaceSource`.
+        streaming: whether a data set of the Hub is read over the network while training goes on, not downloaded first.
+        shuffle_buffer: samples that the order of a stream is drawn from, see `StreamBatches`.
         options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` default
             to True if `split` starts with "train" or is "all", otherwise to False.
 
     Returns:
-        `Batches`, with `num_classes`, `class_names`, `image_shape` and `source`. With `captions=True`, batches hold the
-        captions of emoji, of shapes, of a folder, of tar files or of a table.
+        `Batches`, of streams `StreamBatches`, with `num_classes`, `class_names`, `image_shape` and `source`. With
+        `captions=True`, batches hold the captions of emoji, of shapes, of a folder, of tar files or of a table.
 
     Raises:
         ValueError: unknown source or split, unreadable files, bad values.
@@ -117,9 +123,7 @@ def load(
     >>> model.fit(train, validation_data=test, epochs=10)
     """
     size = check_size(image_size)
-    further = (*arguments_of(Batches), *WORKERS)
-    own = [name for name in inspect.signature(load).parameters if name != "options"]
-    check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
+    _check_options(options)
     check_text("split", split)
     check_choice("on_error", on_error, ("raise", "skip"))
     pictures = {"channels": channels, "background": background}
@@ -130,20 +134,19 @@ def load(
         _check_unused(source, pictures, {"cache": cache, "fetch": fetch})
     keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
     if is_table(source):
-        data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures})
+        data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures}, streaming)
     else:
         tfds_options = {"data_dir": data_dir, "download": download, **keys}
         data, own_splits = _open(source, split, size, pictures, num_classes, value_range, tfds_options)
-    if own_splits and validation_fraction is not None:
-        raise ValueError(
-            "validation_fraction is for sources without splits of their own. Received: "
-            f"validation_fraction={validation_fraction!r} for {str(source)!r}. Name a split instead; TFDS understands "
-            "split='train[:80%]' and split='train[80%:]'."
-        )
-    if not own_splits:
+    if own_splits:
+        _check_no_fraction(source, validation_fraction)
+    else:
         if isinstance(source, str) and source in _OWN and validation_fraction is None:
             validation_fraction = _OWN[source][1]
         data = _part(data, split, validation_fraction)
+    make = (
+        functools.partial(StreamBatches, shuffle_buffer=shuffle_buffer) if isinstance(data, StreamSource) else Batches
+    )
     if on_error == "skip":
         data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
     training = split.startswith("train") or split == "all"
@@ -151,7 +154,13 @@ def load(
     # Where only whole batches are read, nobody would see the pictures of a bucket that does not fill one.
     least = batch_size if options["drop_remainder"] is True or options.get("batches_per_epoch") else 1
     data = _sized(data, size, crop, (buckets, bucket_step), least)
-    return Batches(data, batch_size, seed=seed, num_classes=num_classes, value_range=value_range, **options)
+    return make(data, batch_size, seed=seed, num_classes=num_classes, value_range=value_range, **options)
+
+
+def _check_options(options):
+    further = (*arguments_of(Batches), *WORKERS)
+    own = [name for name in inspect.signature(load).parameters if name != "options"]
+    check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
 
 
 def _open(source, split, size, pictures, num_classes, value_range, tfds_options):
@@ -250,6 +259,15 @@ def _sized(data, size, crop, buckets, least):
     return data
 
 
+def _check_no_fraction(source, validation_fraction):
+    if validation_fraction is not None:
+        raise ValueError(
+            "validation_fraction is for sources without splits of their own. Received: "
+            f"validation_fraction={validation_fraction!r} for {str(source)!r}. Name a split instead; TFDS understands "
+            "split='train[:80%]' and split='train[80%:]'."
+        )
+
+
 def _part(data, split, validation_fraction):
     if split not in ("train", "all", *_HELD_OUT):
         raise ValueError(
@@ -258,6 +276,11 @@ def _part(data, split, validation_fraction):
         )
     if split == "all" or (split == "train" and validation_fraction is None):
         return data
+    if isinstance(data, StreamSource):
+        raise ValueError(
+            "Nothing is held out of a stream, which is not read by number. Received: "
+            f"split={split!r}, validation_fraction={validation_fraction!r}. Pass another stream for validation"
+        )
     if validation_fraction is None:
         raise ValueError(
             f"This source has nothing held out. Received: split={split!r}. Pass validation_fraction, for example 0.1."

@@ -18,6 +18,7 @@ from keras_diffusion.data.image_file import MODES, colour_of, convert_image, rea
 IMAGE_KEYS = ("image", "images", "img", "png", "jpg", "jpeg", "webp")
 CAPTION_KEYS = (*TEXT_KEYS, "txt")
 LABEL_KEYS = ("label", "labels")
+CONDITIONS = ("context", "concat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +29,18 @@ class Columns:
         image: the column of pictures.
         label: the column of class ids, or None.
         caption: the column of texts, or None.
+        conditions: columns of arrays that networks take, by the names that they have there.
     """
 
     image: str
     label: str | None = None
     caption: str | None = None
+    conditions: tuple = ()
 
     @property
     def names(self):
         """The columns that are read, a list."""
-        return [name for name in (self.image, self.label, self.caption) if name is not None]
+        return [name for name in (self.image, self.label, self.caption, *self.conditions) if name is not None]
 
 
 def find_columns(names, keys, what):
@@ -65,10 +68,10 @@ def find_columns(names, keys, what):
         first(IMAGE_KEYS) if image == "image" else image,
         first(LABEL_KEYS) if label == "label" else label,
         first(CAPTION_KEYS) if caption is None else caption,
+        tuple(name for name in CONDITIONS if name in names),
     )
-    missing = next(
-        (f"{key}_key={name!r}" for key, name in vars(found).items() if name is not None and name not in names), None
-    )
+    chosen = {"image_key": found.image, "label_key": found.label, "caption_key": found.caption}
+    missing = next((f"{key}={name!r}" for key, name in chosen.items() if name is not None and name not in names), None)
     if found.image is None or missing:
         received = missing or f"none of {', '.join(IMAGE_KEYS)}"
         raise ValueError(
@@ -101,7 +104,7 @@ class RecordReader:
             name: the record's, for errors.
 
         Returns:
-            {"images": array `(H, W, C)`}, with "labels" where there is such a column.
+            {"images": array `(H, W, C)`}, with "labels" and conditions where there are such columns.
 
         Raises:
             ValueError: a picture that cannot be read, or none.
@@ -109,7 +112,7 @@ class RecordReader:
         sample = {"images": self._pixels(record[self.columns.image], name)}
         if self.columns.label is not None:
             sample["labels"] = np.asarray(record[self.columns.label])
-        return sample
+        return sample | {name: np.asarray(record[name]) for name in self.columns.conditions}
 
     def texts(self, record, name):
         """The captions of a record, a tuple of texts; ("",) for none.
@@ -147,16 +150,28 @@ def texts_of(value, name):
 
 
 def as_pixels(value):
-    """An array of one picture: greys get a last axis, and lists of integers up to 255 become uint8."""
+    """An array of one picture; nested lists of integers up to 255 become uint8, and greys `(H, W)` get a last axis."""
     pixels = np.asarray(value)
-    if (
-        isinstance(value, list)
-        and pixels.dtype.kind in "iu"
-        and pixels.size
-        and 0 <= pixels.min() <= pixels.max() < 256
-    ):
+    if not isinstance(value, list):
+        return pixels
+    if pixels.dtype.kind in "iu" and pixels.size and 0 <= pixels.min() <= pixels.max() < 256:
         pixels = pixels.astype("uint8")
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def sample_record(sample):
+    """A sample of any form as a record: a dict stays, a pair is (image, label), anything else the image.
+
+    Raises:
+        ValueError: None, where there is no sample.
+    """
+    if sample is None:
+        raise ValueError(
+            "A stream holds at least one sample: a dict, a pair (image, label) or an image. Received: None"
+        )
+    if isinstance(sample, dict):
+        return sample
+    return dict(zip(("image", "label"), sample)) if isinstance(sample, tuple) else {"image": sample}
 
 
 def check_labels_column(values, what):

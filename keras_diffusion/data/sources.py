@@ -184,6 +184,11 @@ class SampleSource(Source):
 
     def __getitem__(self, index):
         sample = self.samples[index]
+        if sample is None:
+            raise ValueError(
+                f"A sample is a dict, a pair (image, label) or an image. Received: None as sample {index}. A grain "
+                "data set that leaves samples out is a stream: pass .to_iter_dataset()"
+            )
         if isinstance(sample, dict):
             sample = {_SPELLINGS.get(key, key): value for key, value in sample.items()}
         elif isinstance(sample, tuple):
@@ -287,8 +292,8 @@ def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
         return SampleSource(data)
     raise ValueError(
         "A data source must be an array, a dict of arrays, or an object with __len__ and __getitem__ "
-        f"(random access). Received: {shown(data)} of type {type(data).__name__}. Streams go into fit() "
-        "directly; names and paths into data.load()."
+        f"(random access). Received: {shown(data)} of type {type(data).__name__}. Streams, names and paths "
+        "go into data.load(); iterators of batches into fit() directly."
     )
 
 

@@ -1,14 +1,15 @@
-"""Tables of pictures as sources: which files and objects are tables, and what reads them."""
+"""Tables and streams of pictures as sources: which files and objects they are, and what reads them."""
 
 from keras_diffusion.data.hugging_face import HuggingFaceSource, folders_of, is_hugging_face, open_hugging_face
+from keras_diffusion.data.streams import StreamSource, is_stream, stream_of_hugging_face
 
 
 def is_table(source):
-    """Whether `source` is a table of pictures: a name, a path or an object of Hugging Face."""
-    return is_hugging_face(source)
+    """Whether `source` is a table of pictures, or a stream: a name, a path or an object of Hugging Face; an object."""
+    return is_hugging_face(source) or is_stream(source)
 
 
-def open_table(source, split, whole, options):
+def open_table(source, split, whole, options, streaming=False):
     """The source that a table means.
 
     Args:
@@ -16,6 +17,7 @@ def open_table(source, split, whole, options):
         split: as in `data.load`.
         whole: whether a part will be held out of the training data, so that "validation" is no split of its own.
         options: dict of the columns' names, `channels` and `background`.
+        streaming: whether a data set of the Hub is read as a stream.
 
     Returns:
         (`Source`, whether `split` is applied).
@@ -24,5 +26,24 @@ def open_table(source, split, whole, options):
         ImportError: a package is missing; the message names the extra that installs it.
         ValueError: no such table, split or column.
     """
-    dataset, applied = open_hugging_face(source, split, whole)
-    return HuggingFaceSource(dataset, folders=folders_of(source), **options), applied
+    if not is_hugging_face(source):
+        return _stream(source, options), False
+    dataset, applied = open_hugging_face(source, split, whole, streaming)
+    if hasattr(dataset, "num_rows"):
+        return HuggingFaceSource(dataset, folders=folders_of(source), **options), applied
+    keys, rest = _split_keys(options)
+    # Only of a data set that is as it was opened, the description tells the number of samples.
+    known = (dataset.info.splits or {}).get(split) if isinstance(source, str) else None
+    length = known.num_examples or None if known else None
+    return StreamSource(stream_of_hugging_face(dataset, keys), keys, **rest, length=length), applied
+
+
+def _stream(source, options):
+    keys, rest = _split_keys(options)
+    return StreamSource(source, keys, **rest)
+
+
+def _split_keys(options):
+    names = ("image_key", "label_key", "caption_key")
+    keys = tuple(options.get(name, default) for name, default in zip(names, ("image", "label", None)))
+    return keys, {name: value for name, value in options.items() if name not in names}

@@ -26,8 +26,7 @@ class Tolerant(Derived):
         self.skipped = {}
 
     def __getitem__(self, index):
-        for step in range(len(self)):
-            number = (int(index) + step) % len(self)
+        for number in self._stand_ins(int(index)):
             if number not in self.skipped:
                 try:
                     return self._whole(number)
@@ -36,14 +35,18 @@ class Tolerant(Derived):
         raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
 
     def size_of(self, index):
-        for step in range(len(self)):
-            number = (int(index) + step) % len(self)
+        for number in self._stand_ins(int(index)):
             if number not in self.skipped:
                 try:
                     return self.source.size_of(number)
                 except (ValueError, OSError) as error:
                     self._skip(number, error)
         raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
+
+    def _stand_ins(self, index):
+        if hasattr(self.source, "stand_ins"):  # a stream goes on without end
+            return self.source.stand_ins(index)
+        return ((index + step) % len(self) for step in range(len(self)))
 
     def texts(self, indices):
         return None  # beside the picture, in the sample: both must be those of the same one
