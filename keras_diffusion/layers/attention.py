@@ -33,6 +33,7 @@ class Attention(Layer):
     Call arguments:
         x: `(B, L, C)`.
         context: `(B, M, D)`, or None (default) for attention to x itself.
+        context_mask: booleans `(B, M)`, which vectors of the context are seen; None (default): all of them.
         identity: whether every position sees itself alone; see `layers/perturbation.py`. Default False.
 
     Returns:
@@ -60,14 +61,15 @@ class Attention(Layer):
         self.to_v = self._dense(inner, source, "to_v", use_bias=self.use_bias)
         self.to_out = self._dense(channels, inner, "to_out")
 
-    def call(self, x, context=None, identity=False):
+    def call(self, x, context=None, context_mask=None, identity=False):
         source = x if context is None else context
         value = self._heads(self.to_v(source))
         if identity:
             attended = value
         else:
             query, key = self._heads(self.to_q(x)), self._heads(self.to_k(source))
-            attended = dot_product_attention(query, key, value, self.flash_attention, self.causal, self.path)
+            options = {"name": self.path, "key_mask": context_mask}
+            attended = dot_product_attention(query, key, value, self.flash_attention, self.causal, **options)
         shape = ops.shape(attended)
         return self.to_out(ops.reshape(attended, (shape[0], shape[1], self.num_heads * self.head_dim)))
 

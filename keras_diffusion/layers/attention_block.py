@@ -43,6 +43,7 @@ class AttentionBlock(Layer):
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
         context: `(B, M, D)`, with `cross_attention` only.
+        context_mask: booleans `(B, M)`, which vectors of the context are seen; None (default): all of them.
 
     Returns:
         shaped like `x`.
@@ -95,7 +96,7 @@ class AttentionBlock(Layer):
             self.feed_forward1 = self._dense(4 * channels, channels, "feed_forward1")
             self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2", **last)
 
-    def call(self, x, context=None):
+    def call(self, x, context=None, context_mask=None):
         check_context(self, context)
         shape = ops.shape(x)
         tokens = ops.reshape(x, (shape[0], -1, shape[-1]))
@@ -107,13 +108,14 @@ class AttentionBlock(Layer):
         if self.cross_attention:
             (query,) = self._split(self.cross_q(self.norm2(tokens)), 1)
             key, value = self._split(self.cross_kv(context), 2)
-            tokens = tokens + self.cross_out(self._merge(self._attend(query, key, value, f"{self.path}/cross")))
+            attended = self._attend(query, key, value, f"{self.path}/cross", context_mask)
+            tokens = tokens + self.cross_out(self._merge(attended))
         if self.feed_forward:
             tokens = tokens + self.feed_forward2(self.activation(self.feed_forward1(self.norm3(tokens))))
         return ops.reshape(tokens, shape)
 
-    def _attend(self, query, key, value, name):
-        return dot_product_attention(query, key, value, self.flash_attention, name=name)
+    def _attend(self, query, key, value, name, key_mask=None):
+        return dot_product_attention(query, key, value, self.flash_attention, name=name, key_mask=key_mask)
 
     def _split(self, tokens, parts):
         """`(B, N, parts·C)` as `parts` tensors `(B, N, heads, d)`."""

@@ -13,8 +13,9 @@ _RECORD = contextvars.ContextVar("recorded_attention", default=None)
 
 @contextlib.contextmanager
 def recorded_attention():
-    """A context that yields a dict, which fills with {path of the layer: (query, key)}: `(B, N, heads, d)` and
-    `(B, M, heads, d)`. A layer that is called twice counts with its last call.
+    """A context that yields a dict, which fills with {path of the layer: (query, key, mask)}: `(B, N, heads, d)`,
+    `(B, M, heads, d)`, and which keys are seen, `(B, M)` or None. A layer that is called twice counts with its last
+    call.
     """
     found = {}
     token = _RECORD.set(found)
@@ -24,8 +25,8 @@ def recorded_attention():
         _RECORD.reset(token)
 
 
-def record_attention(name, query, key):
+def record_attention(name, query, key, key_mask=None):
     """What `dot_product_attention` notes of a layer's call."""
     found = _RECORD.get()
     if found is not None and name is not None:
-        found[name] = (query, key)
+        found[name] = (query, key, key_mask)

@@ -29,11 +29,12 @@ class PerFrame(_Around):
     """Applies a layer for images to every frame of a video.
 
     Args:
-        layer: Keras layer on `(N, H, W, C)`, or on that and one condition `(N, ...)`.
+        layer: Keras layer on `(N, H, W, C)`, or on that, a condition `(N, ...)` and perhaps the condition's mask.
 
     Call arguments:
         x: `(B, F, H, W, C)`.
         condition: `(B, ...)`, or None (default) for a layer without one. All frames of a video get the same.
+        condition_mask: `(B, ...)`, likewise.
 
     Returns:
         `(B, F, ...)`: what the layer makes of each frame.
@@ -47,12 +48,10 @@ class PerFrame(_Around):
     def build(self, x_shape, condition_shape=None):
         self.build_layer(*_frame_shapes(x_shape, condition_shape))
 
-    def call(self, x, condition=None):
+    def call(self, x, condition=None, condition_mask=None):
         shape = ops.shape(x)
-        given = [ops.reshape(x, (-1, *shape[2:]))]
-        if condition is not None:
-            given.append(ops.repeat(condition, shape[1], axis=0))
-        y = self.layer(*given)
+        conditions = [c for c in (condition, condition_mask) if c is not None]
+        y = self.layer(ops.reshape(x, (-1, *shape[2:])), *(ops.repeat(c, shape[1], axis=0) for c in conditions))
         return ops.reshape(y, (-1, shape[1], *ops.shape(y)[1:]))
 
     def compute_output_shape(self, x_shape, condition_shape=None):

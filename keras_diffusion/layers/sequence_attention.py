@@ -28,6 +28,7 @@ class SequenceAttention(Layer):
     Call arguments:
         x: `(B, N, C)`.
         context: `(B, M, D)`, or None for self-attention.
+        context_mask: booleans `(B, M)`, which keys are seen; None (default): all of them.
         identity: whether the attention map is the identity instead (for perturbed-attention guidance; self-attention
             only).
 
@@ -58,7 +59,7 @@ class SequenceAttention(Layer):
         self.value = self._dense(inner, other, "value", use_bias=self.use_bias)
         self.out = self._dense(channels, inner, "out", use_bias=self.use_bias)
 
-    def call(self, x, context=None, identity=False):
+    def call(self, x, context=None, context_mask=None, identity=False):
         source = x if context is None else context
         query, key, value = self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source))
         if self.rotary:
@@ -66,7 +67,8 @@ class SequenceAttention(Layer):
         if identity:
             attended = value
         else:
-            attended = dot_product_attention(query, key, value, self.flash_attention, name=self.path)
+            options = {"name": self.path, "key_mask": context_mask}
+            attended = dot_product_attention(query, key, value, self.flash_attention, **options)
         shape = ops.shape(attended)
         return self.out(ops.reshape(attended, (-1, shape[1], self.num_heads * self.channels_per_head)))
 

@@ -36,6 +36,7 @@ class SpatialTransformer(Layer):
     Call arguments:
         x: `(B, H, W, C)`.
         context: `(B, M, D)`, with `cross_attention` only.
+        context_mask: booleans `(B, M)`, which vectors of the context are seen; None (default): all of them.
 
     Returns:
         `(B, H, W, C)`.
@@ -88,14 +89,14 @@ class SpatialTransformer(Layer):
             block.build((x_shape[0], None, inner), context_shape)
         self.project_out = self._dense(channels, inner, "project_out", kernel_initializer=self.last_kernel)
 
-    def call(self, x, context=None, training=False):
-        given = (x,) if context is None else (x, context)
+    def call(self, x, context=None, context_mask=None, training=False):
+        given = [tensor for tensor in (x, context, context_mask) if tensor is not None]
         return self._recomputed(self._run, training)(*given)
 
-    def _run(self, x, context=None):
+    def _run(self, x, context=None, context_mask=None):
         tokens = self.project_in(self._sequences(self.norm(x)))
         for block in self.blocks:
-            tokens = block(tokens, context=context)
+            tokens = block(tokens, context=context, context_mask=context_mask)
         return x + self._positions(self.project_out(tokens), ops.shape(x))
 
     def _sequences(self, x):

@@ -43,6 +43,7 @@ class TransformerBlock(Layer):
     Call arguments:
         x: `(B, L, C)`.
         context: `(B, M, D)`, with `cross_attention` only.
+        context_mask: booleans `(B, M)`, which vectors of the context are seen; None (default): all of them.
 
     Returns:
         `(B, L, C)`.
@@ -96,11 +97,11 @@ class TransformerBlock(Layer):
         self.feed_forward1 = self._dense((8 if self.gated else 4) * channels, channels, "feed_forward1")
         self.feed_forward2 = self._dense(channels, 4 * channels, "feed_forward2")
 
-    def call(self, x, context=None):
+    def call(self, x, context=None, context_mask=None):
         self._check_context(context)
         x = x + self.attention1(self.norm1(x), identity=is_perturbed(self.name))
         if self.attention2 is not None:
-            x = x + self.attention2(self.norm2(x), context=context)
+            x = x + self.attention2(self.norm2(x), context=context, context_mask=context_mask)
         hidden = self.feed_forward1(self.norm3(x))
         if self.gated:
             hidden, gate = ops.split(hidden, 2, axis=-1)

@@ -42,7 +42,8 @@ class UViTBlock(SequenceBlock):
         seed: int or None; of dropout.
 
     Call arguments:
-        x: tokens `(B, N, C)`.
+        x: tokens `(B, N, C)`, the last M of them a context.
+        context_mask: booleans `(B, M)`, which of these are seen; None (default): all of them.
         training: whether dropout drops.
 
     Returns:
@@ -88,17 +89,22 @@ class UViTBlock(SequenceBlock):
             self._dense(channels, channels, "project_out", use_bias=False) if self.use_projection else None
         )
 
-    def call(self, x, training=False):
-        return self.run(x, training=training)
+    def call(self, x, context_mask=None, training=False):
+        if context_mask is None:
+            return self.run(x, training=training)
+        before = ops.shape(x)[1] - ops.shape(context_mask)[1]
+        seen = ops.pad(ops.cast(context_mask, "int32"), [(0, 0), (before, 0)], constant_values=1)
+        return self.run(x, ops.cast(seen, "bool"), training=training)
 
-    def step(self, x, first, second):
+    def step(self, x, first, second, *others):
+        (seen,) = others or (None,)
         x = x if self.norm_in is None else self.norm_in(x)
         h = x if self.project_in is None else self.project_in(x)
         identity = is_perturbed(self.name)
         source = h if self.raw_keys else None
         if self.double_attention:
-            h = h + first * self.attention1(self.norm1(h), identity=identity)
-        h = h + first * self.attention2(self.norm2(h), context=source, identity=identity)
+            h = h + first * self.attention1(self.norm1(h), context_mask=seen, identity=identity)
+        h = h + first * self.attention2(self.norm2(h), context=source, context_mask=seen, identity=identity)
         linear, gate = ops.split(self.feed_forward1(self.norm3(h)), 2, axis=-1)
         h = h + second * self.feed_forward2(linear * gelu_tanh(gate))
         h = h if self.project_out is None else self.project_out(h)

@@ -79,6 +79,21 @@ def check_null_context(null_context, network):
     return array
 
 
+def check_null_mask(mask, null_context):
+    """`null_context_mask` as booleans `(L,)`, or None."""
+    if mask is None:
+        return None
+    length = None if null_context is None or null_context.ndim == 1 else len(null_context)
+    array = check_array("null_context_mask", mask)
+    if array.shape != (length,):
+        raise ValueError(
+            "`null_context_mask` says which vectors of `null_context` (L, D) are seen: booleans (L,). Received: "
+            f"null_context_mask of shape {array.shape}, "
+            f"{'no null_context' if null_context is None else f'null_context of shape {null_context.shape}'}"
+        )
+    return array.astype(bool)
+
+
 def check_share(name, value, optional=False):
     """A share of samples as a float in [0, 1], or None where it is optional."""
     rule = f"`{name}` is a share of samples and must lie in [0, 1]"

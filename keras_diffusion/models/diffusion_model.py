@@ -14,6 +14,7 @@ gradient accumulation, learning-rate schedules, mixed precision and `steps_per_e
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_diffusion import predictors, schedulers
@@ -35,7 +36,7 @@ from keras_diffusion.models.resumable_model import ResumableModel
 from keras_diffusion.models.sampling_loop import Programs
 from keras_diffusion.models.sampling_methods import SamplingMethods
 from keras_diffusion.models.weight_guard import reads_weights
-from keras_diffusion.networks.network import check_beside
+from keras_diffusion.networks.network import MASK_KEY, check_beside
 from keras_diffusion.runtime.devices import several_processes
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
@@ -59,6 +60,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         ema: decay of the average of the weights, in [0, 1), or None for no average. Default 0.999.
         autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents. Default None.
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
+        null_context_mask: which vectors of `null_context` are seen where contexts have masks, booleans `(L,)`. None
+            (default): all of them.
         noise_bands: number of equal bands of t whose mean loss is reported apart ("loss_t25" is the cleanest of 4, t ≤
             0.25). Default 4.
         seed: int, of all random numbers of training; None (default) takes a new one.
@@ -69,7 +72,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
     Call arguments:
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the
             conditions under "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or
-            uint8, which is not noised: of the samples' size, or, where there is an autoencoder, of the latents'.
+            uint8, which is not noised: of the samples' size, or, where there is an autoencoder, of the latents'. Beside
+            a context there may be a "context_mask" `(B, L)`, false where it is padding.
         training: whether dropout drops and conditions are dropped.
 
     Returns:
@@ -110,6 +114,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         sampling_defaults=None,
         concat_dropout=None,
         class_names=None,
+        null_context_mask=None,
         **kwargs,
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
@@ -135,6 +140,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         self.training_noise = seed_generator(self._base_seed, _TRAINING, "training_noise")
         self.validation_noise = seed_generator(self._base_seed, _VALIDATION, "validation_noise")
         self.null_context = arguments.check_null_context(null_context, network)
+        self.null_context_mask = arguments.check_null_mask(null_context_mask, self.null_context)
         self.sampling_defaults = sampling_defaults
         self._band_metrics = [
             keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
@@ -179,7 +185,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         return self.outputs_at(x0, t, eps, self.encode_conditions(conditions), training)
 
     def batch_keys(self, data):
-        """The conditions that a batch of training data holds: those of the network.
+        """The conditions that a batch of training data holds: those of the network, and the context's mask, if any.
 
         Args:
             data: the batch.
@@ -187,7 +193,18 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         Returns:
             tuple of keys.
         """
-        return self.condition_keys
+        mask = isinstance(data, dict) and MASK_KEY in data and getattr(self.network, "takes_context_mask", False)
+        return (*self.condition_keys, MASK_KEY) if mask else tuple(self.condition_keys)
+
+    def null_text(self):
+        """The context that means "no context".
+
+        Returns:
+            (context, mask): float32 `(L, D)` and booleans `(L,)`; L is 1 for one vector that stands for all.
+        """
+        dim = getattr(self.network, "context_dim", None)
+        context = np.zeros((1, dim), "float32") if self.null_context is None else np.atleast_2d(self.null_context)
+        return context, np.ones(len(context), bool) if self.null_context_mask is None else self.null_context_mask
 
     def encode_conditions(self, conditions):
         """The network's conditions, from those of a batch; for use inside a training step.
@@ -526,6 +543,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             # Only where there are some: older versions read the configs of models without.
             **({} if self.class_names is None else {"class_names": list(self.class_names)}),
             "null_context": None if self.null_context is None else self.null_context.tolist(),
+            **({} if self.null_context_mask is None else {"null_context_mask": self.null_context_mask.tolist()}),
             "sampling_defaults": self.sampling_defaults or None,
         }
 

@@ -17,6 +17,7 @@ from keras_diffusion.models.sample_shapes import encoded, sample_shape_of
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER
 from keras_diffusion.models.sampling_levels import sampling_levels
 from keras_diffusion.models.sampling_loop import Arrived, Request, joined, walk_batches
+from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.progress import progress_bar
 from keras_diffusion.samplers.tables import recorded
@@ -103,6 +104,8 @@ def _checked_conditions(model, given, num_samples, guidance_scale):
             f"Received: guidance_scale=1, negative_conditions={shown(given.negative_conditions)}. Give a "
             "guidance_scale as well"
         )
+    if MASK_KEY in negative and "context" in conditions:  # one batch holds both
+        conditions.setdefault(MASK_KEY, np.ones(conditions["context"].shape[:2], bool))
     validation.check_negative(negative, conditions)
     _check_null_class(model, conditions, negative, guidance_scale)
     return conditions, negative, num_samples

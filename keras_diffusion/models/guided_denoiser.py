@@ -15,6 +15,7 @@ from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_guidance_scale, check_weights
 from keras_diffusion.models.guidance_argument import check_two_scales, read_guidance
+from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime.compile import as_tensor
 
 
@@ -80,8 +81,8 @@ def null_conditions(model, like=()):
 
     Args:
         model: `DiffusionModel`.
-        like: dict of conditions; the null context is as long as the one in it. With "tokens" in place of a context, the
-            empty text's.
+        like: dict of conditions; the null context is as long as the one in it, and has a mask if that one has. With
+            "tokens" in place of a context, the empty text's.
     """
     network, null = model.network, {}
     if "labels" in model.condition_keys and network.null_labels is not None:
@@ -89,10 +90,11 @@ def null_conditions(model, like=()):
     if "tokens" in like:
         null["tokens"] = as_tensor(model.null_tokens)
     elif "context" in model.condition_keys:
-        context = np.zeros(network.context_dim, "float32") if model.null_context is None else model.null_context
-        context = context if context.ndim == 2 else context[None]
+        context, mask = model.null_text()
         length = like["context"].shape[1] if "context" in like else len(context)
         null["context"] = as_tensor(np.broadcast_to(context, (1, length, context.shape[1])))
+        if MASK_KEY in like:
+            null[MASK_KEY] = as_tensor(np.broadcast_to(mask, (1, length)))
     if "concat" in model.condition_keys:  # one position, which stands for all of them
         channels = validation.concat_channels_of(network)
         null["concat"] = as_tensor(np.zeros((1,) * len(model.sample_shape) + (channels,), "float32"))

@@ -17,11 +17,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.configs.checks import check_flag, shown
+from keras_diffusion.configs.checks import check_flag
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.models.captions import ToTokens, kept_transforms
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.guided_denoiser import check_weights
 from keras_diffusion.models.weight_guard import reads_weights
+from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.training import WeightAverage
 
 _SCHEDULE = {"name": "scaled_linear", "spacing": {"name": "leading", "offset": 1}}
@@ -35,7 +37,8 @@ class TextToImage(DiffusionModel):
 
     Args:
         network: network with a context, and perhaps "concat", such as `networks.UNet2DCondition`.
-        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`.
+        text_encoder: model from tokens `(B, L)` to contexts `(B, L, D)`, such as `text.CLIPTextEncoder`. Where it has a
+            method `token_mask` (see `text.TextEncoder`), the network does not see the padding.
         tokenizer: function from a list of texts to tokens `(N, L)`, such as `text.CLIPTokenizer`.
         autoencoder: as in `DiffusionModel`, such as `networks.AutoencoderKL`; it is not trained. None (default): the
             network makes images.
@@ -113,15 +116,23 @@ class TextToImage(DiffusionModel):
     def batch_keys(self, data):
         """The network's conditions; where the batch has "tokens", these in place of "context"."""
         tokens = isinstance(data, dict) and "tokens" in data
-        return tuple("tokens" if key == "context" and tokens else key for key in self.condition_keys)
+        return tuple("tokens" if key == "context" and tokens else key for key in super().batch_keys(data))
 
     def encode_conditions(self, conditions):
-        """Tokens become the context."""
+        """Tokens become the context, and its mask where the encoder hides padding."""
         if "tokens" not in conditions:
             return conditions
         conditions = dict(conditions)
-        context = self.text_encoder(ops.cast(conditions.pop("tokens"), "int32"))
-        return {**conditions, "context": ops.cast(context, "float32")}
+        tokens = ops.cast(conditions.pop("tokens"), "int32")
+        context = {"context": ops.cast(self.text_encoder(tokens), "float32")}
+        return {**conditions, **context, **self._masks(tokens)}
+
+    def _masks(self, tokens):
+        """{"context_mask": booleans `(B, L)`} of tokens, or {} where the network is to see them all."""
+        token_mask = getattr(self.text_encoder, "token_mask", None)
+        taken = token_mask is not None and getattr(self.network, "takes_context_mask", False)
+        mask = token_mask(tokens) if taken else None
+        return {} if mask is None else {MASK_KEY: mask}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """As `DiffusionModel`'s; it moves the average of the text encoder as well."""
@@ -142,16 +153,19 @@ class TextToImage(DiffusionModel):
         Raises:
             ValueError: as there; batches without words; texts of too many tokens.
         """
-        validation = kwargs.get("validation_data")
+        validation, parts = kwargs.get("validation_data"), ()
         if validation is not None:
             parts = validation if isinstance(validation, tuple) else (validation,)
-            parts = (self.tokenized(parts[0]), *parts[1:])
-            kwargs["validation_data"] = parts if isinstance(validation, tuple) else parts[0]
-        return super().fit(self.tokenized(x), y, **kwargs)
+        with kept_transforms(x, *parts):
+            if parts:
+                parts = (self.tokenized(parts[0]), *parts[1:])
+                kwargs["validation_data"] = parts if isinstance(validation, tuple) else parts[0]
+            return super().fit(self.tokenized(x), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """As `DiffusionModel.evaluate`, also on captions."""
-        return super().evaluate(self.tokenized(x), y, **kwargs)
+        with kept_transforms(x):
+            return super().evaluate(self.tokenized(x), y, **kwargs)
 
     def train_on_batch(self, x, *args, **kwargs):
         """As `DiffusionModel.train_on_batch`, also on captions."""
@@ -228,9 +242,28 @@ class TextToImage(DiffusionModel):
         Raises:
             ValueError: a text of too many tokens; other weights.
         """
+        return self.text_conditions(texts, weights)["context"]
+
+    @reads_weights
+    def text_conditions(self, texts, weights="ema"):
+        """Texts as conditions of `generate`.
+
+        Args:
+            texts: a string or a list of N strings.
+            weights: as in `encode_text`.
+
+        Returns:
+            dict with "context", float32 array `(N, L, D)`, and "context_mask", booleans `(N, L)`, where the encoder
+            hides padding.
+
+        Raises:
+            ValueError: as `encode_text`.
+        """
         average = self.text_average if check_weights(weights) == "ema" else None
         encoder = self.text_encoder if average is None or average.is_unused() else average.network
-        return ops.convert_to_numpy(encoder.predict_on_batch(self.tokenizer(texts)))
+        tokens = self.tokenizer(texts)
+        context = ops.convert_to_numpy(encoder.predict_on_batch(tokens))
+        return {"context": context, **{key: ops.convert_to_numpy(mask) for key, mask in self._masks(tokens).items()}}
 
     def text_to_image(
         self,
@@ -269,16 +302,15 @@ class TextToImage(DiffusionModel):
             ValueError: a text of too many tokens; a size that the networks cannot take; see `generate`.
         """
         weights = options.get("weights", "ema")
-        context = self.encode_text(prompts, weights)
-        conditions = {"context": context}
+        conditions = self.text_conditions(prompts, weights)
         if concat is not None:
             conditions["concat"] = concat
         elif num_samples is None:
-            num_samples = len(context)
+            num_samples = len(conditions["context"])
         if size is None and concat is None and None in self.sample_shape:
             size = _SIZE
         if guidance_scale != 1.0:
-            options["negative_conditions"] = {"context": self.encode_text(negative_prompts, weights)}
+            options["negative_conditions"] = self.text_conditions(negative_prompts, weights)
         options |= {"guidance_scale": guidance_scale, "num_steps": num_steps, "seed": seed, "size": size}
         return self.generate(num_samples, conditions, **options)
 
@@ -288,31 +320,6 @@ class TextToImage(DiffusionModel):
         }
         trained = {"train_text_encoder": True} if self.train_text_encoder else {}  # older versions read the others
         return {**super().get_config(), **parts, **trained}
-
-
-class ToTokens:
-    """From a batch with captions to one with tokens; it can be sent to worker processes, as a model cannot.
-
-    Args:
-        tokenizer: function from a list of texts to tokens `(N, L)`.
-        labels: whether labels beside the captions stay.
-    """
-
-    def __init__(self, tokenizer, labels):
-        self.tokenizer, self.left_out = tokenizer, ("captions",) if labels else ("captions", "labels")
-
-    def __call__(self, batch):
-        if "captions" not in batch:
-            return batch
-        texts = np.asarray(batch["captions"], dtype=object).tolist()
-        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise ValueError(
-                f"Captions are one text for each picture. Received: {shown(texts[wrong])} as caption {wrong}. Several "
-                "for each are for data.load(…, captions=True), which draws one"
-            )
-        rest = {key: value for key, value in batch.items() if key not in self.left_out}
-        return {**rest, "tokens": np.asarray(self.tokenizer(texts), "int32")}
 
 
 def _check_widths(network, text_encoder):

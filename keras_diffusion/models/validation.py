@@ -11,6 +11,7 @@ from keras import ops
 from keras_diffusion.configs.checks import check_array, check_whole, shown
 from keras_diffusion.configs.labels import labels_of
 from keras_diffusion.models.arguments import check_image_values
+from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime import limits
 
 SAMPLE_KEY = "images"
@@ -24,9 +25,10 @@ def unpack_batch(data, sample_shape, condition_keys):
 
     Args:
         data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context"
-            and "concat"; perhaps with weights under "sample_weight", which are no condition.
+            and "concat", and the context's mask under "context_mask"; perhaps with weights under "sample_weight", which
+            are no condition.
         sample_shape: shape of one sample, None where any size goes.
-        condition_keys: conditions that the network takes.
+        condition_keys: conditions that the batch holds for the network.
 
     Returns:
         (samples, dict of conditions): uint8 samples, and known channels, scaled to [−1, 1].
@@ -56,6 +58,8 @@ def unpack_batch(data, sample_shape, condition_keys):
                 f"{tuple(conditions['labels'].shape)}"
             )
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
+    if MASK_KEY in conditions:
+        conditions[MASK_KEY] = ops.cast(conditions[MASK_KEY], "bool")
     if CONCAT_KEY in conditions:
         conditions[CONCAT_KEY] = _scaled(CONCAT_KEY, conditions[CONCAT_KEY])
     return _scaled(SAMPLE_KEY, samples), conditions
@@ -147,6 +151,7 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
         )
     conditions = dict(conditions or {})
     keys = condition_keys_of(network)
+    keys = (*keys, MASK_KEY) if getattr(network, "takes_context_mask", False) else keys
     unknown = sorted(map(str, set(conditions) - set(keys)))
     if unknown:
         raise ValueError(f"This network's conditions are: {', '.join(keys) or 'none'}. Received: {', '.join(unknown)}")
@@ -169,6 +174,8 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
             )
         check_finite("context", context)
         arrays["context"] = context
+    if MASK_KEY in conditions:
+        arrays[MASK_KEY] = _context_mask(conditions[MASK_KEY], arrays.get("context"))
     if CONCAT_KEY in conditions:
         arrays[CONCAT_KEY] = _known_channels(conditions[CONCAT_KEY], network)
     rows = {key: len(value) for key, value in arrays.items()}
@@ -184,6 +191,18 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
             f"Conditions need one row, or one per sample. Received: num_samples={num_samples}, rows: {wrong}"
         )
     return {key: np.repeat(v, num_samples, axis=0) if len(v) == 1 else v for key, v in arrays.items()}, num_samples
+
+
+def _context_mask(mask, context):
+    """The condition "context_mask" as booleans `(N, M)`, for a context `(N, M, D)` or None."""
+    array = np.atleast_2d(check_array(MASK_KEY, mask))
+    if context is None or array.ndim != 2 or array.shape[1] != context.shape[1]:
+        raise ValueError(
+            "A mask says which vectors of a context (N, length, D) are seen: booleans (N, length), beside the context. "
+            f"Received: {MASK_KEY} of shape {np.shape(mask)}, "
+            f"{'no context' if context is None else f'context of shape {context.shape}'}"
+        )
+    return array.astype(bool)
 
 
 def _known_channels(concat, network):

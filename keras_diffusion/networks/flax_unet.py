@@ -105,6 +105,8 @@ class FlaxUNet(LevelUNet):
         FlaxDiff's `Unet`, flaxdiff/models/simple_unet.py.
     """
 
+    hides_padding = False
+
     def __init__(
         self,
         input_shape,

@@ -93,8 +93,7 @@ class MLP(Network):
         embedding = self.embed_conditions(inputs, dim)
         if "context" not in inputs:
             return embedding
-        mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)(inputs["context"])
-        context = self._dense(dim, "context_projection", dtype=self.wide)(mean)
+        context = self._dense(dim, "context_projection", dtype=self.wide)(self.mean_context(inputs))
         return keras.layers.Add(name="time_and_context", dtype=self.wide)([embedding, context])
 
     def _dense(self, units, name, **options):

@@ -18,6 +18,7 @@ bare functional model.)
 import math
 
 import keras
+from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import check_whole, shown
@@ -37,6 +38,7 @@ NETWORKS = Registry("network")
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal")
 CONDITION_KEYS = ("labels", "context", "concat")
+MASK_KEY = "context_mask"
 
 
 @NETWORKS.base
@@ -55,11 +57,13 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         context_dim: size of the context's vectors, or None.
         concat_channels: K, number of known channels that the network sees beside those of x; 0 for none.
         condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context" and "concat".
+        takes_context_mask: whether "context_mask" may be given beside "context".
         policy, wide: dtype policy of the layers, and the dtype of what must not be rounded to half precision.
 
     Call arguments:
         inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers,
-            "context" `(B, M, D)`, "concat" `(B, *sample_shape[:-1], K)`.
+            "context" `(B, M, D)`, "concat" `(B, *sample_shape[:-1], K)`. With a context perhaps "context_mask",
+            booleans `(B, M)`: which of its vectors are seen, the others being padding. A row that hides all shows all.
         training: whether dropout drops.
 
     Returns:
@@ -75,6 +79,7 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
     num_classes = context_dim = out_channels = None
     concat_channels = 0
     null_class = True
+    hides_padding = True  # whether a context may have a mask
 
     def __new__(cls, *args, **kwargs):
         check_arguments(cls, args, kwargs)
@@ -90,6 +95,9 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         self.dtype_policy = self.policy
         self.null_labels = self.num_classes if self.null_class else None
         self.condition_keys = tuple(key for key in CONDITION_KEYS if key in inputs)
+        self.takes_context_mask = MASK_KEY in inputs
+        # Keras would ask for the mask, which may be left out: `call` puts None in its place.
+        self.input_spec = [spec for spec in self.input_spec if spec.name != MASK_KEY]
 
     def graph(self, inputs):
         """The layers of the network. Runs once, within the constructor.
@@ -108,7 +116,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         known = ("x", "noise_level", *self.condition_keys)
-        if not isinstance(inputs, dict) or set(inputs) != set(known):
+        mask_key = {MASK_KEY} if self.takes_context_mask else set()
+        if not isinstance(inputs, dict) or set(inputs) - mask_key != set(known):
             received = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
             raise ValueError(
                 f"This network takes a dict with the keys {', '.join(known)}, no more and no less. Received: {received}"
@@ -127,6 +136,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             check_beside("concat", inputs["concat"].shape, shape, self.concat_channels)
         # Axes of free size (None in `input_shape`) are known only now.
         check_size(self.halved_axes(shape[1:-1]), self.size_multiple)
+        if self.takes_context_mask:
+            inputs = {**inputs, MASK_KEY: _seen(inputs)}
         return super().call(inputs, training=training, mask=mask)
 
     def halved_axes(self, size):
@@ -174,6 +185,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             rule = "`context_dim` must be an integer ≥ 1, or None for no context"
             dim = check_whole("context_dim", self.context_dim, 1, rule=rule)
             inputs["context"] = keras.Input((None, dim), name="context", dtype=self.wide)
+            if self.hides_padding:
+                inputs[MASK_KEY] = keras.Input((None,), name=MASK_KEY, dtype="bool", optional=True)
         rule = "`concat_channels` must be an integer ≥ 0; 0 is none"
         if check_whole("concat_channels", self.concat_channels, 0, rule=rule):
             inputs["concat"] = keras.Input((*shape[:-1], self.concat_channels), name="concat", dtype=self.wide)
@@ -191,6 +204,29 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         if "concat" not in inputs:
             return inputs["x"]
         return keras.layers.Concatenate(name="x_and_concat", dtype=self.wide)([inputs["x"], inputs["concat"]])
+
+    def context_of(self, inputs):
+        """The context and its mask, as layers with cross-attention take them.
+
+        Args:
+            inputs: the dict of `graph`.
+
+        Returns:
+            dict of Keras tensors, with the keys "context" and "context_mask"; {} for a network without a context.
+        """
+        return {key: inputs[key] for key in ("context", MASK_KEY) if key in inputs}
+
+    def mean_context(self, inputs):
+        """The mean of the context's vectors, of those that are seen.
+
+        Args:
+            inputs: the dict of `graph`, with "context" `(None, M, context_dim)`.
+
+        Returns:
+            Keras tensor `(None, context_dim)`.
+        """
+        mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)
+        return mean(inputs["context"], mask=inputs.get(MASK_KEY))
 
     def join(self, h, skip, name):
         """Puts the channels of one tensor behind those of another.
@@ -282,6 +318,21 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
     def channels_out(self):
         """Channels of the output: `out_channels`, or as many as those of x."""
         return self.sample_shape[-1] if self.out_channels is None else self.out_channels
+
+
+def _seen(inputs):
+    """The mask of a network's context as booleans `(B, M)`, where at least one of each row is true; None for none."""
+    mask = inputs.get(MASK_KEY)
+    if mask is None:
+        return None
+    context, shape = tuple(inputs["context"].shape), tuple(mask.shape)
+    if len(shape) != 2 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape, context)):
+        raise ValueError(
+            "A mask says which vectors of the context are seen, and has its shape (B, M). Received: context_mask.shape="
+            f"{shape}, context.shape={context}"
+        )
+    mask = ops.cast(mask, "bool")
+    return ops.logical_or(mask, ops.logical_not(ops.any(mask, axis=1, keepdims=True)))
 
 
 def check_size(size, multiple):

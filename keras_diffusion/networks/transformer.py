@@ -105,8 +105,7 @@ class PatchTransformer(Network):
         Returns:
             Keras tensor `(None, dim)`.
         """
-        mean = keras.layers.GlobalAveragePooling1D(name="context_mean", dtype=self.wide)(inputs["context"])
-        return unbuilt_dense(dim, name="context_projection", dtype=self.wide)(mean)
+        return unbuilt_dense(dim, name="context_projection", dtype=self.wide)(self.mean_context(inputs))
 
     def conditions(self, inputs, dim):
         """The vectors that steer the blocks: of noise level and label, and of the mean context.

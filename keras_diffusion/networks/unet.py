@@ -202,7 +202,7 @@ class UNet(LevelUNet):
         """
         if self._attention[level] is None:
             return h
-        context = {"context": given["context"]} if "context" in given else {}
+        context = self.context_of(given)
         options = {**self.passed(*_NORM_OPTIONS), **self._attention[level], "cross_attention": bool(context)}
         return AttentionBlock(name=name, **options)(h, **context)
 

@@ -126,4 +126,4 @@ class UNet2DCondition(TextUNet):
         options = {"activation": self.feed_forward_activation, "norm_epsilon": self.transformer_norm_epsilon}
         options = self.passed("norm_groups", "flash_attention", depth=self._depths[level], **options)
         layer = SpatialTransformer(heads, self.widths[level] // heads, name=f"{name}_transformer", **options)
-        return layer(h, context=given["context"])
+        return layer(h, **self.context_of(given))

@@ -165,9 +165,10 @@ class UNet3D(TextUNet):
             "activation": self.feed_forward_activation,
             **self.passed("norm_groups", "norm_epsilon", "flash_attention", "remat"),
         }
-        context = [given["context"]] if "context" in given else []
+        context = self.context_of(given)
         spatial = SpatialTransformer(name=f"{name}_transformer", cross_attention=bool(context), **options)
-        h = self._per_frame(spatial)(h, *context)
+        condition = {key.replace("context", "condition"): tensor for key, tensor in context.items()}
+        h = self._per_frame(spatial)(h, **condition)
         return TemporalTransformer(name=f"{name}_time_transformer", **options)(h)
 
     def downsample(self, h, i, given):

@@ -17,7 +17,7 @@ import keras
 from keras_diffusion.layers import LearnedPosition, UViTBlock
 from keras_diffusion.layers.options import convolution, get_activation, layer_normalization, unbuilt_dense
 from keras_diffusion.layers.patches import patch_grid
-from keras_diffusion.networks.network import NETWORKS
+from keras_diffusion.networks.network import MASK_KEY, NETWORKS
 from keras_diffusion.networks.transformer import PatchTransformer
 
 _BLOCK_OPTIONS: tuple[str, ...] = ("num_heads", "head_dim", "norm_inputs", "use_projection", "norm_epsilon")
@@ -119,7 +119,8 @@ class UViT(PatchTransformer):
         super().__init__(name, trainable, dtype)
 
     def graph(self, inputs):
-        tokens = self.u_shape(self._tokens(inputs), self._block)
+        mask = inputs.get(MASK_KEY)
+        tokens = self.u_shape(self._tokens(inputs), lambda tokens, name: self._block(tokens, name, mask))
         output = self.to_image(tokens, inputs)
         return self._refined(inputs["x"], output) if self.add_residualblock_output else output
 
@@ -145,10 +146,10 @@ class UViT(PatchTransformer):
             )
         return rows * columns
 
-    def _block(self, tokens, name):
+    def _block(self, tokens, name, context_mask):
         renamed = {"double_attention": self.use_self_and_cross, "outer_residual": self.explicitly_add_residual}
         options = self.passed(*_BLOCK_OPTIONS, raw_keys=self.flaxdiff_compatible, **renamed)
-        return UViTBlock(name=name, **options)(tokens)
+        return UViTBlock(name=name, **options)(tokens, context_mask=context_mask)
 
     def _refined(self, x, output):
         """Two convolutions on the image and the output side by side."""

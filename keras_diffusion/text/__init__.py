@@ -3,7 +3,8 @@
 from keras_diffusion.text.clip_text_encoder import CLIPTextEncoder
 from keras_diffusion.text.clip_tokenizer import CLIPTokenizer
 from keras_diffusion.text.small_encoder import small_encoder
+from keras_diffusion.text.text_encoder import TextEncoder, visible_tokens
 from keras_diffusion.text.word_tokenizer import WordTokenizer
 
-__all__ = ["CLIPTextEncoder", "CLIPTokenizer", "WordTokenizer", "small_encoder"]
+__all__ = ["CLIPTextEncoder", "CLIPTokenizer", "TextEncoder", "WordTokenizer", "small_encoder", "visible_tokens"]
 __dir__ = __all__.copy

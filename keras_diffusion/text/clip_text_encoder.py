@@ -11,19 +11,17 @@
 Reference: Radford et al., "Learning transferable visual models from natural language supervision", arXiv:2103.00020.
 """
 
-import keras
 from keras import ops
 
-from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization
-from keras_diffusion.lora.network import LoRAMixin
 from keras_diffusion.networks.network import wide_dtype
+from keras_diffusion.text.text_encoder import TextEncoder, visible_tokens
 
 
 @serializable
-class CLIPTextEncoder(ArgumentsMixin, LoRAMixin, keras.Model):
+class CLIPTextEncoder(TextEncoder):
     """Causal transformer on tokens. The defaults are those of Stable Diffusion 1.
 
     Args:
@@ -33,6 +31,8 @@ class CLIPTextEncoder(ArgumentsMixin, LoRAMixin, keras.Model):
         depth: number of transformer blocks. Default 12.
         num_heads: heads per block; must divide `width`. Default 12.
         activation: of the feed-forward steps. Default "quick_gelu".
+        pad_token: the token that fills texts up, where the network is not to see it but the first time (see
+            `visible_tokens`). None (default): it sees all tokens, as Stable Diffusion does.
 
     Call arguments:
         tokens: integers `(B, L)`, L ≤ max_length, as `CLIPTokenizer` makes them.
@@ -61,6 +61,7 @@ class CLIPTextEncoder(ArgumentsMixin, LoRAMixin, keras.Model):
         name="clip_text_encoder",
         trainable=True,
         dtype=None,
+        pad_token=None,
     ):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         if num_heads < 1 or width % num_heads:
@@ -101,5 +102,11 @@ class CLIPTextEncoder(ArgumentsMixin, LoRAMixin, keras.Model):
             h = block(h)
         return self.norm(h)
 
-    def compute_output_shape(self, tokens_shape):
-        return (*tokens_shape, self.width)
+    def token_mask(self, tokens):
+        return None if self.pad_token is None else visible_tokens(tokens, self.pad_token)
+
+    def arguments_config(self):
+        config = super().arguments_config()
+        if self.pad_token is None:
+            del config["pad_token"]  # older versions read the configs of encoders without
+        return config

@@ -45,13 +45,17 @@ def attention_maps(network, inputs):
         network(inputs, training=False)
     if not recorded:
         raise ValueError(f"The network must have attention. Received: {network.name!r}, which called no such layer.")
-    return {name: _weights(to_numpy(query), to_numpy(key)) for name, (query, key) in recorded.items()}
+    return {
+        name: _weights(*(None if part is None else to_numpy(part) for part in parts))
+        for name, parts in recorded.items()
+    }
 
 
-def _weights(query, key):
-    """softmax(q·kᵀ/√d) of `(B, N, heads, d)` and `(B, M, heads, d)`."""
+def _weights(query, key, key_mask):
+    """softmax(q·kᵀ/√d) of `(B, N, heads, d)` and `(B, M, heads, d)`; 0 for keys that the mask `(B, M)` hides."""
     query, key = query.astype("float32"), key.astype("float32")
     logits = np.einsum("bnhd,bmhd->bhnm", query, key) / math.sqrt(query.shape[-1])
+    logits = logits if key_mask is None else np.where(key_mask[:, None, None, :], logits, -np.inf)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
