@@ -88,7 +88,7 @@ QUICK := tests/test_architecture.py tests/core tests/predictors tests/schedulers
 	tests/models/test_training.py tests/models/test_saving.py tests/checkpoints/test_own.py tests/cli/test_cli_app.py
 
 # uv, as pip cannot choose the oldest versions that pyproject.toml allows. Compiled packages come as wheels: old sources do not build.
-WHEELS := numpy scipy pillow matplotlib scikit-learn h5py jaxlib tensorflow-cpu array-record grain tensorstore contourpy kiwisolver
+WHEELS := numpy scipy pillow matplotlib scikit-learn h5py jaxlib tensorflow-cpu array-record grain pyarrow tensorstore contourpy kiwisolver
 OLDEST := ".[demo,data,legacy,orbax,hub,tensorflow]" "pytest>=8" "pytest-timeout>=2.3.1" "pyyaml>=6"
 
 test-oldest: .venv-oldest/installed

@@ -100,6 +100,10 @@ class Message:
         """The bytes in field `number`; empty where there is none."""
         return next((data for data, _ in self._chunks(number)), b"")
 
+    def values(self, number):
+        """All values in field `number`, a list: bytes, or unsigned integers of any width."""
+        return [value[0] if isinstance(value, tuple) else value for value in self._fields.get(number, [])]
+
     def text(self, number):
         """The text in field `number`."""
         try:

@@ -1,11 +1,13 @@
 """Data: random-access sources and batches whose content depends on (seed, epoch, index) only."""
 
+from keras_diffusion.data.array_record import ArrayRecordSource
 from keras_diffusion.data.batches import Batches
 from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
 from keras_diffusion.data.loading import load, names
 from keras_diffusion.data.packing import Packed, pack
+from keras_diffusion.data.parquet import ParquetSource
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.shapes_reader import check_shapes, read_shapes
 from keras_diffusion.data.sources import ArraySource, Source, Subset
@@ -16,12 +18,14 @@ from keras_diffusion.data.unlabelled import without_labels
 from keras_diffusion.data.url_list import UrlList
 
 __all__ = [
+    "ArrayRecordSource",
     "ArraySource",
     "Batches",
     "HuggingFaceSource",
     "ImageFolder",
     "Inspection",
     "Packed",
+    "ParquetSource",
     "Shapes",
     "Source",
     "StreamBatches",

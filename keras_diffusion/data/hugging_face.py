@@ -9,16 +9,12 @@ Pictures stay encoded in the table and are decoded here, by the rules of image f
 versions of `datasets` that could are not supported.
 """
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from keras_diffusion.configs.checks import clip, shown
-from keras_diffusion.data.records import RecordReader, check_labels_column, find_columns, texts_of
-from keras_diffusion.data.sources import Source
+from keras_diffusion.data.records import TableSource, find_columns, texts_of
 from keras_diffusion.runtime.files import read_json
 from keras_diffusion.runtime.optional import import_optional
 
@@ -28,7 +24,7 @@ _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _HELD_OUT = ("validation", "val", "test")
 
 
-class HuggingFaceSource(Source):
+class HuggingFaceSource(TableSource):
     """A `datasets.Dataset`, read by number.
 
     Args:
@@ -63,26 +59,24 @@ class HuggingFaceSource(Source):
         datasets = _datasets()
         what = f"the Hugging Face data set {dataset.info.dataset_name or 'given'!r}"
         columns = find_columns(dataset.column_names, (image_key, label_key, caption_key), what)
+        super().__init__(columns, channels, background)
         self._folders = [Path(folder).resolve() for folder in folders]
-        self.columns, self._reader = columns, RecordReader(columns, channels, background)
         dataset = dataset.with_format(None)
         if columns.label is not None:
-            self._read_labels(dataset, datasets, what)
-        picture = dataset.select_columns([columns.image, *columns.conditions])
-        if isinstance(picture.features[columns.image], datasets.Image):
-            picture = picture.cast_column(columns.image, datasets.Image(decode=False))
-        self._pictures = picture
+            self.take_labels(dataset[columns.label][:], getattr(dataset.features[columns.label], "names", None))
+        pictures = dataset.select_columns([columns.image, *columns.conditions])
+        if isinstance(pictures.features[columns.image], datasets.Image):
+            pictures = pictures.cast_column(columns.image, datasets.Image(decode=False))
+        self._pictures = pictures
         self._texts = None if columns.caption is None else dataset.select_columns([columns.caption])
 
     def __len__(self):
         return len(self._pictures)
 
-    def __getitem__(self, index):
-        record = dict(self._pictures[int(index)])
+    def record(self, index):
+        record = dict(self._pictures[index])
         record[self.columns.image] = self._trusted(record[self.columns.image])
-        if self.labels is not None:
-            record[self.columns.label] = self.labels[index]
-        return self._reader.sample(record, f"sample {index}")
+        return record if self.labels is None else {**record, self.columns.label: self.labels[index]}
 
     def _trusted(self, value):
         """The value of a picture; a `Path` in the place of a name of a file below one of the folders."""
@@ -96,25 +90,7 @@ class HuggingFaceSource(Source):
         if self._texts is None:
             return None
         rows = self._texts[[int(i) for i in indices]][self.columns.caption]
-        return [texts_of(value, f"sample {i}") for i, value in zip(indices, rows)]
-
-    @property
-    def captions(self):
-        """For each picture its caption, or a tuple of several, "" for none; None without such a column."""
-        texts = self.texts(range(len(self)))
-        return texts and [several[0] if len(several) == 1 else several for several in texts]
-
-    def _read_labels(self, dataset, datasets, what):
-        name = self.columns.label
-        self.labels = check_labels_column(dataset[name][:], f"{what}, column {name!r}")
-        feature = dataset.features[name]
-        if self.labels is None:
-            self.columns = dataclasses.replace(self.columns, label=None)
-            self._reader.columns = self.columns
-        elif isinstance(feature, datasets.ClassLabel):
-            self.num_classes, self.class_names = feature.num_classes, list(feature.names)
-        else:
-            self.num_classes = int(np.max(self.labels, initial=-1)) + 1 or None
+        return [texts_of(value, self.name_of(i)) for i, value in zip(indices, rows)]
 
 
 def folders_of(source):

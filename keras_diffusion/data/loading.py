@@ -9,6 +9,7 @@ load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDat
 load("pictures.jsonl", cache="fetched", image_size=64)   a list of web addresses with captions
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
 load("hf://user/name", image_size=64)                    a data set on the Hugging Face Hub
+load("part-*.parquet", image_size=64)                    tables of pictures; also .array_record
 """
 
 import functools
@@ -34,7 +35,7 @@ from keras_diffusion.data.sizes import Resized, check_size
 from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
 from keras_diffusion.data.streams import StreamBatches, StreamSource
 from keras_diffusion.data.tables import is_table, open_table
-from keras_diffusion.data.tar_shards import TarShards
+from keras_diffusion.data.tar_shards import TarShards, are_files
 from keras_diffusion.data.tfds import TFDSSource
 from keras_diffusion.data.tfds_folder import is_prepared_folder
 from keras_diffusion.data.tolerant import Tolerant
@@ -79,7 +80,8 @@ def load(
             an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
             `TarShards`); a list of web addresses, in a .jsonl or .csv file or in Python (see `UrlList`); the name or
             folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the Hugging Face Hub, a folder
-            of its `save_to_disk`, or an object of `datasets`; or an object with `__len__` and `__getitem__`; or a
+            of its `save_to_disk`, or an object of `datasets`; .parquet or .array_record files (see `ParquetSource` and
+            `ArrayRecordSource`); or an object with `__len__` and `__getitem__`; or a
             stream, an object with `__iter__` (see `StreamSource`).
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
             understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
@@ -167,6 +169,8 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
     """The source, and whether `split` is already applied to it."""
     if is_url_list(source):
         return UrlList(source, **pictures), False
+    if _is_tar(source):
+        return TarShards(source, **pictures), False
     if not isinstance(source, (str, Path)):
         return as_source(source, num_classes, value_range), False
     if str(source) in _OWN:
@@ -176,8 +180,6 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
     path = Path(source).expanduser()
     if is_prepared_folder(path):
         return TFDSSource(path, split, **{**tfds_options, "data_dir": None, "download": False}), True
-    if _is_tar(source):
-        return TarShards(source, **pictures), False
     if path.is_dir():
         folders = [f.name for f in sub_folders(path)]
         if folders and set(folders) <= SPLITS:
@@ -296,14 +298,8 @@ def _shapes(split, image_size):
 
 
 def _is_tar(source):
-    """Whether a source is tar files: their path or pattern, or a folder with nothing else."""
-    if not isinstance(source, (str, Path)):
-        return False
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        return path.suffix == ".tar"
-    visible = [file for file in path.iterdir() if not file.name.startswith(".")]
-    return bool(visible) and all(file.suffix == ".tar" for file in visible)
+    """Whether a source is tar files: their path or pattern, a folder with nothing else, or a list of these."""
+    return are_files(source, (".tar",))
 
 
 def _is_folder(source):

@@ -7,13 +7,15 @@ is never opened: a table that others have made could name any file of this machi
 """
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 
 from keras_diffusion.configs.checks import check_choice, shown
 from keras_diffusion.data.captions import TEXT_KEYS, as_texts
-from keras_diffusion.data.image_file import MODES, colour_of, convert_image, read_image
+from keras_diffusion.data.image_file import MODES, colour_of, convert_image, read_image, read_size
+from keras_diffusion.data.sources import Source
 
 IMAGE_KEYS = ("image", "images", "img", "png", "jpg", "jpeg", "webp")
 CAPTION_KEYS = (*TEXT_KEYS, "txt")
@@ -126,6 +128,20 @@ class RecordReader:
         """
         return texts_of(record[self.columns.caption], name)
 
+    def size(self, record, name):
+        """The size of an encoded picture, (height, width), by its header; None for other pictures.
+
+        Args:
+            record: dict from columns to values.
+            name: the record's, for errors.
+
+        Raises:
+            ValueError: no picture.
+        """
+        value = record[self.columns.image]
+        value = value.get("bytes") if isinstance(value, dict) else value
+        return read_size(io.BytesIO(value), name) if isinstance(value, bytes) else None
+
     def _pixels(self, value, name):
         if isinstance(value, dict):
             value = value.get("bytes")
@@ -141,6 +157,78 @@ class RecordReader:
         if hasattr(value, "getbands"):  # of PIL
             return convert_image(value, self.channels, self.background, name=name)
         return as_pixels(value)
+
+
+class TableSource(Source):
+    """Base class of tables: n records, read by number. A subclass gives `record`, and `__len__`.
+
+    Args:
+        columns: `Columns`.
+        channels, background: as for `RecordReader`.
+    """
+
+    def __init__(self, columns, channels=3, background="white"):
+        self.columns, self._reader = columns, RecordReader(columns, channels, background)
+
+    def record(self, index):
+        """Reads a record.
+
+        Args:
+            index: its number, an int in [0, n).
+
+        Returns:
+            dict from columns to values.
+
+        Raises:
+            ValueError: a record that cannot be read.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement record(index)")
+
+    def name_of(self, index):
+        """What errors call a sample.
+
+        Args:
+            index: its number.
+
+        Returns:
+            str.
+        """
+        return f"sample {index}"
+
+    def __getitem__(self, index):
+        return self._reader.sample(self.record(int(index)), self.name_of(index))
+
+    def size_of(self, index):
+        size = self._reader.size(self.record(int(index)), self.name_of(index))
+        return super().size_of(index) if size is None else size
+
+    def texts(self, indices):
+        if self.columns.caption is None:
+            return None
+        return [self._reader.texts(self.record(int(i)), self.name_of(i)) for i in indices]
+
+    @property
+    def captions(self):
+        """For each picture its caption, or a tuple of several, "" for none; None without such a column."""
+        texts = self.texts(range(len(self)))
+        return texts and [several[0] if len(several) == 1 else several for several in texts]
+
+    def take_labels(self, values, names=None):
+        """Notes the class ids of all samples, unless there are none: all −1, as in test sets.
+
+        Args:
+            values: the column, a sequence.
+            names: names of the classes, a list, or None.
+
+        Raises:
+            ValueError: values that are no integers.
+        """
+        self.labels = check_labels_column(values, f"column {self.columns.label!r}")
+        if self.labels is None:
+            self.columns = self._reader.columns = dataclasses.replace(self.columns, label=None)
+        else:
+            self.class_names = None if names is None else [str(name) for name in names]
+            self.num_classes = len(names) if names else int(np.max(self.labels, initial=-1)) + 1 or None
 
 
 def texts_of(value, name):

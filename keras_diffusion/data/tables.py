@@ -1,12 +1,14 @@
 """Tables and streams of pictures as sources: which files and objects they are, and what reads them."""
 
+from keras_diffusion.data import array_record, parquet
 from keras_diffusion.data.hugging_face import HuggingFaceSource, folders_of, is_hugging_face, open_hugging_face
 from keras_diffusion.data.streams import StreamSource, is_stream, stream_of_hugging_face
+from keras_diffusion.data.tar_shards import are_files
 
 
 def is_table(source):
-    """Whether `source` is a table of pictures, or a stream: a name, a path or an object of Hugging Face; an object."""
-    return is_hugging_face(source) or is_stream(source)
+    """Whether `source` is a table of pictures (files, or what Hugging Face knows) or a stream."""
+    return _kind_of_files(source) is not None or is_hugging_face(source) or is_stream(source)
 
 
 def open_table(source, split, whole, options, streaming=False):
@@ -26,6 +28,9 @@ def open_table(source, split, whole, options, streaming=False):
         ImportError: a package is missing; the message names the extra that installs it.
         ValueError: no such table, split or column.
     """
+    kind = _kind_of_files(source)
+    if kind is not None:
+        return kind(source, **options), False
     if not is_hugging_face(source):
         return _stream(source, options), False
     dataset, applied = open_hugging_face(source, split, whole, streaming)
@@ -36,6 +41,11 @@ def open_table(source, split, whole, options, streaming=False):
     known = (dataset.info.splits or {}).get(split) if isinstance(source, str) else None
     length = known.num_examples or None if known else None
     return StreamSource(stream_of_hugging_face(dataset, keys), keys, **rest, length=length), applied
+
+
+def _kind_of_files(source):
+    kinds = {parquet.ParquetSource: parquet.SUFFIXES, array_record.ArrayRecordSource: array_record.SUFFIXES}
+    return next((kind for kind, suffixes in kinds.items() if are_files(source, suffixes)), None)
 
 
 def _stream(source, options):

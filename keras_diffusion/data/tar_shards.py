@@ -171,30 +171,52 @@ class _Member(io.RawIOBase):
         return len(data)
 
 
-def shard_paths(path):
-    """The tar files that a path, a pattern, a folder or a list means.
+def shard_paths(path, suffixes=(".tar",)):
+    """The files that a path, a pattern, a folder or a list means.
 
     Args:
-        path: `"a.tar"`, `"a-{00..31}.tar"`, a folder, or a list of paths.
+        path: `"a.tar"`, `"a-{00..31}.tar"`, `"a-*.tar"`, a folder, or a list of paths.
+        suffixes: of the files that are taken from a folder.
 
     Returns:
         list of `Path`.
 
     Raises:
-        ValueError: none, or one that does not exist or is compressed.
+        ValueError: none, or one that does not exist.
     """
     if isinstance(path, list | tuple):
-        return [found for one in path for found in shard_paths(one)]
+        return [found for one in path for found in shard_paths(one, suffixes)]
     text, path = str(path), Path(path).expanduser()
-    if path.is_dir():
-        paths = sorted(path.glob("*.tar"), key=lambda file: natural(file.name))
+    if path.is_dir() or "*" in path.name:
+        found = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
+        paths = [file for file in found if file.suffix in suffixes and not file.name.startswith(".")]
+        paths.sort(key=lambda file: natural(file.name))
     else:
         paths = [Path(name).expanduser() for name in _expanded(text)]
     missing = next((p for p in paths if not p.is_file()), None)
     if not paths or missing is not None:
-        where = f", and no {str(missing)!r}" if missing else ", a folder without any"
-        raise ValueError(f"Tar shards must exist. Received: {shown(text)}{where}")
+        kind = "Tar shards" if suffixes == (".tar",) else f"Files {suffixes[0]}"
+        where = f", and no {str(missing)!r}" if missing else ", where there are none"
+        raise ValueError(f"{kind} must exist. Received: {shown(text)}{where}")
     return paths
+
+
+def are_files(source, suffixes):
+    """Whether a source is files of a kind: their path or pattern, a folder with nothing else, or a list of these.
+
+    Args:
+        source: anything.
+        suffixes: of the files.
+    """
+    if isinstance(source, list | tuple):
+        return len(source) > 0 and all(isinstance(one, str | Path) and are_files(one, suffixes) for one in source)
+    if not isinstance(source, str | Path) or "://" in str(source):
+        return False
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return path.suffix in suffixes
+    visible = [file for file in path.iterdir() if not file.name.startswith(".")]
+    return bool(visible) and all(file.suffix in suffixes for file in visible)
 
 
 def _expanded(pattern):
