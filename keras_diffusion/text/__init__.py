@@ -2,9 +2,20 @@
 
 from keras_diffusion.text.clip_text_encoder import CLIPTextEncoder
 from keras_diffusion.text.clip_tokenizer import CLIPTokenizer
+from keras_diffusion.text.learned_words import learn_words, load_words, save_words
 from keras_diffusion.text.small_encoder import small_encoder
 from keras_diffusion.text.text_encoder import TextEncoder, visible_tokens
 from keras_diffusion.text.word_tokenizer import WordTokenizer
 
-__all__ = ["CLIPTextEncoder", "CLIPTokenizer", "TextEncoder", "WordTokenizer", "small_encoder", "visible_tokens"]
+__all__ = [
+    "CLIPTextEncoder",
+    "CLIPTokenizer",
+    "TextEncoder",
+    "WordTokenizer",
+    "learn_words",
+    "load_words",
+    "save_words",
+    "small_encoder",
+    "visible_tokens",
+]
 __dir__ = __all__.copy

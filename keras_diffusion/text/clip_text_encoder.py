@@ -11,8 +11,10 @@
 Reference: Radford et al., "Learning transferable visual models from natural language supervision", arXiv:2103.00020.
 """
 
+import numpy as np
 from keras import ops
 
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers import TransformerBlock
 from keras_diffusion.layers.options import embedding_table, get_activation, layer_normalization
@@ -33,6 +35,7 @@ class CLIPTextEncoder(TextEncoder):
         activation: of the feed-forward steps. Default "quick_gelu".
         pad_token: the token that fills texts up, where the network is not to see it but the first time (see
             `visible_tokens`). None (default): it sees all tokens, as Stable Diffusion does.
+        learned_words: number of tokens behind the vocabulary, which `learn_words` adds. Default 0.
 
     Call arguments:
         tokens: integers `(B, L)`, L ≤ max_length, as `CLIPTokenizer` makes them.
@@ -62,6 +65,7 @@ class CLIPTextEncoder(TextEncoder):
         trainable=True,
         dtype=None,
         pad_token=None,
+        learned_words=0,
     ):
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         if num_heads < 1 or width % num_heads:
@@ -84,12 +88,41 @@ class CLIPTextEncoder(TextEncoder):
         self.blocks = [
             TransformerBlock(num_heads, width // num_heads, name=f"block_{i}", **options) for i in range(depth)
         ]
+        self.learned_embedding = None
         self.norm = layer_normalization(epsilon=1e-5, name="norm", dtype=wide_dtype(policy))
         self.token_embedding.build()
         self.position_embedding.build()
         for layer in (*self.blocks, self.norm):
             layer.build((None, None, width))
         self.built = True
+        check_whole("learned_words", learned_words, 0)
+        if learned_words:
+            self.add_words(np.zeros((learned_words, width), "float32"))
+
+    def add_words(self, vectors):
+        """Adds tokens behind the vocabulary and those added before.
+
+        Args:
+            vectors: their embeddings, floats `(k, width)`.
+        """
+        before = [] if self.learned_embedding is None else [ops.convert_to_numpy(self.learned_embedding.embeddings)]
+        table = np.concatenate([*before, np.asarray(vectors, "float32")])
+        self.learned_words = len(table)
+        self.learned_embedding = embedding_table(
+            len(table), self.width, name="learned_embedding", dtype=self.dtype_policy
+        )
+        self.learned_embedding.build()
+        self.learned_embedding.set_weights([table])
+        self._forget_programs()
+
+    def embed(self, tokens):
+        """The embeddings of tokens `(B, L)`, `(B, L, width)`."""
+        if self.learned_embedding is None:
+            return self.token_embedding(tokens)
+        added = ops.greater_equal(tokens, self.vocabulary_size)
+        known = self.token_embedding(ops.where(added, 0, tokens))
+        learned = self.learned_embedding(ops.where(added, tokens - self.vocabulary_size, 0))
+        return ops.where(added[..., None], learned, known)
 
     def call(self, tokens):
         length = tokens.shape[1]
@@ -97,7 +130,7 @@ class CLIPTextEncoder(TextEncoder):
             raise ValueError(
                 f"A text has at most {self.max_length} tokens. Received: tokens of shape {tuple(tokens.shape)}"
             )
-        h = self.token_embedding(tokens) + self.position_embedding(ops.arange(length, dtype="int32"))
+        h = self.embed(tokens) + self.position_embedding(ops.arange(length, dtype="int32"))
         for block in self.blocks:
             h = block(h)
         return self.norm(h)
@@ -107,6 +140,6 @@ class CLIPTextEncoder(TextEncoder):
 
     def arguments_config(self):
         config = super().arguments_config()
-        if self.pad_token is None:
-            del config["pad_token"]  # older versions read the configs of encoders without
-        return config
+        new = {"pad_token": self.pad_token, "learned_words": self.learned_words or None}
+        # Older versions read the configs of encoders that use neither.
+        return {key: value for key, value in config.items() if key not in new or new[key] is not None}

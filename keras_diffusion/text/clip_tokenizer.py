@@ -27,6 +27,7 @@ from keras_diffusion.configs.file_paths import FilePath
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.files import read_bytes
+from keras_diffusion.text.added_words import AddedWords
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # OpenAI's file lists more merges than its model knows: 49152 tokens, less twice 256 bytes.
@@ -46,6 +47,8 @@ class CLIPTokenizer:
         max_length: tokens per text, with start and end. Default 77.
         pad_token: what fills short texts up. None (default): the end token, as OpenAI and KerasCV do; diffusers' Stable
             Diffusion 2 has 0.
+        added_words: dict from words that are no part of the vocabulary, as `learn_words` adds them, to the number of
+            their tokens, which follow those of the vocabulary. None (default): none.
 
     Call arguments:
         texts: a string, or a sequence of strings.
@@ -66,7 +69,7 @@ class CLIPTokenizer:
 
     path_arguments = ("bpe_path",)  # what a config from a file may only lead to beside that file
 
-    def __init__(self, bpe_path=None, merges=None, max_length=77, pad_token=None):
+    def __init__(self, bpe_path=None, merges=None, max_length=77, pad_token=None, added_words=None):
         if (bpe_path is None) == (merges is None):
             raise ValueError(
                 "A tokenizer needs its list of merges: the path of bpe_simple_vocab_16e6.txt.gz (from "
@@ -88,6 +91,18 @@ class CLIPTokenizer:
         self._tokens = {word: token for token, word in enumerate(words)}
         self._words = words
         self._known = {START: [self.start_token], END: [self.end_token]}
+        self.added_words = AddedWords(added_words, self.vocabulary_size)
+
+    def add_words(self, counts):
+        """Adds words, with tokens from `vocabulary_size` on, behind those added before.
+
+        Args:
+            counts: dict from words, such as "<lamp>", to the number of their tokens.
+
+        Raises:
+            ValueError: words with white space, or added before; numbers out of range.
+        """
+        self.added_words = AddedWords(self.added_words.extended(counts), self.vocabulary_size)
 
     @property
     def start_token(self):
@@ -134,8 +149,10 @@ class CLIPTokenizer:
         Returns:
             list of ints, start and end included.
         """
-        text = html.unescape(html.unescape(text))
-        tokens = [token for word in _split(" ".join(text.split()).lower()) for token in self._encode_word(word)]
+        tokens = []
+        for plain, added in self.added_words.split(html.unescape(html.unescape(text))):
+            tokens += [token for word in _split(" ".join(plain.split()).lower()) for token in self._encode_word(word)]
+            tokens += added
         return [self.start_token, *tokens, self.end_token]
 
     def decode(self, tokens):
@@ -175,7 +192,8 @@ class CLIPTokenizer:
 
     def get_config(self):
         """Constructor arguments; the merges themselves, not the path."""
-        return {"merges": self.merges, "max_length": self.max_length, "pad_token": self.pad_token}
+        config = {"merges": self.merges, "max_length": self.max_length, "pad_token": self.pad_token}
+        return config | ({"added_words": self.added_words.counts} if self.added_words.counts else {})
 
     @classmethod
     def from_config(cls, config):

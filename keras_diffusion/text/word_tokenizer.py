@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.registry import serializable
+from keras_diffusion.text.added_words import AddedWords
 
 PAD, UNKNOWN, FIRST_WORD = 0, 1, 2
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -26,6 +27,8 @@ class WordTokenizer:
     Args:
         words: list of the known words, in lower case; word i is token i + 2.
         max_length: tokens of a text, int ≥ 1; shorter ones are filled up with 0.
+        added_words: dict from words that were added later, as `learn_words` does, to the number of their tokens, which
+            follow those of `words`. None (default): none.
 
     Call arguments:
         texts: a string, or a sequence of strings.
@@ -43,7 +46,7 @@ class WordTokenizer:
     array([[2, 6, 5]], dtype=int32)
     """
 
-    def __init__(self, words, max_length):
+    def __init__(self, words, max_length, added_words=None):
         self.words, self.max_length = list(words), check_whole("max_length", max_length, 1)
         wrong = next((word for word in self.words if not isinstance(word, str) or split_words(word) != [word]), None)
         if wrong is not None or len(set(self.words)) != len(self.words):
@@ -52,6 +55,18 @@ class WordTokenizer:
                 f"{'a word twice' if wrong is None else shown(wrong)}"
             )
         self._tokens = {word: FIRST_WORD + i for i, word in enumerate(self.words)}
+        self.added_words = AddedWords(added_words, self.vocabulary_size)
+
+    def add_words(self, counts):
+        """Adds words, with tokens from `vocabulary_size` on, behind those added before.
+
+        Args:
+            counts: dict from words, such as "<lamp>", to the number of their tokens.
+
+        Raises:
+            ValueError: words with white space, or added before; numbers out of range.
+        """
+        self.added_words = AddedWords(self.added_words.extended(counts), self.vocabulary_size)
 
     @classmethod
     def from_texts(cls, texts, max_length=None, min_count=1):
@@ -86,13 +101,31 @@ class WordTokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = np.full((len(texts), self.max_length), PAD, "int32")
         for row, text in zip(tokens, texts):
-            words = split_words(text)
-            if len(words) > self.max_length:
+            encoded = self.encode(text)
+            if len(encoded) > self.max_length:
                 raise ValueError(
-                    f"A text has at most {self.max_length} words and signs. Received: {len(words)} in {shown(text)}. "
+                    f"A text has at most {self.max_length} words and signs. Received: {len(encoded)} in {shown(text)}. "
                     "Shorten it: what is cut off would not count"
                 )
-            row[: len(words)] = [self._tokens.get(word, UNKNOWN) for word in words]
+            row[: len(encoded)] = encoded
+        return tokens
+
+    def encode(self, text):
+        """The tokens of one text, not filled up.
+
+        Args:
+            text: str.
+
+        Returns:
+            list of ints.
+
+        Raises:
+            ValueError: no str.
+        """
+        _check_text(text)
+        tokens = []
+        for plain, added in self.added_words.split(text):
+            tokens += [self._tokens.get(word, UNKNOWN) for word in split_words(plain)] + added
         return tokens
 
     def unknown(self, text):
@@ -107,11 +140,14 @@ class WordTokenizer:
         Raises:
             ValueError: no str.
         """
-        return [word for word in split_words(text) if word not in self._tokens]
+        _check_text(text)
+        words = [word for plain, _ in self.added_words.split(text) for word in split_words(plain)]
+        return [word for word in words if word not in self._tokens]
 
     def get_config(self):
         """Constructor arguments."""
-        return {"words": self.words, "max_length": self.max_length}
+        config = {"words": self.words, "max_length": self.max_length}
+        return config | ({"added_words": self.added_words.counts} if self.added_words.counts else {})
 
     @classmethod
     def from_config(cls, config):
@@ -131,6 +167,10 @@ class WordTokenizer:
 
 def split_words(text):
     """A text as a list of words in lower case and single signs."""
+    _check_text(text)
+    return _WORD.findall(text.lower())
+
+
+def _check_text(text):
     if not isinstance(text, str):
         raise ValueError(f"A text is a string. Received: {shown(text)}")
-    return _WORD.findall(text.lower())
