@@ -116,7 +116,14 @@ class CLIPTextEncoder(TextEncoder):
         self._forget_programs()
 
     def embed(self, tokens):
-        """The embeddings of tokens `(B, L)`, `(B, L, width)`."""
+        """What tokens begin with, before their positions are added.
+
+        Args:
+            tokens: integers `(B, L)`, of the vocabulary or of learned words.
+
+        Returns:
+            floats `(B, L, width)`.
+        """
         if self.learned_embedding is None:
             return self.token_embedding(tokens)
         added = ops.greater_equal(tokens, self.vocabulary_size)
