@@ -31,6 +31,7 @@ from keras_diffusion.text import small_encoder
 
 # Arguments that are objects, and `source`, which is handled separately.
 _NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}
+_NETWORKS = {1: "mlp", 4: "unet_3d"}  # default by the rank of a sample; otherwise "unet"
 
 
 def resolve(config):
@@ -67,6 +68,8 @@ def resolve(config):
     config["train"]["samples"]["prompts"] = _prompts(config, held_out or train)
     config["network"] = _network_options(config, train)
     model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
+    if config["network"]["name"] == "unet_3d":
+        model_defaults["predictor"] = {"name": model_defaults["predictor"], "condition": "timestep"}
     config["model"] = {**model_defaults, "class_names": _class_names(config, train, held_out), **config["model"]}
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
     if config["network"].get("num_classes") is None and "text" not in config:
@@ -246,7 +249,7 @@ def _network_options(config, data):
     """[network] with its defaults and with the sizes that follow from the data."""
     given, batch, known = config["network"], data[0], networks.NETWORKS.names()
     shape = list(data.image_shape)  # (None, None, C) where there are buckets
-    name = given.get("name", "mlp" if len(shape) == 1 else "unet")
+    name = given.get("name", _NETWORKS.get(len(shape), "unet"))
     if name not in known:
         raise ConfigError(
             f"Unknown network {name!r} in [network].{did_you_mean(name, known)} Known: {', '.join(known)}."

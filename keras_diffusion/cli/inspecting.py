@@ -30,6 +30,10 @@ def inspect(
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps the pictures of a list of web addresses.")
     ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="For clips: how many frames of each are read. The middle one is shown.", min=1)
+    ] = None,
+    stride: Annotated[int, typer.Option(help="For clips: from each frame to the next one.", min=1)] = 1,
     all_broken: Annotated[
         bool, typer.Option("--all-broken", help="List all samples that cannot be read, not only the first 20.")
     ] = False,
@@ -49,10 +53,11 @@ def inspect(
         if out is not None and out.exists() and not overwrite:
             raise ConfigError(f"{out} exists. Give another --out, or replace it with --overwrite.")
         choose_backend(None)
-        _inspect(source, split, cache, out, all_broken, buckets)
+        options = {"cache": cache, "frames": frames, "stride": stride}
+        _inspect(source, split, out, all_broken, buckets, options)
 
 
-def _inspect(name, split, cache, out, all_broken, side):
+def _inspect(name, split, out, all_broken, side, options):
     from rich.progress import track
 
     from keras_diffusion.data import inspection
@@ -61,7 +66,7 @@ def _inspect(name, split, cache, out, all_broken, side):
     from keras_diffusion.visualization import save_png
 
     shapes = None if side is None else bucket_shapes(True, check_size(side))
-    source = _source(name, split, {} if cache is None else {"cache": cache})
+    source = _source(name, split, options)
     screen = console()
     shown = {"console": screen, "transient": True, "disable": not screen.is_terminal}
     report = inspection.inspect(source, lambda numbers: track(numbers, "Reading", **shown))
@@ -157,7 +162,9 @@ def _sheet(source, report):
     numbers = [readable[i] for i in np.linspace(0, len(readable) - 1, min(_SHOWN, len(readable))).round().astype(int)]
     if not numbers:
         raise ConfigError("No picture can be read, so that there is no sheet.")
-    images = np.stack([resize(np.asarray(source[number]["images"]), (_SIDE, _SIDE)) for number in numbers])
+    pictures = (np.asarray(source[number]["images"]) for number in numbers)
+    pictures = (picture if picture.ndim < 4 else picture[len(picture) // 2] for picture in pictures)  # of clips
+    images = np.stack([resize(picture, (_SIDE, _SIDE)) for picture in pictures])
     texts = source.texts(numbers)
     captions = None if texts is None else [several[0] for several in texts]
     return image_grid(images, cols=_COLS, captions=captions)

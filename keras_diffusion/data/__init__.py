@@ -2,6 +2,7 @@
 
 from keras_diffusion.data.array_record import ArrayRecordSource
 from keras_diffusion.data.batches import Batches
+from keras_diffusion.data.clips import ClipFolder
 from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
@@ -21,6 +22,7 @@ __all__ = [
     "ArrayRecordSource",
     "ArraySource",
     "Batches",
+    "ClipFolder",
     "HuggingFaceSource",
     "ImageFolder",
     "Inspection",

@@ -43,7 +43,7 @@ class Batches(keras.utils.PyDataset):
         drop_remainder: whether the last, smaller batch of an epoch is dropped. On JAX, another batch size compiles
             again.
         horizontal_flip: whether each image `(H, W, C)`, and its "concat", is mirrored left to right with probability
-            1/2.
+            1/2; of a clip, all frames.
         augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with this batch's own NumPy
             generator. It must keep the shape and draw from `rng` only.
         num_classes: upper bound of the labels, exclusive. Default: the source's.
@@ -365,12 +365,13 @@ class Batches(keras.utils.PyDataset):
 
 
 def _mirrored(images, flips):
-    """Images `(B, H, W, C)`, mirrored left to right where `flips`, `(B,)`, is true."""
-    if images.ndim != 4:
+    """Images `(B, H, W, C)`, or clips `(B, F, H, W, C)`, mirrored left to right where `flips`, `(B,)`, is true."""
+    if images.ndim not in (4, 5):
         raise ValueError(
-            f"horizontal_flip=True needs images (batch, height, width, channels). Received: shape={images.shape}"
+            "horizontal_flip=True needs images (batch, height, width, channels), or clips of them. Received: "
+            f"shape={images.shape}"
         )
-    return np.where(flips[:, None, None, None], images[:, :, ::-1], images)
+    return np.where(flips.reshape(-1, *[1] * (images.ndim - 1)), images[..., ::-1, :], images)
 
 
 def _standardize_concat(concat, indices):

@@ -72,7 +72,7 @@ class ImageFolder(Source):
         if not self.files:
             raise ValueError(
                 f"An image folder must hold images ({', '.join(sorted(SUFFIXES))}). "
-                f"Received: none in {str(self.path)!r}"
+                f"Received: none in {str(self.path)!r}. For videos, pass frames=16, or another number."
             )
         self._texts = FolderCaptions(self.path, self.files)
         self._warn_of_ignored_files(folders)

@@ -7,6 +7,7 @@ load({"images": images, "labels": labels})               arrays; also .npz and .
 load("pictures/flowers", image_size=64)                  a folder of image files, perhaps with captions
 load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDataset layout
 load("pictures.jsonl", cache="fetched", image_size=64)   a list of web addresses with captions
+load("clips", frames=16, stride=2, image_size=64)        a folder of videos, or of folders of frames
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
 load("hf://user/name", image_size=64)                    a data set on the Hugging Face Hub
 load("part-*.parquet", image_size=64)                    tables of pictures; also .array_record
@@ -27,6 +28,7 @@ from keras_diffusion.configs.checks import (
 )
 from keras_diffusion.data.batches import WORKERS, Batches
 from keras_diffusion.data.buckets import Buckets, bucket_shapes
+from keras_diffusion.data.clips import ClipFolder, ClipSource
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
@@ -71,6 +73,8 @@ def load(
     bucket_step=None,
     streaming=False,
     shuffle_buffer=1000,
+    frames=None,
+    stride=1,
     **options,
 ):
     """Data from anywhere as `Batches`.
@@ -102,6 +106,10 @@ def load(
             the next one in its place and lists it in `source.skipped`.
         cache: folder that keeps the pictures of web addresses; they need one.
         fetch: for web addresses, a dict of further arguments of `UrlList`, such as `{"timeout": 5, "connections": 32}`.
+        frames: for clips, `(frames, H, W, C)`, the number of frames of a sample, or "all": the source is then a folder
+            of clips (see `ClipFolder`), or gives whole ones, such as an array `(n, F, H, W, C)`. Training begins at
+            a random frame, other splits take the middle.
+        stride: from each frame to the next one that is taken, int ≥ 1.
         num_classes: number of classes, if the source does not know it or knows fewer.
         value_range: range that float images must lie in; None: they only have to be finite.
         data_dir, download: for TFDS, see `TFDSSource`.
@@ -128,8 +136,9 @@ def load(
     _check_options(options)
     check_text("split", split)
     check_choice("on_error", on_error, ("raise", "skip"))
-    pictures = {"channels": channels, "background": background}
-    pictures = {name: value for name, value in pictures.items() if value is not None}
+    training = split.startswith("train") or split == "all"
+    clips = _clip_options(frames, stride, training)
+    pictures = _given(channels=channels, background=background)
     if is_url_list(source):
         pictures |= _web_options(cache, fetch, note_failures=on_error == "skip")
     else:
@@ -138,8 +147,9 @@ def load(
     if is_table(source):
         data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures}, streaming)
     else:
-        tfds_options = {"data_dir": data_dir, "download": download, **keys}
-        data, own_splits = _open(source, split, size, pictures, num_classes, value_range, tfds_options)
+        keys |= {"data_dir": data_dir, "download": download}
+        data, own_splits = _open(source, split, size, pictures, num_classes, value_range, keys, clips)
+    data = _as_clips(data, clips)
     if own_splits:
         _check_no_fraction(source, validation_fraction)
     else:
@@ -151,12 +161,15 @@ def load(
     )
     if on_error == "skip":
         data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
-    training = split.startswith("train") or split == "all"
     options = {"shuffle": training, "drop_remainder": training, **options}
     # Where only whole batches are read, nobody would see the pictures of a bucket that does not fill one.
     least = batch_size if options["drop_remainder"] is True or options.get("batches_per_epoch") else 1
     data = _sized(data, size, crop, (buckets, bucket_step), least)
     return make(data, batch_size, seed=seed, num_classes=num_classes, value_range=value_range, **options)
+
+
+def _given(**options):
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _check_options(options):
@@ -165,7 +178,7 @@ def _check_options(options):
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
 
 
-def _open(source, split, size, pictures, num_classes, value_range, tfds_options):
+def _open(source, split, size, pictures, num_classes, value_range, tfds_options, clips):
     """The source, and whether `split` is already applied to it."""
     if is_url_list(source):
         return UrlList(source, **pictures), False
@@ -181,14 +194,15 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
     if is_prepared_folder(path):
         return TFDSSource(path, split, **{**tfds_options, "data_dir": None, "download": False}), True
     if path.is_dir():
+        folder = functools.partial(ClipFolder, **clips) if clips else ImageFolder
         folders = [f.name for f in sub_folders(path)]
         if folders and set(folders) <= SPLITS:
             if split not in folders:
                 raise ValueError(
                     f"The image folder {str(path)!r} has the splits {', '.join(folders)}. Received: split={split!r}"
                 )
-            return ImageFolder(path / split, **pictures), True
-        return ImageFolder(path, **pictures), False
+            return folder(path / split, **pictures), True
+        return folder(path, **pictures), False
     if path.suffix in (".npz", ".npy"):
         # A mapped .npy is read batch by batch, so it may be larger than memory.
         arrays = map_array(path) if path.suffix == ".npy" else read_arrays(path)
@@ -200,6 +214,24 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options)
             f"Face. Received: source={str(source)!r}, {why}."
         )
     return _open_tfds(source, split, tfds_options), True
+
+
+def _clip_options(frames, stride, random_start):
+    """Arguments of `Clips`; none for pictures."""
+    if frames is None:
+        if stride != 1:
+            raise ValueError(f"stride is for clips, with frames=. Received: stride={shown(stride)} without frames")
+        return {}
+    return {"frames": frames, "stride": stride, "random_start": random_start}
+
+
+def _as_clips(data, clips):
+    """`data` with the frames that are asked for; `clips`: of `_clip_options`."""
+    if clips and isinstance(data, StreamSource):
+        raise ValueError(
+            f"frames= is for clips that are read by number. Received: frames={clips['frames']} for a stream"
+        )
+    return ClipSource(data, **clips) if clips and not isinstance(data, ClipFolder) else data
 
 
 def _web_options(cache, fetch, **options):
@@ -215,7 +247,7 @@ def _web_options(cache, fetch, **options):
 
 def _check_unused(source, pictures, web):
     """Raises ValueError for options that this source does not have."""
-    given = {name: value for name, value in web.items() if value is not None}
+    given = _given(**web)
     kind = "lists of web addresses"
     if not (given or _is_folder(source) or _is_tar(source) or is_table(source)):
         given, kind = pictures, "image folders, tar files, tables and lists of web addresses"

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from keras_diffusion.configs.checks import check_choice, is_whole, shown
-from keras_diffusion.data.sources import Derived, collate
+from keras_diffusion.data.sources import Derived, collate, drawn_sample
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.optional import import_optional
 
@@ -46,13 +46,8 @@ class Sized(Derived):
         places, rest = draws[:, : self._own_draws], draws[:, self._own_draws :]
         places = places if self._own_draws else [_CENTRE] * len(indices)
         rows = zip(indices, places, rest, strict=True)
-        samples = [self._cropped(self._sample(int(i), others), int(i), place) for i, place, others in rows]
+        samples = [self._cropped(drawn_sample(self.source, int(i), others), int(i), place) for i, place, others in rows]
         return collate(samples, indices)
-
-    def _sample(self, index, draws):
-        if not self.source.num_draws:
-            return self.source[index]
-        return {key: value[0] for key, value in self.source.drawn(np.array([index]), draws[None]).items()}
 
     def _cropped(self, sample, index, place):
         size, spatial = self.size_at(index), [key for key in ("images", "concat") if key in sample]
@@ -80,20 +75,22 @@ def resize(image, image_size, place=_CENTRE):
     """Scales one image `(H, W, C)`, channel by channel, until it covers a size, and crops what is beyond it.
 
     Args:
-        image: uint8 or float array.
+        image: uint8 or float array; or a clip `(F, H, W, C)`, whose frames become all alike.
         image_size: (height, width).
         place: where the part that is kept lies, (from top to bottom, from left to right), each from 0 to 1. Default:
             the centre.
 
     Returns:
-        array `(height, width, C)` of the image's type.
+        array `(height, width, C)`, or `(F, height, width, C)`, of the image's type.
 
     Raises:
         ValueError: an array of another rank.
     """
+    if image.ndim == 4:
+        return np.stack([resize(frame, image_size, place) for frame in image])
     if image.ndim != 3:
         raise ValueError(
-            "Only images (height, width, channels) can be resized. Received: "
+            "Only images (height, width, channels) and clips of them can be resized. Received: "
             f"shape={image.shape}. Leave image_size out."
         )
     height, width = image_size

@@ -80,6 +80,9 @@ class Source:
 
         Returns:
             as `batch`.
+
+        Raises:
+            ValueError: as `batch`.
         """
         return self.batch(indices)
 
@@ -295,6 +298,22 @@ def as_source(data, num_classes=None, value_range=(-1.0, 1.0)):
         f"(random access). Received: {shown(data)} of type {type(data).__name__}. Streams, names and paths "
         "go into data.load(); iterators of batches into fit() directly."
     )
+
+
+def drawn_sample(source, index, draws):
+    """One sample of a source whose samples depend on chance.
+
+    Args:
+        source: `Source`.
+        index: number of the sample.
+        draws: random numbers in [0, 1), `(source.num_draws,)`.
+
+    Returns:
+        dict of arrays without a batch axis.
+    """
+    if not source.num_draws:
+        return source[index]
+    return {key: value[0] for key, value in source.drawn(np.array([index]), draws[None]).items()}
 
 
 def collate(samples, indices):

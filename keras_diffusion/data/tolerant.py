@@ -7,7 +7,7 @@ resumes sees the same samples, and nothing is ever replaced by a black picture.
 import warnings
 
 from keras_diffusion.configs.checks import clip
-from keras_diffusion.data.sources import Derived
+from keras_diffusion.data.sources import Derived, collate, drawn_sample
 
 
 class Tolerant(Derived):
@@ -26,19 +26,22 @@ class Tolerant(Derived):
         self.skipped = {}
 
     def __getitem__(self, index):
-        for number in self._stand_ins(int(index)):
-            if number not in self.skipped:
-                try:
-                    return self._whole(number)
-                except (ValueError, OSError) as error:
-                    self._skip(number, error)
-        raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
+        return self._first(index, self._whole)
+
+    def drawn(self, indices, draws):
+        self.prefetch(indices)
+        rows = zip(indices, draws, strict=True)
+        return collate([self._first(i, lambda n, own=own: self._whole(n, own)) for i, own in rows], indices)
 
     def size_of(self, index):
+        return self._first(index, self.source.size_of)
+
+    def _first(self, index, read):
+        """What `read` gives for the first number from `index` on for which it gives anything."""
         for number in self._stand_ins(int(index)):
             if number not in self.skipped:
                 try:
-                    return self.source.size_of(number)
+                    return read(number)
                 except (ValueError, OSError) as error:
                     self._skip(number, error)
         raise ValueError(f"No sample of {self.source!r} can be read. The first: {self.skipped[int(index)]}")
@@ -56,8 +59,8 @@ class Tolerant(Derived):
         for index in range(len(self)):
             self[index]
 
-    def _whole(self, number):
-        sample = self.source[number]
+    def _whole(self, number, draws=None):
+        sample = self.source[number] if draws is None else drawn_sample(self.source, number, draws)
         texts = self.source.texts([number])
         return sample if texts is None else {**sample, "captions": texts[0]}
 
