@@ -139,10 +139,7 @@ def load(
     training = split.startswith("train") or split == "all"
     clips = _clip_options(frames, stride, training)
     pictures = _given(channels=channels, background=background)
-    if is_url_list(source):
-        pictures |= _web_options(cache, fetch, note_failures=on_error == "skip")
-    else:
-        _check_unused(source, pictures, {"cache": cache, "fetch": fetch})
+    pictures |= _web_options(source, pictures, {"cache": cache, "fetch": fetch}, note_failures=on_error == "skip")
     keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
     if is_table(source):
         data, own_splits = open_table(source, split, validation_fraction is not None, {**keys, **pictures}, streaming)
@@ -153,9 +150,7 @@ def load(
     if own_splits:
         _check_no_fraction(source, validation_fraction)
     else:
-        if isinstance(source, str) and source in _OWN and validation_fraction is None:
-            validation_fraction = _OWN[source][1]
-        data = _part(data, split, validation_fraction)
+        data = _part(data, split, _fraction(source, validation_fraction))
     make = (
         functools.partial(StreamBatches, shuffle_buffer=shuffle_buffer) if isinstance(data, StreamSource) else Batches
     )
@@ -234,15 +229,19 @@ def _as_clips(data, clips):
     return ClipSource(data, **clips) if clips and not isinstance(data, ClipFolder) else data
 
 
-def _web_options(cache, fetch, **options):
-    """Arguments of `UrlList`."""
+def _web_options(source, pictures, web, note_failures):
+    """Arguments of `UrlList` beside `pictures`; none for other sources."""
+    if not is_url_list(source):
+        _check_unused(source, pictures, web)
+        return {}
+    fetch = web["fetch"]
     if not isinstance(fetch, dict | None):
         raise ValueError(
             f"`fetch` is a dict of arguments of UrlList, such as a timeout. Received: fetch={shown(fetch)}"
         )
     known = [name for name in arguments_of(UrlList) if name not in ("rows", "cache", "channels", "background")]
     check_known("`fetch` of data.load", fetch or {}, known)
-    return {"cache": cache, **options, **(fetch or {})}
+    return {"cache": web["cache"], "note_failures": note_failures, **(fetch or {})}
 
 
 def _check_unused(source, pictures, web):
@@ -300,6 +299,12 @@ def _check_no_fraction(source, validation_fraction):
             f"validation_fraction={validation_fraction!r} for {str(source)!r}. Name a split instead; TFDS understands "
             "split='train[:80%]' and split='train[80%:]'."
         )
+
+
+def _fraction(source, validation_fraction):
+    """The share to hold out: what is asked for, or what is usual for a source of our own."""
+    own = isinstance(source, str) and source in _OWN and validation_fraction is None
+    return _OWN[source][1] if own else validation_fraction
 
 
 def _part(data, split, validation_fraction):
