@@ -11,6 +11,7 @@ from keras_diffusion.checkpoints.families.diffusers.component import (
 from keras_diffusion.checkpoints.families.diffusers.dit_transformer import DiTTransformer2DModel
 from keras_diffusion.checkpoints.families.diffusers.schedule import read_sampling, read_schedule
 from keras_diffusion.checkpoints.families.diffusers.schedule_writing import write_schedule
+from keras_diffusion.checkpoints.families.diffusers.t5_text import T5EncoderModel
 from keras_diffusion.checkpoints.families.diffusers.unet_2d import UNet2DModel
 from keras_diffusion.checkpoints.families.diffusers.unet_2d_condition import UNet2DConditionModel
 from keras_diffusion.checkpoints.links import Link, Tensors
@@ -22,6 +23,7 @@ __all__ = [
     "Component",
     "DiTTransformer2DModel",
     "Link",
+    "T5EncoderModel",
     "Tensors",
     "UNet2DConditionModel",
     "UNet2DModel",

@@ -9,7 +9,7 @@ _PREFIX = "text_model."
 _TOKENS = "embeddings.token_embedding.weight"
 # Keys of transformers' configs that mean nothing to the text encoder alone: training, the projection behind it, and
 # what every config has.
-_NEEDLESS = frozenset(
+NEEDLESS_OF_TEXT = frozenset(
     """
     architectures model_type torch_dtype dtype transformers_version attention_dropout dropout initializer_factor
     initializer_range bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id projection_dim
@@ -31,7 +31,7 @@ class CLIPTextModel(Component):
 
     class_name, network_class, folder = "CLIPTextModel", CLIPTextEncoder, "text_encoder"
     weights_file, library = "model.safetensors", "transformers"
-    needless_keys = _NEEDLESS
+    needless_keys = NEEDLESS_OF_TEXT
     defaults = {
         "vocab_size": 49408,
         "hidden_size": 512,

@@ -32,7 +32,8 @@ class Diffusers(RootedFamily):
 
     name = "diffusers"
     title = (
-        "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, CLIPTextModel"
+        "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, CLIPTextModel, "
+        "T5EncoderModel"
     )
     loses = "safety checkers and feature extractors of pipelines"
 
