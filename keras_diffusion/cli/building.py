@@ -30,7 +30,8 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.text import small_encoder
 
 # Arguments that are objects, and `source`, which is handled separately.
-_NOT_IN_FILES = {"self", "network", "autoencoder", "augment", "source", "kwargs", "options", "name"}
+_NOT_IN_FILES = {"self", "network", "autoencoder", "source", "kwargs", "options", "name"}
+_OF_TRAINING = ("horizontal_flip", "augment", "crop", "batches_per_epoch")  # held-out data do without
 _NETWORKS = {1: "mlp", 4: "unet_3d"}  # default by the rank of a sample; otherwise "unet"
 
 
@@ -117,7 +118,7 @@ def load_data(config):
     if not validation:
         return train, None
     # The held-out part is read in order and unchanged, since its loss is compared between epochs.
-    plain = {k: v for k, v in options.items() if k not in ("horizontal_flip", "crop", "batches_per_epoch")}
+    plain = {k: v for k, v in options.items() if k not in _OF_TRAINING}
     overrides = {"shuffle": False, "drop_remainder": False, **validation}
     with _section("data.validation"):
         return train, load(overrides.pop("source", source), **{**plain, **overrides})
@@ -270,6 +271,13 @@ def _network_options(config, data):
         inferred["context_dim"] = int(batch["context"].shape[-1])
     if "concat" in batch:
         inferred["concat_channels"] = int(batch["concat"].shape[-1])
+    if "augmentation" in batch:
+        if "augmentation_dim" not in options:
+            raise ConfigError(
+                f"The network {name!r} cannot be told of augmentation. Received: data.augment="
+                f"{config['data']['augment']!r}. Take a unet or a dit, or another augmentation"
+            )
+        inferred["augmentation_dim"] = int(batch["augmentation"].shape[-1])
     if "widths" in options:
         sides = {side for bucket in data.bucket_counts or () for side in bucket}
         inferred.update(_sized(name, options, given, (*sorted(sides), shape[-1]) if None in shape else shape))

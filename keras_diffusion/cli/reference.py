@@ -102,7 +102,8 @@ def configuration_page():
             },
         ),
         "## [network]\n\n`name` is the network, `unet` for images and sequences and `mlp` for vectors unless it is "
-        f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim` and `concat_channels` follow "
+        f"given; the others are {others}. `input_shape`, `num_classes`, `context_dim`, `concat_channels` and "
+        "`augmentation_dim` follow "
         "from the data. The keys of each are the arguments of its class; those of a `unet`:",
         _table({"size": None, **unet}, {**of_unet, "size": f"{size} {_SIZE}"}),
         "## [text]\n\nFor data with captions: a text encoder, and a model that draws what it is told. Without this "

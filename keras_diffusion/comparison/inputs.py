@@ -95,7 +95,8 @@ def make_inputs(model, data, settings, optimizer=None, size=None):
     keys = condition_keys_of(model.network)
     encoded = data is not None and model.autoencoder is not None
     rows = _random_data(model, count, size, rng) if data is None else first_rows(data, count)
-    x0, conditions = unpack_batch(rows, (None,) * len(model.sample_shape) if encoded else model.sample_shape, keys)
+    shape = (None,) * len(model.sample_shape) if encoded else model.sample_shape
+    x0, conditions = unpack_batch(rows, shape, keys, getattr(model.network, "augmentation_dim", None))
     if encoded:
         x0 = _latents(model.autoencoder, ops.convert_to_numpy(x0), settings.batch_size)
     arrays = {

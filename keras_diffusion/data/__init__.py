@@ -7,6 +7,7 @@ from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
 from keras_diffusion.data.loading import load, names
+from keras_diffusion.data.non_leaking import NonLeaking
 from keras_diffusion.data.packing import Packed, pack
 from keras_diffusion.data.parquet import ParquetSource
 from keras_diffusion.data.shapes import Shapes
@@ -26,6 +27,7 @@ __all__ = [
     "HuggingFaceSource",
     "ImageFolder",
     "Inspection",
+    "NonLeaking",
     "Packed",
     "ParquetSource",
     "Shapes",

@@ -23,6 +23,7 @@ from keras_diffusion.configs.checks import (
     shown,
 )
 from keras_diffusion.core.noise import check_seed, philox
+from keras_diffusion.data.augmentation import as_augmentation, augmented
 from keras_diffusion.data.buckets import batches_of_pass, remainders, unlike_first
 from keras_diffusion.data.captions import check_template, draw_captions, from_template
 from keras_diffusion.data.sources import as_source
@@ -44,8 +45,11 @@ class Batches(keras.utils.PyDataset):
             again.
         horizontal_flip: whether each image `(H, W, C)`, and its "concat", is mirrored left to right with probability
             1/2; of a clip, all frames.
-        augment: function `(images, rng) -> images` on float32 images `(B, H, W, C)` with this batch's own NumPy
-            generator. It must keep the shape and draw from `rng` only.
+        augment: what changes images: a function `(images, rng) -> images` on float32 `(B, H, W, C)` with this batch's
+            own NumPy generator, which must keep the shape and draw from `rng` only; a Keras layer such as
+            `keras.layers.RandomRotation(0.05)`; `data.NonLeaking(0.12)`; the name of one or a table with its name and
+            options, `{"name": "random_rotation", "factor": 0.05}`; or a list of these. Functions may return
+            `(images, vectors)`: float32 `(B, D)` that tell what was done, for networks with `augmentation_dim=D`.
         num_classes: upper bound of the labels, exclusive. Default: the source's.
         value_range: range that float images must lie in; None for data that are not pictures.
         captions: whether batches hold a caption of each sample under "captions": True, the source's; or a template such
@@ -73,7 +77,8 @@ class Batches(keras.utils.PyDataset):
 
     Returns (of indexing):
         dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's
-        other keys; with `captions`, an array of str `(B,)` as well.
+        other keys; with `captions`, an array of str `(B,)` as well; "augmentation" `(B, D)` where `augment` tells what
+        it did.
 
     Raises:
         ValueError: bad options, captions of a source that has none, NaN or values out of range, labels out of range.
@@ -120,12 +125,11 @@ class Batches(keras.utils.PyDataset):
         self.class_names = self.source.class_names
         self.batches_per_epoch = _positive_int(batches_per_epoch, "batches_per_epoch", optional=True)
         self._check_length()
-        if augment is not None and not callable(augment):
-            raise ValueError(f"augment must be a function (images, rng) -> images. Received: augment={shown(augment)}")
-        if self.source.groups is not None and self._batches_per_pass() == 0:
+        self._augment = as_augmentation(augment)
+        if getattr(self._augment, "on_backend", False) and self.use_multiprocessing:
             raise ValueError(
-                "With drop_remainder=True, a bucket must hold a batch. Received: "
-                f"batch_size={batch_size}, more than there are samples in any"
+                "Keras's layers run on a backend, which does not survive in worker processes. Received: "
+                f"augment={shown(augment)} with use_multiprocessing=True. Leave it out: threads do as well"
             )
         self._groups = (None, None)  # as `_order`, of the batches of an epoch
         self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
@@ -220,10 +224,8 @@ class Batches(keras.utils.PyDataset):
                     f"fit. Received: augment={self.augment!r} for samples with the keys {sorted(batch)}. Let the "
                     "source augment both"
                 )
-            shape = images.shape
-            images = np.asarray(self.augment(images, rng), dtype="float32")
-            if images.shape != shape:
-                raise ValueError(f"augment must keep the shape of the batch. Received: {shape} in, {images.shape} out.")
+            images, vectors = augmented(self._augment, images, rng)
+            batch |= {} if vectors is None else {"augmentation": vectors}
         batch["images"] = images
         if "concat" in batch:
             batch["concat"] = _standardize_concat(batch["concat"], indices)
@@ -280,6 +282,11 @@ class Batches(keras.utils.PyDataset):
                 f"With drop_remainder=True, batch_size must not exceed the number of samples, {len(self.source)}: "
                 f"there would be no batch. Received: batch_size={self.batch_size}. Lower it or pass "
                 "drop_remainder=False."
+            )
+        if self.source.groups is not None and self._batches_per_pass() == 0:
+            raise ValueError(
+                "With drop_remainder=True, a bucket must hold a batch. Received: "
+                f"batch_size={self.batch_size}, more than there are samples in any"
             )
 
     def _check_captions(self):

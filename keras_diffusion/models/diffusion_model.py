@@ -73,7 +73,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the
             conditions under "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or
             uint8, which is not noised: of the samples' size, or, where there is an autoencoder, of the latents'. Beside
-            a context there may be a "context_mask" `(B, L)`, false where it is padding.
+            a context there may be a "context_mask" `(B, L)`, false where it is padding. Where the network is told of
+            augmentation, "augmentation" `(B, A)`, zeros if it is left out.
         training: whether dropout drops and conditions are dropped.
 
     Returns:
@@ -159,10 +160,11 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         return tuple(shape or self.network.input["x"].shape[1:])
 
     def call(self, data, training=False):
+        known = (self.batch_keys(data), getattr(self.network, "augmentation_dim", None))
         if self.autoencoder is None:
-            x0, conditions = validation.unpack_batch(data, self.sample_shape, self.batch_keys(data))
+            x0, conditions = validation.unpack_batch(data, self.sample_shape, *known)
         else:
-            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), self.batch_keys(data))
+            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), *known)
             x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
         if "concat" in conditions:
@@ -227,7 +229,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             dict from arguments of `drop_conditions` ("drop", "drop_concat") to shares of samples, in (0, 1].
         """
         shares = {}
-        if set(conditions) - {"concat"}:
+        if set(conditions) - {"concat", "augmentation"}:
             shares["drop"] = self.condition_dropout
         if "concat" in conditions:
             shares["drop_concat"] = self.condition_dropout if self.concat_dropout is None else self.concat_dropout
@@ -236,7 +238,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
     def drop_conditions(self, conditions, drop=None, drop_concat=None):
         """Replaces the conditions of some samples by the null condition.
 
-        Networks without a null class keep their labels.
+        Networks without a null class keep their labels. Of augmentation, which happened, all samples are told.
 
         Args:
             conditions: dict of tensors `(B, ...)`.
@@ -248,7 +250,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         """
         dropped = dict(conditions)
         for key, value in null_conditions(self, like=conditions).items():
-            where = drop_concat if key == "concat" else drop
+            where = {"concat": drop_concat, "augmentation": None}.get(key, drop)
             if where is not None and key in conditions:
                 dropped[key] = ops.where(expand_to_rank(where, conditions[key]), value, conditions[key])
         return dropped

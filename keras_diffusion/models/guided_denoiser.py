@@ -98,6 +98,8 @@ def null_conditions(model, like=()):
     if "concat" in model.condition_keys:  # one position, which stands for all of them
         channels = validation.concat_channels_of(network)
         null["concat"] = as_tensor(np.zeros((1,) * len(model.sample_shape) + (channels,), "float32"))
+    if "augmentation" in model.condition_keys:
+        null["augmentation"] = as_tensor(np.zeros((1, network.augmentation_dim), "float32"))
     return null
 
 

@@ -294,7 +294,8 @@ class SamplingMethods:
 
     @property
     def condition_keys(self):
-        """Names of the conditions that the network takes, a tuple or list of "labels", "context" and "concat"."""
+        """Names of the conditions that the network takes, a tuple or list of "labels", "context", "concat" and
+        "augmentation", which samples have none of."""
         return validation.condition_keys_of(self.network)
 
     @property

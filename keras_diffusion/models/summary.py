@@ -4,7 +4,7 @@ import sys
 import textwrap
 
 from keras_diffusion.configs.checks import shown
-from keras_diffusion.models.validation import CONCAT_KEY, concat_channels_of, condition_keys_of
+from keras_diffusion.models.validation import AUGMENTATION_KEY, CONCAT_KEY, concat_channels_of, condition_keys_of
 
 
 def short(model):
@@ -49,6 +49,8 @@ def _conditions(network):
     for key in condition_keys_of(network):
         if key == CONCAT_KEY:
             yield f"{key} ({concat_channels_of(network)} channels)"
+        elif key == AUGMENTATION_KEY:
+            yield f"{key} ({network.augmentation_dim} numbers)"
         else:
             size, unit = (network.num_classes, "classes") if key == "labels" else (network.context_dim, "numbers each")
             yield f"{key} ({size} {unit})"

@@ -17,18 +17,20 @@ from keras_diffusion.runtime import limits
 SAMPLE_KEY = "images"
 CONCAT_KEY = "concat"
 WEIGHT_KEY = "sample_weight"
-CONDITION_KEYS = ("labels", "context", CONCAT_KEY)
+AUGMENTATION_KEY = "augmentation"
+CONDITION_KEYS = ("labels", "context", CONCAT_KEY, AUGMENTATION_KEY)
 
 
-def unpack_batch(data, sample_shape, condition_keys):
+def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None):
     """A batch as (samples, conditions).
 
     Args:
-        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context"
-            and "concat", and the context's mask under "context_mask"; perhaps with weights under "sample_weight", which
-            are no condition.
+        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context",
+            "concat" and "augmentation", and the context's mask under "context_mask"; perhaps with weights under
+            "sample_weight", which are no condition.
         sample_shape: shape of one sample, None where any size goes.
         condition_keys: conditions that the batch holds for the network.
+        augmentation_dim: length of the vectors under "augmentation"; where there are none, nothing was changed: zeros.
 
     Returns:
         (samples, dict of conditions): uint8 samples, and known channels, scaled to [−1, 1].
@@ -38,8 +40,12 @@ def unpack_batch(data, sample_shape, condition_keys):
     """
     if not isinstance(data, dict):
         data = {SAMPLE_KEY: data}
+    if AUGMENTATION_KEY in condition_keys and AUGMENTATION_KEY not in data and SAMPLE_KEY in data:
+        rows = ops.shape(ops.convert_to_tensor(data[SAMPLE_KEY]))[0]
+        data = {**data, AUGMENTATION_KEY: ops.zeros((rows, augmentation_dim), "float32")}
     known = {SAMPLE_KEY, *condition_keys}
     if set(data) - {WEIGHT_KEY} != known:
+        told = AUGMENTATION_KEY in data and AUGMENTATION_KEY not in known
         missing, unknown = sorted(known - set(data)), sorted(set(data) - known - {WEIGHT_KEY})
         raise ValueError(
             f"A batch for this network is a dict with the keys {', '.join(sorted(known))}"
@@ -47,6 +53,7 @@ def unpack_batch(data, sample_shape, condition_keys):
             + f". Received: {sorted(data)}"
             + (f"; missing: {', '.join(missing)}" if missing else "")
             + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+            + (". A network takes “augmentation” if it is made with augmentation_dim" if told else "")
         )
     samples = ops.convert_to_tensor(data[SAMPLE_KEY])
     check_shape(SAMPLE_KEY, samples.shape, sample_shape)
@@ -60,6 +67,8 @@ def unpack_batch(data, sample_shape, condition_keys):
         conditions["labels"] = ops.cast(conditions["labels"], "int32")
     if MASK_KEY in conditions:
         conditions[MASK_KEY] = ops.cast(conditions[MASK_KEY], "bool")
+    if AUGMENTATION_KEY in conditions:
+        conditions[AUGMENTATION_KEY] = _vectors(conditions[AUGMENTATION_KEY], augmentation_dim)
     if CONCAT_KEY in conditions:
         conditions[CONCAT_KEY] = _scaled(CONCAT_KEY, conditions[CONCAT_KEY])
     return _scaled(SAMPLE_KEY, samples), conditions
@@ -77,6 +86,16 @@ def _scaled(name, samples):
             "Convert them: x.astype('uint8'), or x / 127.5 - 1"
         )
     return ops.cast(samples, "float32")
+
+
+def _vectors(vectors, dim):
+    """The condition "augmentation" as float32 `(B, dim)`."""
+    if len(vectors.shape) != 2 or (dim is not None and vectors.shape[1] != dim):
+        raise ValueError(
+            f"“augmentation” tells of each sample by {dim} numbers, the network's augmentation_dim. Received: shape "
+            f"{tuple(vectors.shape)}"
+        )
+    return ops.cast(vectors, "float32")
 
 
 def batch_weights(weights, error):
@@ -150,8 +169,8 @@ def generation_conditions(conditions, num_samples, network, class_names=None):
             f"Conditions are a dict from names to values, such as {{'labels': [0, 1]}}. Received: {shown(conditions)}"
         )
     conditions = dict(conditions or {})
-    keys = condition_keys_of(network)
-    keys = (*keys, MASK_KEY) if getattr(network, "takes_context_mask", False) else keys
+    keys = [key for key in condition_keys_of(network) if key != AUGMENTATION_KEY]  # samples are as pictures were
+    keys = [*keys, MASK_KEY] if getattr(network, "takes_context_mask", False) else keys
     unknown = sorted(map(str, set(conditions) - set(keys)))
     if unknown:
         raise ValueError(f"This network's conditions are: {', '.join(keys) or 'none'}. Received: {', '.join(unknown)}")
@@ -252,7 +271,7 @@ def check_negative(negative, conditions):
 
 
 def condition_keys_of(network):
-    """The conditions that a network takes, ("labels", "context", "concat") or part of them."""
+    """The conditions that a network takes, ("labels", "context", "concat", "augmentation") or part of them."""
     return tuple(getattr(network, "condition_keys", ()))
 
 

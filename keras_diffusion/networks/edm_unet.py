@@ -69,11 +69,14 @@ class EDMUNet(LevelUNet):
         flash_attention: None (default: where Keras finds a fused kernel), True or False.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
             layer sees C + concat_channels channels, the output has those of x.
+        augmentation_dim: length of the vectors that say how training pictures were changed, such as 9 for
+            `data.NonLeaking`; None (default) for a network that is not told.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, H, W, C)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "concat"
-            `(B, H, W, concat_channels)` with `concat_channels`.
+            `(B, H, W, concat_channels)` with `concat_channels`, "augmentation" `(B, augmentation_dim)` with
+            `augmentation_dim`.
 
     Returns:
         `(B, H, W, out_channels)`, float32 under mixed precision.
@@ -116,6 +119,7 @@ class EDMUNet(LevelUNet):
         flash_attention=None,
         seed=None,
         concat_channels=0,
+        augmentation_dim=None,
         name="edm_unet",
         trainable=True,
         dtype=None,

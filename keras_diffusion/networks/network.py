@@ -3,9 +3,10 @@
     {"x": (B, ..., C), "noise_level": (B,), "labels": (B,), "context": (B, M, D), "concat": (B, ..., K)}
         →  (B, ..., out_channels)
 
-"labels", "context" and "concat" are there only where the network was built for them. "concat" is what is known at every
-position (an image with a hole, a small image enlarged, a map of depths): K channels that the first layer sees beside
-those of x, without noise. What the output means (noise, clean data, velocity) is the predictor's affair; so is the
+"labels", "context", "concat" and "augmentation" are there only where the network was built for them. "concat" is what
+is known at every position (an image with a hole, a small image enlarged, a map of depths): K channels that the first
+layer sees beside those of x, without noise. "augmentation" `(B, A)` says how a training picture was changed, and is
+zeros in sampling. What the output means (noise, clean data, velocity) is the predictor's affair; so is the
 number that stands for the noise level: log(σ/α)/4 by default.
 
 A network is a functional Keras model in a class of its own. Its constructor checks the arguments and calls
@@ -30,14 +31,14 @@ from keras_diffusion.layers import (
     SinusoidalEmbedding,
     TimeProjection,
 )
-from keras_diffusion.layers.options import convolution, normalization
+from keras_diffusion.layers.options import convolution, normalization, unbuilt_dense
 from keras_diffusion.lora.network import LoRAMixin
 from keras_diffusion.networks.arguments import check_arguments
 
 NETWORKS = Registry("network")
 
 TIME_EMBEDDINGS = ("fourier", "sinusoidal")
-CONDITION_KEYS = ("labels", "context", "concat")
+CONDITION_KEYS = ("labels", "context", "concat", "augmentation")
 MASK_KEY = "context_mask"
 
 
@@ -56,14 +57,17 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         any_size: whether samples of other sizes than `sample_shape` run as well.
         context_dim: size of the context's vectors, or None.
         concat_channels: K, number of known channels that the network sees beside those of x; 0 for none.
-        condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context" and "concat".
+        augmentation_dim: A, length of the vectors that say how training pictures were changed, or None.
+        condition_keys: names of the conditions that the network takes, a tuple: of "labels", "context", "concat" and
+            "augmentation".
         takes_context_mask: whether "context_mask" may be given beside "context".
         policy, wide: dtype policy of the layers, and the dtype of what must not be rounded to half precision.
 
     Call arguments:
         inputs: dict: "x" `(B, *sample_shape)`, "noise_level" `(B,)`, and the conditions: "labels" `(B,)` integers,
-            "context" `(B, M, D)`, "concat" `(B, *sample_shape[:-1], K)`. With a context perhaps "context_mask",
-            booleans `(B, M)`: which of its vectors are seen, the others being padding. A row that hides all shows all.
+            "context" `(B, M, D)`, "concat" `(B, *sample_shape[:-1], K)`, "augmentation" `(B, A)`. With a context
+            perhaps "context_mask", booleans `(B, M)`: which of its vectors are seen, the others being padding. A row
+            that hides all shows all.
         training: whether dropout drops.
 
     Returns:
@@ -76,7 +80,7 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
     any_size = False
     size_multiple = 1
     # Arguments that not every network has.
-    num_classes = context_dim = out_channels = None
+    num_classes = context_dim = out_channels = augmentation_dim = None
     concat_channels = 0
     null_class = True
     hides_padding = True  # whether a context may have a mask
@@ -190,6 +194,9 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         rule = "`concat_channels` must be an integer ≥ 0; 0 is none"
         if check_whole("concat_channels", self.concat_channels, 0, rule=rule):
             inputs["concat"] = keras.Input((*shape[:-1], self.concat_channels), name="concat", dtype=self.wide)
+        rule = "`augmentation_dim` must be an integer ≥ 1, or None for a network that is told of no augmentation"
+        if check_whole("augmentation_dim", self.augmentation_dim, 1, rule=rule, optional=True):
+            inputs["augmentation"] = keras.Input((self.augmentation_dim,), name="augmentation", dtype=self.wide)
         return inputs
 
     def seen(self, inputs):
@@ -241,7 +248,7 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return keras.layers.Concatenate(name=name, dtype=self.policy)([h, skip])
 
     def add_label(self, embedding, inputs):
-        """The embedded noise level plus the vector of the label, where the network takes labels.
+        """The embedded noise level plus the vectors of the label and the augmentation, where the network takes them.
 
         Args:
             embedding: Keras tensor `(None, dim)`.
@@ -250,12 +257,16 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         Returns:
             Keras tensor `(None, dim)`.
         """
-        if self.num_classes is None:
-            return embedding
-        layer = LabelEmbedding(
-            self.num_classes, embedding.shape[-1], self.null_class, name="label_embedding", dtype=self.wide
-        )
-        return keras.layers.Add(name="time_and_label", dtype=self.wide)([embedding, layer(inputs["labels"])])
+        dim = embedding.shape[-1]
+        if self.num_classes is not None:
+            layer = LabelEmbedding(self.num_classes, dim, self.null_class, name="label_embedding", dtype=self.wide)
+            add = keras.layers.Add(name="time_and_label", dtype=self.wide)
+            embedding = add([embedding, layer(inputs["labels"])])
+        if "augmentation" in inputs:  # without a bias: zeros add nothing
+            layer = unbuilt_dense(dim, use_bias=False, name="augmentation_embedding", dtype=self.wide)
+            add = keras.layers.Add(name="and_augmentation", dtype=self.wide)
+            embedding = add([embedding, layer(inputs["augmentation"])])
+        return embedding
 
     def embed_conditions(self, inputs, dim):
         """The condition vector of noise level and label.

@@ -66,11 +66,14 @@ class UNet(LevelUNet):
         zero_init: whether the last layer of every residual branch starts at 0. Default True.
         concat_channels: channels of "concat", what is known beside x; 0 (default) for a network without. The first
             layer sees C + concat_channels channels, the output has those of x.
+        augmentation_dim: length of the vectors that say how training pictures were changed, such as 9 for
+            `data.NonLeaking`; None (default) for a network that is not told.
         seed: int or None; of dropout.
 
     Call arguments:
         inputs: dict: "x" `(B, *input_shape)`, "noise_level" `(B,)`, "labels" `(B,)` with `num_classes`, "context" `(B,
-            M, D)` with `context_dim`, "concat" `(B, *input_shape[:-1], concat_channels)` with `concat_channels`.
+            M, D)` with `context_dim`, "concat" `(B, *input_shape[:-1], concat_channels)` with `concat_channels`,
+            "augmentation" `(B, augmentation_dim)` with `augmentation_dim`.
         training: whether dropout drops.
 
     Returns:
@@ -119,6 +122,7 @@ class UNet(LevelUNet):
         zero_init=True,
         seed=None,
         concat_channels=0,
+        augmentation_dim=None,
         name="unet",
         trainable=True,
         dtype=None,

@@ -66,7 +66,8 @@ def level_losses(model, batch, times=24, seed=0, weights="ema"):
         raise ValueError(f"`times` are a number of levels, or times in (0, 1]. Received: times={times}")
     network = model.averaged_network() if weights == "ema" else model.network
     shape = model.sample_shape if model.autoencoder is None else (None,) * len(model.sample_shape)
-    x0, conditions = validation.unpack_batch(batch, shape, model.batch_keys(batch))
+    told = getattr(network, "augmentation_dim", None)
+    x0, conditions = validation.unpack_batch(batch, shape, model.batch_keys(batch), told)
     conditions = model.encode_conditions(conditions)
     x0 = ops.convert_to_tensor(x0, "float32")
     if model.autoencoder is not None:

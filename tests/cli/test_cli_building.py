@@ -53,6 +53,17 @@ def test_buckets_make_a_network_of_any_size(tmp_path):
     assert _sample_options(resolved)["size"] == 32 and resolve(resolved)[0] == resolved
 
 
+def test_a_network_is_told_of_augmentation(images):
+    pytest.importorskip("PIL.Image")
+    data = {"augment": [{"name": "non_leaking", "probability": 0.2}, "random_flip"], "validation_fraction": 0.2}
+    sections = config(images)
+    resolved, train, held_out = resolve({**sections, "data": {**sections["data"], **data}})
+    assert resolved["network"]["augmentation_dim"] == 9 and resolve(resolved)[0] == resolved
+    assert train[0]["augmentation"].shape == (8, 9) and "augmentation" not in held_out[0]
+    with pytest.raises(ConfigError, match="'uvit' cannot be told"):
+        resolve({**sections, "data": {**sections["data"], **data}, "network": {"name": "uvit"}})
+
+
 def test_resolving_again_changes_nothing(images):
     resolved, _, _ = resolve(
         config(images, optimizer={"learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.1}})
