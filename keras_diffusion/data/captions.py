@@ -115,7 +115,7 @@ class FolderCaptions:
         self._tables = [folder / name for folder in tables for name in TABLES if (folder / name).is_file()]
         self._beside = {file.with_suffix("") for file in files} & _texts_in({file.parent for file in files})
         self.exist = bool(self._tables or self._beside)
-        self._listed = None
+        self._listed = self._failure = None
 
     def __getitem__(self, index):
         """A tuple of the texts of picture `index`; ("",) where it has none."""
@@ -125,19 +125,29 @@ class FolderCaptions:
         return self._from_tables().get(file, ("",))
 
     def _from_tables(self):
+        if self._failure is not None:  # each sample asks again, and the table stays as it is
+            raise ValueError(self._failure)
         if self._listed is None:
-            self._listed, known = {}, set(self.files)
-            for table in self._tables:
-                rows = {table.parent / name: texts for name, texts in read_table(table).items()}
-                unknown = [path for path in rows if path not in known]
-                if unknown:
-                    warnings.warn(
-                        f"{table} has captions of {len(unknown)} pictures that the folder does not have, the first "
-                        f"{unknown[0].name!r}. They are ignored.",
-                        stacklevel=2,
-                    )
-                self._listed |= rows
+            try:
+                self._listed = self._read_tables()
+            except ValueError as error:
+                self._failure = str(error)
+                raise
         return self._listed
+
+    def _read_tables(self):
+        listed, known = {}, set(self.files)
+        for table in self._tables:
+            rows = {table.parent / name: texts for name, texts in read_table(table).items()}
+            unknown = [path for path in rows if path not in known]
+            if unknown:
+                warnings.warn(
+                    f"{table} has captions of {len(unknown)} pictures that the folder does not have, the first "
+                    f"{unknown[0].name!r}. They are ignored.",
+                    stacklevel=2,
+                )
+            listed |= rows
+        return listed
 
 
 def _texts_in(folders):

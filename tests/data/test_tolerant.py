@@ -4,8 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
 
+import keras_diffusion as kd
 from keras_diffusion import data
 
 
@@ -28,7 +30,7 @@ def broken_files():
         "zeros.png": bytes(500),
         "half.png": good[: len(good) // 2],
         "half.jpg": jpeg[: len(jpeg) // 2],
-        "start.webp": encoded("WEBP")[:16],
+        "no-size.png": good[: start + 4] + bytes(8) + good[start + 12 :],
         "huge.png": good[: start + 4] + b"\x00\x0f\xff\xff" * 2 + good[start + 12 :],
         "floats.tiff": floats.getvalue(),
         "signature.gif": b"GIF89a",
@@ -54,6 +56,38 @@ def test_ten_thousand_files_of_which_a_hundred_are_broken(tmp_path):
     assert all(files[i].name in message for i, message in batches.source.skipped.items())
     with pytest.raises(ValueError, match=r"Cannot read the image .*00050-empty\.png.*Remove or replace the file"):
         data.load(tmp_path, batch_size=500, shuffle=False)[0]
+
+
+@pytest.mark.slow
+def test_training_goes_on_and_the_report_lists_all(tmp_path):
+    broken = broken_files()
+    for i in range(220):
+        name, content = list(broken.items())[i % 10] if i < 100 else ("good.png", encoded())
+        (tmp_path / f"{i:03}-{name}").write_bytes(content)
+    (tmp_path / "a-folder.png").mkdir()
+    report = run("data", "inspect", tmp_path, "--all-broken")
+    assert report.exit_code == 0 and "readable   120 of 220" in report.stdout, report.output
+    listed = [line.split()[2].rstrip(":") for line in report.stdout.splitlines() if line.startswith("broken")]
+    assert listed == [path.name for path in sorted(tmp_path.glob("*-*"))[:100]]
+    assert "and 80 more" in run("data", "inspect", tmp_path).stdout
+
+    model = kd.DiffusionModel(kd.networks.UNet((8, 8, 3), widths=(4,), num_res_blocks=1), seed=0)
+    model.compile("adam")
+    with pytest.warns(UserWarning, match="left out"):
+        batches = data.load(tmp_path, batch_size=22, on_error="skip", workers=2)
+        loss = model.fit(batches, epochs=1, verbose=0).history["loss"]
+    assert np.isfinite(loss).all() and len(batches.source.skipped) == 100
+
+
+def test_a_broken_table_is_no_lack_of_captions(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(encoded())
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a"}\n{"file_name": "1.png", "te')
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match=r"No sample .* can be read. The first: The line 2 of"),
+    ):
+        data.load(tmp_path, batch_size=2, on_error="skip", captions=True)
 
 
 def test_captions_and_labels_are_those_of_the_picture_that_stands_in(tmp_path):
