@@ -18,7 +18,8 @@ def inspect(
     source: Annotated[
         str,
         typer.Argument(
-            help='Folder, .npz file, tar files ("part-{000..031}.tar"), list of addresses (.jsonl, .csv), or a name.'
+            help='Folder, .npz file, tar or Parquet files ("part-{000..031}.tar"), list of addresses (.jsonl, .csv), '
+            "or a name, also of the Hub (hf://user/name)."
         ),
     ],
     split: Annotated[

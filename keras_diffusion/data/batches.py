@@ -26,6 +26,7 @@ from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.augmentation import as_augmentation, augmented
 from keras_diffusion.data.buckets import batches_of_pass, remainders, unlike_first
 from keras_diffusion.data.captions import check_template, draw_captions, from_template
+from keras_diffusion.data.grain_engine import grain_dataset
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
 
@@ -198,7 +199,21 @@ class Batches(keras.utils.PyDataset):
         return self._stand_in[other]
 
     def _read(self, index):
-        epoch = self._epoch
+        return self.read(self._epoch, index)
+
+    def read(self, epoch, index):
+        """A batch of any epoch.
+
+        Args:
+            epoch: number of the epoch, int ≥ 0.
+            index: number of the batch in it, int in [0, len).
+
+        Returns:
+            dict, as of indexing.
+
+        Raises:
+            ValueError: samples that cannot be read, or have bad values.
+        """
         indices = self._indices(epoch, index)
         # An augmentation is a function of the whole batch, so all of it is read.
         early, late = (self.rows, None) if self.augment is None else (None, self.rows)
@@ -273,6 +288,34 @@ class Batches(keras.utils.PyDataset):
         if texts is None:  # they are in the samples
             texts = [self.source[i]["captions"] for i in indices]
         return [text for several in texts for text in several]
+
+    def to_grain(self, num_threads=2, num_processes=0, epochs=None):
+        """These batches as a data set of grain, which reads ahead and whose position can be saved.
+
+        It begins at the current `epoch` and `start`. In each process it gives the `rows` of that process. Grain's
+        iterators have `get_state` and `set_state`; `fit` on it needs `steps_per_epoch=len(batches)`.
+
+        Args:
+            num_threads: threads that read batches in advance, int ≥ 0; 0 reads when asked. Default 2.
+            num_processes: processes that do so, int ≥ 0, each with `num_threads` threads. Default 0: none. A script
+                that asks for some begins with `if __name__ == "__main__":`, as they import it.
+            epochs: number of epochs after which it ends, int ≥ 1. Default None: it has no end.
+
+        Returns:
+            `grain.IterDataset` of dicts.
+
+        Raises:
+            ImportError: grain is not installed.
+            ValueError: numbers out of range.
+
+        Example:
+
+        >>> batches = keras_diffusion.data.load("shapes", batch_size=64, image_size=16)
+        >>> iterator = iter(batches.to_grain(num_threads=4))
+        >>> batch, position = next(iterator), iterator.get_state()
+        >>> iterator.set_state(position)
+        """
+        return grain_dataset(self, num_threads, num_processes, epochs)
 
     def _check_length(self):
         if len(self.source) == 0:

@@ -21,6 +21,7 @@ from pathlib import Path
 from keras_diffusion.configs.checks import (
     arguments_of,
     check_choice,
+    check_flag,
     check_known,
     check_text,
     shown,
@@ -133,7 +134,7 @@ def load(
     >>> model.fit(train, validation_data=test, epochs=10)
     """
     size = check_size(image_size)
-    _check_options(options)
+    _check_options(options, source, streaming)
     check_text("split", split)
     check_choice("on_error", on_error, ("raise", "skip"))
     training = split.startswith("train") or split == "all"
@@ -167,10 +168,15 @@ def _given(**options):
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check_options(options):
+def _check_options(options, source, streaming):
     further = (*arguments_of(Batches), *WORKERS)
     own = [name for name in inspect.signature(load).parameters if name != "options"]
     check_known("data.load", options, further, tuple(dict.fromkeys((*own, *further))))
+    if check_flag("streaming", streaming) and not str(source).startswith("hf://"):
+        raise ValueError(
+            f"streaming=True is for data sets of the Hub, hf://user/name. Received: source={shown(source)}. Objects "
+            "that are streams need no flag"
+        )
 
 
 def _open(source, split, size, pictures, num_classes, value_range, tfds_options, clips):

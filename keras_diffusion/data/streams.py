@@ -205,8 +205,13 @@ class StreamBatches(Batches):
             raise ValueError("Worker processes would each read the whole stream. Pass use_multiprocessing=False")
         while not isinstance(source, StreamSource):
             source = source.source
-        ahead = self.workers + self.max_queue_size if self.workers > 1 else 1  # batches that threads read at a time
+        ahead = max(self.workers, 4) + self.max_queue_size  # batches that threads may read at a time
         source.set_order(self.seed, self.shuffle_buffer if self.shuffle else 0, (ahead + 2) * self.batch_size)
+
+    def to_grain(self, num_threads=2, num_processes=0, epochs=None):
+        if num_processes:
+            raise ValueError(f"Processes would each read the whole stream. Received: num_processes={num_processes}")
+        return super().to_grain(num_threads, num_processes, epochs)
 
     def _check_length(self):
         if self.batches_per_epoch is None:

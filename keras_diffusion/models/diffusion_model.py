@@ -362,7 +362,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         arguments.check_fit(kwargs)
         data = (x, kwargs.get("validation_data"))
         x = self._data.checked(x, kwargs.pop("sample_weight", None), kwargs.pop("class_weight", None))
-        if getattr(x, "shuffles_itself", False):
+        if getattr(x, "shuffles_itself", False) or type(x).__module__.startswith("grain."):
             kwargs["shuffle"] = False
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = self._data.checked_validation(kwargs["validation_data"])

@@ -179,8 +179,8 @@ class TextToImage(DiffusionModel):
         """Data with tokens in place of captions.
 
         Args:
-            data: a dict with texts under "captions", an iterator of such dicts, or `data.Batches`, which are told to
-                give tokens out; anything else passes.
+            data: a dict with texts under "captions", an iterator or a grain data set of such dicts, or `data.Batches`,
+                which are told to give tokens out; anything else passes.
 
         Returns:
             the same kind of data.
@@ -201,6 +201,8 @@ class TextToImage(DiffusionModel):
             data.transform = to_tokens
         elif isinstance(data, collections.abc.Iterator):
             return (to_tokens(batch) if isinstance(batch, dict) else batch for batch in data)
+        elif type(data).__module__.startswith("grain.") and hasattr(data, "map"):
+            return data.map(to_tokens)
         return data
 
     def prepare_weights(self):

@@ -157,3 +157,16 @@ def test_arrays_and_broken_pictures():
         data.load(broken, batch_size=3)[0]
     with pytest.warns(UserWarning, match="left out"):
         assert greys(data.load(broken, batch_size=3, shuffle=False, on_error="skip")) == [0, 2, 2]
+
+
+def test_the_hub_as_a_stream(monkeypatch):
+    table = pets()
+    table.info.splits = datasets.SplitDict({"train": datasets.SplitInfo("train", num_examples=10)})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: table.to_iterable_dataset())
+    batches = data.load("hf://user/pets", streaming=True, batch_size=5, captions=True, shuffle_buffer=4)
+    assert isinstance(batches, data.StreamBatches) and batches.class_names == ["cat", "dog"]
+    assert batches.source._length == 10, "it says so itself: nothing is counted"
+    read = list(batches)
+    assert sorted(greys(read)) == list(range(10)) != greys(read)
+    assert [int(text.split()[1]) for b in read for text in b["captions"]] == greys(read)
+    assert [int(label) for b in read for label in b["labels"]] == [i % 2 for i in greys(read)]

@@ -248,7 +248,9 @@ def test_what_is_no_stream():
         stream(image_size=8, buckets=True)
     with pytest.raises(ValueError, match="Worker processes would each read the whole stream"):
         stream(use_multiprocessing=True, workers=2)
-    with pytest.raises(ValueError, match="shuffle_buffer must be an integer of at least 1|shuffle_buffer"):
+    with pytest.raises(ValueError, match="streaming=True is for data sets of the Hub"):
+        data.load("digits", streaming=True)
+    with pytest.raises(ValueError, match="shuffle_buffer"):
         stream(shuffle_buffer=0)
     with pytest.raises(ValueError, match="batch_size must not exceed the number of samples, 3"):
         stream(3)
