@@ -1,13 +1,16 @@
 """Gets one file from the web, within limits of time and size.
 
 Only http and https are followed, through redirects too: a list of addresses must not make a program read its own
-machine's files. What the standard library leaves open is closed here: a whole file has one deadline and not only each
-of its parts, the bodies of redirects are not read, and a file that ends early is an error.
+machine's files. What the standard library leaves open is closed here: one deadline for all that a server sends, its
+headers too, and not only for each part; the bodies of redirects are not read; a file that ends early is an error.
 """
 
+import contextlib
 import functools
 import http.client
 import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -70,12 +73,11 @@ def fetch(url, timeout=20.0, retries=2, backoff=0.5, most_bytes=1 << 25, user_ag
 
 
 def _fetch_once(url, timeout, most_bytes, user_agent):
-    deadline = time.monotonic() + timeout
     try:
         headers = {"User-Agent": user_agent or f"keras-diffusion/{__version__}", "Accept-Encoding": "identity"}
         request = urllib.request.Request(_checked(url), headers=headers)
-        with _opener().open(request, timeout=timeout) as response:
-            return _body(response, deadline, most_bytes)
+        with _deadline(timeout) as passed, _opener().open(request, timeout=timeout) as response:
+            return _body(response, passed, most_bytes)
     except urllib.error.HTTPError as error:
         error.close()
         reason = (str(error.reason) or "an error").splitlines()[0]
@@ -97,7 +99,7 @@ def _not_fetched(cause):
     return NotFetched(f"a broken answer: {reason}" if broken else f"no answer: {reason}", again=True, answered=broken)
 
 
-def _body(response, deadline, most_bytes):
+def _body(response, passed, most_bytes):
     tags = set(re.split(r"[\s,:]+", " ".join(response.headers.get_all("X-Robots-Tag", [])).lower()))
     if _OPT_OUT & tags:
         raise NotFetched("the server asks not to train models on it (X-Robots-Tag)")
@@ -105,15 +107,15 @@ def _body(response, deadline, most_bytes):
     length = int(announced) if re.fullmatch(r"\d{1,15}", announced) else None
     parts, size = [], 0
     while length is None or length <= most_bytes:
-        part = response.read1(_PART)  # `read` would wait for all of it, however slowly it comes
+        part = response.read1(_PART)  # `read` with a size would not notice that the file is cut short
         if not part:
             break
         parts.append(part)
         size += len(part)
         if size > most_bytes:
             break
-        if time.monotonic() > deadline:
-            raise NotFetched(f"too slow: {size:,} bytes in the time for all", again=True)
+    if passed.is_set():
+        raise NotFetched(f"too slow: {size:,} bytes in the time for all", again=True)
     if max(size, length or 0) > most_bytes:
         raise NotFetched(f"larger than {most_bytes:,} bytes")
     if length is not None and size < length:
@@ -134,6 +136,56 @@ def _wait(headers):
     return min(float(asked), _LONGEST_WAIT) if re.fullmatch(r"\d{1,6}", asked) else 0.0
 
 
+_connected = threading.local()
+
+
+@contextlib.contextmanager
+def _deadline(seconds):
+    """Ends the connections that this thread opens in the block after so many seconds; yields an event that says so."""
+    passed, _connected.sockets = threading.Event(), []
+    sockets = _connected.sockets
+
+    def end():
+        passed.set()
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(each, socket.SHUT_RDWR)  # not SSLSocket's own, which is for its reader alone
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield passed
+    except (OSError, http.client.HTTPException):
+        if passed.is_set():  # it is what this has done to the connection
+            raise NotFetched(f"too slow: no answer within {seconds:g} seconds", again=True, answered=False) from None
+        raise
+    finally:
+        timer.cancel()
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self):
+        super().connect()
+        _connected.sockets.append(self.sock)
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    def connect(self):
+        super().connect()
+        _connected.sockets.append(self.sock)
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request):
+        return self.do_open(_Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request):
+        return self.do_open(_SecureConnection, request)
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, response, code, message, headers, url):
         response.close()  # its body, of any length, would be read first
@@ -146,8 +198,8 @@ def _opener():
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Http(),
+        _Https(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),
