@@ -17,6 +17,7 @@ from keras_diffusion.runtime.documents import parse_json
 from keras_diffusion.runtime.files import atomic_path, read_bytes, unused_path
 
 _ANIMATIONS = (".gif", ".webp")
+_RATE = 8.0  # frames of a clip in a second
 
 
 def load_model(path):
@@ -76,7 +77,8 @@ def sample(
         labels: text such as "0,1,2", "0-9" or "china,flower", "none" for no condition. Default: every class in turn.
         per_label: samples of each label; the grid then has one row per label.
         out: a .png (grid), .gif or .webp (the walk of x beside that of x0, animated) or .npz (arrays "images" and
-            "labels") file. Default: a new file in the run's `generated` folder, or here.
+            "labels") file. Of clips, a .png has the frames of each in a row, a .gif or .webp plays them. Default: a new
+            file in the run's `generated` folder, or here.
         cols: columns of the grid.
         overwrite: whether an existing `out` is replaced.
         seed: int. Default: a new one, printed.
@@ -100,14 +102,14 @@ def sample(
     model, source = load_model(path)
     prompts = _prompts(prompts, num_samples, labels, per_label, model)
     labels, num_samples = _labels(labels, num_samples, per_label, model) if prompts is None else (None, len(prompts))
-    picture = len(model.sample_shape) == 3 and model.sample_shape[-1] in (1, 3, 4)
+    picture = len(model.sample_shape) in (3, 4) and model.sample_shape[-1] in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if (film or out.suffix != ".npz") and not picture:
         raise ConfigError(
-            f"A {out.suffix} shows images of 1, 3 or 4 channels. Received: --out {out} for "
+            f"A {out.suffix} shows images or clips of 1, 3 or 4 channels. Received: --out {out} for "
             f"samples {model.sample_shape}. Use .npz."
         )
-    walk = "x" if film else out.suffix in _ANIMATIONS and "both"
+    walk = _walk(out, film, model.sample_shape)
     if walk and model.autoencoder is not None:
         raise ConfigError(
             "A model with an autoencoder walks among latents, which are no pictures. Use a .png, no --film."
@@ -219,6 +221,18 @@ def listed_labels(labels, class_names, most=10):
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
+def _walk(out, film, shape):
+    """What `generate` returns of its steps: "x", "both", or False."""
+    if len(shape) == 3:
+        return "x" if film else out.suffix in _ANIMATIONS and "both"
+    if film:
+        raise ConfigError(
+            f"--film shows the steps of images. Received: --film for clips {shape}. A .png has the frames of each clip "
+            "in a row; a .gif plays them."
+        )
+    return False
+
+
 def _titles(labels, cols, class_names):
     """The names of the classes in each row."""
     rows = [labels[i : i + cols] for i in range(0, len(labels), cols)]
@@ -245,7 +259,14 @@ def _new_file(path, seed, suffix):
 def _write(out, samples, labels, cols, class_names=None, walks=(), prompts=None):
     from keras_diffusion.visualization import film_strip, image_grid, save_animation, save_png
 
-    if out.suffix in _ANIMATIONS:
+    if samples.ndim == 5 and out.suffix != ".npz":
+        titles = prompts if class_names is None or labels is None else _titles(labels, 1, class_names)
+        frames = samples.swapaxes(0, 1)
+        if out.suffix == ".png":
+            save_png(out, film_strip(frames, steps=len(frames), scale="auto", titles=titles))
+        else:
+            save_animation(out, frames, frames=len(frames), seconds=len(frames) / _RATE, hold=0.0, cols=cols, pad=4)
+    elif out.suffix in _ANIMATIONS:
         save_animation(out, *walks, titles=["x", "x0"], cols=cols, pad=4)
     elif walks:
         titles = prompts if class_names is None or labels is None else _titles(labels, 1, class_names)

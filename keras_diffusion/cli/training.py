@@ -166,7 +166,9 @@ def _sample_options(config):
     """Arguments of `SampleGrid` without its folder, or None if there is nothing to draw."""
     options, network = dict(config["train"]["samples"]), config["network"]
     shape = network["input_shape"]
-    if options["every"] == 0 or len(shape) != 3 or shape[-1] not in (1, 3, 4):
+    if options["every"] == 0 or len(shape) not in (3, 4) or shape[-1] not in (1, 3, 4):
+        return None
+    if len(shape) == 4 and None in shape:
         return None
     if None in shape:
         options["size"] = config["data"]["image_size"]

@@ -186,7 +186,7 @@ def test_vectors_are_written_as_arrays(tmp_path):
     result = run("sample", tmp_path / "preset", "-n", 3, "--steps", 2, "--out", tmp_path / "points.npz")
     assert result.exit_code == 0 and arrays(tmp_path / "points.npz")["images"].shape == (3, 2)
     result = run("sample", tmp_path / "preset", "-n", 3, "--out", tmp_path / "points.png")
-    assert result.exit_code == 2 and "A .png shows images of 1, 3 or 4 channels" in result.stderr
+    assert result.exit_code == 2 and "A .png shows images or clips of 1, 3 or 4 channels" in result.stderr
     result = run("sample", tmp_path / "preset", "--labels", "0", "--out", tmp_path / "x.npz")
     assert result.exit_code == 2 and "--labels and --per-label are for models with classes" in result.stderr
 

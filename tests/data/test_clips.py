@@ -1,5 +1,7 @@
 """Clips in folders, arrays and videos: which frames are read, and that training takes them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from command_line import run
@@ -8,6 +10,9 @@ from PIL import Image
 import keras_diffusion as kd
 from keras_diffusion import data
 from keras_diffusion.cli.building import resolve
+from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.sampling import _walk, _write
+from keras_diffusion.cli.training import _sample_options
 from keras_diffusion.data.clip_file import open_clip
 from keras_diffusion.runtime import limits
 
@@ -231,3 +236,17 @@ def test_the_commands(folder, tmp_path):
     assert resolved["network"]["name"] == "unet_3d" and resolved["network"]["input_shape"] == [2, 8, 8, 3]
     assert resolved["model"]["predictor"] == {"name": "v", "condition": "timestep"}
     assert train[0]["images"].shape == (2, 2, 8, 8, 3)
+    assert _sample_options(resolved)["num_samples"] > 0, "training draws clips too"
+
+
+def test_samples_of_clips_are_written(tmp_path):
+    clips = np.stack([frames(5, offset=i) for i in range(3)])
+    _write(tmp_path / "a.png", clips, [0, 1, 0], None, ["one", "two"])
+    with Image.open(tmp_path / "a.png") as strip:
+        assert strip.size[0] > 5 * 12 and strip.size[1] > 3 * 8
+    _write(tmp_path / "a.gif", clips, None, None)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 5 and film.info["duration"] == 120  # hundredths of a second, 8 in a second
+    assert _walk(Path("a.gif"), False, (5, 8, 12, 3)) is False and _walk(Path("a.gif"), False, (8, 12, 3)) == "both"
+    with pytest.raises(ConfigError, match="--film shows the steps of images"):
+        _walk(Path("a.png"), True, (5, 8, 12, 3))
