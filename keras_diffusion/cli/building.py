@@ -25,7 +25,7 @@ from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import DiffusionModel, TextToImage
 from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
 from keras_diffusion.models.presets import tensor_shapes
-from keras_diffusion.models.run_folders import text_parts
+from keras_diffusion.models.run_folders import TEXT_TRAINING, text_parts
 from keras_diffusion.runtime import limits
 from keras_diffusion.text import small_encoder
 
@@ -177,9 +177,9 @@ def _text_options(options, data):
     """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
     if isinstance(options.get("encoder"), dict):  # of a run
         known = ("encoder", "tokenizer", "trainable")
-        check_keys(options, known, "[text]")
+        check_keys(options, (*known, *TEXT_TRAINING), "[text]")
         sizes = options["encoder"].get("config")
-        if set(options) != set(known) or not isinstance(sizes, dict) or not isinstance(sizes.get("width"), int):
+        if not set(known) <= set(options) or not isinstance(sizes, dict) or not isinstance(sizes.get("width"), int):
             raise ConfigError(
                 "[text] of a run holds the configs of its encoder, with a `width`, and its tokenizer, and `trainable`. "
                 f"Received: {', '.join(options)}"
@@ -194,6 +194,7 @@ def _text_options(options, data):
         )
     if not isinstance(options["trainable"], bool):
         raise ConfigError(f"`text.trainable` is true or false. Received: text.trainable={options['trainable']!r}")
+    of_training = {key: options.pop(key) for key in TEXT_TRAINING}
     sizes = {key: value for key, value in options.items() if key not in ("encoder", "trainable")}
     limits.check_config(sizes, ConfigError)
     with _section("text"), weight_budget(None, ConfigError):
@@ -201,6 +202,8 @@ def _text_options(options, data):
     return {
         **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()},
         "trainable": options["trainable"],
+        # Older versions read the runs that use none of these.
+        **{key: value for key, value in of_training.items() if value is not None},
     }
 
 

@@ -60,6 +60,8 @@ TEXT = {
     "max_length": None,  # tokens of a text; None: those of the longest
     "min_count": 1,  # rarer words are unknown
     "trainable": True,
+    "hide_padding": False,  # whether the network sees nothing of what fills short texts up
+    "learning_rate_factor": None,  # of the encoder; None: 1
 }
 
 DEFAULTS = {

@@ -14,6 +14,9 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.files import read_json
 from keras_diffusion.runtime.training_state import STATE, is_marked, read_state
 
+#: Keys of [text] that concern training, and the arguments of `TextToImage` that they are.
+TEXT_TRAINING = {"learning_rate_factor": "text_learning_rate"}
+
 
 def is_run(path):
     """Whether `path` is the folder of a run."""
@@ -52,11 +55,12 @@ def text_parts(options, error=ValueError):
     """The arguments of `TextToImage` that the section [text] of a run describes.
 
     Args:
-        options: dict with the configs of "encoder" and "tokenizer", and "trainable".
+        options: dict with the configs of "encoder" and "tokenizer", and "trainable"; perhaps with some of
+            `TEXT_TRAINING`.
         error: function from a message to the exception that is raised.
 
     Returns:
-        dict with "text_encoder", "tokenizer" and "train_text_encoder".
+        dict with "text_encoder", "tokenizer", "train_text_encoder" and others.
 
     Raises:
         `error`: as `build_from_file`.
@@ -66,6 +70,7 @@ def text_parts(options, error=ValueError):
         "text_encoder": build_from_file(options["encoder"], error=error),
         "tokenizer": build_from_file(options["tokenizer"], error=error),
         "train_text_encoder": options["trainable"],
+        **{ours: options[name] for name, ours in TEXT_TRAINING.items() if name in options},
     }
 
 

@@ -17,11 +17,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_diffusion.configs.checks import check_flag
+from keras_diffusion.configs.checks import check_flag, check_number
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.models.captions import ToTokens, kept_transforms
 from keras_diffusion.models.diffusion_model import DiffusionModel
 from keras_diffusion.models.guided_denoiser import check_weights
+from keras_diffusion.models.update_scale import scale_updates
 from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.training import WeightAverage
@@ -47,6 +48,8 @@ class TextToImage(DiffusionModel):
         ema: default None: a second copy of a billion weights is for training only. A trained text encoder has an
             average too.
         train_text_encoder: whether `fit` trains the text encoder with the network. Default False.
+        text_learning_rate: factor on the learning rate for a trained text encoder, a number > 0; 0.1 changes it a tenth
+            as fast as the network. None (default): 1.
         options: as in `DiffusionModel`. `null_context=model.encode_text("")[0]` lets training drop conditions the way
             sampling does where batches hold contexts; those of captions become the empty text's anyway.
 
@@ -54,7 +57,8 @@ class TextToImage(DiffusionModel):
     under "tokens", or contexts `(B, L, D)` under "context".
 
     Raises:
-        ValueError: as `DiffusionModel`; an encoder whose contexts are not as wide as the network takes them.
+        ValueError: as `DiffusionModel`; an encoder whose contexts are not as wide as the network takes them; a learning
+            rate for an encoder that is not trained.
 
     Example:
 
@@ -84,9 +88,11 @@ class TextToImage(DiffusionModel):
         predictor=None,
         ema=None,
         train_text_encoder=False,
+        text_learning_rate=None,
         **options,
     ):
         check_flag("train_text_encoder", train_text_encoder)
+        factor = _checked_factor(text_learning_rate, train_text_encoder)
         _check_widths(network, text_encoder)
         super().__init__(
             network,
@@ -97,6 +103,7 @@ class TextToImage(DiffusionModel):
             **options,
         )
         self.text_encoder, self.tokenizer, self.train_text_encoder = text_encoder, tokenizer, train_text_encoder
+        self.text_learning_rate = factor
         text_encoder.trainable = train_text_encoder
         if autoencoder is not None:
             autoencoder.trainable = False
@@ -204,6 +211,12 @@ class TextToImage(DiffusionModel):
         elif type(data).__module__.startswith("grain.") and hasattr(data, "map"):
             return data.map(to_tokens)
         return data
+
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        """As `DiffusionModel`'s; the text encoder learns at its own rate."""
+        super().compile(optimizer, *args, **kwargs)
+        if self.optimizer is not None:
+            scale_updates(self.optimizer, lambda: self.text_encoder.trainable_variables, self.text_learning_rate)
 
     def prepare_weights(self):
         """As `DiffusionModel`'s, of both averages."""
@@ -321,7 +334,20 @@ class TextToImage(DiffusionModel):
             name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("text_encoder", "tokenizer")
         }
         trained = {"train_text_encoder": True} if self.train_text_encoder else {}  # older versions read the others
-        return {**super().get_config(), **parts, **trained}
+        rate = {} if self.text_learning_rate is None else {"text_learning_rate": self.text_learning_rate}
+        return {**super().get_config(), **parts, **trained, **rate}
+
+
+def _checked_factor(text_learning_rate, trained):
+    """`text_learning_rate` as a float, or None."""
+    rule = "`text_learning_rate` is a factor on the learning rate of the text encoder, > 0"
+    factor = check_number("text_learning_rate", text_learning_rate, above=0, rule=rule, optional=True)
+    if factor is not None and not trained:
+        raise ValueError(
+            f"A frozen text encoder does not learn. Received: text_learning_rate={factor}, train_text_encoder=False. "
+            "Leave the rate out, or pass train_text_encoder=True"
+        )
+    return factor
 
 
 def _check_widths(network, text_encoder):
