@@ -106,7 +106,8 @@ class _Chain:
 class KerasAugmentation:
     """A Keras layer for pictures, as a function (images, rng) → images that runs on the CPU.
 
-    Layers with a `value_range` get pictures in it; all others get them in [−1, 1].
+    Layers with a `value_range` get pictures in it; all others get them in [−1, 1]. All frames of a clip are changed
+    alike.
 
     Args:
         layer: such as `keras.layers.RandomRotation`.
@@ -130,8 +131,11 @@ class KerasAugmentation:
         with keras.device("cpu"):
             seeds = _Seeds(int(rng.integers(2**31)))
             data = keras.ops.convert_to_tensor((images + 1) * scale + low)
-            transformation = self.layer.get_random_transformation(data, training=True, seed=seeds)
-            changed = keras.ops.convert_to_numpy(self.layer.transform_images(data, transformation, training=True))
+            frames = keras.ops.unstack(data, axis=1) if images.ndim == 5 else [data]
+            transformation = self.layer.get_random_transformation(frames[0], training=True, seed=seeds)
+            changed = [self.layer.transform_images(frame, transformation, training=True) for frame in frames]
+            changed = [keras.ops.convert_to_numpy(frame) for frame in changed]
+        changed = np.stack(changed, axis=1) if images.ndim == 5 else changed[0]
         changed = (changed.astype("float32") - low) / scale - 1
         return np.clip(changed, min(images.min(), -1.0), max(images.max(), 1.0))
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from command_line import run
@@ -158,6 +159,11 @@ def test_clips_are_resized_and_flipped_whole(folder):
     left, right = batch["images"][..., 0, 0, 0], batch["images"][..., 0, -1, 0]
     flipped = left > right
     assert (flipped == flipped[:, :1]).all() and 0 < flipped[:, 0].sum() < 4
+    still = np.random.default_rng(0).integers(0, 255, (4, 1, 8, 8, 3), dtype="uint8").repeat(3, axis=1)
+    for layer in (keras.layers.RandomFlip("horizontal"), keras.layers.RandomTranslation(0.4, 0.4)):
+        images = data.load(still, frames=3, batch_size=4, augment=layer, shuffle=False)[0]["images"]
+        np.testing.assert_array_equal(images[:, 1:], images[:, :2])
+        assert (images != still / np.float32(127.5) - 1).any(), "the frames of a clip move together"
 
 
 def test_arrays_of_clips(tmp_path):
