@@ -100,6 +100,7 @@ def sample(
         read_guidance(options["guidance"], options.get("guidance_scale", 1.0))
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
+    options["size"] = options.get("size") or _size_of_run(path, model)
     prompts = _prompts(prompts, num_samples, labels, per_label, model)
     labels, num_samples = _labels(labels, num_samples, per_label, model) if prompts is None else (None, len(prompts))
     picture = len(model.sample_shape) in (3, 4) and model.sample_shape[-1] in (1, 3, 4)
@@ -130,6 +131,14 @@ def sample(
     _write(out, samples, labels, per_label if cols is None else cols, model.class_names, walks, prompts)
     console.print(f"Wrote {out}", markup=False, style="green", soft_wrap=True)
     return out
+
+
+def _size_of_run(path, model):
+    """Of a run on buckets, whose network takes any size, the size of its pictures; None for all else."""
+    run = RunFolder(path)
+    if None not in model.sample_shape or not run.is_run:
+        return None
+    return run.config["data"].get("image_size")
 
 
 def read_prompts(prompts, path):

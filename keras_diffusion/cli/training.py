@@ -116,7 +116,8 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     wait_for_all("begun")
     print_rows(console, _header(run, config, model, batches, validation, environment, pictures))
     if verbose and keras.backend.backend() != "torch":
-        console.print(f"Compiling the training step, about {_compile_time(model.network)} …", markup=False)
+        each = " for each shape" if None in batches.image_shape else ""
+        console.print(f"Compiling the training step, about {_compile_time(model.network)}{each} …", markup=False)
     try:
         model.fit(
             batches, validation_data=validation, epochs=config["train"]["epochs"], callbacks=callbacks, verbose=verbose

@@ -24,7 +24,7 @@ from keras_diffusion.configs.checks import (
 )
 from keras_diffusion.core.noise import check_seed, philox
 from keras_diffusion.data.augmentation import as_augmentation, augmented
-from keras_diffusion.data.buckets import batches_of_pass, remainders, unlike_first
+from keras_diffusion.data.buckets import batches_of_epoch, batches_of_pass, number_of_batches, unlike_first
 from keras_diffusion.data.captions import check_template, draw_captions, from_template
 from keras_diffusion.data.grain_engine import grain_dataset
 from keras_diffusion.data.sources import as_source
@@ -132,7 +132,7 @@ class Batches(keras.utils.PyDataset):
                 "Keras's layers run on a backend, which does not survive in worker processes. Received: "
                 f"augment={shown(augment)} with use_multiprocessing=True. Leave it out: threads do as well"
             )
-        self._groups = (None, None)  # as `_order`, of the batches of an epoch
+        self._buckets = (None, None)  # as `_order`, of the batches of an epoch
         self._order = (None, None)  # (pass number, order): one tuple, so that threads always see a matching pair
         self._image_shape = self.rows = self.transform = None
         self.captions = captions if isinstance(captions, bool) else check_template(captions)
@@ -361,7 +361,7 @@ class Batches(keras.utils.PyDataset):
     def _indices(self, epoch, index):
         """Numbers of the samples in batch `index` of `epoch`."""
         if self.source.groups is not None:
-            return self._grouped(epoch)[index]
+            return self._bucketed(epoch)[index]
         n = len(self.source)
         if self.batches_per_epoch is None:
             return self._pass_order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
@@ -379,39 +379,38 @@ class Batches(keras.utils.PyDataset):
             self._order = (number, order)
         return order
 
-    # Where each batch holds one group of samples, a bucket (buckets.py):
-
     @property
     def remainders(self):
         """Sizes of the batches of an epoch that are smaller than the others, a list of ints."""
-        if self.drop_remainder or self.batches_per_epoch is not None:
+        if self._whole:
             return []
-        groups = self.source.groups
-        return remainders(np.zeros(len(self.source), int) if groups is None else groups, self.batch_size)
+        counts = [len(self.source)] if self.source.groups is None else self.source.bucket_counts.values()
+        return [count % self.batch_size for count in counts if count % self.batch_size]
+
+    @property
+    def _whole(self):
+        return self.drop_remainder or self.batches_per_epoch is not None
+
+    # Where each batch holds one bucket (buckets.py):
 
     def _batches_per_pass(self):
-        counts = np.unique(self.source.groups, return_counts=True)[1]
-        return int((counts // self.batch_size).sum()) + len(self.remainders)
+        return number_of_batches(self.source.bucket_counts.values(), self.batch_size, self._whole)
 
-    def _grouped(self, epoch):
+    def _bucketed(self, epoch):
         """The batches of an epoch, a list of arrays of numbers of samples."""
         key = (epoch, self.batch_size, self.drop_remainder)
-        cached, batches = self._groups
+        cached, batches = self._buckets
         if cached != key:
-            count = self._batches_per_pass()
-            length = self.batches_per_epoch or count
-            places = range(epoch * length, (epoch + 1) * length)
-            passes = {number: self._grouped_pass(number) for number in sorted({place // count for place in places})}
-            batches = [passes[place // count][place % count] for place in places]
+            per_pass = self._batches_per_pass()
+            batches = batches_of_epoch(epoch, self.batches_per_epoch or per_pass, per_pass, self._bucketed_pass)
             if self.shuffle:
                 batches = unlike_first(batches, self.source.groups, self.source.shapes)
-            self._groups = (key, batches)
+            self._buckets = (key, batches)
         return batches
 
-    def _grouped_pass(self, number):
-        whole = self.drop_remainder or self.batches_per_epoch is not None
+    def _bucketed_pass(self, number):
         rng = philox(self.seed, number, counter=(0, 0, 4, 0)) if self.shuffle else None
-        return batches_of_pass(self._pass_order(number), self.source.groups, self.batch_size, whole, rng)
+        return batches_of_pass(self._pass_order(number), self.source.groups, self.batch_size, self._whole, rng)
 
 
 def _mirrored(images, flips):

@@ -160,15 +160,35 @@ def counted(numbers, shapes):
 # The order of batches ------------------------------------------------------------------------------------------------
 
 
-def remainders(groups, batch_size):
-    """Sizes of the batches that groups do not fill, a list of ints.
+def number_of_batches(counts, batch_size, whole):
+    """The number of batches of a pass, each of one bucket.
 
     Args:
-        groups: number of each sample's group, ints `(n,)`.
+        counts: numbers of samples of the buckets.
         batch_size: int ≥ 1.
+        whole: whether what does not fill a batch is left out.
+
+    Returns:
+        int.
     """
-    rests = np.unique(groups, return_counts=True)[1] % batch_size
-    return rests[rests > 0].tolist()
+    return sum(count // batch_size if whole else -(-count // batch_size) for count in counts)
+
+
+def batches_of_epoch(epoch, length, per_pass, batches_of):
+    """The batches of an epoch.
+
+    Args:
+        epoch: int ≥ 0.
+        length: number of its batches, which go on where the last epoch ended.
+        per_pass: number of batches of a pass.
+        batches_of: function from the number of a pass to the list of its batches.
+
+    Returns:
+        list of arrays of numbers of samples.
+    """
+    places = range(epoch * length, (epoch + 1) * length)
+    passes = {number: batches_of(number) for number in sorted({place // per_pass for place in places})}
+    return [passes[place // per_pass][place % per_pass] for place in places]
 
 
 def batches_of_pass(order, groups, batch_size, whole, rng=None):

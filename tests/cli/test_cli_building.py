@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from keras_diffusion.cli.building import build_model, build_optimizer, known_keys, resolve
 from keras_diffusion.cli.config import ConfigError
+from keras_diffusion.cli.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -37,8 +39,9 @@ def test_known_channels_come_from_the_data(tmp_path):
     assert build_model(resolved).network.condition_keys == ("concat",)
 
 
-def test_buckets_make_a_network_of_any_size(tmp_path):
+def test_buckets_make_a_network_of_any_size(tmp_path, monkeypatch):
     pytest.importorskip("PIL.Image")
+    from keras_diffusion.cli.sampling import _size_of_run
     from keras_diffusion.cli.training import _sample_options
     from keras_diffusion.visualization import save_png
 
@@ -51,6 +54,11 @@ def test_buckets_make_a_network_of_any_size(tmp_path):
     assert len(resolved["network"]["widths"]) == 3, "24 halves twice before it has fewer than 4 positions"
     assert train.source.num_draws == 2 and held_out.source.num_draws == 0
     assert _sample_options(resolved)["size"] == 32 and resolve(resolved)[0] == resolved
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(resolved))
+    monkeypatch.setattr(RunFolder, "is_run", True)
+    for shape, size in (((None, None, 3), 32), ((32, 32, 3), None)):
+        assert _size_of_run(tmp_path / "run", SimpleNamespace(sample_shape=shape)) == size
 
 
 def test_a_network_is_told_of_augmentation(images):
