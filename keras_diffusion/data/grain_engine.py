@@ -20,15 +20,19 @@ class EndlessBatches:
 
     def __init__(self, batches, epochs):
         self.batches, self.each = batches, len(batches)
-        self.first = batches.epoch * self.each + batches.start
+        self.place = batches.epoch, batches.start
         self.length = sys.maxsize if epochs is None else max(epochs * self.each - batches.start, 0)
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, index):
-        epoch, place = divmod(self.first + int(index), self.each)
-        return self.batches.read(epoch, place)
+        batches, (epoch, start) = self.batches, self.place
+        if self.place == (batches.epoch, batches.start):
+            return batches.read(*divmod(epoch * self.each + start + int(index), self.each))
+        # `callbacks.Resume` has moved them since: it passes over the batches before `start`, which are not read.
+        epoch, place = divmod(batches.epoch * self.each + int(index), self.each)
+        return batches[place] if epoch == batches.epoch else batches.read(epoch, place)
 
 
 def grain_dataset(batches, num_threads, num_processes, epochs):

@@ -1,5 +1,7 @@
 """Batches read by grain: the same ones, from a position that it can save."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,34 @@ def test_training(make_model, blobs, difference):
     again = data.Batches(blobs, 16, seed=1)
     models[1].fit(again.to_grain(), epochs=2, steps_per_epoch=len(again), verbose=0)
     assert difference(*models) == 0
+
+
+class Stop(kd.keras.callbacks.Callback):
+    """Interrupts training after some steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_training_resumes(tmp_path, make_model, blobs, difference):
+    def train(folder, *callbacks):
+        batches, model = data.Batches(blobs, 16, seed=1), make_model()
+        callbacks = [kd.callbacks.Resume(folder, data=batches, save_every_steps=1), *callbacks]
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(batches.to_grain(), epochs=3, steps_per_epoch=len(batches), callbacks=callbacks, verbose=0)
+        return model
+
+    whole = train(tmp_path / "whole")
+    for steps in (8, 12):
+        train(tmp_path / str(steps), Stop(steps))
+        assert difference(whole, train(tmp_path / str(steps))) == 0
 
 
 @pytest.mark.slow
