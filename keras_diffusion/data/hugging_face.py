@@ -15,6 +15,7 @@ from pathlib import Path
 
 from keras_diffusion.configs.checks import clip, shown
 from keras_diffusion.data.records import TableSource, find_columns, texts_of
+from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.files import read_json
 from keras_diffusion.runtime.optional import import_optional
 
@@ -75,16 +76,8 @@ class HuggingFaceSource(TableSource):
 
     def record(self, index):
         record = dict(self._pictures[index])
-        record[self.columns.image] = self._trusted(record[self.columns.image])
+        record[self.columns.image] = vouched(record[self.columns.image], self._folders)
         return record if self.labels is None else {**record, self.columns.label: self.labels[index]}
-
-    def _trusted(self, value):
-        """The value of a picture; a `Path` in the place of a name of a file below one of the folders."""
-        path = value.get("path") if self._folders and isinstance(value, dict) and value.get("bytes") is None else None
-        if not isinstance(path, str):
-            return value
-        path = Path(path).resolve()
-        return path if any(path.is_relative_to(folder) for folder in self._folders) else value
 
     def texts(self, indices):
         if self._texts is None:
@@ -107,8 +100,99 @@ def folders_of(source):
         return [Path("/").resolve()]
     if not str(source).startswith(_PREFIX):
         return []
-    settings = _datasets().config
-    return [settings.HF_CACHE_HOME, settings.DOWNLOADED_DATASETS_PATH]
+    hub = import_optional("huggingface_hub.constants", extra="hf", purpose="data sets of the Hub")
+    return [hub.HF_HUB_CACHE, _datasets().config.DOWNLOADED_DATASETS_PATH]
+
+
+def address_of(source):
+    """Where the files of a data set on the Hub lie, as a prefix of their addresses; None for other sources."""
+    if not isinstance(source, str | Path) or not str(source).startswith(_PREFIX):
+        return None
+    return f"{_PREFIX}datasets/{_of_prefix(str(source)).partition(':')[0]}@"
+
+
+def vouched(value, folders, address=None):
+    """The value of a column of pictures, in which a file that may be read stands for its name.
+
+    Args:
+        value: bytes, a struct {bytes, path} …
+        folders: files below these may be read, a list of resolved paths.
+        address: files whose addresses begin so may be, too; None for none.
+
+    Returns:
+        `Path`, `RemoteFile`, or `value` itself.
+    """
+    path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
+    if not isinstance(path, str) or "\0" in path:
+        return value
+    if address is not None and path.startswith(address) and ".." not in path:
+        return RemoteFile(path)
+    path = Path(path).resolve()
+    return path if any(path.is_relative_to(folder) for folder in folders) else value
+
+
+class HuggingFaceStream:
+    """A `datasets.IterableDataset` whose pictures stay encoded, for `StreamSource`.
+
+    Args:
+        dataset: `datasets.IterableDataset`.
+        keys: as for `StreamSource`.
+        folders, address: of files that the data set may name, see `vouched`.
+
+    Attributes:
+        features: the data set's, or None.
+    """
+
+    def __init__(self, dataset, keys, folders=(), address=None):
+        datasets, self.features = _datasets(), dataset.features
+        self._column, self._address = None, address
+        self._folders = [Path(folder).resolve() for folder in folders]
+        if self.features is not None:
+            columns = find_columns(self.features, keys, "the Hugging Face data set")
+            if isinstance(self.features[columns.image], datasets.Image):
+                self._column = columns.image
+                dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
+            dataset = dataset.select_columns(columns.names)
+        self._dataset = dataset
+
+    def __iter__(self):
+        for record in self._dataset:
+            if self._column is not None:
+                record = {**record, self._column: vouched(record[self._column], self._folders, self._address)}
+            yield record
+
+    def set_epoch(self, epoch):
+        """Tells the data set, which may shuffle by it.
+
+        Args:
+            epoch: int.
+        """
+        self._dataset.set_epoch(epoch)
+
+
+class RemoteFile:
+    """A picture that a stream names by its address, fetched when it is read and not before.
+
+    Args:
+        address: of the file, in the words of `fsspec`.
+    """
+
+    def __init__(self, address):
+        self.address = address
+
+    def read_bytes(self):
+        """The content of the file.
+
+        Raises:
+            ValueError: too large a file.
+            OSError: it cannot be fetched.
+        """
+        fsspec = import_optional("fsspec", extra="hf", purpose="pictures on the Hub")
+        most = limits.current().packed_bytes
+        with fsspec.open(self.address, "rb") as file:
+            content = file.read(most + 1)
+        limits.check(len(content), "packed_bytes", f"The size of {clip(self.address)}")
+        return content
 
 
 def is_hugging_face(source):
@@ -156,7 +240,7 @@ def open_hugging_face(source, split, whole, streaming=False):
 
 
 def _of_hub(datasets, source, split, streaming):
-    name = source.removeprefix(_PREFIX).removeprefix("datasets/")
+    name = _of_prefix(source)
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"A data set on the Hub is named hf://user/name, or hf://user/name:config. Received: source={shown(source)}"
@@ -169,6 +253,10 @@ def _of_hub(datasets, source, split, streaming):
             raise
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(clip(f"Cannot load {source!r} with split={split!r}: {type(error).__name__}: {error}")) from error
+
+
+def _of_prefix(source):
+    return source.removeprefix(_PREFIX).removeprefix("datasets/")
 
 
 def _saved_folder(path):

@@ -8,7 +8,6 @@ is never opened: a table that others have made could name any file of this machi
 
 import dataclasses
 import io
-from pathlib import Path
 
 import numpy as np
 
@@ -152,8 +151,9 @@ class RecordReader:
             )
         if isinstance(value, bytes | bytearray | memoryview):
             return read_image(bytes(value), self.channels, self.background, name=name)
-        if isinstance(value, Path):  # the caller vouches for it: no table holds such an object
-            return read_image(value, self.channels, self.background)
+        if hasattr(value, "read_bytes"):  # a file that the source vouches for: no table holds such an object
+            value = value.read_bytes()
+            return read_image(value, self.channels, self.background, name=name)
         if hasattr(value, "getbands"):  # of PIL
             return convert_image(value, self.channels, self.background, name=name)
         return as_pixels(value)

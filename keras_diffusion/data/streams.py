@@ -11,7 +11,6 @@ and decodes its own. What it costs: to start at batch k, the k·B samples before
 
 import collections
 import itertools
-import sys
 import threading
 
 import numpy as np
@@ -250,22 +249,3 @@ def shuffled(records, rng, size):
         buffer[place] = record
     for place in rng.permutation(len(buffer)):
         yield buffer[place]
-
-
-def stream_of_hugging_face(dataset, keys):
-    """A `datasets.IterableDataset` whose pictures stay encoded.
-
-    Args:
-        dataset: `datasets.IterableDataset`.
-        keys: as for `StreamSource`.
-
-    Returns:
-        `datasets.IterableDataset`, less the columns that are not read, if their names are known.
-    """
-    datasets = sys.modules["datasets"]
-    if dataset.features is None:
-        return dataset
-    columns = find_columns(dataset.features, keys, "the Hugging Face data set")
-    if isinstance(dataset.features[columns.image], datasets.Image):
-        dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
-    return dataset.select_columns(columns.names)

@@ -1,8 +1,15 @@
 """Tables and streams of pictures as sources: which files and objects they are, and what reads them."""
 
 from keras_diffusion.data import array_record, parquet
-from keras_diffusion.data.hugging_face import HuggingFaceSource, folders_of, is_hugging_face, open_hugging_face
-from keras_diffusion.data.streams import StreamSource, is_stream, stream_of_hugging_face
+from keras_diffusion.data.hugging_face import (
+    HuggingFaceSource,
+    HuggingFaceStream,
+    address_of,
+    folders_of,
+    is_hugging_face,
+    open_hugging_face,
+)
+from keras_diffusion.data.streams import StreamSource, is_stream
 from keras_diffusion.data.tar_shards import are_files
 
 
@@ -40,7 +47,8 @@ def open_table(source, split, whole, options, streaming=False):
     # Only of a data set that is as it was opened, the description tells the number of samples.
     known = (dataset.info.splits or {}).get(split) if isinstance(source, str) else None
     length = known.num_examples or None if known else None
-    return StreamSource(stream_of_hugging_face(dataset, keys), keys, **rest, length=length), applied
+    stream = HuggingFaceStream(dataset, keys, folders_of(source), address_of(source))
+    return StreamSource(stream, keys, **rest, length=length), applied
 
 
 def _kind_of_files(source):

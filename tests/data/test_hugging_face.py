@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from keras_diffusion import data
 from keras_diffusion.data.hugging_face import HuggingFaceSource
+from keras_diffusion.runtime.limits import raised
 
 pytestmark = pytest.mark.slow
 datasets = pytest.importorskip("datasets")
@@ -170,3 +172,38 @@ def test_the_hub_as_a_stream(monkeypatch):
     assert sorted(greys(read)) == list(range(10)) != greys(read)
     assert [int(text.split()[1]) for b in read for text in b["captions"]] == greys(read)
     assert [int(label) for b in read for label in b["labels"]] == [i % 2 for i in greys(read)]
+
+
+def test_folders_of_pictures_on_the_hub(tmp_path, monkeypatch):
+    """Such a data set names its files: below the folder of downloads, or, as a stream, by their addresses."""
+    hub = tmp_path / "hub"
+    (hub / "pets").mkdir(parents=True)
+    paths = [str(hub / "pets" / f"{i}.png") for i in range(4)]
+    for i, path in enumerate(paths):
+        Path(path).write_bytes(png(10 * i))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+
+    def load_dataset(*args, streaming, **options):
+        names = [f"hf://datasets/user/pets@main/{i}.png" for i in range(4)] if streaming else paths
+        table = pets(4, image=[{"bytes": None, "path": name} for name in names])
+        return table.to_iterable_dataset() if streaming else table
+
+    fetched = []
+
+    def fetch(address, mode):
+        fetched.append(address)
+        return (hub / "pets" / address.rpartition("/")[2]).open(mode)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("fsspec.open", fetch)
+    options = {"batch_size": 2, "shuffle": False}
+    assert greys(data.load("hf://user/pets", **options)) == [0, 1, 2, 3] and not fetched
+    stream = data.load("hf://user/pets:small", streaming=True, **options)
+    stream.start = 1
+    assert greys([stream[1]]) == [2, 3] and len(fetched) == 2, "what was seen before is not fetched again"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "other"))
+    for name, streaming in (("hf://user/pets", False), ("hf://user/others", True)):
+        with pytest.raises(ValueError, match="paths in a table are not opened"):
+            data.load(name, streaming=streaming, **options)[0]
+    with raised(packed_bytes=10), pytest.raises(ValueError, match=r"The size of hf://.*/2.png is above the limit"):
+        stream[1]
