@@ -64,6 +64,7 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 default_role = "literal"
 nitpicky = True
+nitpick_ignore = [("py:class", "pathlib.Path")]  # of Python's own documentation, to which nothing links
 smartquotes = False  # "midpoint" is what to type
 viewcode_line_numbers = True
 
