@@ -147,7 +147,8 @@ def build_model(config, compile=True, weights=None):
         with _section("model"):
             options = {"seed": config["seed"], **config["model"]}
             if "text" in config:
-                model = TextToImage(network, **text_parts(config["text"], ConfigError), **options)
+                parts = text_parts(config["text"], ConfigError)
+                model = TextToImage(network, **parts, text_cache=config["text"].get("cache"), **options)
             else:
                 model = DiffusionModel(network, **options)
     if compile:
@@ -177,13 +178,15 @@ def _text_options(options, data):
     """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
     if isinstance(options.get("encoder"), dict):  # of a run
         known = ("encoder", "tokenizer", "trainable")
-        check_keys(options, (*known, *TEXT_TRAINING), "[text]")
+        check_keys(options, (*known, *TEXT_TRAINING, "cache"), "[text]")
         sizes = options["encoder"].get("config")
         if not set(known) <= set(options) or not isinstance(sizes, dict) or not isinstance(sizes.get("width"), int):
             raise ConfigError(
                 "[text] of a run holds the configs of its encoder, with a `width`, and its tokenizer, and `trainable`. "
                 f"Received: {', '.join(options)}"
             )
+        if options.get("cache") is not None:
+            _cache_folder(options["cache"], options["trainable"])
         return options
     check_keys(options, TEXT, "[text]")
     options = {**TEXT, **options}
@@ -194,7 +197,9 @@ def _text_options(options, data):
         )
     if not isinstance(options["trainable"], bool):
         raise ConfigError(f"`text.trainable` is true or false. Received: text.trainable={options['trainable']!r}")
-    of_training = {key: options.pop(key) for key in TEXT_TRAINING}
+    of_training = {key: options.pop(key) for key in (*TEXT_TRAINING, "cache")}
+    if of_training["cache"] is not None:
+        of_training["cache"] = _cache_folder(of_training["cache"], options["trainable"])
     sizes = {key: value for key, value in options.items() if key not in ("encoder", "trainable")}
     limits.check_config(sizes, ConfigError)
     with _section("text"), weight_budget(None, ConfigError):
@@ -205,6 +210,16 @@ def _text_options(options, data):
         # Older versions read the runs that use none of these.
         **{key: value for key, value in of_training.items() if value is not None},
     }
+
+
+def _cache_folder(folder, trainable):
+    """`text.cache` as an absolute path."""
+    if not isinstance(folder, str) or not folder or trainable:
+        raise ConfigError(
+            "`text.cache` is a folder, for the contexts of an encoder with trainable = false. Received: "
+            f"text.cache={folder!r:.100}, text.trainable={trainable!r}"
+        )
+    return str(Path(folder).expanduser().resolve())
 
 
 def _prompts(config, data):

@@ -62,6 +62,7 @@ TEXT = {
     "trainable": True,
     "hide_padding": False,  # whether the network sees nothing of what fills short texts up
     "learning_rate_factor": None,  # of the encoder; None: 1
+    "cache": None,  # folder for the contexts of an encoder with trainable = false; None: they are made in each step
 }
 
 DEFAULTS = {

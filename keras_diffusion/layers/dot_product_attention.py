@@ -65,7 +65,7 @@ def dot_product_attention(query, key, value, flash_attention=None, causal=False,
         flash_attention = False
     options = {"is_causal": causal, "flash_attention": flash_attention}
     if key_mask is not None:
-        # As many rows as there are queries: cuDNN's kernel takes no mask that it would have to repeat.
+        # With a row for each query: not every kernel repeats masks by itself.
         shape = (ops.shape(query)[0], 1, ops.shape(query)[1], ops.shape(key)[1])
         options["mask"] = ops.broadcast_to(key_mask[:, None, None, :], shape)
     return ops.cast(ops.dot_product_attention(query, key, value, **options), dtype)

@@ -14,6 +14,7 @@ from keras_diffusion.denoisers import NetworkDenoiser
 from keras_diffusion.guidance import ReplaceKnown
 from keras_diffusion.models import validation
 from keras_diffusion.models.arguments import check_guidance_scale, check_weights
+from keras_diffusion.models.captions import ENCODED
 from keras_diffusion.models.guidance_argument import check_two_scales, read_guidance
 from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime.compile import as_tensor
@@ -82,13 +83,15 @@ def null_conditions(model, like=()):
     Args:
         model: `DiffusionModel`.
         like: dict of conditions; the null context is as long as the one in it, and has a mask if that one has. With
-            "tokens" in place of a context, the empty text's.
+            "tokens" in place of a context, or contexts of a cache, the empty text's.
     """
     network, null = model.network, {}
     if "labels" in model.condition_keys and network.null_labels is not None:
         null["labels"] = as_tensor(np.full((1,), network.null_labels, "int32"))
     if "tokens" in like:
         null["tokens"] = as_tensor(model.null_tokens)
+    elif ENCODED in like:
+        null |= {key: as_tensor(value) for key, value in model.null_encoded().items()}
     elif "context" in model.condition_keys:
         context, mask = model.null_text()
         length = like["context"].shape[1] if "context" in like else len(context)

@@ -11,16 +11,14 @@ Guidance leads from the negative prompts to the prompts: y_negative + w·(y_prom
 negative prompt is the empty text unless another is given.
 """
 
-import collections.abc
-
 import keras
-import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.checks import check_flag, check_number
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.models.captions import ToTokens, kept_transforms
-from keras_diffusion.models.diffusion_model import DiffusionModel
+from keras_diffusion.models.caption_training import CaptionTraining
+from keras_diffusion.models.captions import ENCODED, ENCODED_MASK
+from keras_diffusion.models.embedding_cache import EmbeddingCache
 from keras_diffusion.models.guided_denoiser import check_weights
 from keras_diffusion.models.update_scale import scale_updates
 from keras_diffusion.models.weight_guard import reads_weights
@@ -33,7 +31,7 @@ _SIZE = 512
 
 
 @serializable
-class TextToImage(DiffusionModel):
+class TextToImage(CaptionTraining):
     """A `DiffusionModel` that takes words. The defaults are the conventions of Stable Diffusion 1 and 2.1-base.
 
     Args:
@@ -50,6 +48,8 @@ class TextToImage(DiffusionModel):
         train_text_encoder: whether `fit` trains the text encoder with the network. Default False.
         text_learning_rate: factor on the learning rate for a trained text encoder, a number > 0; 0.1 changes it a tenth
             as fast as the network. None (default): 1.
+        text_cache: folder, or `text.EmbeddingCache`, in which a frozen encoder's contexts of captions are kept: `fit`
+            then encodes each text once, before the first step. Neither configs nor presets hold it. Default None.
         options: as in `DiffusionModel`. `null_context=model.encode_text("")[0]` lets training drop conditions the way
             sampling does where batches hold contexts; those of captions become the empty text's anyway.
 
@@ -58,7 +58,7 @@ class TextToImage(DiffusionModel):
 
     Raises:
         ValueError: as `DiffusionModel`; an encoder whose contexts are not as wide as the network takes them; a learning
-            rate for an encoder that is not trained.
+            rate for an encoder that is not trained, a cache for one that is.
 
     Example:
 
@@ -89,6 +89,7 @@ class TextToImage(DiffusionModel):
         ema=None,
         train_text_encoder=False,
         text_learning_rate=None,
+        text_cache=None,
         **options,
     ):
         check_flag("train_text_encoder", train_text_encoder)
@@ -103,33 +104,23 @@ class TextToImage(DiffusionModel):
             **options,
         )
         self.text_encoder, self.tokenizer, self.train_text_encoder = text_encoder, tokenizer, train_text_encoder
-        self.text_learning_rate = factor
+        self.text_learning_rate, self.text_cache = factor, _checked_cache(text_cache, train_text_encoder)
         text_encoder.trainable = train_text_encoder
         if autoencoder is not None:
             autoencoder.trainable = False
         averaged = train_text_encoder and ema is not None
         self.text_average = WeightAverage(text_encoder, ema, name="text_average") if averaged else None
-        self._null_tokens = None
 
     # Training ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def null_tokens(self):
-        """Tokens of the empty text, int32 `(1, L)`."""
-        if self._null_tokens is None:
-            self._null_tokens = np.asarray(self.tokenizer([""]), "int32")
-        return self._null_tokens
-
-    def batch_keys(self, data):
-        """The network's conditions; where the batch has "tokens", these in place of "context"."""
-        tokens = isinstance(data, dict) and "tokens" in data
-        return tuple("tokens" if key == "context" and tokens else key for key in super().batch_keys(data))
-
     def encode_conditions(self, conditions):
         """Tokens become the context, and its mask where the encoder hides padding."""
+        conditions = dict(conditions)
+        if ENCODED in conditions:
+            names = {ENCODED: "context", ENCODED_MASK: MASK_KEY}
+            return {names.get(key, key): value for key, value in conditions.items()}
         if "tokens" not in conditions:
             return conditions
-        conditions = dict(conditions)
         tokens = ops.cast(conditions.pop("tokens"), "int32")
         context = {"context": ops.cast(self.text_encoder(tokens), "float32")}
         return {**conditions, **context, **self._masks(tokens)}
@@ -147,70 +138,6 @@ class TextToImage(DiffusionModel):
         if training and self.text_average is not None:
             self.text_average.update(self.text_encoder, every=self.optimizer.gradient_accumulation_steps or 1)
         return loss
-
-    def fit(self, x=None, y=None, **kwargs):
-        """As `DiffusionModel.fit`, also on captions.
-
-        Args:
-            x: as there. A dict of arrays may hold texts under "captions"; so may what a generator yields, and
-                `data.Batches` made with `captions=True`. Labels that the network does not take are left out.
-            y: None.
-            kwargs: as there; `validation_data` likewise.
-
-        Raises:
-            ValueError: as there; batches without words; texts of too many tokens.
-        """
-        validation, parts = kwargs.get("validation_data"), ()
-        if validation is not None:
-            parts = validation if isinstance(validation, tuple) else (validation,)
-        with kept_transforms(x, *parts):
-            if parts:
-                parts = (self.tokenized(parts[0]), *parts[1:])
-                kwargs["validation_data"] = parts if isinstance(validation, tuple) else parts[0]
-            return super().fit(self.tokenized(x), y, **kwargs)
-
-    def evaluate(self, x=None, y=None, **kwargs):
-        """As `DiffusionModel.evaluate`, also on captions."""
-        with kept_transforms(x):
-            return super().evaluate(self.tokenized(x), y, **kwargs)
-
-    def train_on_batch(self, x, *args, **kwargs):
-        """As `DiffusionModel.train_on_batch`, also on captions."""
-        return super().train_on_batch(self.tokenized(x), *args, **kwargs)
-
-    def test_on_batch(self, x, *args, **kwargs):
-        """As `DiffusionModel.test_on_batch`, also on captions."""
-        return super().test_on_batch(self.tokenized(x), *args, **kwargs)
-
-    def tokenized(self, data):
-        """Data with tokens in place of captions.
-
-        Args:
-            data: a dict with texts under "captions", an iterator or a grain data set of such dicts, or `data.Batches`,
-                which are told to give tokens out; anything else passes.
-
-        Returns:
-            the same kind of data.
-
-        Raises:
-            ValueError: batches without captions, contexts or tokens; captions that are no texts; too long a text.
-        """
-        to_tokens = ToTokens(self.tokenizer, labels="labels" in self.condition_keys)
-        if isinstance(data, dict):
-            return to_tokens(data)
-        if hasattr(data, "all_captions"):  # data.Batches
-            if data.captions is False and "context" not in data.source[0]:
-                raise ValueError(
-                    "A text-to-image model learns from pictures with words. Received: batches without captions, "
-                    f"{data!r}. Make them with captions=True, or with a template of the class's name, as "
-                    "captions='a photo of a {}'"
-                )
-            data.transform = to_tokens
-        elif isinstance(data, collections.abc.Iterator):
-            return (to_tokens(batch) if isinstance(batch, dict) else batch for batch in data)
-        elif type(data).__module__.startswith("grain.") and hasattr(data, "map"):
-            return data.map(to_tokens)
-        return data
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         """As `DiffusionModel`'s; the text encoder learns at its own rate."""
@@ -276,7 +203,11 @@ class TextToImage(DiffusionModel):
         """
         average = self.text_average if check_weights(weights) == "ema" else None
         encoder = self.text_encoder if average is None or average.is_unused() else average.network
-        tokens = self.tokenizer(texts)
+        return self._encoded(self.tokenizer(texts), encoder)
+
+    def _encoded(self, tokens, encoder=None):
+        """Tokens as `text_conditions` has them, by the text encoder or another one."""
+        encoder = self.text_encoder if encoder is None else encoder
         context = ops.convert_to_numpy(encoder.predict_on_batch(tokens))
         return {"context": context, **{key: ops.convert_to_numpy(mask) for key, mask in self._masks(tokens).items()}}
 
@@ -336,6 +267,17 @@ class TextToImage(DiffusionModel):
         trained = {"train_text_encoder": True} if self.train_text_encoder else {}  # older versions read the others
         rate = {} if self.text_learning_rate is None else {"text_learning_rate": self.text_learning_rate}
         return {**super().get_config(), **parts, **trained, **rate}
+
+
+def _checked_cache(text_cache, trained):
+    """`text_cache` as an `EmbeddingCache`, or None."""
+    if text_cache is not None and trained:
+        raise ValueError(
+            "What a trained text encoder makes of a text changes with every step. Received: train_text_encoder=True "
+            "and a text_cache. Leave the cache out, or freeze the encoder"
+        )
+    cached = text_cache is None or isinstance(text_cache, EmbeddingCache)
+    return text_cache if cached else EmbeddingCache(text_cache)
 
 
 def _checked_factor(text_learning_rate, trained):

@@ -1,5 +1,6 @@
 """Text: from words to the context that steers a network."""
 
+from keras_diffusion.models.embedding_cache import EmbeddingCache
 from keras_diffusion.text.clip_text_encoder import CLIPTextEncoder
 from keras_diffusion.text.clip_tokenizer import CLIPTokenizer
 from keras_diffusion.text.learned_words import learn_words, load_words, save_words
@@ -12,6 +13,7 @@ from keras_diffusion.text.word_tokenizer import WordTokenizer
 __all__ = [
     "CLIPTextEncoder",
     "CLIPTokenizer",
+    "EmbeddingCache",
     "T5Encoder",
     "TextEncoder",
     "Tokenizer",

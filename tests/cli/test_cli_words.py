@@ -101,6 +101,8 @@ def test_bad_prompts(trained, options, message):
         (['text={"encoder": {"class_name": "Lambda"}}'], "makes only classes of this library"),
         (['text={"encoder": {}, "tokenizer": {}, "trainable": true}'], "with a `width`"),
         (["train.samples.prompts=a star"], "is a list of texts"),
+        (["text.cache=contexts"], "trainable = false"),
+        (["text.learning_rate_factor=-1"], "> 0"),
     ],
 )
 def test_bad_sections(tmp_path, sets, message):
