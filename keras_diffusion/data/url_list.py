@@ -10,6 +10,7 @@ Sample i is row i, so that orders, held-out parts and resumption are those of a 
 servers' doing; once known it is noted in the folder (web_cache.py), and does not change any more.
 """
 
+import io
 import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -25,7 +26,7 @@ from keras_diffusion.configs.checks import (
     shown,
 )
 from keras_diffusion.data.captions import table_rows, texts_of_record
-from keras_diffusion.data.image_file import MODES, colour_of, read_image
+from keras_diffusion.data.image_file import MODES, colour_of, read_image, read_size
 from keras_diffusion.data.sources import Source
 from keras_diffusion.data.web_cache import WebCache
 from keras_diffusion.data.web_file import NotFetched, fetch
@@ -111,9 +112,10 @@ class UrlList(Source):
 
     def __getitem__(self, index):
         url = self.keys[index]
-        started = self._started.pop(url, None)
-        data = self._bytes(url) if started is None else started.get()
-        return {"images": read_image(data, self.channels, self.background, name=url)}
+        return {"images": read_image(self._encoded(url), self.channels, self.background, name=url)}
+
+    def size_of(self, index):
+        return read_size(io.BytesIO(self._encoded(self.keys[index])), self.keys[index])
 
     @property
     def captions(self):
@@ -141,6 +143,11 @@ class UrlList(Source):
         if self._pool[0] != os.getpid():
             self._pool, self._started = (os.getpid(), ThreadPool(self.connections)), {}
         return self._pool[1]
+
+    def _encoded(self, url):
+        """A picture's file, perhaps already on its way."""
+        started = self._started.pop(url, None)
+        return self._bytes(url) if started is None else started.get()
 
     def _bytes(self, url):
         """A picture's file, out of the folder or from the web."""

@@ -13,6 +13,11 @@ def test_resize_crops_the_centre_of_the_longer_side():
     assert resize(image, (8, 2)).shape == (8, 2, 3)
 
 
+def test_resize_averages_fine_patterns():
+    stripes = np.tile(np.array([0, 250], "uint8"), 16)[None, :, None].repeat(32, axis=0)
+    assert set(np.unique(resize(stripes, (8, 8))[2:-2, 2:-2])) <= {124, 125, 126}
+
+
 def test_resize_of_floats_stays_in_range():
     image = np.random.default_rng(0).choice([-1.0, 1.0], (8, 8, 1)).astype("float32")
     large = resize(image, (16, 16))

@@ -225,6 +225,8 @@ def test_a_batch_is_fetched_at_once_but_within_bounds(tmp_path, server):
     batches = data.load(rows, batch_size=24, cache=tmp_path, fetch={**QUICK, "connections": 4}, seed=3)
     first = batches[0]
     assert server.state["most"] == 4 and len(server.state["asked"]) == 12, "no address is asked twice"
+    sizes = data.load(rows, batch_size=24, cache=tmp_path, image_size=8, buckets=True)
+    assert sizes.bucket_counts == {(8, 8): 24}
     again = data.load(rows, batch_size=24, cache=tmp_path, seed=3)
     again.source = pickle.loads(pickle.dumps(again.source))  # as worker processes get it
     np.testing.assert_array_equal(again[0]["images"], first["images"])

@@ -48,7 +48,7 @@ def test_the_vectors_have_a_layer_of_their_own(name):
 
 
 def test_at_zeros_the_output_is_that_of_a_network_that_is_not_told():
-    told, other = make("unet", augmentation_dim=9), make("unet")
+    told, other = make("dit", augmentation_dim=9), make("dit")
     randomize(told)
     shared = [w for w in told.weights if "augmentation_embedding" not in w.path]
     for weight, source in zip(other.weights, shared, strict=True):
