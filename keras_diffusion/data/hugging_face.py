@@ -58,6 +58,12 @@ class HuggingFaceSource(TableSource):
         folders=(),
     ):
         datasets = _datasets()
+        if dataset.format["type"] == "custom":
+            raise ValueError(
+                "The columns of a Hugging Face data set are read as they are stored. Received: one with a transform of "
+                "its own, which would not be applied. Take it off, dataset.with_format(None), and augment by augment=, "
+                "or pass an object that indexes the data set"
+            )
         what = f"the Hugging Face data set {dataset.info.dataset_name or 'given'!r}"
         columns = find_columns(dataset.column_names, (image_key, label_key, caption_key), what)
         super().__init__(columns, channels, background)

@@ -8,7 +8,7 @@ conditions such as "context", or a plain array, or a pair (image, label). `as_so
 import numpy as np
 
 from keras_diffusion.configs.checks import check_number, shown
-from keras_diffusion.data.captions import as_texts, check_captions
+from keras_diffusion.data.captions import TEXT_KEYS, as_texts, check_captions
 from keras_diffusion.data.values import check_images, standardize_labels
 
 _SPELLINGS = {"image": "images", "label": "labels", "caption": "captions"}
@@ -174,7 +174,8 @@ class SampleSource(Source):
     """Any object with `__len__` and `__getitem__`, its samples converted to dicts.
 
     Args:
-        samples: the object: a grain or torch map-style data set, a list, your own class.
+        samples: the object: a grain or torch map-style data set, a list, your own class. Texts of its samples may
+            stand under "captions", "caption", "text" or "prompt".
     """
 
     def __init__(self, samples):
@@ -202,8 +203,16 @@ class SampleSource(Source):
             raise ValueError(
                 f"A sample needs the key 'images' or 'image'. Received: sample {index} with keys {sorted(sample)}"
             )
+        text = next((key for key in TEXT_KEYS if _is_text(sample.get(key))), None)
+        if text is not None and "captions" not in sample:
+            sample["captions"] = sample.pop(text)
         texts = {key: as_texts(sample[key], f"caption of sample {index}") for key in ("captions",) if key in sample}
         return {key: np.asarray(value) for key, value in sample.items()} | texts
+
+
+def _is_text(value):
+    several = value if isinstance(value, list | tuple) else [value]
+    return len(several) > 0 and all(isinstance(text, str) for text in several)
 
 
 class Derived(Source):

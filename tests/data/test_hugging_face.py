@@ -144,6 +144,11 @@ def test_other_columns():
         data.load(pets().add_column("name", [f"pet {i}" for i in range(10)]), label_key="name")
 
 
+def test_a_transform_would_not_be_applied():
+    with pytest.raises(ValueError, match="Received: one with a transform of its own, which would not be applied"):
+        data.load(pets().with_transform(lambda rows: rows))
+
+
 def test_test_sets_without_labels():
     assert set(data.load(pets(label=[-1] * 10), batch_size=2)[0]) == {"images"}
 

@@ -26,6 +26,14 @@ def test_forms_of_a_sample(sample, keys):
     assert set(as_source([sample, sample])[1]) == keys
 
 
+@pytest.mark.parametrize("key", ["captions", "caption", "text", "prompt"])
+def test_names_of_captions(key):
+    image = np.zeros((2, 2, 1), "uint8")
+    assert as_source([{"image": image, key: ["a", "b"]}])[0]["captions"] == ("a", "b")
+    other = as_source([{"image": image, key: "a", "captions": "b"}])[0]
+    assert other["captions"] == ("b",)
+
+
 def test_subset():
     source = Subset(
         ArraySource({"images": np.arange(5, dtype="uint8")[:, None, None, None], "labels": np.arange(5)}), [4, 1, 3]
