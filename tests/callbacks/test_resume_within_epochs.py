@@ -88,7 +88,11 @@ def assert_equal(difference):
 
 
 @pytest.mark.parametrize(
-    ("epoch", "batch", "test", "place"), [(1, 2, False, (1, 3)), (0, 0, True, (0, 6))], ids=["step", "validation"]
+    ("epoch", "batch", "test", "place"),
+    [
+        pytest.param(1, 2, False, (1, 3), id="step"),
+        pytest.param(0, 0, True, (0, 6), id="validation", marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_saves_the_last_step(fit, assert_equal, tmp_path, epoch, batch, test, place):
     _, _, error, _ = fit(tmp_path, At(epoch, batch, press_ctrl_c, test))
@@ -111,6 +115,7 @@ def test_a_kill_loses_no_more_than_the_steps_between_saves(fit, assert_equal, tm
     assert_equal(fit(tmp_path), fit())
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_steps_pass_by_leaves_the_state_as_it_is(fit, tmp_path):
     fit(tmp_path, At(1, 3, press_ctrl_c))
     state = (tmp_path / "state.json").read_text()
@@ -137,6 +142,7 @@ def test_nothing_is_saved_after_a_bad_batch(make_model, blobs, tmp_path):
     assert not resume.exists
 
 
+@pytest.mark.slow
 def test_minutes_between_saves(fit, tmp_path, monkeypatch):
     seconds = iter(range(0, 10**6, 25))
     monkeypatch.setattr("keras_diffusion.callbacks.resume.time", SimpleNamespace(monotonic=lambda: next(seconds)))

@@ -92,6 +92,7 @@ def test_a_pipeline_round_trip_makes_the_same_images(pipeline):
     assert type(checkpoints.load(folder / "vae", verbose=0).network) is networks.AutoencoderKL
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_chosen(pipeline, tmp_path):
     folder = tmp_path / "with_ema"
     shutil.copytree(pipeline[1], folder)
@@ -168,6 +169,7 @@ def test_schedulers_that_are_not_known_are_no_guess(config):
         read_schedule(config, "UNet2DModel", "some/folder")
 
 
+@pytest.mark.slow
 def test_trained_models_are_written_with_their_average(tmp_path):
     network = draw(networks.UNet2D((8, 8, 1), widths=(8, 8), num_res_blocks=1, norm_groups=4, num_classes=2))
     model = DiffusionModel(network, "cosine_beta", {"name": "epsilon", "condition": "timestep"})
@@ -198,6 +200,7 @@ def test_what_diffusers_does_not_have(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_for_what_is_needed(pipeline, monkeypatch):
     asked = {}
 

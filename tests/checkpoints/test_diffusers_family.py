@@ -135,6 +135,7 @@ def test_old_names_and_flax_give_the_same_weights(case, tmp_path):
     assert same_weights(checkpoints.load(flax, verbose=0), expected)
 
 
+@pytest.mark.slow
 def test_shapes_tell_the_network_where_there_is_no_config(tmp_path):
     """All but what they cannot tell, which `config` gives."""
     for case in CASES:
@@ -176,6 +177,7 @@ def test_a_learned_variance_is_left_to_itself():
     assert np.isfinite(model.fit(data, verbose=0, batch_size=2).history["loss"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case, config, text",
     [

@@ -77,6 +77,7 @@ def test_conventions(files):
     )
 
 
+@pytest.mark.slow
 def test_halves_join(files):
     encoder, decoder = (checkpoints.load(files[half]).network for half in ("image_encoder", "decoder"))
     with pytest.raises(ValueError, match="has no decoder.*AutoencoderKL.join"):

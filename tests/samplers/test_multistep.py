@@ -132,6 +132,7 @@ def error_from_exact_history(name, levels, **options):
     return np.abs(array(walk.x) - path[-1]).max()
 
 
+@pytest.mark.slow  # numbers on every backend: the golden walks
 @pytest.mark.parametrize(
     ("name", "options", "order"),
     [
@@ -151,6 +152,7 @@ def test_order_with_an_exact_history(name, options, order):
     assert slope(counts, errors) == pytest.approx(order, abs=0.5)
 
 
+@pytest.mark.slow  # numbers on every backend: the golden walks
 @pytest.mark.parametrize(
     ("name", "options", "order"),
     [
@@ -172,6 +174,7 @@ def test_order_as_it_starts_by_itself(name, options, order):
     assert slope(counts, errors) == pytest.approx(order, abs=0.45)
 
 
+@pytest.mark.slow  # numbers on every backend: the golden walks
 @pytest.mark.parametrize("name", ["ipndm", "pndm"])
 def test_even_grids_are_those_that_the_averages_are_made_for(name):
     """Fourth order there; on the uneven grids above, second."""
@@ -202,6 +205,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow  # numbers on every backend: the golden walks
 @pytest.mark.parametrize(("name", "options"), ALL)
 def test_only_the_ratio_of_noise_to_signal_matters(name, options):
     """(α, σ) → (1, σ/α), and a flow's (1, σ/α)/(1 + σ/α): x/α is the same."""
@@ -216,6 +220,7 @@ def test_only_the_ratio_of_noise_to_signal_matters(name, options):
         np.testing.assert_allclose(x / alpha[1:, None, None], reference, atol=tolerance(2e-4, 1e-9))
 
 
+@pytest.mark.slow  # numbers on every backend: the golden walks
 @pytest.mark.parametrize(("name", "options"), ALL)
 def test_steps_from_pure_noise_are_of_first_order(name, options):
     schedule = schedulers.get("flow")

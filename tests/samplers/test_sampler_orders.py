@@ -21,6 +21,9 @@ from keras_diffusion.samplers.walk import run_rows
 WEIGHTS, MEANS, STDS = np.array([0.6, 0.4]), np.array([[0.8, -0.3], [-0.5, 0.6]]), np.array([0.5, 0.4])
 SCHEDULE = schedulers.get("vp")
 DENOISE = MixtureDenoiser(WEIGHTS, MEANS, STDS)
+# What a method is worth is the same everywhere; that each backend walks alike is shown by the golden files.
+pytestmark = pytest.mark.slow
+
 START = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.1, 0.2]])
 
 # The order of every deterministic method; None: stochastic by default or adaptive, nothing to measure. A new sampler
