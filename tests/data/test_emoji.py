@@ -57,5 +57,6 @@ def test_the_file_is_small_and_part_of_the_package_with_its_licences():
 
 def test_the_example_of_the_command_line():
     resolved, train, validation = resolve(read_config(EXAMPLE))
-    assert (len(train.source), len(validation.source), resolved["network"]["num_classes"]) == (1704, 188, 9)
+    assert (len(train.source), len(validation.source)) == (1704, 188)
+    assert resolved["data"]["captions"] is True and resolved["network"]["context_dim"] == 96
     assert resolved["network"]["input_shape"] == [32, 32, 3] and resolved["data"]["source"] == "emoji"
