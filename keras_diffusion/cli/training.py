@@ -207,7 +207,9 @@ def _with_known_channels(pictures, batches):
     if "prompts" in pictures or None in batches.image_shape:
         return pictures
     labels = pictures.get("conditions", {}).get("labels")
-    rows = np.arange(pictures["num_samples"] if labels is None else len(labels)) % len(batches.source)
+    rows = np.arange(pictures["num_samples"] if labels is None else len(labels))
+    if batches.num_samples is not None:  # of a stream it may be unknown, and there are enough
+        rows %= batches.num_samples
     first = batches.source.batch(rows)
     if "concat" not in first:
         return pictures
@@ -215,14 +217,15 @@ def _with_known_channels(pictures, batches):
 
 
 def _header(run, config, model, batches, validation, environment, pictures):
-    data = f"{config['data']['source']}: {len(batches.source):,} samples of {_shape_of(batches)}"
+    number = "a stream of" if batches.num_samples is None else f"{batches.num_samples:,}"
+    data = f"{config['data']['source']}: {number} samples of {_shape_of(batches)}"
     if config["network"].get("num_classes"):
         names = config["model"].get("class_names")
         data += f" in {config['network']['num_classes']} classes" + (f": {listed(names, 10)}" if names else "")
     if "text" in config:
         data += f", {len(model.tokenizer.words):,} words"
     if validation is not None:
-        data += f", {len(validation.source):,} held out"
+        data += f", {'some' if validation.num_samples is None else f'{validation.num_samples:,}'} held out"
     resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""
     resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
     return {

@@ -161,6 +161,11 @@ class Batches(keras.utils.PyDataset):
         self._start, self._stand_in = check_whole("start", value, 0, len(self), rule=rule), {}
 
     @property
+    def num_samples(self):
+        """Number of samples of the source; None for a stream as long as it is unknown."""
+        return len(self.source)
+
+    @property
     def image_shape(self):
         """Shape of one image, `(H, W, C)`: that of the first sample; `(None, None, C)` where buckets have several."""
         if self._image_shape is None:

@@ -22,6 +22,7 @@ from keras_diffusion.data.records import RecordReader, find_columns, sample_reco
 from keras_diffusion.data.sources import Source
 
 _WITHOUT_END = 1_000  # samples in a row that may be broken
+_CAPTIONS = 10_000  # samples whose captions make a vocabulary
 FIRST = -1  # the number by which the first sample of the stream is read, whatever the order
 
 
@@ -70,6 +71,11 @@ class StreamSource(Source):
     def __repr__(self):
         length = "unknown number of" if self._length is None else f"{self._length:,}"
         return f"<{type(self).__name__}: {length} samples of {type(self.stream).__name__}>"
+
+    @property
+    def known_length(self):
+        """Number of samples, or None as long as they have not been counted."""
+        return self._length
 
     def __len__(self):
         with self._lock:
@@ -205,7 +211,27 @@ class StreamBatches(Batches):
         while not isinstance(source, StreamSource):
             source = source.source
         ahead = max(self.workers, 4) + self.max_queue_size  # batches that threads may read at a time
+        self._stream = source
         source.set_order(self.seed, self.shuffle_buffer if self.shuffle else 0, (ahead + 2) * self.batch_size)
+
+    @property
+    def num_samples(self):
+        """Number of samples of a pass; None as long as it is unknown."""
+        return self._stream.known_length
+
+    def all_captions(self):
+        """Captions of the first 10,000 samples: enough for a vocabulary, and a stream may have no end in sight.
+
+        Returns:
+            list of str; empty without captions.
+        """
+        if self.captions is not True:
+            return super().all_captions()
+        number = min(self.num_samples or _CAPTIONS, _CAPTIONS)
+        return [text for several in self.source.texts(range(number)) or self._texts_of(number) for text in several]
+
+    def _texts_of(self, number):
+        return (self.source[i]["captions"] for i in range(number))
 
     def to_grain(self, num_threads=2, num_processes=0, epochs=None):
         if num_processes:

@@ -73,6 +73,14 @@ def test_batches_per_epoch_needs_no_count_and_goes_through_all_passes():
     assert batches.source._length == 10, "known from the first pass on"
 
 
+def test_captions_of_a_stream_without_count(monkeypatch):
+    batches = stream(10, batch_size=4, batches_per_epoch=5, captions=True, on_error="skip")
+    assert batches.num_samples is None and stream(10).num_samples == 10
+    monkeypatch.setattr("keras_diffusion.data.streams._CAPTIONS", 6)
+    assert len(batches.all_captions()) == 12 and batches.source.source._length is None
+    assert len(stream(4, batch_size=4, captions=True).all_captions()) == 8
+
+
 def test_each_epoch_is_read_once():
     batches = stream(40, batch_size=4)
     assert len(batches) == 10
