@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_diffusion import networks
+from keras_diffusion.layers import AttentionBlock, PerFrame, SpatialTransformer
 from keras_diffusion.layers.dot_product_attention import _blockwise, dot_product_attention
 
 _DIT = {"input_shape": (4, 6, 3), "patch_size": 2, "emb_features": 8, "num_layers": 2, "num_heads": 2}
@@ -12,10 +13,16 @@ _UNET = {"widths": (4,), "num_res_blocks": 1, "num_heads": 2}
 KINDS = {
     "mlp": {"input_shape": (3,), "width": 8, "depth": 1},
     "dit": _DIT,
-    "mmdit": _DIT,
     "uvit": {**_DIT, "use_self_and_cross": True, "remat": True},
-    "unet": {"input_shape": (2, 4, 3), "attention": True, **_UNET},
-    "unet_3d": {"input_shape": (2, 2, 4, 3), "attention": [True], **_UNET},
+}
+UNETS = {
+    "unet": ({"input_shape": (2, 4, 3), "attention": True, **_UNET}, AttentionBlock),
+    "unet_2d_condition": ({"input_shape": (2, 4, 3), "attention": [True], **_UNET}, SpatialTransformer),
+    "unet_3d": ({"input_shape": (2, 2, 4, 3), "attention": [True], **_UNET}, PerFrame),
+}
+LAYERS = {
+    "attention_block": lambda: AttentionBlock(2, cross_attention=True, zero_init=False),
+    "per_frame": lambda: PerFrame(SpatialTransformer(2, 2, name="inner")),
 }
 CONTEXT = np.random.RandomState(0).normal(size=(2, 5, 6)).astype("float32")
 MASK = np.array([[True, True, True, False, False]] * 2)
@@ -44,6 +51,29 @@ def test_hidden_padding_is_as_if_it_were_not_there(kind):
     assert np.abs(whole - hidden).max() > 1e-3
     nothing = output(context=CONTEXT, context_mask=np.zeros_like(MASK))
     np.testing.assert_array_equal(nothing, whole, err_msg="a row that hides all shows all")
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_of_unets_hide_padding(kind):
+    layer = LAYERS[kind]()
+    x = np.random.RandomState(2).normal(size=(2, 2, 2, 4)[: 3 if kind == "attention_block" else 4]).astype("float32")
+    x = x[:, None] if kind == "per_frame" else x
+    name = "condition" if kind == "per_frame" else "context"
+    short = ops.convert_to_numpy(layer(x, **{name: CONTEXT[:, :3]}))
+    whole = ops.convert_to_numpy(layer(x, **{name: CONTEXT}))
+    hidden = ops.convert_to_numpy(layer(x, **{name: CONTEXT, f"{name}_mask": MASK}))
+    np.testing.assert_allclose(hidden, short, atol=1e-5)
+    assert np.abs(whole - hidden).max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", UNETS)
+def test_every_attention_of_a_unet_has_the_mask(kind):
+    options, block = UNETS[kind]
+    network = networks.get(kind, context_dim=6, **options)
+    takes = [node.operation for node in network.get_layer("context")._outbound_nodes]
+    hides = [node.operation for node in network.get_layer("context_mask")._outbound_nodes]
+    assert takes and takes == hides and all(isinstance(layer, block) for layer in takes)
 
 
 def test_the_kernel_of_attention_hides_keys_in_every_layout():

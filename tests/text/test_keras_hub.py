@@ -54,7 +54,7 @@ def test_clips_form():
         tokenizer("abca")
 
 
-def test_t5s_form_and_training_on_it():
+def test_t5s_form():
     encoder, tokenizer = from_keras_hub(t5(), T5Letters(), max_length=4)
     assert tokenizer("ab").tolist() == [[3, 4, 1, 0]]
     encoded = ops.convert_to_numpy(encoder(tokenizer(["a", "abc"])))
@@ -62,10 +62,8 @@ def test_t5s_form_and_training_on_it():
     network = kd.networks.MLP((3,), width=8, depth=1, context_dim=encoder.width)
     options = {"noise_schedule": "cosine", "predictor": "v", "train_text_encoder": True, "seed": 0}
     model = kd.models.TextToImage(network, encoder, tokenizer, **options)
-    model.value_range = None
-    model.compile("adam", jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
-    x = {"images": np.eye(2, 3, dtype="float32"), "captions": ["a", "abc"]}
-    assert np.isfinite(model.fit(x, verbose=0).history["loss"]).all() and encoder.trainable_weights
+    assert model.text_conditions("a")["context_mask"].tolist() == [[True, True, True, False]]
+    assert encoder.trainable_weights
 
 
 @pytest.mark.slow
