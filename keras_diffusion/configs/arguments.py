@@ -46,6 +46,8 @@ class ArgumentsMixin:
     Attributes:
         fixed_arguments: names of arguments of the bases that a subclass fixes: they are neither in its config nor in
             its repr.
+        late_arguments: names of arguments that a released class did not have at first. A config names them only where
+            they differ from their default, so that the other configs stay as they were, and older versions read them.
 
     Example:
 
@@ -57,6 +59,7 @@ class ArgumentsMixin:
     """
 
     fixed_arguments: tuple[str, ...] = ()
+    late_arguments: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
 
@@ -88,7 +91,8 @@ class ArgumentsMixin:
 
     def arguments_config(self):
         """The part of `get_config` that comes from the constructor's own arguments: without what Keras writes."""
-        return {name: config_value(self._argument(name)) for name in _parameters(type(self))}
+        names = (n for n in _parameters(type(self)) if n not in self.late_arguments or not self._has_default(n))
+        return {name: config_value(self._argument(name)) for name in names}
 
     def __repr__(self):
         parts = []

@@ -83,6 +83,7 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
     num_classes = context_dim = out_channels = augmentation_dim = None
     concat_channels = 0
     null_class = True
+    late_arguments = ("augmentation_dim",)
     hides_padding = True  # whether a context may have a mask
 
     def __new__(cls, *args, **kwargs):

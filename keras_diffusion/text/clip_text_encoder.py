@@ -53,6 +53,8 @@ class CLIPTextEncoder(TextEncoder):
     (2, 77, 32)
     """
 
+    late_arguments = ("pad_token", "learned_words")
+
     def __init__(
         self,
         vocabulary_size=49408,
@@ -144,9 +146,3 @@ class CLIPTextEncoder(TextEncoder):
 
     def token_mask(self, tokens):
         return None if self.pad_token is None else visible_tokens(tokens, self.pad_token)
-
-    def arguments_config(self):
-        config = super().arguments_config()
-        new = {"pad_token": self.pad_token, "learned_words": self.learned_words or None}
-        # Older versions read the configs of encoders that use neither.
-        return {key: value for key, value in config.items() if key not in new or new[key] is not None}
