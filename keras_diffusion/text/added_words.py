@@ -61,6 +61,21 @@ class AddedWords:
         return {**self.counts, **words}
 
 
+class TakesWords:
+    """Lets words be added to a tokenizer that has `vocabulary_size` and `added_words`."""
+
+    def add_words(self, counts):
+        """Adds words, with tokens from `vocabulary_size` on, behind those added before.
+
+        Args:
+            counts: dict from words, such as "<lamp>", to the number of their tokens.
+
+        Raises:
+            ValueError: words with white space, or added before; numbers out of range.
+        """
+        self.added_words = AddedWords(self.added_words.extended(counts), self.vocabulary_size)
+
+
 def _checked(counts):
     if not isinstance(counts, dict):
         raise ValueError(f"{_RULE}. Received: {shown(counts)}, which is no dict of them")

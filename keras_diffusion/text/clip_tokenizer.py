@@ -27,7 +27,7 @@ from keras_diffusion.configs.file_paths import FilePath
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.files import read_bytes
-from keras_diffusion.text.added_words import AddedWords
+from keras_diffusion.text.added_words import AddedWords, TakesWords
 
 START, END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # OpenAI's file lists more merges than its model knows: 49152 tokens, less twice 256 bytes.
@@ -37,7 +37,7 @@ _FIRST = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
 
 
 @serializable
-class CLIPTokenizer:
+class CLIPTokenizer(TakesWords):
     """Texts to tokens for `CLIPTextEncoder`.
 
     Args:
@@ -92,17 +92,6 @@ class CLIPTokenizer:
         self._words = words
         self._known = {START: [self.start_token], END: [self.end_token]}
         self.added_words = AddedWords(added_words, self.vocabulary_size)
-
-    def add_words(self, counts):
-        """Adds words, with tokens from `vocabulary_size` on, behind those added before.
-
-        Args:
-            counts: dict from words, such as "<lamp>", to the number of their tokens.
-
-        Raises:
-            ValueError: words with white space, or added before; numbers out of range.
-        """
-        self.added_words = AddedWords(self.added_words.extended(counts), self.vocabulary_size)
 
     @property
     def start_token(self):

@@ -38,7 +38,8 @@ def learn_words(model, words):
             gets as many tokens as that text has.
 
     Raises:
-        ValueError: another kind of model, encoder or tokenizer; a word that it has; a text without tokens.
+        ValueError: another kind of model, encoder or tokenizer; a model with a `text_cache`; a word that it has; a text
+            without tokens.
 
     Example:
 
@@ -48,6 +49,11 @@ def learn_words(model, words):
     >>> images = model.text_to_image("an oil painting of a <lamp>")
     """
     encoder, tokenizer = _parts(model)
+    if model.text_cache is not None:
+        raise ValueError(
+            "A cache of contexts is for a text encoder of which nothing learns. Received: a model with a text_cache. "
+            "Set model.text_cache = None first"
+        )
     starts = {word: _tokens_of(tokenizer, text) for word, text in words.items()}
     if not starts:
         raise ValueError("learn_words adds one word or more. Received: none")

@@ -14,14 +14,14 @@ import numpy as np
 
 from keras_diffusion.configs.checks import check_whole, shown
 from keras_diffusion.configs.registry import serializable
-from keras_diffusion.text.added_words import AddedWords
+from keras_diffusion.text.added_words import AddedWords, TakesWords
 
 PAD, UNKNOWN, FIRST_WORD = 0, 1, 2
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @serializable
-class WordTokenizer:
+class WordTokenizer(TakesWords):
     """Texts to tokens, one for each word.
 
     Args:
@@ -56,17 +56,6 @@ class WordTokenizer:
             )
         self._tokens = {word: FIRST_WORD + i for i, word in enumerate(self.words)}
         self.added_words = AddedWords(added_words, self.vocabulary_size)
-
-    def add_words(self, counts):
-        """Adds words, with tokens from `vocabulary_size` on, behind those added before.
-
-        Args:
-            counts: dict from words, such as "<lamp>", to the number of their tokens.
-
-        Raises:
-            ValueError: words with white space, or added before; numbers out of range.
-        """
-        self.added_words = AddedWords(self.added_words.extended(counts), self.vocabulary_size)
 
     @classmethod
     def from_texts(cls, texts, max_length=None, min_count=1):

@@ -99,5 +99,7 @@ def test_what_cannot_learn_words_says_so(model, tmp_path):
         kd.text.save_words(model, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="CLIPTextEncoder"):
         kd.text.learn_words(kd.DiffusionModel(model.network), {"<x>": "red"})
+    with pytest.raises(ValueError, match="text_cache"):
+        kd.text.learn_words(made(text_cache=tmp_path / "cache"), {"<x>": "red"})
     with pytest.raises(ValueError, match="average"):
         kd.text.learn_words(made(ema=0.9, train_text_encoder=True), {"<x>": "red"})
