@@ -15,6 +15,7 @@ import keras_diffusion as kd
 from keras_diffusion.guidance.operators import LinearOperator
 from keras_diffusion.guidance.pair import GUIDANCES
 from keras_diffusion.guidance.threshold import THRESHOLDS
+from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
 from keras_diffusion.predictors.predictor import PREDICTORS
 from keras_diffusion.samplers.sampler import SAMPLERS
 from keras_diffusion.schedulers.noise_schedule import SCHEDULES
@@ -33,6 +34,7 @@ REGISTRIES = (
     SAMPLERS,
     GUIDANCES,
     THRESHOLDS,
+    FEATURE_METRICS,
 )
 BASES = {kd.denoisers.Denoiser, kd.guidance.PairGuidance, LinearOperator}
 DENOISERS = [

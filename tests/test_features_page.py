@@ -11,6 +11,7 @@ import keras_diffusion as kd
 from keras_diffusion.cli.app import app
 from keras_diffusion.guidance.pair import GUIDANCES
 from keras_diffusion.guidance.threshold import THRESHOLDS
+from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
 from keras_diffusion.networks.network import NETWORKS
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
@@ -27,6 +28,7 @@ TABLES = {
     "Spacings": kd.schedulers.SPACINGS,
     "Guidance and inverse problems": GUIDANCES,
     "Networks": NETWORKS,
+    "Metrics": FEATURE_METRICS,
 }
 
 

@@ -16,6 +16,7 @@ TABLES = [  # list of names, getter, one name, one with a letter wrong
     ("guidance.threshold_names", "guidance.get_threshold", "static_threshold", "static_treshold"),
     ("networks.names", "networks.get", "unet", "unett"),
     ("training.loss_weighting_names", "training.get_loss_weighting", "min_snr", "min_snt"),
+    ("metrics.names", "metrics.get", "mind", "mimd"),
     ("training.time_distribution_names", "training.get_time_distribution", "uniform", "unifrom"),
 ]
 

@@ -1,17 +1,43 @@
-"""Metrics: are the samples good, and are they new?
+"""Metrics: are the samples good, do they vary, and are they new?
+
+A metric by name (`names`, `get`) compares features of generated samples with features of real ones, `(N, width)`, and
+returns a value with its standard error. Examples begin with
+
+    >>> import numpy as np
+    >>> import keras_diffusion as kd
 
 train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
 """
 
 from keras_diffusion.metrics.classifier import classifier_accuracy, train_classifier
+from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
+from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
+from keras_diffusion.metrics.kernel_distance import CMMD, KID, kernel_distance
 from keras_diffusion.metrics.neighbours import Memorization, Neighbours, memorization, nearest_neighbours
+from keras_diffusion.metrics.sliced import MIND, mind
+from keras_diffusion.metrics.statistics import FeatureStatistics
+
+get, names = FEATURE_METRICS.functions()
 
 __all__ = [
+    "CMMD",
+    "FD",
+    "KID",
+    "MIND",
+    "Estimate",
+    "FDInfinity",
+    "FeatureMetric",
+    "FeatureStatistics",
     "Memorization",
     "Neighbours",
     "classifier_accuracy",
+    "frechet_distance",
+    "get",
+    "kernel_distance",
     "memorization",
+    "mind",
+    "names",
     "nearest_neighbours",
     "train_classifier",
 ]

@@ -46,11 +46,12 @@ def map_array(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def read_arrays(path):
+def read_arrays(path, names=None):
     """The arrays of a .npz file.
 
     Args:
         path: the file.
+        names: of the arrays that are wanted; others are passed over unread. None (default): all.
 
     Returns:
         dict from names to arrays.
@@ -60,7 +61,7 @@ def read_arrays(path):
     """
     path, found = Path(path), {}
     with _damage_reported(path), zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+        members = [m for m in archive.infolist() if names is None or m.filename.removesuffix(_ENDING) in names]
         limits.check(len(members), "tensors", "The number of arrays")
         check_unpacked(sum(member.file_size for member in members), path.stat().st_size, "The size of all arrays")
         for member in members:
