@@ -6,17 +6,22 @@ returns a value with its standard error. Examples begin with
     >>> import numpy as np
     >>> import keras_diffusion as kd
 
+clip_score, r_precision                  do pictures show what their captions say?
 train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
 """
 
 from keras_diffusion.metrics.classifier import classifier_accuracy, train_classifier
+from keras_diffusion.metrics.clip_score import clip_score, r_precision
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
 from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
+from keras_diffusion.metrics.inception_score import InceptionScore
 from keras_diffusion.metrics.kernel_distance import CMMD, KID, kernel_distance
-from keras_diffusion.metrics.neighbours import Memorization, Neighbours, memorization, nearest_neighbours
+from keras_diffusion.metrics.manifold import Coverage, Density, Precision, Recall
+from keras_diffusion.metrics.neighbours import AuthPct, Memorization, Neighbours, memorization, nearest_neighbours
 from keras_diffusion.metrics.sliced import MIND, mind
 from keras_diffusion.metrics.statistics import FeatureStatistics
+from keras_diffusion.metrics.vendi import Vendi
 
 get, names = FEATURE_METRICS.functions()
 
@@ -25,13 +30,21 @@ __all__ = [
     "FD",
     "KID",
     "MIND",
+    "AuthPct",
+    "Coverage",
+    "Density",
     "Estimate",
     "FDInfinity",
     "FeatureMetric",
     "FeatureStatistics",
+    "InceptionScore",
     "Memorization",
     "Neighbours",
+    "Precision",
+    "Recall",
+    "Vendi",
     "classifier_accuracy",
+    "clip_score",
     "frechet_distance",
     "get",
     "kernel_distance",
@@ -39,6 +52,7 @@ __all__ = [
     "mind",
     "names",
     "nearest_neighbours",
+    "r_precision",
     "train_classifier",
 ]
 __dir__ = __all__.copy

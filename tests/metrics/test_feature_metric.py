@@ -98,8 +98,8 @@ def test_an_estimate_prints_as_a_value_with_its_error():
 )
 def test_standard_errors_are_what_repeated_draws_show(metric):
     estimates = []
-    for seed in range(200):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         estimates.append(metric(rng.normal(0.3, 1.2, (300, WIDTH)), rng.normal(0.0, 1.0, (250, WIDTH))))
     values, errors = np.array(estimates).T
-    assert errors.mean() == pytest.approx(values.std(), rel=0.2)  # 200 draws know a deviation to 5 %
+    assert errors.mean() == pytest.approx(values.std(), rel=0.3)  # 100 draws know a deviation to 7 %

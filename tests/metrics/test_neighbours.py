@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_diffusion.metrics import Memorization, memorization, nearest_neighbours
+from keras_diffusion.metrics import Memorization, get, memorization, nearest_neighbours
 
 
 def test_equals_the_distance_of_all_pairs():
@@ -48,3 +48,20 @@ def test_empty_arrays_are_refused():
 def test_nan_is_refused():
     with pytest.raises(ValueError, match=r"finite values. Received: reference with 1"):
         nearest_neighbours(np.zeros((2, 3)), np.array([[0.0, np.nan, 0.0]]))
+
+
+def test_auth_pct_is_its_definition():
+    rng = np.random.RandomState(3)
+    generated, training = rng.randn(70, 3), rng.randn(1100, 3)  # more than are compared at once
+    pairs = np.linalg.norm(training[:, None] - training[None], axis=2)
+    np.fill_diagonal(pairs, np.inf)
+    to_training = np.linalg.norm(generated[:, None] - training[None], axis=2)
+    authentic = pairs.min(axis=1)[to_training.argmin(axis=1)] < to_training.min(axis=1)
+    estimate = get("auth_pct")(generated, training=training)
+    assert estimate.value == pytest.approx(100 * authentic.mean()) and 0 < authentic.mean() < 1
+
+
+def test_auth_pct_of_copies_is_zero():
+    training = 100.0 + np.random.RandomState(0).randn(50, 8).astype("float32")
+    assert get("auth_pct")(training[:20], training=training).value == 0.0
+    assert get("auth_pct")(training[:20] + 50.0, training=training).value == 100.0
