@@ -33,11 +33,14 @@ help:
 	$(PIP) --editable ".[demo]"
 	@touch $@
 
-# tf_keras by itself: it asks for the package tensorflow, where tensorflow-cpu will do.
+# tf_keras by itself: it asks for the package tensorflow, where tensorflow-cpu will do. Those whose metrics ours are compared with likewise:
+# they ask for torchvision, and that for another torch, with CUDA. What their functions of features need is there.
+METRIC_PEERS := torch-fidelity==0.4.0 clean-fid==0.1.35 pytorch-fid==0.3.0 torchmetrics==1.9.0 lightning-utilities prdc==0.2 vendi-score==0.0.3
+
 .venv/test-installed: pyproject.toml | .venv/bin/python
 	@echo "Installing JAX, TensorFlow, PyTorch (CPU) and the test tools into .venv ..."
 	$(PIP) --editable ".[test]"
-	$(PIP) --no-deps tf_keras
+	$(PIP) --no-deps tf_keras $(METRIC_PEERS)
 	@touch $@ .venv/demo-installed
 
 demo: .venv/demo-installed
