@@ -28,7 +28,11 @@ ARRAYS = {
 }  # fmt: skip
 
 # What has no literature: plain definitions, and methods of this library.
-OWN_METHODS = {"MLP": "residual dense layers"}
+OWN_METHODS = {
+    "MLP": "residual dense layers",
+    "KerasExtractor": "somebody's own model",
+    "FunctionExtractor": "somebody's own function",
+}
 
 # Functions that call one that raises, with arguments for which it does not.
 NEVER_RAISE = {"name_of_size"}

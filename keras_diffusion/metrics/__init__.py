@@ -9,10 +9,22 @@ returns a value with its standard error. Examples begin with
 clip_score, r_precision                  do pictures show what their captions say?
 train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
+get_extractor, extractor_names           from pictures to the vectors that distances between sets compare
 """
 
 from keras_diffusion.metrics.classifier import classifier_accuracy, train_classifier
 from keras_diffusion.metrics.clip_score import clip_score, r_precision
+from keras_diffusion.metrics.extractors import (
+    CLIPImageExtractor,
+    DINOv2Extractor,
+    Extractor,
+    FunctionExtractor,
+    InceptionExtractor,
+    KerasExtractor,
+    Preprocessing,
+    extractor_names,
+    get_extractor,
+)
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
 from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
 from keras_diffusion.metrics.inception_score import InceptionScore
@@ -31,22 +43,31 @@ __all__ = [
     "KID",
     "MIND",
     "AuthPct",
+    "CLIPImageExtractor",
     "Coverage",
+    "DINOv2Extractor",
     "Density",
     "Estimate",
+    "Extractor",
     "FDInfinity",
     "FeatureMetric",
     "FeatureStatistics",
+    "FunctionExtractor",
+    "InceptionExtractor",
     "InceptionScore",
+    "KerasExtractor",
     "Memorization",
     "Neighbours",
     "Precision",
+    "Preprocessing",
     "Recall",
     "Vendi",
     "classifier_accuracy",
     "clip_score",
+    "extractor_names",
     "frechet_distance",
     "get",
+    "get_extractor",
     "kernel_distance",
     "memorization",
     "mind",
