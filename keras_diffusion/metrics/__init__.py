@@ -6,6 +6,7 @@ returns a value with its standard error. Examples begin with
     >>> import numpy as np
     >>> import keras_diffusion as kd
 
+FrechetDistance, KernelDistance          the same in batches, as Keras metrics; SampleMetric for the others
 clip_score, r_precision                  do pictures show what their captions say?
 train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
@@ -28,6 +29,7 @@ from keras_diffusion.metrics.extractors import (
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
 from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
 from keras_diffusion.metrics.inception_score import InceptionScore
+from keras_diffusion.metrics.keras_metrics import FrechetDistance, KernelDistance, SampleMetric
 from keras_diffusion.metrics.kernel_distance import CMMD, KID, kernel_distance
 from keras_diffusion.metrics.manifold import Coverage, Density, Precision, Recall
 from keras_diffusion.metrics.neighbours import AuthPct, Memorization, Neighbours, memorization, nearest_neighbours
@@ -52,15 +54,18 @@ __all__ = [
     "FDInfinity",
     "FeatureMetric",
     "FeatureStatistics",
+    "FrechetDistance",
     "FunctionExtractor",
     "InceptionExtractor",
     "InceptionScore",
     "KerasExtractor",
+    "KernelDistance",
     "Memorization",
     "Neighbours",
     "Precision",
     "Preprocessing",
     "Recall",
+    "SampleMetric",
     "Vendi",
     "classifier_accuracy",
     "clip_score",
