@@ -119,9 +119,9 @@ class KID(FeatureMetric):
 class CMMD(FeatureMetric):
     """CMMD: 1000·MMD² with k(x, y) = exp(−|x − y|²/(2σ²)), meant for CLIP embeddings of length 1.
 
-    All pairs count, a sample with itself too, as in the original: the estimate is biased upwards, by about
-    1000·(2 − mean k)/n, and never below 0. Time grows with the square of the number of samples. The standard error is
-    that of a V-statistic, as in `KID`.
+    All pairs count, a sample with itself too, as in the original: the estimate is biased upwards, by
+    about 1000·(1 − mean k)·(1/N + 1/M), and never below 0. Time grows with the square of the number of samples. The
+    standard error is that of a V-statistic, as in `KID`.
 
     Args:
         sigma: σ of the kernel, `()`, > 0. Default 10.

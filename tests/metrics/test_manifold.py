@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,16 @@ def test_dropping_a_mode_lowers_recall_and_noise_lowers_precision():
     for name in ("precision", "density"):
         assert metrics.get(name)(REAL + 20.0, REAL).value == 0.0
         assert metrics.get(name)(REAL + 0.01, REAL).value > 0.9
+
+
+def test_memory_does_not_grow_with_the_number_of_pairs():
+    features = RNG.standard_normal((4000, 2))
+    tracemalloc.start()
+    metrics.get("coverage")(features, features + 0.1)
+    metrics.get("precision")(features, features + 0.1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6  # all pairs at once are 128 MB, and that several times
 
 
 def test_a_share_has_the_binomial_error():
