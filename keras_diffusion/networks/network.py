@@ -83,7 +83,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
     num_classes = context_dim = out_channels = augmentation_dim = None
     concat_channels = 0
     null_class = True
-    late_arguments = ("augmentation_dim",)
+    pooled_context = False
+    late_arguments = ("augmentation_dim", "pooled_context")
     hides_padding = True  # whether a context may have a mask
 
     def __new__(cls, *args, **kwargs):
@@ -249,7 +250,8 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
         return keras.layers.Concatenate(name=name, dtype=self.policy)([h, skip])
 
     def add_label(self, embedding, inputs):
-        """The embedded noise level plus the vectors of the label and the augmentation, where the network takes them.
+        """The embedded noise level plus the vectors of the label, the augmentation and the pooled context, where the
+        network takes them.
 
         Args:
             embedding: Keras tensor `(None, dim)`.
@@ -267,6 +269,10 @@ class Network(ArgumentsMixin, LoRAMixin, keras.Model):
             layer = unbuilt_dense(dim, use_bias=False, name="augmentation_embedding", dtype=self.wide)
             add = keras.layers.Add(name="and_augmentation", dtype=self.wide)
             embedding = add([embedding, layer(inputs["augmentation"])])
+        if self.pooled_context:
+            layer = unbuilt_dense(dim, use_bias=False, name="context_embedding", dtype=self.wide)
+            add = keras.layers.Add(name="and_context", dtype=self.wide)
+            embedding = add([embedding, layer(self.mean_context(inputs))])
         return embedding
 
     def embed_conditions(self, inputs, dim):

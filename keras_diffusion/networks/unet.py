@@ -21,6 +21,7 @@ arXiv:2006.11239.
 
 import warnings
 
+from keras_diffusion.configs.checks import check_flag
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.options import check_norm, get_activation
 from keras_diffusion.layers.residual_block import TIME_INJECTIONS
@@ -68,6 +69,8 @@ class UNet(LevelUNet):
             layer sees C + concat_channels channels, the output has those of x.
         augmentation_dim: length of the vectors that say how training pictures were changed, such as 9 for
             `data.NonLeaking`; None (default) for a network that is not told.
+        pooled_context: whether the mean of the context's vectors also enters the condition vector, as in `DiT`, so that
+            every block is told of the text at once: words are learned faster from little data. Default False.
         seed: int or None; of dropout.
 
     Call arguments:
@@ -82,7 +85,8 @@ class UNet(LevelUNet):
     Raises:
         ValueError: `input_shape` of another rank than 2 or 3, or of a size that the levels do not divide; `attention`
             of another length than `widths`; heads that do not divide a width; unknown norm, activation, time embedding
-            or time injection; `dropout` outside [0, 1); `num_classes` < 1; a context and no attention for it.
+            or time injection; `dropout` outside [0, 1); `num_classes` < 1; a context and no attention for it, or
+            `pooled_context` without one.
 
     Example:
 
@@ -123,6 +127,7 @@ class UNet(LevelUNet):
         seed=None,
         concat_channels=0,
         augmentation_dim=None,
+        pooled_context=False,
         name="unet",
         trainable=True,
         dtype=None,
@@ -144,6 +149,11 @@ class UNet(LevelUNet):
             raise ValueError(
                 "A context enters through attention, and this network has none. "
                 f"Received: context_dim={context_dim}, attention={attention!r}"
+            )
+        if check_flag("pooled_context", pooled_context) and context_dim is None:
+            raise ValueError(
+                "`pooled_context` needs a context to pool: give `context_dim`, the size of its vectors. "
+                "Received: pooled_context=True, context_dim=None"
             )
         super().__init__(name, trainable, dtype)
 

@@ -50,6 +50,24 @@ def test_out_channels_and_options():
     assert values.shape == (3, 8, 6) and np.isfinite(values).all()
 
 
+def test_pooled_context_is_the_mean_of_what_is_seen():
+    network = randomize(UNet((4, 4, 1), context_dim=6, pooled_context=True, **SMALL))
+    inputs = batch(network)
+    inputs["context_mask"] = np.arange(inputs["context"].shape[1]) < np.ones((len(inputs["context"]), 1))
+    given = dict(inputs)
+    seen = call(network, given)
+    for layer in network.layers:  # without attention the context can only act through its mean
+        if layer.name.endswith("attention"):
+            layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+    pooled = call(network, given)
+    hidden = given["context"].copy()
+    hidden[:, 1:] += 1.0
+    np.testing.assert_array_equal(call(network, {**given, "context": hidden}), pooled)
+    assert np.abs(call(network, {**given, "context": given["context"] + 1.0}) - pooled).max() > 1e-3
+    assert np.abs(pooled - seen).max() > 1e-3
+    assert network.get_config()["pooled_context"] and "pooled_context" not in UNet((8, 1), **SMALL).get_config()
+
+
 def test_free_size():
     network = UNet((None, None, 1), **SMALL)
     assert call(network, batch(network, shape=(4, 6, 1))).shape == (3, 4, 6, 1)
@@ -187,6 +205,7 @@ def test_one_step_changes_every_trainable_weight():
         ({"num_classes": 0}, "`num_classes` must be an integer ≥ 1, .* Received: num_classes=0"),
         ({"context_dim": 0}, "`context_dim` must be an integer ≥ 1, .* Received: context_dim=0"),
         ({"context_dim": 4, "attention": False}, "this network has none. Received: context_dim=4, attention=False"),
+        ({"pooled_context": True}, "`pooled_context` needs a context to pool: .* Received: .* context_dim=None"),
         ({"widths": (64, 0)}, r"`widths\[1\]` must be an integer ≥ 1. Received: widths\[1\]=0"),
         ({"num_res_blocks": 0}, "`num_res_blocks` must be an integer ≥ 1. Received: num_res_blocks=0"),
     ],
