@@ -258,6 +258,31 @@ class Batches(keras.utils.PyDataset):
             batch = {key: value[late] for key, value in batch.items()}
         return batch if self.transform is None else self.transform(batch)
 
+    def samples(self, indices):
+        """Samples by number, as the source has them: without flips, augmentation, and `transform`.
+
+        Args:
+            indices: numbers of the samples, ints `(B,)` in [0, `num_samples`).
+
+        Returns:
+            dict, as of indexing. Of several captions of a sample, it has the first.
+
+        Raises:
+            ValueError: samples that cannot be read, or have bad values.
+        """
+        indices = np.asarray(indices)
+        batch = dict(self.source.batch(indices))
+        texts = self._texts(batch.pop("captions", None), batch, indices)
+        images = np.asarray(batch["images"])
+        batch["images"] = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
+        if "concat" in batch:
+            batch["concat"] = _standardize_concat(batch["concat"], indices)
+        if "labels" in batch:
+            batch["labels"] = standardize_labels(batch["labels"], indices, self.num_classes)
+        if texts is not None:
+            batch["captions"] = draw_captions(texts, np.zeros(len(indices)))
+        return batch
+
     def _samples(self, place, indices, size, rows):
         """Samples as the source gives them: the `rows` of a batch of `size` at `place`, its (epoch, index)."""
         if not self.source.num_draws:

@@ -89,6 +89,17 @@ def new_axes(size, title, rows=1, cols=1):
     return figure, grid
 
 
+def plain_numbers():
+    """A formatter of logarithmic axes that writes 0.05 rather than 5e-02."""
+    formatter = import_optional("matplotlib.ticker", extra="viz", purpose="drawing plots").LogFormatter
+
+    class Plain(formatter):
+        def __call__(self, x, pos=None):
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    return Plain()
+
+
 def written(figure, path):
     """`figure`, written to `path` (.png, .pdf or .svg) unless that is None."""
     if path is not None:

@@ -10,8 +10,7 @@ from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import initial_noise
 from keras_diffusion.models import validation
 from keras_diffusion.runtime.compile import Compiled
-from keras_diffusion.runtime.optional import import_optional
-from keras_diffusion.visualization.figures import COLOURS, new_axes, styled, written
+from keras_diffusion.visualization.figures import COLOURS, new_axes, plain_numbers, styled, written
 
 _TIMES = (0.02, 0.98)
 
@@ -126,17 +125,6 @@ def plot_level_losses(losses, path=None, over="t", title=None, log=True):
     axes.set(xlabel=labels[over], ylabel="loss", yscale="log" if log else "linear")
     if log:
         for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter(_plain_numbers())
+            formatter(plain_numbers())
     axes.legend()
     return written(figure, path)
-
-
-def _plain_numbers():
-    """A formatter of logarithmic axes that writes 0.05 rather than 5e-02."""
-    formatter = import_optional("matplotlib.ticker", extra="viz", purpose="drawing plots").LogFormatter
-
-    class Plain(formatter):
-        def __call__(self, x, pos=None):
-            return f"{x:g}" if super().__call__(x, pos) else ""
-
-    return Plain()
