@@ -32,6 +32,7 @@ OWN_METHODS = {
     "MLP": "residual dense layers",
     "KerasExtractor": "somebody's own model",
     "FunctionExtractor": "somebody's own function",
+    "PixelExtractor": "the values themselves",
 }
 
 # Functions that call one that raises, with arguments for which it does not.

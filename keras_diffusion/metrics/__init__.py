@@ -11,6 +11,8 @@ clip_score, r_precision                  do pictures show what their captions sa
 train_classifier, classifier_accuracy    does a classifier trained on real data recognize the requested class?
 nearest_neighbours, memorization         is a sample a copy of a training sample?
 get_extractor, extractor_names           from pictures to the vectors that distances between sets compare
+evaluate_generation                      a model's samples against real ones, each number with its floor
+sweep                                    which sampler, how many steps, what guidance?
 """
 
 from keras_diffusion.metrics.classifier import classifier_accuracy, train_classifier
@@ -22,19 +24,24 @@ from keras_diffusion.metrics.extractors import (
     FunctionExtractor,
     InceptionExtractor,
     KerasExtractor,
+    PixelExtractor,
     Preprocessing,
     extractor_names,
     get_extractor,
 )
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
 from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
+from keras_diffusion.metrics.generation import GenerationEvaluator, evaluate_generation
 from keras_diffusion.metrics.inception_score import InceptionScore
 from keras_diffusion.metrics.keras_metrics import FrechetDistance, KernelDistance, SampleMetric
 from keras_diffusion.metrics.kernel_distance import CMMD, KID, kernel_distance
 from keras_diffusion.metrics.manifold import Coverage, Density, Precision, Recall
 from keras_diffusion.metrics.neighbours import AuthPct, Memorization, Neighbours, memorization, nearest_neighbours
+from keras_diffusion.metrics.reference import Reference, load_features
+from keras_diffusion.metrics.result import Floor, MetricResult
 from keras_diffusion.metrics.sliced import MIND, mind
 from keras_diffusion.metrics.statistics import FeatureStatistics
+from keras_diffusion.metrics.sweep import Sweep, SweepCell, network_evaluations, sweep
 from keras_diffusion.metrics.vendi import Vendi
 
 get, names = FEATURE_METRICS.functions()
@@ -54,31 +61,42 @@ __all__ = [
     "FDInfinity",
     "FeatureMetric",
     "FeatureStatistics",
+    "Floor",
     "FrechetDistance",
     "FunctionExtractor",
+    "GenerationEvaluator",
     "InceptionExtractor",
     "InceptionScore",
     "KerasExtractor",
     "KernelDistance",
     "Memorization",
+    "MetricResult",
     "Neighbours",
+    "PixelExtractor",
     "Precision",
     "Preprocessing",
     "Recall",
+    "Reference",
     "SampleMetric",
+    "Sweep",
+    "SweepCell",
     "Vendi",
     "classifier_accuracy",
     "clip_score",
+    "evaluate_generation",
     "extractor_names",
     "frechet_distance",
     "get",
     "get_extractor",
     "kernel_distance",
+    "load_features",
     "memorization",
     "mind",
     "names",
     "nearest_neighbours",
+    "network_evaluations",
     "r_precision",
+    "sweep",
     "train_classifier",
 ]
 __dir__ = __all__.copy

@@ -28,6 +28,7 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.models import adapters, arguments, summary, validation
 from keras_diffusion.models.batch_checks import without_invalid
 from keras_diffusion.models.data_watcher import DataWatcher
+from keras_diffusion.models.evaluation_methods import EvaluationMethods
 from keras_diffusion.models.guided_denoiser import null_conditions
 from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.pairing import check_pair
@@ -44,7 +45,7 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMethods, ResumableModel):
+class DiffusionModel(SamplingMethods, EvaluationMethods, ResumableModel):
     """Trains a denoising network and samples from it.
 
     Args:

@@ -6,6 +6,7 @@ from keras_diffusion.metrics.extractors.extractor import EXTRACTORS, Extractor, 
 from keras_diffusion.metrics.extractors.getting import get_extractor
 from keras_diffusion.metrics.extractors.inception import InceptionExtractor
 from keras_diffusion.metrics.extractors.models import FunctionExtractor, KerasExtractor
+from keras_diffusion.metrics.extractors.pixels import PixelExtractor
 from keras_diffusion.metrics.extractors.preprocessing import Preprocessing
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FunctionExtractor",
     "InceptionExtractor",
     "KerasExtractor",
+    "PixelExtractor",
     "Preprocessing",
     "extractor_names",
     "get_extractor",

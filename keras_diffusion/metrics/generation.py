@@ -1,0 +1,324 @@
+"""How good are a model's samples? Generate, extract features, measure: with everything that the numbers depend on.
+
+    real data ──▶ Reference ──────────────── features ──┐
+                     └─ conditions ─▶ generate ─ features ──┴─▶ metrics ──▶ MetricResult, with its floor
+
+The generated samples have the labels or captions of real ones, in their proportions, and start from the noise of
+(seed, i): two models, or two epochs, are compared on the same noise and conditions.
+"""
+
+import numpy as np
+
+from keras_diffusion import samplers
+from keras_diffusion.configs.checks import check_whole, shown
+from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
+from keras_diffusion.metrics.reference import Reference, extract
+from keras_diffusion.metrics.result import MetricResult
+from keras_diffusion.models.guided_denoiser import check_weights
+from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER
+from keras_diffusion.networks.network import MASK_KEY
+
+DEFAULT_METRICS = ("fd", "mind", "precision", "recall")
+_BATCH = 256  # samples that are generated together
+_TEXTS = 64  # texts that are encoded together
+
+
+class GenerationEvaluator:
+    """Measures models against one set of real data, whose features and floors are computed once.
+
+    Args:
+        data: real samples, as in `Reference`; or a `Reference`.
+        metrics: names, dicts with options, or `FeatureMetric`s. Default: "fd", "mind", "precision", "recall".
+        extractor: as in `Reference`; default "auto".
+        num_samples: how many are generated, and compared with as many real ones, or all where there are fewer. Default
+            1000.
+        training_data: what the model was trained on, for metrics that look for copies, as `data`. Default None.
+        floor_halvings: how often the real data are halved for the floor; 0 for no floor. Default 5.
+        cache: as in `Reference`.
+
+    Attributes:
+        metrics: list of `FeatureMetric`s.
+        reference: `Reference`.
+
+    Raises:
+        ValueError: unknown metrics, too few samples for one of them, or no training data for one that needs them.
+
+    Example:
+
+    >>> evaluator = GenerationEvaluator(batches, metrics=["mind"], num_samples=500)
+    >>> for steps in (5, 10, 20):
+    ...     print(evaluator(model, num_steps=steps)["mind"])
+    """
+
+    def __init__(
+        self,
+        data,
+        metrics=DEFAULT_METRICS,
+        extractor="auto",
+        num_samples=1000,
+        training_data=None,
+        floor_halvings=5,
+        cache=None,
+    ):
+        self.metrics = _checked_metrics(metrics)
+        self.num_samples = check_whole("num_samples", num_samples, 2)
+        self.floor_halvings = check_whole("floor_halvings", floor_halvings, 0)
+        # Twice as many as are compared: the floor needs two halves of that size.
+        given = isinstance(data, Reference)
+        self.reference = data if given else Reference(data, extractor, 2 * self.num_samples, cache)
+        self.num_real = min(len(self.reference), self.num_samples)
+        self.training = self._training(training_data)
+        self._check_counts()
+        self._floors = {}
+
+    def __call__(self, model, **options):
+        """Generates samples of a model and measures them.
+
+        Args:
+            model: `DiffusionModel`.
+            options: as in `generate`, and `weights`: see there.
+
+        Returns:
+            dict from the metrics' names to `MetricResult`s.
+        """
+        return self.measure(self.generate(model, **options), **walk_of(model, options))
+
+    def generate(self, model, num_steps=50, guidance_scale=1.0, seed=0, batch_size=None, conditions=None, **options):
+        """Samples of a model under the conditions of the real data.
+
+        Args:
+            model: `DiffusionModel`; with captions, a `TextToImage`.
+            num_steps: steps of the sampler. Default 50.
+            guidance_scale: strength of guidance; 1 (default) is none.
+            seed: int ≥ 0, of the noise. Default 0.
+            batch_size: samples that are generated together; None (default): up to 256.
+            conditions: dict in place of those of the data, as in `generate`, one row per sample or one for all.
+            options: further arguments of `DiffusionModel.generate`.
+
+        Returns:
+            array `(num_samples, *sample_shape)` in [−1, 1].
+
+        Raises:
+            ValueError: as `DiffusionModel.generate`.
+        """
+        batch_size = check_whole("batch_size", batch_size, 1, optional=True)
+        batches = -(-self.num_samples // (batch_size or _BATCH))
+        batch_size = batch_size or -(-self.num_samples // batches)
+        count = batches * batch_size  # whole batches: a smaller last one would be another program
+        rows = np.arange(count) % len(self.reference)
+        if conditions is None:
+            options |= _conditions(model, self.reference.samples, rows, guidance_scale, options.get("weights", "ema"))
+        else:
+            options["conditions"] = {key: _repeated(value, count) for key, value in conditions.items()}
+        if options.get("size") is None and None in model.sample_shape:
+            options["size"] = self.reference.images.shape[1:-1]
+        options = {"verbose": 0, **options}
+        samples = model.generate(
+            count, num_steps=num_steps, guidance_scale=guidance_scale, seed=seed, batch_size=batch_size, **options
+        )
+        return np.asarray(samples)[: self.num_samples]
+
+    def measure(self, samples, **facts):
+        """Measures samples that were generated elsewhere, or are real.
+
+        Args:
+            samples: `(N, ...)`, float in [−1, 1] or uint8.
+            facts: what `MetricResult` should say of them: `weights`, `sampler`, `num_steps` …
+
+        Returns:
+            dict from the metrics' names to `MetricResult`s.
+
+        Raises:
+            ValueError: fewer samples than a metric needs, samples that are not finite.
+        """
+        kinds = dict.fromkeys(kind for metric in self.metrics for kind in metric.needs if kind != "training")
+        found = {kind: extract(self.reference.extractor, samples, kind) for kind in kinds}
+        return {metric.name: self._result(metric, found, len(samples), facts) for metric in self.metrics}
+
+    def floor(self, metric):
+        """The metric between halves of the real data.
+
+        Args:
+            metric: one of `metrics`, or its name.
+
+        Returns:
+            `Floor`, or None where there are too few samples.
+
+        Raises:
+            ValueError: a name that is not among them.
+        """
+        metric = next((m for m in self.metrics if metric in (m, m.name)), None) or FEATURE_METRICS.get(metric)
+        if metric.name not in self._floors:
+            kind = metric.needs[0]
+            training = self.training.features(kind) if "training" in metric.needs and self.training else None
+            self._floors[metric.name] = self.reference.floor(metric, self.num_real, self.floor_halvings, kind, training)
+        return self._floors[metric.name]
+
+    def _result(self, metric, found, count, facts):
+        kind, extractor = metric.needs[0], self.reference.extractor
+        real = self.reference.features(kind)[: self.num_real]
+        training = self.training.features(kind) if "training" in metric.needs else None
+        estimate = metric(found[kind], real, training)
+        return MetricResult(
+            metric.name,
+            metric.title,
+            metric.better,
+            float(estimate.value),
+            count,
+            len(real) if metric.uses_real else None,
+            None if estimate.standard_error is None else float(estimate.standard_error),
+            self.floor(metric),
+            extractor.name,
+            real.shape[1],
+            extractor.preprocessing,
+            **facts,
+            options=options_of(metric),
+        )
+
+    def _training(self, data):
+        needing = [metric.name for metric in self.metrics if "training" in metric.needs]
+        if needing and data is None:
+            raise ValueError(
+                f"{', '.join(needing)} looks for copies of training data. Received: training_data=None. Pass what the "
+                "model was trained on, and as `data` samples that it was not"
+            )
+        if not needing or isinstance(data, Reference):
+            return data if needing else None
+        return Reference(data, self.reference.extractor, cache=self.reference.cache)
+
+    def _check_counts(self):
+        """Before anything is generated: each metric has as many samples as it needs."""
+        for metric in self.metrics:
+            width = self.reference.features(metric.needs[0]).shape[1]
+            real = self.num_real if metric.uses_real else None
+            metric.check_counts(width, generated=self.num_samples, real=real)
+
+
+def evaluate_generation(
+    model,
+    data,
+    metrics=DEFAULT_METRICS,
+    extractor="auto",
+    num_samples=1000,
+    sampler=None,
+    num_steps=50,
+    guidance_scale=1.0,
+    seed=0,
+    weights="ema",
+    training_data=None,
+    floor_halvings=5,
+    cache=None,
+    **options,
+):
+    """Measures a model's samples; `DiffusionModel.evaluate_generation` is this function.
+
+    Args:
+        model: `DiffusionModel`.
+        data, metrics, extractor, num_samples, training_data, floor_halvings, cache: as in `GenerationEvaluator`.
+        sampler, num_steps, guidance_scale, weights: as in `DiffusionModel.generate`.
+        seed: int ≥ 0, of the noise. Default 0.
+        options: further arguments of `GenerationEvaluator.generate` and `DiffusionModel.generate`: `batch_size`,
+            `conditions`, `spacing`, `guidance`, `verbose` …
+
+    Returns:
+        dict from the metrics' names to `MetricResult`s.
+
+    Raises:
+        ValueError: as `GenerationEvaluator` and `generate`.
+
+    Example:
+
+    >>> for result in evaluate_generation(model, batches, metrics=["fd", "mind"], num_steps=20).values():
+    ...     print(result)
+    """
+    evaluator = GenerationEvaluator(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
+    options |= {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale}
+    return evaluator(model, seed=seed, weights=weights, **options)
+
+
+def walk_of(model, options):
+    """What `MetricResult` says of how samples were made.
+
+    Args:
+        model: `DiffusionModel`.
+        options: arguments of `generate`, a dict.
+
+    Returns:
+        dict with "weights", "sampler", "num_steps", "guidance_scale" and "seed".
+    """
+    averaged = check_weights(options.get("weights", "ema")) == "ema" and model.averaged_network() is not model.network
+    sampler = options.get("sampler")
+    return {
+        "weights": "ema" if averaged else "raw",
+        "sampler": sampler_text(
+            model.sampling_defaults.get("sampler", DEFAULT_SAMPLER) if sampler is None else sampler
+        ),
+        "num_steps": options.get("num_steps", 50),
+        "guidance_scale": float(options.get("guidance_scale", 1.0)),
+        "seed": options.get("seed", 0),
+    }
+
+
+def sampler_text(sampler):
+    """A sampler as text: "dpmpp_2m", "ddim, eta=1.0"."""
+    if isinstance(sampler, dict):
+        return ", ".join(str(value) if key == "name" else f"{key}={value}" for key, value in sampler.items())
+    return sampler if isinstance(sampler, str) else repr(samplers.get(sampler))
+
+
+def options_of(metric):
+    """Arguments of a metric that differ from their defaults, a dict."""
+    defaults = FEATURE_METRICS.options(metric.name) if metric.name in FEATURE_METRICS.names() else {}
+    return {key: value for key, value in metric.get_config().items() if value != defaults.get(key)}
+
+
+def _checked_metrics(metrics):
+    metrics = [metrics] if isinstance(metrics, (str, dict)) or not hasattr(metrics, "__iter__") else list(metrics)
+    found = [FEATURE_METRICS.get(metric) for metric in metrics]
+    names = [metric.name for metric in found]
+    if not found or len(set(names)) < len(names):
+        raise ValueError(
+            f"`metrics` are some of {', '.join(FEATURE_METRICS.names())}, each once. Received: metrics={shown(metrics)}"
+        )
+    return found
+
+
+def _conditions(model, samples, rows, guidance_scale, weights):
+    """Arguments of `generate` with the conditions of the real samples in `rows`."""
+    if hasattr(model, "text_conditions") and "captions" in samples:
+        texts = [str(text) for text in samples["captions"][rows]]
+        given = {
+            "conditions": {**_encoded(model, texts, weights), **_plain(model, samples, rows, ("labels", "concat"))}
+        }
+        guided = {"negative_conditions": model.text_conditions("", weights)} if guidance_scale != 1.0 else {}
+        return given | guided
+    found = _plain(model, samples, rows, ("labels", "context", MASK_KEY, "concat"))
+    return {"conditions": found} if found else {}
+
+
+def _plain(model, samples, rows, keys):
+    known = (*model.condition_keys, *((MASK_KEY,) if "context" in model.condition_keys else ()))
+    return {key: samples[key][rows] for key in keys if key in samples and key in known}
+
+
+def _encoded(model, texts, weights):
+    """Texts as conditions, each different one encoded once, some at a time."""
+    different = list(dict.fromkeys(texts))
+    parts = [
+        model.text_conditions(_filled(different[start : start + _TEXTS], min(_TEXTS, len(different))), weights)
+        for start in range(0, len(different), _TEXTS)
+    ]
+    place = {text: i for i, text in enumerate(different)}
+    rows = [place[text] for text in texts]
+    return {key: np.concatenate([part[key] for part in parts])[rows] for key in parts[0]}
+
+
+def _filled(texts, count):
+    """`count` texts, so that nothing is compiled again for a last, shorter part."""
+    return texts + [""] * (count - len(texts))
+
+
+def _repeated(value, count):
+    """A condition with a row for each of `count` samples, beginning again where there are fewer."""
+    value = np.asarray(value)
+    return value if value.ndim == 0 or len(value) == 1 else value[np.arange(count) % len(value)]
