@@ -1,4 +1,4 @@
-"""Images for TensorBoard, written without TensorBoard.
+"""Images and numbers for TensorBoard, written without TensorBoard.
 
 An event file is a sequence of records
 
@@ -18,11 +18,11 @@ from pathlib import Path
 from keras_diffusion.containers.crc32c import crc32c, masked
 
 _COLORSPACE = {1: 1, 3: 3, 4: 4}  # Summary.Image.colorspace: grey, RGB, RGBA
-_VARINT, _FIXED64, _BYTES = 0, 1, 2  # wire types
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
 class EventFile:
-    """A TensorBoard event file to which images are appended.
+    """A TensorBoard event file to which images and numbers are appended.
 
     Args:
         directory: log directory, used for nothing else: TensorBoard follows only the newest event file in it.
@@ -49,6 +49,17 @@ class EventFile:
         value = _field(1, _BYTES, tag.encode()) + _field(4, _BYTES, content)
         self._write(_field(2, _VARINT, step) + _field(5, _BYTES, _field(1, _BYTES, value)))
 
+    def scalar(self, tag, value, step):
+        """Appends one number.
+
+        Args:
+            tag: name under which TensorBoard shows it.
+            value: a number; TensorBoard has single precision.
+            step: int, position on TensorBoard's axis.
+        """
+        content = _field(1, _BYTES, tag.encode()) + _field(2, _FIXED32, value)
+        self._write(_field(2, _VARINT, step) + _field(5, _BYTES, _field(1, _BYTES, content)))
+
     def _write(self, event):
         event = _field(1, _FIXED64, time.time()) + event
         length = struct.pack("<Q", len(event))
@@ -62,8 +73,8 @@ def _field(number, wire_type, value):
     key = _varint(number << 3 | wire_type)
     if wire_type == _VARINT:
         return key + _varint(value)
-    if wire_type == _FIXED64:
-        return key + struct.pack("<d", value)
+    if wire_type in (_FIXED64, _FIXED32):
+        return key + struct.pack("<d" if wire_type == _FIXED64 else "<f", value)
     return key + _varint(len(value)) + value
 
 
