@@ -12,6 +12,7 @@ from keras_diffusion.cli.devices import join_processes, on_devices
 from keras_diffusion.cli.inspecting import data
 from keras_diffusion.cli.invocation import choose_backend, console, end_process, errors, read_early
 from keras_diffusion.cli.plotting import plot
+from keras_diffusion.cli.scoring import evaluate, sweep
 from keras_diffusion.cli.wording import running
 from keras_diffusion.runtime.limits import current as limits
 from keras_diffusion.version import __version__
@@ -367,6 +368,8 @@ def compare(
         compare_backends(console(), source, backend, reference, data, batch_size, out, overwrite, **options)
 
 
+app.command()(evaluate)
+app.command()(sweep)
 app.add_typer(plot)
 app.add_typer(data)
 

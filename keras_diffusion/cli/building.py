@@ -14,7 +14,16 @@ from pathlib import Path
 import keras
 
 from keras_diffusion import networks
-from keras_diffusion.cli.config import DEFAULTS, SAMPLES, TEXT, ConfigError, check_keys, config_errors, with_defaults
+from keras_diffusion.cli.config import (
+    DEFAULTS,
+    METRICS,
+    SAMPLES,
+    TEXT,
+    ConfigError,
+    check_keys,
+    config_errors,
+    with_defaults,
+)
 from keras_diffusion.cli.optimizer_numbers import check_optimizer_numbers
 from keras_diffusion.configs.checks import did_you_mean
 from keras_diffusion.configs.file_configs import check_values
@@ -89,8 +98,9 @@ def known_keys():
         "text": TEXT,
         "model": _defaults_of(DiffusionModel),
         "optimizer": {**DEFAULTS["optimizer"], "clipvalue": None, "gradient_accumulation_steps": None},
-        "train": {key: value for key, value in DEFAULTS["train"].items() if key != "samples"},
+        "train": {key: value for key, value in DEFAULTS["train"].items() if key not in ("samples", "metrics")},
         "train.samples": SAMPLES,
+        "train.metrics": METRICS,
     }
 
 

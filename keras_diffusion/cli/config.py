@@ -34,7 +34,8 @@ SECTIONS = {
     "time_distribution, ema …",
     "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the "
     "`name` of a schedule) and other arguments",
-    "train": "epochs, steps_per_execution, jit_compile, save_every, and `samples`: the pictures drawn while training",
+    "train": "epochs, steps_per_execution, jit_compile, save_every, `samples`: the pictures drawn while training, and "
+    "`metrics`: the scores of samples measured then",
     "seed": "integer",
     "dtype": "dtype policy of the network",
 }
@@ -49,6 +50,19 @@ SAMPLES = {
     "sampler": "dpmpp_2m",
     "guidance_scale": 1.0,
     "seed": 0,
+}
+
+#: Scores of samples while training; the reference is the training data.
+METRICS = {
+    "every": 0,  # epochs; 0: none
+    "names": ["fd", "mind"],
+    "num_samples": 500,
+    "num_steps": 30,
+    "sampler": "dpmpp_2m",
+    "guidance_scale": 1.0,
+    "seed": 0,
+    "extractor": "auto",
+    "best": None,  # name of the metric by which the best epoch is kept, in the folder `best`
 }
 
 #: Where [text] is given. `small`: a transformer and the words of the captions, trained with the network.
@@ -78,6 +92,7 @@ DEFAULTS = {
         "jit_compile": "auto",
         "save_every": 1,  # epochs; or "500 steps", "30 min": see `saving_options`
         "samples": SAMPLES,
+        "metrics": METRICS,
     },
 }
 
@@ -178,13 +193,14 @@ def with_defaults(config):
                 f"[{section}] is a table of options: {SECTIONS[section]}. Received: {section}={config[section]!r}"
             )
     check_keys(config.get("train", {}), DEFAULTS["train"], "[train]")
-    samples = config.get("train", {}).get("samples", {})
-    if not isinstance(samples, dict):
-        raise ConfigError(
-            f"[train.samples] is a table with the keys {', '.join(SAMPLES)}; every=0 draws no "
-            f"pictures. Received: samples={samples!r}"
-        )
-    check_keys(samples, SAMPLES, "[train.samples]")
+    for key, known, without in (("samples", SAMPLES, "draws no pictures"), ("metrics", METRICS, "measures nothing")):
+        table = config.get("train", {}).get(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"[train.{key}] is a table with the keys {', '.join(known)}; every=0 {without}. Received: "
+                f"{key}={table!r}"
+            )
+        check_keys(table, known, f"[train.{key}]")
     merged = merge(DEFAULTS, config)
     if "source" not in merged["data"]:
         raise ConfigError(
@@ -208,6 +224,10 @@ def with_defaults(config):
         ("train.samples.num_samples", train["samples"]["num_samples"], 1, most.samples),
         ("train.samples.num_steps", train["samples"]["num_steps"], 1, most.steps),
         ("train.samples.seed", train["samples"]["seed"], 0, MOST_SEED),
+        ("train.metrics.every", train["metrics"]["every"], 0, None),
+        ("train.metrics.num_samples", train["metrics"]["num_samples"], 2, most.samples),
+        ("train.metrics.num_steps", train["metrics"]["num_steps"], 1, most.steps),
+        ("train.metrics.seed", train["metrics"]["seed"], 0, MOST_SEED),
         ("seed", merged["seed"], 0, MOST_SEED),
     ):
         check_int(value, name, least, limit)

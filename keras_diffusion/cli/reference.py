@@ -13,7 +13,7 @@ from pathlib import Path
 from keras_diffusion import networks, predictors, samplers, schedulers
 from keras_diffusion.cli import building
 from keras_diffusion.cli.command_line import command_line_page
-from keras_diffusion.cli.config import DEFAULTS, SAMPLES, TEXT
+from keras_diffusion.cli.config import DEFAULTS, METRICS, SAMPLES, TEXT
 from keras_diffusion.data import Batches, load
 from keras_diffusion.models import DiffusionModel
 from keras_diffusion.runtime.files import write_whole
@@ -62,6 +62,21 @@ _SAMPLES = {
     "sampler": "name, or a table with `name` and options",
     "guidance_scale": "strength of guidance; 1 is off",
     "seed": "of the noise, the same for all pictures",
+}
+
+
+_METRICS = {
+    "every": "epochs between scores; 0 measures nothing",
+    "names": "metrics, of those of `keras_diffusion.metrics.names()`; the values stand in metrics.jsonl",
+    "num_samples": "samples that are generated, and as many real ones: training data, whose labels or captions they "
+    "have",
+    "num_steps": "steps of the sampler",
+    "sampler": "name, or a table with `name` and options",
+    "guidance_scale": "strength of guidance; 1 is off",
+    "seed": "of the noise, the same for all epochs",
+    "extractor": 'what makes features: a name, or a table with `name` and options; `"auto"`: a classifier of the '
+    "data's labels, and without labels the values themselves",
+    "best": "one of the names: the model of its best epoch is kept in the run's folder `best`, a preset. Default: none",
 }
 
 
@@ -120,6 +135,8 @@ def configuration_page():
         "## [train.samples]\n\nPictures while training, in the folder `samples`. Samplers: "
         f"{_names(samplers.SAMPLERS)}.",
         _table({key: SAMPLES[key] for key in _SAMPLES}, _SAMPLES),
+        "## [train.metrics]\n\nScores of generated samples while training, see [evaluating](evaluating.md).",
+        _table({key: METRICS[key] for key in _METRICS}, _METRICS),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -5,7 +5,8 @@ environment.json   versions, backend, devices and command lines, of the start an
 metrics.jsonl      one line per epoch                  samples/epoch-0010.png   pictures while training
 state/             what resuming needs                 loss.png                 at the end
 model/             the trained model as a preset, at the end
-generated/         what `keras-diffusion sample` writes by default
+best/, best.json   the model of the best epoch, where scores are measured, and these
+generated/         what `keras-diffusion sample`, `evaluate` and `sweep` write by default
 """
 
 import contextlib
@@ -25,7 +26,10 @@ from keras_diffusion.runtime.files import (
 from keras_diffusion.runtime.locks import NAME, FolderLock, FolderLocked
 from keras_diffusion.runtime.training_state import RUN_MARK, is_marked, read_state
 
-_ENTRIES = ("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated")
+_ENTRIES = (
+    *("config.json", "environment.json", "metrics.jsonl", "samples", "state", "model", "loss.png", "generated"),
+    *("best", "best.json"),
+)
 _ENTRIES_OF_DEMO = ("results.json", "results.md", "digits-grid.png", "film-strip.png")
 
 
@@ -40,7 +44,7 @@ class RunFolder:
         self.path = Path(path)
         self.metrics, self.loss_curve = self.path / "metrics.jsonl", self.path / "loss.png"
         self.samples, self.state, self.model = (self.path / name for name in ("samples", "state", "model"))
-        self.generated = self.path / "generated"
+        self.generated, self.best = self.path / "generated", self.path / "best"
 
     @property
     def exists(self):

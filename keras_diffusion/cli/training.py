@@ -10,14 +10,30 @@ import numpy as np
 from rich.console import Console
 
 from keras_diffusion import networks, samplers
-from keras_diffusion.callbacks import MetricsJSONL, Resume, SampleGrid, TerminateOnNonFinite, TimeLeft
+from keras_diffusion.callbacks import (
+    GenerationMetrics,
+    MetricsJSONL,
+    Resume,
+    SampleGrid,
+    TerminateOnNonFinite,
+    TimeLeft,
+)
 from keras_diffusion.cli import building
-from keras_diffusion.cli.config import ConfigError, apply_sets, differences, parse_labels, read_config, saving_options
+from keras_diffusion.cli.config import (
+    ConfigError,
+    apply_sets,
+    config_errors,
+    differences,
+    parse_labels,
+    read_config,
+    saving_options,
+)
 from keras_diffusion.cli.devices import check_layout, describe_distribution, lost_processes, on_devices, share_data
 from keras_diffusion.cli.environment import counted, describe_environment
 from keras_diffusion.cli.information import print_rows
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 from keras_diffusion.configs.labels import listed, name_of
+from keras_diffusion.metrics.generation import GenerationEvaluator
 from keras_diffusion.runtime.devices import is_writer, values_of_all, wait_for_all, writing
 from keras_diffusion.runtime.files import NotWritten
 from keras_diffusion.runtime.interrupts import Interrupts
@@ -195,11 +211,31 @@ def _sample_options(config):
 
 def _callbacks(run, config, batches, pictures):
     # The state is saved last: a run killed before that repeats the whole epoch, pictures and line of metrics included.
-    callbacks = [TerminateOnNonFinite(raise_error=True), MetricsJSONL(run.metrics)]
+    callbacks = [TerminateOnNonFinite(raise_error=True), *_scores(run, config, batches), MetricsJSONL(run.metrics)]
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
         callbacks.append(SampleGrid(run.samples, **_with_known_channels(pictures, batches)))
     return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
+
+
+def _scores(run, config, batches):
+    """The callback that measures samples, in a list; an empty one without."""
+    options = dict(config["train"]["metrics"])
+    every, names, best = (options.pop(key) for key in ("every", "names", "best"))
+    if every == 0:
+        return []
+    num_samples, extractor = options.pop("num_samples"), options.pop("extractor")
+    if best is not None and best not in names:
+        raise ConfigError(
+            f"`train.metrics.best` is one of those measured: {', '.join(map(str, names))}. Received: best={best!r}"
+        )
+    with config_errors("[train.metrics] "):  # now, not after the first epochs
+        samplers.get(options["sampler"])
+        # What is kept for other processes lies in the run's folder, which is there once it is resumed.
+        cache = run.generated / "features" if run.is_run else None
+        evaluator = GenerationEvaluator(batches, names, extractor, num_samples, batches, cache=cache)
+        folder = None if best is None else run.best
+        return [GenerationMetrics(evaluator, every=every, best=folder, monitor=best, **options)]
 
 
 def _with_known_channels(pictures, batches):

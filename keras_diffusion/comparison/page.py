@@ -11,7 +11,7 @@ COLOURS = {"jax": "#2563eb", "tensorflow": "#ea580c", "torch": "#16a34a"}
 _WIDE = 1080  # pixels, of a plot across the page
 _FLOOR = 1e-9  # smaller differences, and zero, are drawn here
 
-_STYLE = """
+STYLE = """
 :root { --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --paper: #ffffff; --ground: #f8fafc; --warn: #b45309 }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans",
@@ -79,7 +79,7 @@ def render(summary, samples):
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body><main>\n'
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n'
         + "\n".join(body)
         + "\n</main></body></html>\n"
     )

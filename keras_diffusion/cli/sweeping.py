@@ -1,0 +1,169 @@
+"""`keras-diffusion sweep`: one model under many ways of sampling.
+
+sweep.md    the table        sweep.png, sweep.svg    the plot        sweep.json    every number with what it depends on
+"""
+
+import contextlib
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from keras_diffusion import samplers as sampler_room
+from keras_diffusion.cli.config import ConfigError, config_errors
+from keras_diffusion.cli.evaluating import cache_for, data_for, folder_for, listed, size_of
+from keras_diffusion.cli.sampling import identifier, load_model
+from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
+from keras_diffusion.metrics.generation import GenerationEvaluator
+from keras_diffusion.metrics.reference import Reference
+from keras_diffusion.metrics.sweep import sweep
+from keras_diffusion.runtime.files import write_whole
+from keras_diffusion.visualization.figures import COLOURS, TEXT, new_axes, plain_numbers, styled, written
+
+_FILES = ("sweep.md", "sweep.json", "sweep.png", "sweep.svg")
+_MARKERS = "os^Dvph*"
+
+
+def sweep_model(
+    console,
+    path,
+    samplers,
+    steps,
+    guidance_scales,
+    metric="mind",
+    num_samples=1000,
+    data=None,
+    extractor="auto",
+    cache=None,
+    out=None,
+    overwrite=False,
+    **options,
+):
+    """Measures a model under every combination of samplers, steps and guidance scales, and writes what it found.
+
+    Args:
+        console: `rich.console.Console`.
+        path: run folder, preset folder or `.keras` file.
+        samplers: text: names with commas between, or JSON.
+        steps, guidance_scales: lists of numbers.
+        metric: name, or JSON.
+        num_samples, data, extractor, cache, out, overwrite: as in `evaluate_models`.
+        options: further arguments of `metrics.sweep`.
+
+    Returns:
+        `metrics.Sweep`.
+
+    Raises:
+        ConfigError: an error that the user can fix.
+    """
+    chosen, measured = listed(samplers, "--samplers"), identifier(metric)
+    with config_errors():
+        for name in chosen:
+            sampler_room.get(name)
+        measured = FEATURE_METRICS.get(measured)
+    out = folder_for(path, out, "sweep", _FILES, overwrite)
+    model, about = load_model(path)
+    if guidance_scales != [1.0] and not model.condition_keys:
+        raise ConfigError(
+            "Guidance strengthens a condition, and this model has none. Received: "
+            f"--guidance {','.join(f'{scale:g}' for scale in guidance_scales)}. Leave it out"
+        )
+    batches = data_for(path, data, model)
+    ways = len(chosen) * len(steps) * len(guidance_scales)
+    console.print(
+        f"{ways} ways to sample {path} ({about}), {num_samples:,} samples each, against {size_of(batches)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    with console.status("Features of real data"), config_errors():
+        reference = Reference(batches, identifier(extractor), 2 * num_samples, cache_for(path, cache))
+        evaluator = GenerationEvaluator(reference, [measured], num_samples=num_samples, training_data=batches)
+    with _bar(console, ways) as progress, config_errors():
+        found = sweep(model, evaluator, chosen, steps, guidance_scales, progress=progress, **options)
+    table = found.table()
+    console.print(table, markup=False)
+    best, cheapest = found.best(), found.cheapest()
+    if best is not None:
+        console.print(f"Best: {best.result}", markup=False, soft_wrap=True)
+        if cheapest is not best:
+            text = f"As good, within its error, with {cheapest.evaluations:g} evaluations: {cheapest.result}"
+            console.print(text, markup=False, soft_wrap=True)
+    write_whole(out / "sweep.md", table.encode("utf-8"))
+    write_whole(out / "sweep.json", found.to_json().encode("utf-8"))
+    drawn = _drawn(console, found, out, Path(path).name)
+    console.print(f"Wrote sweep.md, sweep.json{drawn} to {out}", markup=False, style="green", soft_wrap=True)
+    return found
+
+
+@styled
+def plot_sweep(found, path=None, title=None):
+    """Draws a sweep: the metric over network evaluations, a curve for each sampler and guidance, and the floor.
+
+    Args:
+        found: `metrics.Sweep`.
+        path: file to write (.png, .pdf or .svg), or None.
+        title: str or None.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    figure, (axes,) = new_axes((7.0, 4.2), title)
+    scales = list(dict.fromkeys(cell.guidance_scale for cell in found.cells))
+    names = list(dict.fromkeys(cell.sampler for cell in found.cells))
+    for label, cells in found.curves().items():
+        cells = [cell for cell in cells if cell.result is not None]
+        if not cells:
+            continue
+        colour = COLOURS[names.index(cells[0].sampler) % len(COLOURS)]
+        style = ("-", "--", ":", "-.")[scales.index(cells[0].guidance_scale) % 4]
+        axes.errorbar(
+            [cell.evaluations for cell in cells],
+            [cell.result.value for cell in cells],
+            yerr=[cell.result.standard_error or 0.0 for cell in cells],
+            color=colour,
+            linestyle=style,
+            marker=_MARKERS[names.index(cells[0].sampler) % len(_MARKERS)],
+            markersize=5,
+            label=label,
+        )
+    if found.floor is not None:
+        word = "floor" if found.better == "lower" else "ceiling"
+        axes.axhline(found.floor.value, color=TEXT, linestyle=(0, (5, 4)), linewidth=1.2, label=f"{word}: real data")
+    positive = all(cell.result is None or cell.result.value > 0 for cell in found.cells)
+    lower = found.better == "lower" and positive and (found.floor is None or found.floor.value > 0)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda x, position: f"{x:g}")
+    axes.set(
+        xlabel="network evaluations of a sample",
+        ylabel=f"{found.title}, {found.better} is better",
+        yscale="log" if lower else "linear",
+    )
+    if lower:
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter(plain_numbers())
+    axes.legend()
+    return written(figure, path)
+
+
+def _drawn(console, found, out, name):
+    """Writes the plots; what of them was written, as text."""
+    try:
+        for suffix in ("png", "svg"):
+            plot_sweep(found, out / f"sweep.{suffix}", f"{name}: quality against network evaluations")
+    except ImportError as error:
+        console.print(f"No plot: {error}", markup=False, style="yellow")
+        return ""
+    return ", sweep.png, sweep.svg"
+
+
+@contextlib.contextmanager
+def _bar(console, total):
+    """A bar over the cells; yields a function of (done, total, cell)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("sampling", total=total)
+
+        def show(done, total, cell):
+            value = "not finite" if cell.result is None else cell.result.shown()
+            bar.update(task, completed=done, description=f"{cell.sampler}, {cell.num_steps} steps: {value}")
+
+        yield show
