@@ -28,6 +28,7 @@ COMMANDS = {
     "python benchmarks/explanation.py --out {out}": [f"explanation-{name}.png" for name in EXPLAINED],
     "python tests/pages.py docs/visualization.md --keep {out}": [f"visualization-{name}" for name in SHOWN],
     "python tests/pages.py docs/sizes-and-augmentation.md --keep {out}": ["sizes-and-augmentation-augmented.png"],
+    "python tests/pages.py docs/evaluating.md --keep {out}": ["evaluating-sweep.png"],
     "keras-diffusion plot spacing linspace karras leading --schedule linear --out {work}/spacings.png": [
         "spacings.png"
     ],
