@@ -24,10 +24,12 @@ class Stub(types.ModuleType):
 
 
 @contextlib.contextmanager
-def modules(**given):
-    """`sys.modules` with other entries ("__" for "."); what is imported meanwhile is forgotten afterwards."""
+def modules(*forgotten, **given):
+    """`sys.modules` with other entries ("__" for "."); what is imported of their packages meanwhile, and of the
+    `forgotten` ones, is forgotten afterwards.
+    """
     given = {name.replace("__", "."): module for name, module in given.items()}
-    packages = {name.split(".")[0] for name in given}
+    packages = {*forgotten, *(name.split(".")[0] for name in given)}
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in packages}
     for name in before:
         del sys.modules[name]

@@ -1,5 +1,7 @@
 """Feature extractors: from pictures to the vectors that metrics compare."""
 
+from keras_diffusion.metrics.extractors.applications import ApplicationsExtractor
+from keras_diffusion.metrics.extractors.classifier import ClassifierExtractor
 from keras_diffusion.metrics.extractors.clip_image import CLIPImageExtractor
 from keras_diffusion.metrics.extractors.dinov2 import DINOv2Extractor
 from keras_diffusion.metrics.extractors.extractor import EXTRACTORS, Extractor, extractor_names
@@ -11,7 +13,9 @@ from keras_diffusion.metrics.extractors.preprocessing import Preprocessing
 
 __all__ = [
     "EXTRACTORS",
+    "ApplicationsExtractor",
     "CLIPImageExtractor",
+    "ClassifierExtractor",
     "DINOv2Extractor",
     "Extractor",
     "FunctionExtractor",

@@ -5,7 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_diffusion.runtime.compile import Compiled, as_tensor
+from keras_diffusion.runtime.compile import Compiled, as_tensors
 
 
 class Program:
@@ -17,7 +17,7 @@ class Program:
         network: built Keras model.
 
     Call arguments:
-        batch: what the model takes, an array.
+        batch: what the model takes, an array or several.
 
     Returns:
         what the model returns, as arrays.
@@ -34,7 +34,7 @@ class Program:
 
     def __call__(self, batch):
         with full_precision():
-            result = self._run([variable.value for variable in self.network.variables], as_tensor(batch))
+            result = self._run([variable.value for variable in self.network.variables], as_tensors(batch))
         return keras.tree.map_structure(ops.convert_to_numpy, result)
 
 

@@ -5,13 +5,14 @@ from keras_diffusion.containers import open_container
 from keras_diffusion.containers.errors import CheckpointError
 
 
-def open_weights(path, what, sources):
+def open_weights(path, what, sources, argument="weights"):
     """Opens a file of weights.
 
     Args:
         path: the file or folder.
         what: whose weights, for errors: "the InceptionV3 of FID".
         sources: where they are published, a tuple of texts.
+        argument: the one that the path was given as, for errors.
 
     Returns:
         `Container`; a context manager.
@@ -24,11 +25,11 @@ def open_weights(path, what, sources):
     where = " or ".join(sources)
     if path is None:
         raise ValueError(
-            f"Weights of {what} are needed, and nothing is downloaded here. Received: weights=None. Fetch {where}, and "
-            "pass its path"
+            f"Weights of {what} are needed, and nothing is downloaded here. Received: {argument}=None. Fetch "
+            f"{where}, and pass its path"
         )
     try:
-        return open_container(check_path("weights", path))
+        return open_container(check_path(argument, path))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There are no weights of {what} at {shown(str(path))}. They are published at {where}."
