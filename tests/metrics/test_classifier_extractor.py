@@ -91,6 +91,7 @@ def test_a_network_of_keras_applications():
     expected = extractor.network(keras.applications.mobilenet_v2.preprocess_input(images.astype("float32")))
     found = extractor(images)
     assert found.shape == (2, extractor.width) == (2, 1280) and extractor.preprocessing == "clean"
-    np.testing.assert_allclose(found, keras.ops.convert_to_numpy(expected), atol=1e-4)
-    with pytest.raises(ValueError, match="Did you mean MobileNetV2|Did you mean 'MobileNetV2'"):
+    expected = keras.ops.convert_to_numpy(expected)  # random weights leave little: compare with the largest
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    with pytest.raises(ValueError, match="Did you mean 'MobileNetV2'"):
         kd.metrics.get_extractor("applications", network="MobilNetV2")
