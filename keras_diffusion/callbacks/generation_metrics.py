@@ -30,7 +30,7 @@ class GenerationMetrics(keras.callbacks.Callback):
 
     Args:
         data: real samples, as in `metrics.GenerationEvaluator`; the training data, as a rule. Or such an evaluator.
-        metrics: names, dicts with options, or objects. Default: "fd" and "mind".
+        metrics: names, dicts with options, or objects. Default: "mind", which needs few samples.
         every: int ≥ 1, in epochs. Default 1.
         num_samples: how many are generated. Default 500.
         extractor: as in `metrics.get_extractor`. Default "auto".
@@ -61,7 +61,7 @@ class GenerationMetrics(keras.callbacks.Callback):
     def __init__(
         self,
         data,
-        metrics=("fd", "mind"),
+        metrics=("mind",),
         every=1,
         num_samples=500,
         extractor="auto",

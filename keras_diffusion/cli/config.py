@@ -55,7 +55,7 @@ SAMPLES = {
 #: Scores of samples while training; the reference is the training data.
 METRICS = {
     "every": 0,  # epochs; 0: none
-    "names": ["fd", "mind"],
+    "names": ["mind"],
     "num_samples": 500,
     "num_steps": 30,
     "sampler": "dpmpp_2m",

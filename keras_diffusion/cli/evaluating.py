@@ -21,7 +21,7 @@ from keras_diffusion.cli.sampling import identifier, load_model
 from keras_diffusion.data import load
 from keras_diffusion.data import names as data_names
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
-from keras_diffusion.metrics.generation import GenerationEvaluator, walk_of
+from keras_diffusion.metrics.generation import DEFAULT_METRICS, GenerationEvaluator, walk_of
 from keras_diffusion.metrics.neighbours import nearest_neighbours
 from keras_diffusion.metrics.reference import Reference, extract, read_samples
 from keras_diffusion.metrics.result import with_error
@@ -41,7 +41,7 @@ def evaluate_models(
     Args:
         console: `rich.console.Console`.
         paths: run folders, preset folders or `.keras` files; the data are those of the first.
-        metrics: text: names with commas between, or JSON.
+        metrics: text: names with commas between, or JSON; None for the usual ones, as far as there are samples enough.
         num_samples: as in `GenerationEvaluator`.
         data: `source` of `data.load`; None (default) for the run's training data.
         extractor: name, or JSON.
@@ -57,9 +57,9 @@ def evaluate_models(
         ConfigError: an error that the user can fix.
     """
     walk = read_walk(walk)
-    chosen = listed(metrics, "--metrics")
+    chosen = None if metrics is None else listed(metrics, "--metrics")
     with config_errors():
-        [FEATURE_METRICS.get(metric) for metric in chosen]
+        [FEATURE_METRICS.get(metric) for metric in chosen or ()]
     out = folder_for(paths[0], out, "evaluation", ("metrics.json", "evaluation.html"), overwrite)
     models = {_name(path, paths): load_model(path) for path in paths}
     model = next(iter(models.values()))[0]
@@ -67,6 +67,7 @@ def evaluate_models(
     console.print(f"Real data: {data or 'of the run'}, {size_of(batches)}", markup=False, soft_wrap=True)
     with console.status("Features of real data"), config_errors():
         reference = Reference(batches, identifier(extractor), 2 * num_samples, cache_for(paths[0], cache))
+        chosen = _feasible(console, reference, num_samples) if chosen is None else chosen
         evaluator = GenerationEvaluator(reference, chosen, num_samples=num_samples, training_data=batches)
     results, samples = {}, {}
     for name, (model, about) in models.items():
@@ -156,6 +157,17 @@ def folder_for(path, out, name, files, overwrite):
             f"Existing files are only replaced with --overwrite. Received: --out {out}, which holds {', '.join(there)}"
         )
     return Path(out)
+
+
+def _feasible(console, reference, num_samples):
+    """The names of the usual metrics for which there are samples enough; says which are left out."""
+    count, width = min(num_samples, len(reference)), reference.features().shape[1]
+    usual = [FEATURE_METRICS.get(name) for name in DEFAULT_METRICS]
+    for metric in usual:
+        if metric.minimum(width) > count:
+            text = f"{metric.title} is left out: of {width:,} features it needs {metric.minimum(width):,} samples."
+            console.print(text, markup=False, style="yellow", soft_wrap=True)
+    return [metric.name for metric in usual if metric.minimum(width) <= count]
 
 
 def _name(path, paths):

@@ -39,8 +39,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def evaluate(
     model: Model,
     metrics: Annotated[
-        str, typer.Option(help="Names of metrics, with commas between; JSON for options.")
-    ] = "fd,mind,precision,recall",
+        str | None,
+        typer.Option(
+            help="Names of metrics, with commas between; JSON for options. Default: fd, mind, precision and recall, "
+            "those for which there are samples enough."
+        ),
+    ] = None,
     num_samples: NumSamples = 1000,
     sampler: Annotated[str | None, typer.Option(help="Name or JSON. Default: the model's own, else dpmpp_2m.")] = None,
     steps: Annotated[int, typer.Option("--steps", "--num-steps", help="Number of steps.")] = 50,

@@ -67,6 +67,15 @@ def test_a_table_a_file_and_a_page(trained, tmp_path):
     assert again.exit_code == 2 and "only replaced with --overwrite" in again.output
 
 
+def test_without_names_what_the_samples_suffice_for(trained, tmp_path):
+    result = run("evaluate", trained, *FAST[2:], "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "FD is left out: of 64 features it needs 65 samples." in result.output, (
+        result.output
+    )
+    models = json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]
+    assert list(models["run"]) == ["mind", "precision", "recall"]
+
+
 def test_another_model_beside_it(trained, tmp_path):
     result = run("evaluate", trained, *FAST, "--compare", trained / "best", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
