@@ -82,7 +82,7 @@ def test_features_and_logits_are_those_of_torch_fidelity(extractor, found, expec
     assert relative_error(expected["logits"], expected["logits_unbiased"]) > 1e-3, "the bias would be seen"
 
 
-@pytest.mark.parametrize("width", [64, 192, pytest.param(768, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [64, *(pytest.param(n, marks=pytest.mark.slow) for n in (192, 768))])
 def test_earlier_features_too(weights, images, expected, width):
     extractor = kd.metrics.get_extractor("inception", weights=weights, features=width, batch_size=3)
     assert relative_error(extractor(images), expected[str(width)]) < 1e-4
@@ -90,6 +90,7 @@ def test_earlier_features_too(weights, images, expected, width):
         extractor.logits(images)
 
 
+@pytest.mark.slow  # the network is the one above; torch-fidelity's features hold it on every backend
 def test_features_are_those_of_pytorch_fid(extractor, torch_network, peer, images, found):
     """pytorch-fid patches torchvision's classes, for which torch-fidelity's stand here: their forward is replaced."""
     kinds = {"InceptionA": peer.InceptionA, "InceptionC": peer.InceptionC, "InceptionE": peer.InceptionE_1}

@@ -5,7 +5,7 @@ All get the same float64 features: what differs then is the formula, not the rou
 
 import numpy as np
 import pytest
-from peer_packages import import_peer
+from peers import import_peer
 
 from keras_diffusion import metrics
 from keras_diffusion.metrics.kernel_distance import subset_distances

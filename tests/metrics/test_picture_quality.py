@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from peer_packages import import_peer
+from peers import import_peer
 
 from keras_diffusion import metrics
 
