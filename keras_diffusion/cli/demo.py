@@ -1,9 +1,11 @@
 """`keras-diffusion demo`: a diffusion model from scratch, and an honest look at what it has learned.
 
-1,438 handwritten digits of 8×8 pixels train a small U-Net; 359 are held out. Then three questions:
+1,438 handwritten digits of 8×8 pixels train a small U-Net; 359 are held out. Then four questions:
 
     Are the digits legible?    A classifier trained on the real training digits, which has never seen a generated one,
                                reads them. Perfect samples would score as high as the held-out real digits.
+    Are they as varied?        FD and MIND between their features and those of training digits, in a small network
+                               that learned to read these. Held-out real digits show what perfect samples would get.
     Are they new?              Distances of digits to their nearest training digit, for generated and for held-out ones.
                                A model that copies has smaller ones.
     What does guidance do?     Both, without it (scale 1) and with it (scale 2).
@@ -66,12 +68,15 @@ _QUICK_CONFIG = {
 _CELLS = {
     "digits": "{digits:,}",
     "read correctly": "{accuracy:.1%} ± {accuracy_standard_error:.1%}",
+    "FD": "{fd_shown}",
+    "MIND": "{mind_shown}",
     "distance to training, median": "{distance_median:.2f}",
     "  mean": "{distance_mean:.2f}",
     "  smallest": "{distance_min:.2f}",
     "nearer than 95 % of real": "{share_nearer_than_95_percent_of_real:.1%}",
 }
 _QUICK_SAMPLING = {"num_steps": 5, "per_digit": 10}
+_READER_STEPS = 200  # of the network whose features FD and MIND compare
 
 
 def run_demo(out, overwrite=False, quick=False):
@@ -130,7 +135,7 @@ def _run(run, overwrite, quick):
     console.print("[bold]3 of 3  Measuring[/bold]\n")
     results = {
         "quick": quick,
-        **_measure(digits, labels, train.source, held_out.source),
+        **_measure(digits, labels, train.source, held_out.source, sampling),
         "seconds": {**seconds, "all": round(time.perf_counter() - began, 1)},
         "sampling": sampling,
     }
@@ -233,18 +238,50 @@ def _sample(run, sampling, model, labels, digits):
     )
 
 
-def _measure(digits, labels, training, held_out):
-    """Accuracy of the judge and distances to the training data, of generated and of held-out digits."""
+def _measure(digits, labels, training, held_out, sampling):
+    """Accuracy of the judge, FD and MIND, and distances to the training data, of generated and of held-out digits."""
     training, held_out = (source.batch(np.arange(len(source))) for source in (training, held_out))
-    judge = metrics.train_classifier(training["images"], training["labels"])
+    judge, evaluator = metrics.train_classifier(training["images"], training["labels"]), _evaluator(training)
+    some = _balanced(labels, len(held_out["images"]))  # FD and MIND fall with the number of samples
+    walk = {"weights": "ema", **{key: sampling[key] for key in ("sampler", "num_steps", "seed")}}
     columns = []
     for scale, images in digits.items():
         neighbours = metrics.memorization(images, training["images"], held_out["images"])
         columns.append(_column(f"guidance {scale:g}", judge, images, labels, neighbours, neighbours.generated))
+        columns[-1] |= _dicts(evaluator.measure(images[some], guidance_scale=scale, **walk))
     columns.append(
         _column("held-out real digits", judge, held_out["images"], held_out["labels"], neighbours, neighbours.held_out)
     )
+    columns[-1] |= _dicts(evaluator.measure(held_out["images"]))
+    _set_floor(columns)
     return {"judge": "a support vector classifier trained on the real training digits", "columns": columns}
+
+
+def _evaluator(training):
+    """FD and MIND against the training digits, by the features of a small network that learned to read them."""
+    reader = {"name": "classifier", "steps": _READER_STEPS}
+    reader = metrics.get_extractor(reader, images=training["images"], labels=training["labels"])
+    return metrics.GenerationEvaluator(
+        training, ["fd", "mind"], reader, num_samples=len(training["images"]), floor_halvings=0
+    )
+
+
+def _balanced(labels, count):
+    """Places of `count` digits, as many of each class as there can be: proportions of classes move FD and MIND."""
+    rank = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
+    return np.argsort(rank, kind="stable")[:count]
+
+
+def _set_floor(columns):
+    """Held-out digits are the floor of FD and MIND: real digits that are new, as many as of the generated ones."""
+    *generated, real = columns
+    for name in ("fd", "mind"):
+        for column in generated:
+            column[name]["floor"] = metrics.Floor(real[name]["value"], None, real[name]["n_generated"], 1)._asdict()
+
+
+def _dicts(results):
+    return {name: result.to_dict() for name, result in results.items()}
 
 
 def _column(name, judge, images, labels, neighbours, distances):
@@ -266,9 +303,15 @@ def _column(name, judge, images, labels, neighbours, distances):
 
 def _rows(results):
     """The table of results as text: a header and its rows."""
-    columns = results["columns"]
+    columns = [{**column, **_as_text(column)} for column in results["columns"]]
     yield ["", *(c["name"] for c in columns)]
     yield from ([label, *(cell.format(**column) for column in columns)] for label, cell in _CELLS.items())
+
+
+def _as_text(column):
+    """FD and MIND of a column, as `_CELLS` shows them; a result without a floor is one."""
+    found = {name: metrics.MetricResult.from_dict(column[name]) for name in ("fd", "mind")}
+    return {f"{name}_shown": r.shown() + ("" if r.floor else " (floor)") for name, r in found.items()}
 
 
 def _markdown(results):
@@ -278,9 +321,12 @@ def _markdown(results):
     took = results["seconds"]
     return (
         f"# Generated and real digits\n\n{table}\n\n*Read correctly*: {results['judge']}, finds the digit that was "
-        "asked for; ± is one standard error. *Distance*: to the nearest training digit, Euclidean, over 64 pixels in "
-        "[−1, 1]; 0 is a copy. *Nearer than 95 % of real*: a model that does not copy has about 5 %.\n\nTraining took "
-        f"{took['training']:.0f} s, sampling {took['sampling']:.0f} s, everything {took['all']:.0f} s.\n"
+        "asked for; ± is one standard error. *FD, MIND*: distances between the features of "
+        f"{results['columns'][0]['fd']['n_generated']} digits and those of the training digits, in a small network "
+        "that learned to read these; the floor is what perfect samples would get. *Distance*: to the nearest training "
+        "digit, Euclidean, over 64 pixels in [−1, 1]; 0 is a copy. *Nearer than 95 % of real*: a model that does not "
+        f"copy has about 5 %.\n\nTraining took {took['training']:.0f} s, "
+        f"sampling {took['sampling']:.0f} s, everything {took['all']:.0f} s.\n"
     )
 
 
@@ -293,7 +339,8 @@ def _report(console, run, results, quick):
         table.add_row(*row)
     console.print(table)
     console.print(
-        "\nRead by a classifier that was trained on real digits only. Distance 0 would be a copy.",
+        "\nRead by a classifier that was trained on real digits only. FD and MIND at the floor would be perfect; "
+        "distance 0 would be a copy.",
         style="dim",
         soft_wrap=True,
     )

@@ -1,4 +1,5 @@
 import json
+import re
 
 import keras
 import numpy as np
@@ -7,8 +8,9 @@ from PIL import Image
 
 from keras_diffusion import DiffusionModel
 from keras_diffusion.cli.config import ConfigError
-from keras_diffusion.cli.demo import CONFIG, SAMPLING, run_demo
+from keras_diffusion.cli.demo import CONFIG, SAMPLING, _balanced, run_demo
 from keras_diffusion.cli.run_folder import RunFolder
+from keras_diffusion.metrics import MetricResult
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -38,11 +40,20 @@ class TestQuickRun:
         assert generated["distance_median"] > 1.5 * real["distance_median"] > 1.0
         assert real["share_nearer_than_95_percent_of_real"] == pytest.approx(0.05, abs=0.01)
 
+    def test_distances_of_features_have_held_out_digits_as_their_floor(self, quick_run):
+        generated, _, real = quick_run[1]["columns"]
+        for name in ("fd", "mind"):
+            found, floor = MetricResult.from_dict(generated[name]), real[name]["value"]
+            assert found.floor.value == floor and found.value > 5.0 * floor > 0.0
+            assert (found.extractor, found.n_real, found.weights) == ("classifier", 1438, "ema")
+            assert found.n_generated == 100 and real[name]["floor"] is None
+
     def test_the_table_holds_the_numbers(self, quick_run):
         out, results = quick_run
         table = (out / "results.md").read_text()
         assert "| guidance 1 | guidance 2 | held-out real digits |" in table
         assert f"{results['columns'][2]['accuracy']:.1%}" in table
+        assert re.search(r"\| FD \| [\d.,]+ ± [\d.]+ \| [\d.,]+ ± [\d.]+ \| [\d.]+ ± [\d.]+ \(floor\) \|", table)
 
     def test_pictures(self, quick_run):
         out, _ = quick_run
@@ -65,6 +76,12 @@ class TestQuickRun:
         with pytest.raises(ConfigError, match="--overwrite"):
             run_demo(quick_run[0], quick=True)
         assert (quick_run[0] / "results.json").stat().st_mtime_ns == before
+
+
+def test_digits_are_taken_in_equal_numbers_of_each_class():
+    labels = np.repeat(np.arange(10), 100)
+    some = _balanced(labels, 359)
+    assert sorted(np.bincount(labels[some]).tolist()) == [35] + 9 * [36] and len(set(some)) == 359
 
 
 def test_a_folder_with_other_things_is_never_deleted(tmp_path):
