@@ -1,7 +1,7 @@
 """Makes the pictures of docs/images: `python benchmarks/pictures.py`, or `make pictures`.
 
 Each command makes the pictures named beside it, and the page that shows a picture names its command. All together take
-about ten minutes on two cores; `--only start-film.png spacings.png` makes some of them. `growth.png` is drawn of the
+about half an hour on two cores; `--only start-film.png spacings.png` makes some of them. `growth.png` is drawn of the
 times in benchmarks/results/growth.json, which are measured by the same command without `--redraw`.
 """
 
@@ -35,6 +35,8 @@ COMMANDS = {
     "python benchmarks/growth.py --redraw --out {out}/growth.png": ["growth.png"],
     "python benchmarks/solvers.py --out {work}/docs": ["solvers-error.png"],
     "keras-diffusion demo --out {work}/demo": ["digits-grid.png", "film-strip.png"],
+    "keras-diffusion train examples/shapes.toml --out {work}/shapes"
+    " && python benchmarks/shapes.py {work}/shapes --sheet {work}/words-shapes.png": ["words-shapes.png"],
     "keras-diffusion train examples/digits.toml --set network.widths=[16,32] --set train.epochs=12 --out {work}/digits"
     " && keras-diffusion compare {work}/digits --steps 50 --num-steps 30 --out {work}/compare"
     f" && {SCREENSHOT} {{work}}/compare/compare.html": ["compare.png"],

@@ -337,7 +337,7 @@ def _part(data, split, validation_fraction):
 def _shapes(split, image_size):
     """Drawn at the size that is asked for."""
     check_choice("split", split, ("train", *_HELD_OUT), "shapes have the splits 'train', 'validation' and 'test'")
-    return Shapes(10_000 if split == "train" else 1_000, image_size, held_out=split != "train")
+    return Shapes(100_000 if split == "train" else 1_000, image_size, held_out=split != "train")
 
 
 def _is_tar(source):

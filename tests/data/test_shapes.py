@@ -47,7 +47,7 @@ def test_a_found_shape_has_its_place():
 
 def test_held_out_captions_are_never_trained_on():
     train, test = data.load("shapes", batch_size=100), data.load("shapes", split="test", batch_size=100)
-    assert (len(train.source), len(test.source)) == (10_000, 1_000)
+    assert (len(train.source), len(test.source)) == (100_000, 1_000)
     assert not set(train.source.captions) & set(test.source.captions) and all(map(is_held_out, test.source.captions))
     every = captions(False) + captions(True)
     assert len(every) == len(set(every)) == 6_060 and 0.08 < np.mean([is_held_out(text) for text in every]) < 0.12
