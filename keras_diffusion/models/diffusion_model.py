@@ -28,7 +28,7 @@ from keras_diffusion.core.noise import check_seed
 from keras_diffusion.models import adapters, arguments, summary, validation
 from keras_diffusion.models.batch_checks import without_invalid
 from keras_diffusion.models.data_watcher import DataWatcher
-from keras_diffusion.models.evaluation_methods import EvaluationMethods
+from keras_diffusion.models.evaluation_method import evaluate_generation
 from keras_diffusion.models.guided_denoiser import null_conditions
 from keras_diffusion.models.known_channels import check_output
 from keras_diffusion.models.pairing import check_pair
@@ -45,7 +45,7 @@ _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
 
 
 @serializable
-class DiffusionModel(SamplingMethods, EvaluationMethods, ResumableModel):
+class DiffusionModel(SamplingMethods, ResumableModel):
     """Trains a denoising network and samples from it.
 
     Args:
@@ -99,6 +99,7 @@ class DiffusionModel(SamplingMethods, EvaluationMethods, ResumableModel):
     #: Range of pictures. None turns off what is expected of pictures: that something is below 0, and nothing as large
     #: as 255.
     value_range = (-1.0, 1.0)
+    evaluate_generation = evaluate_generation
 
     def __init__(
         self,
