@@ -17,8 +17,8 @@ from keras_diffusion.metrics.features import row_blocks, wide_blocks
 class Vendi(FeatureMetric):
     """Vendi score, exp of the entropy of the eigenvalues of K/N with the cosine similarity as K.
 
-    The standard error is that of the delta method, VS·√(Var(x̂ᵀ·log C·x̂)/N) with C = (1/N)·Σ x̂x̂ᵀ. More samples give a
-    larger score: compare values of the same N. Time grows with the cube of the smaller one of N and width.
+    The standard error is that of the delta method, VS·√(Var(x̂ᵀ·log C·x̂)/N) with C = (1/N)·Σ x̂x̂ᵀ. More samples
+    give a larger score: compare values of the same N. Time grows with the cube of the smaller one of N and width.
 
     Example:
 

@@ -70,7 +70,7 @@ class UNet(LevelUNet):
         augmentation_dim: length of the vectors that say how training pictures were changed, such as 9 for
             `data.NonLeaking`; None (default) for a network that is not told.
         pooled_context: whether the mean of the context's vectors also enters the condition vector, as in `DiT`, so that
-            every block is told of the text at once: words are learned faster from little data. Default False.
+            every block is told of the text, those of levels without attention too. Default False.
         seed: int or None; of dropout.
 
     Call arguments:
