@@ -1,15 +1,15 @@
 """The autoencoder of Stable Diffusion: images to latents an eighth of their size, and back.
 
     encode:  image ─ conv ─ (blocks, down) … ─ block, attention, block ─ norm, act, conv ─ 1×1 ─▶ mean, log variance
-             latent = scale · mean
-    decode:  latent/scale ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, up) … ─ norm, act, conv ─▶ image
+             latent = scale · (mean − shift)
+    decode:  latent/scale + shift ─ 1×1 ─ conv ─ block, attention, block ─ (blocks, up) … ─ norm, act, conv ─▶ image
 
 Diffusion then runs on 64×64×4 numbers in place of 512×512×3. `scale` gives the latents of the training data about unit
-variance.
+variance, and `shift` mean 0: one number for all channels, or one for each.
 
 The encoder tells a normal distribution of latents, kept close to N(0, I) in training by its Kullback–Leibler divergence
-(hence the name); `encode` takes its mean, which is also its mode. Encoder and decoder may be there alone: to generate,
-the decoder suffices.
+(hence the name); `encode` takes its mean, which is also its mode, and `sample` draws from it. Encoder and decoder may
+be there alone: to generate, the decoder suffices.
 
 Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models", arXiv:2112.10752, section
 3.1.
@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
+from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.initializers import zero_kernels
@@ -40,8 +41,8 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         num_res_blocks: blocks per level of the encoder; the decoder has one more. Default 2.
         channels: of images. Default 3.
         latent_channels: of latents. Default 4.
-        scale: factor on latents. Default 0.18215, Stable Diffusion's.
-        shift: subtracted from the mean before `scale`, for latents about 0. Default 0.
+        scale: factor on latents > 0, one number or one per channel. Default 0.18215, Stable Diffusion's.
+        shift: subtracted from the mean before `scale`, for latents about 0; one number or one per channel. Default 0.
         quant_convs: whether there are 1×1 convolutions: behind the encoder, before the decoder. Default (True, True).
         attention: whether the middle has attention. Default True.
         activation: default "swish".
@@ -56,8 +57,8 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         `decode(encode(images))`, `(B, H, W, channels)`.
 
     Raises:
-        ValueError: sizes < 1, unknown halves; `encode` without an encoder, `decode` without a decoder; images of a size
-            that the levels do not divide.
+        ValueError: sizes < 1, unknown halves, a scale that is not above 0; `encode` without an encoder, `decode`
+            without a decoder; images of a size that the levels do not divide.
 
     Example:
 
@@ -97,12 +98,34 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
             raise ValueError(
                 f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}"
             )
+        self.set_scaling(scale, shift)
         self.activation = get_activation(activation)
         self.halves = tuple(half for half in HALVES if half in halves)
         self.size_multiple = 2 ** (len(widths) - 1)
         self.encoder = self._encoder() if "encoder" in halves else None
         self.decoder = self._decoder() if "decoder" in halves else None
         self.built = True
+
+    def set_scaling(self, scale, shift=0.0):
+        """Sets `scale` and `shift`: latent = scale·(mean − shift).
+
+        Args:
+            scale: number > 0, or a sequence of `latent_channels` of them. 1/(standard deviation) of the means gives
+                latents of unit variance.
+            shift: number, or a sequence of `latent_channels` numbers. Default 0.
+
+        Raises:
+            ValueError: anything else.
+
+        Example:
+
+        >>> autoencoder = AutoencoderKL(widths=(8, 16), latent_channels=2)
+        >>> autoencoder.set_scaling(scale=[0.5, 0.25], shift=[0.1, -0.3])
+        >>> autoencoder.get_config()["scale"]
+        [0.5, 0.25]
+        """
+        self.scale = _for_channels("scale", scale, self.latent_channels, above=0)
+        self.shift = _for_channels("shift", shift, self.latent_channels)
 
     def encode(self, images):
         """Scaled latents of images: the mean of their distribution.
@@ -116,7 +139,23 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         Raises:
             ValueError: no encoder, or a size that the levels do not divide.
         """
-        return self.scale * (self.moments(images)[0] - self.shift)
+        return self._scaled(self.moments(images)[0])
+
+    def sample(self, images, noise):
+        """Scaled latents drawn from the distributions of images: mean + standard deviation · noise.
+
+        Args:
+            images: `(B, H, W, channels)` in [−1, 1].
+            noise: standard normal numbers `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1). Zeros give `encode`.
+
+        Returns:
+            `(B, H/f, W/f, latent_channels)`.
+
+        Raises:
+            ValueError: no encoder, or a size that the levels do not divide.
+        """
+        mean, log_variance = self.moments(images)
+        return self._scaled(mean + ops.exp(0.5 * log_variance) * ops.convert_to_tensor(noise, mean.dtype))
 
     def moments(self, images):
         """The distribution of latents, before `scale`.
@@ -148,7 +187,8 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
             ValueError: no decoder.
         """
         self._require("decoder")
-        return self.decoder(latents / self.scale + self.shift)
+        latents = ops.convert_to_tensor(latents, self._wide)
+        return self.decoder(latents / self._factor(self.scale) + self._factor(self.shift))
 
     def call(self, images):
         return self.decode(self.encode(images))
@@ -179,6 +219,13 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         joined.encoder.set_weights(encoder.encoder.get_weights())
         joined.decoder.set_weights(decoder.decoder.get_weights())
         return joined
+
+    def _scaled(self, means):
+        return self._factor(self.scale) * (means - self._factor(self.shift))
+
+    def _factor(self, value):
+        """`scale` or `shift` as a factor of tensors `(..., latent_channels)`."""
+        return value if isinstance(value, float) else ops.convert_to_tensor(list(value), self._wide)
 
     def _require(self, half):
         if half not in self.halves:
@@ -237,3 +284,17 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
     def _wide(self):
         # Images and latents are in float32 under mixed precision too.
         return wide_dtype(self.dtype_policy)
+
+
+def _for_channels(name, value, channels, **bounds):
+    """`value` as a float, or as a tuple of `channels` floats."""
+    if getattr(value, "shape", ()) != ():
+        value = ops.convert_to_numpy(value).tolist()
+    if not isinstance(value, (list, tuple)):
+        return check_number(name, value, **bounds)
+    if len(value) != channels:
+        raise ValueError(
+            f"`{name}` is one number, or one for each of the {channels} channels of latents. Received: "
+            f"{name}={shown(value)}, {len(value)} of them"
+        )
+    return tuple(check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))

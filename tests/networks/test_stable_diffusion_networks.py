@@ -70,3 +70,52 @@ def test_errors():
         AutoencoderKL(widths=(4,), num_res_blocks=1, halves=("decoder",)).encode(np.ones((1, 4, 4, 3)))
     with pytest.raises(ValueError, match="Received: halves=.*'middle'"):
         AutoencoderKL(halves=("middle",))
+
+
+def small_autoencoder(**options):
+    return drawn(
+        AutoencoderKL(**{"widths": (4, 8), "num_res_blocks": 1, "norm_groups": 2, "latent_channels": 3, **options})
+    )
+
+
+def test_each_channel_of_latents_has_its_own_scale_and_shift(tmp_path):
+    scale, shift = [0.5, 2.0, 4.0], [1.0, -1.0, 0.25]
+    plain, scaled = small_autoencoder(scale=1.0), small_autoencoder(scale=scale, shift=np.array(shift))
+    images = np.random.RandomState(0).uniform(-1.0, 1.0, (2, 4, 6, 3)).astype("float32")
+    means = ops.convert_to_numpy(plain.encode(images))
+    latents = ops.convert_to_numpy(scaled.encode(images))
+    np.testing.assert_allclose(latents, np.array(scale) * (means - np.array(shift)), atol=1e-5)
+    back = ops.convert_to_numpy(plain.decode(means))
+    np.testing.assert_allclose(ops.convert_to_numpy(scaled.decode(latents)), back, atol=1e-5)
+    scaled.save(tmp_path / "autoencoder.keras")
+    again = keras.saving.load_model(tmp_path / "autoencoder.keras")
+    assert again.get_config()["scale"] == scale and again.get_config()["shift"] == shift
+    np.testing.assert_array_equal(ops.convert_to_numpy(again.encode(images)), latents)
+    scaled.set_scaling(1.0)
+    assert scaled.get_config() == {**plain.get_config(), "name": scaled.name}
+    np.testing.assert_array_equal(ops.convert_to_numpy(scaled.encode(images)), means)
+
+
+def test_latents_are_drawn_about_their_mean():
+    autoencoder = small_autoencoder(scale=[0.5, 2.0, 4.0], shift=0.5)
+    images = np.random.RandomState(0).uniform(-1.0, 1.0, (2, 4, 6, 3)).astype("float32")
+    noise = np.random.RandomState(1).standard_normal((2, 2, 3, 3)).astype("float32")
+    std = np.exp(0.5 * ops.convert_to_numpy(autoencoder.moments(images)[1]))
+    mean, drawn_ones = (ops.convert_to_numpy(autoencoder.sample(images, z)) for z in (0.0 * noise, noise))
+    np.testing.assert_allclose(mean, ops.convert_to_numpy(autoencoder.encode(images)), atol=1e-6)
+    np.testing.assert_allclose(drawn_ones - mean, np.array([0.5, 2.0, 4.0]) * std * noise, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"scale": [1.0, 2.0]}, r"one for each of the 3 channels of latents. Received: scale=\[1.0, 2.0\], 2 of them"),
+        ({"scale": 0.0}, "`scale` must be a finite number > 0"),
+        ({"scale": [1.0, -1.0, 1.0]}, r"`scale\[1\]` must be a finite number > 0. Received: scale\[1\]=-1.0"),
+        ({"shift": [0.0, float("nan"), 0.0]}, r"`shift\[1\]` must be a finite number"),
+        ({"shift": "0"}, "`shift` must be a finite number"),
+    ],
+)
+def test_scales_are_checked(options, text):
+    with pytest.raises(ValueError, match=text):
+        small_autoencoder(**options)
