@@ -209,8 +209,9 @@ def _table(evaluator, results):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("real against real", justify="right")
     for metric in evaluator.metrics:
-        values = [found[metric.name].shown() for found in results.values()]
-        table.add_row(metric.title, metric.better, *values, floor_text(evaluator.floor(metric)))
+        values = [found[metric.name] for found in results.values()]
+        shown = (value.shown() for value in values)
+        table.add_row(metric.title, metric.better, *shown, floor_text(values[0].floor))
     return table
 
 

@@ -65,7 +65,7 @@ def _numbers(evaluator, results):
     rows = []
     for metric in evaluator.metrics:
         found = [values[metric.name] for values in results.values()]
-        floor = evaluator.floor(metric)
+        floor = found[0].floor
         last = "–" if floor is None else f"{with_error(floor.value, floor.spread)} at {floor.n:,}"
         cells = [metric.title, metric.better, *(result.shown() for result in found), last]
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))

@@ -81,7 +81,9 @@ class GenerationEvaluator:
         Returns:
             dict from the metrics' names to `MetricResult`s.
         """
-        return self.measure(self.generate(model, **options), **walk_of(model, options))
+        real_labels = options.get("conditions") is None and "labels" in model.condition_keys
+        matched = real_labels and np.ndim(self.reference.samples.get("labels")) == 1
+        return self.measure(self.generate(model, **options), matched, **walk_of(model, options))
 
     def generate(self, model, num_steps=50, guidance_scale=1.0, seed=0, batch_size=None, conditions=None, **options):
         """Samples of a model under the conditions of the real data.
@@ -118,11 +120,12 @@ class GenerationEvaluator:
         )
         return np.asarray(samples)[: self.num_samples]
 
-    def measure(self, samples, **facts):
+    def measure(self, samples, matched=False, **facts):
         """Measures samples that were generated elsewhere, or are real.
 
         Args:
             samples: `(N, ...)`, float in [−1, 1] or uint8.
+            matched: as in `floor`.
             facts: what `MetricResult` should say of them: `weights`, `sampler`, `num_steps` …
 
         Returns:
@@ -133,13 +136,15 @@ class GenerationEvaluator:
         """
         kinds = dict.fromkeys(kind for metric in self.metrics for kind in metric.needs if kind != "training")
         found = {kind: extract(self.reference.extractor, samples, kind) for kind in kinds}
-        return {metric.name: self._result(metric, found, len(samples), facts) for metric in self.metrics}
+        return {metric.name: self._result(metric, found, len(samples), matched, facts) for metric in self.metrics}
 
-    def floor(self, metric):
+    def floor(self, metric, matched=False):
         """The metric between halves of the real data.
 
         Args:
             metric: one of `metrics`, or its name.
+            matched: whether the generated samples have the labels of the real ones; halves do then as well. Default
+                False.
 
         Returns:
             `Floor`, or None where there are too few samples.
@@ -148,13 +153,15 @@ class GenerationEvaluator:
             ValueError: a name that is not among them.
         """
         metric = next((m for m in self.metrics if metric in (m, m.name)), None) or FEATURE_METRICS.get(metric)
-        if metric.name not in self._floors:
+        key = metric.name, matched
+        if key not in self._floors:
             kind = metric.needs[0]
             training = self.training.features(kind) if "training" in metric.needs and self.training else None
-            self._floors[metric.name] = self.reference.floor(metric, self.num_real, self.floor_halvings, kind, training)
-        return self._floors[metric.name]
+            options = self.num_real, self.floor_halvings, kind, training, matched
+            self._floors[key] = self.reference.floor(metric, *options)
+        return self._floors[key]
 
-    def _result(self, metric, found, count, facts):
+    def _result(self, metric, found, count, matched, facts):
         kind, extractor = metric.needs[0], self.reference.extractor
         real = self.reference.features(kind)[: self.num_real]
         training = self.training.features(kind) if "training" in metric.needs else None
@@ -167,7 +174,7 @@ class GenerationEvaluator:
             count,
             len(real) if metric.uses_real else None,
             None if estimate.standard_error is None else float(estimate.standard_error),
-            self.floor(metric),
+            self.floor(metric, matched),
             extractor.name,
             real.shape[1],
             extractor.preprocessing,

@@ -88,7 +88,7 @@ class Reference:
         """The samples `(M, ...)`, float32 in [−1, 1]."""
         return self.samples[SAMPLE_KEY]
 
-    def floor(self, metric, n, halvings=5, kind="features", training=None):
+    def floor(self, metric, n, halvings=5, kind="features", training=None, matched=False):
         """A metric between two random, disjoint parts of the real samples.
 
         Args:
@@ -97,6 +97,8 @@ class Reference:
             halvings: how often, an int ≥ 0.
             kind: as in `features`.
             training: features of training data, for metrics that need them.
+            matched: whether both parts have the same labels, as when samples are generated for the labels of real
+                ones: such parts are nearer to each other. Default False.
 
         Returns:
             `Floor`, or None where the parts are too small for the metric, or `halvings` is 0.
@@ -107,11 +109,20 @@ class Reference:
             return None
         values = []
         for i in range(halvings):
-            order = philox(0, _HALVING + i).permutation(len(features))
-            sides = features[order[:half]], features[order[half : 2 * half]]
+            first, second = self._halves(philox(0, _HALVING + i), half, matched)
+            sides = features[first], features[second]
             values.append(float(metric(*sides, training=training).value))
         spread = float(np.std(values, ddof=1)) if halvings > 1 else None
         return Floor(float(np.mean(values)), spread, half, halvings)
+
+    def _halves(self, rng, half, matched):
+        """Places of two disjoint parts; matched: drawn as pairs of the same label, but for an odd one in a class."""
+        order = rng.permutation(len(self))
+        if matched:
+            pairs = order[np.argsort(self.samples["labels"][order], kind="stable")][: len(order) // 2 * 2]
+            order = pairs.reshape(-1, 2)[rng.permutation(len(order) // 2)].T.reshape(-1)
+            return order[:half], order[len(order) // 2 :][:half]
+        return order[:half], order[half : 2 * half]
 
     def save(self, path):
         """Writes the features, with their mean and covariance under pytorch-fid's names "mu" and "sigma".

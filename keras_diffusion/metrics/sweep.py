@@ -11,7 +11,7 @@ import dataclasses
 import json
 
 from keras_diffusion import samplers as sampler_room
-from keras_diffusion.configs.checks import shown
+from keras_diffusion.configs.checks import check_choice, check_number, check_whole, shown
 from keras_diffusion.metrics.generation import GenerationEvaluator, sampler_text
 from keras_diffusion.metrics.result import Floor, MetricResult
 from keras_diffusion.models.generate import spacing_of
@@ -135,6 +135,30 @@ class Sweep:
             "cells": cells,
         }
 
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`.
+
+        Args:
+            values: dict, such as a parsed `sweep.json`.
+
+        Returns:
+            `Sweep`.
+
+        Raises:
+            ValueError: missing or unknown keys, values of other types.
+        """
+        _check_keys("A sweep", values, ("title", "better", "floor", "cells"))
+        check_choice("better", values["better"], ("lower", "higher"))
+        floor, cells = values["floor"], values["cells"]
+        if floor is not None:
+            _check_keys("A floor", floor, Floor._fields)
+            check_number("value", floor["value"])
+        if not isinstance(cells, list):
+            raise ValueError(f"The cells of a sweep are a list. Received: {shown(cells)}")
+        read = tuple(_cell(values) for values in cells)
+        return cls(str(values["title"]), values["better"], read, None if floor is None else Floor(**floor))
+
     def to_json(self):
         """The sweep as JSON.
 
@@ -142,6 +166,23 @@ class Sweep:
             text.
         """
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _cell(values):
+    _check_keys("A cell", values, [field.name for field in dataclasses.fields(SweepCell)])
+    result = values["result"]
+    return SweepCell(
+        str(values["sampler"]),
+        check_whole("num_steps", values["num_steps"], 1),
+        check_number("guidance_scale", values["guidance_scale"]),
+        check_number("evaluations", values["evaluations"], above=0.0),
+        None if result is None else MetricResult.from_dict(result),
+    )
+
+
+def _check_keys(what, values, keys):
+    if not isinstance(values, dict) or set(values) != set(keys):
+        raise ValueError(f"{what} is a dict with the keys {', '.join(keys)}. Received: {shown(values)}")
 
 
 def _beyond(value, limit, better):
@@ -213,7 +254,8 @@ def sweep(
         cells.append(SweepCell(sampler_text(sampler), n, scale, cost, result))
         if progress:
             progress(len(cells), len(ways), cells[-1])
-    return Sweep(measure.title, measure.better, tuple(cells), evaluator.floor(measure))
+    floor = next((cell.result.floor for cell in cells if cell.result), None)
+    return Sweep(measure.title, measure.better, tuple(cells), floor)
 
 
 def network_evaluations(model, sampler=None, num_steps=50, guidance_scale=1.0, spacing=None, guidance=None):

@@ -83,6 +83,19 @@ def test_real_samples_are_at_the_floor_and_noise_is_above(points, evaluator):
         assert noise.value > 5 * result.value and noise.value > evaluator.measure(more[:96])[name].value
 
 
+def test_samples_with_the_labels_of_real_ones_have_a_floor_of_such_halves(points, evaluator):
+    labels = evaluator.reference.samples["labels"]
+    first, second = evaluator.reference._halves(np.random.default_rng(0), 40, matched=True)
+    assert not set(first) & set(second) and (labels[first] == labels[second]).sum() >= 38  # classes of odd size
+    free, matched = evaluator.floor("mind"), evaluator.floor("mind", matched=True)
+    assert matched.value < free.value and matched.n == free.n == 96
+    teller = Teller(points)
+    assert evaluator(teller, **WALK)["mind"].floor == matched
+    assert evaluator(teller, conditions={"labels": [1]}, **WALK)["mind"].floor == free
+    teller.condition_keys = ()
+    assert evaluator(teller, **WALK)["mind"].floor == free
+
+
 def test_a_model_is_measured_and_repeats_itself(model, points):
     options = {"metrics": ["mind"], "num_samples": 96, "floor_halvings": 2, **WALK}
     first = model.evaluate_generation(points, **options)["mind"]

@@ -76,6 +76,11 @@ def test_the_table_and_the_best_cell():
     content = json.loads(found.to_json())
     assert content["cells"][2]["result"] is None and content["floor"]["n"] == 100
     assert MetricResult.from_dict(content["cells"][0]["result"]) == cells[0].result
+    assert Sweep.from_dict(content) == found
+    wrong = [{**content, "more": 1}, {**content, "cells": {}}, {**content, "cells": [{}]}, {**content, "floor": 1}, []]
+    for values in wrong:
+        with pytest.raises(ValueError, match="Received: "):
+            Sweep.from_dict(values)
 
 
 def test_every_cell_starts_from_the_same_noise(model):
