@@ -17,7 +17,7 @@ def make_model(cache=None, hide_padding=True, **options):
     network = kd.networks.MLP((3,), width=8, depth=1, context_dim=8)
     rng = np.random.RandomState(0)
     for weight in network.trainable_weights:
-        weight.assign(rng.normal(size=weight.shape))
+        weight.assign(rng.normal(scale=0.3, size=weight.shape))  # larger ones let the training diverge
     options = {"noise_schedule": "cosine", "predictor": "v", "seed": 0, "condition_dropout": 0.4, **options}
     model = TextToImage(network, encoder, tokenizer, text_cache=cache, **options)
     model.value_range = None
@@ -50,17 +50,18 @@ def test_training_from_the_cache_is_training_without(tmp_path):
 def test_another_encoder_finds_nothing_of_the_old_one(tmp_path):
     model = make_model(tmp_path)
     first = model.tokenized(DATA)["encoded"]
-    np.testing.assert_allclose(first, model.encode_text(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(first, model.encode_text(TEXTS), rtol=1e-5, atol=1e-5)
     weight = model.text_encoder.norm.trainable_variables or model.text_encoder.norm.variables
     weight[0].assign(2 * ops.convert_to_tensor(weight[0]))
     second = model.tokenized(DATA)
-    np.testing.assert_allclose(second["encoded"], model.encode_text(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(second["encoded"], model.encode_text(TEXTS), rtol=1e-5, atol=1e-5)
     assert np.abs(second["encoded"] - first).max() > 0.1 and len(files(tmp_path)) == 6
     np.testing.assert_array_equal(second["encoded_mask"], model.text_conditions(TEXTS)["context_mask"])
     dropped = model.drop_conditions(
         {key: ops.convert_to_tensor(second[key]) for key in ("encoded", "encoded_mask")}, drop=ops.ones((3,), "bool")
     )
-    np.testing.assert_allclose(ops.convert_to_numpy(dropped["encoded"])[0], model.encode_text("")[0], atol=1e-6)
+    empty = ops.convert_to_numpy(dropped["encoded"])[0]
+    np.testing.assert_allclose(empty, model.encode_text("")[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
