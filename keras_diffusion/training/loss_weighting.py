@@ -10,7 +10,7 @@ so that ε-, v- and EDM-prediction are trained on the same loss and differ in wh
     none            1/s: plain error of y      –
     snr             SNR                        1
     min_snr         min(SNR, γ)                min(SNR, γ)/SNR
-    truncated_snr   max(SNR, 1)                max(1, 1/SNR)
+    truncated_snr   max(SNR, 1), or bounded    max(1, 1/SNR)
     p2              SNR/(k + SNR)^γ            1/(k + SNR)^γ
     sigmoid         SNR·sigmoid(b − λ)         sigmoid(b − λ)
     edm             SNR + 1/σ_d²               1 + 1/(σ_d²·SNR)
@@ -144,20 +144,34 @@ class MinSNRWeighting(LossWeighting):
 
 @LOSS_WEIGHTINGS.register("truncated_snr")
 class TruncatedSNRWeighting(LossWeighting):
-    """w = max(SNR, 1).
+    """w = max(SNR, 1), or, with a largest value, min(max(SNR, 1), maximum).
+
+    For x0-prediction give a `maximum` of some 5 or 20: the output's error is then weighted by SNR itself, which is
+    huge where there is hardly any noise, and training does not survive it.
+
+    Args:
+        maximum: largest weight, ≥ 1; None (default): none, as published.
 
     Example:
 
     >>> weighting = kd.training.TruncatedSNRWeighting()
     >>> [round(float(weighting(log_snr)), 3) for log_snr in (-2.0, 0.0, 2.0)]
     [1.0, 1.0, 7.389]
+    >>> float(kd.training.TruncatedSNRWeighting(maximum=5.0)(2.0))
+    5.0
 
     Reference:
-        Salimans & Ho 2022, arXiv:2202.00512, section 4.
+        Salimans & Ho 2022, arXiv:2202.00512, section 4; the bound is that of min-SNR, arXiv:2303.09556.
     """
 
+    late_arguments = ("maximum",)
+
+    def __init__(self, maximum=None):
+        self.maximum = check_number("maximum", maximum, 1.0, optional=True)
+
     def __call__(self, log_snr):
-        return ops.maximum(_snr(log_snr), 1.0)
+        weight = ops.maximum(_snr(log_snr), 1.0)
+        return weight if self.maximum is None else ops.minimum(weight, self.maximum)
 
 
 @LOSS_WEIGHTINGS.register("p2")

@@ -96,6 +96,15 @@ def test_snr_is_the_plain_epsilon_loss():
     np.testing.assert_allclose(array(weight), 1, rtol=1e-5)
 
 
+def test_truncated_snr_can_have_a_largest_weight():
+    log_snr = tensor([-3.0, 0.0, 1.0, 3.0, 100.0])
+    bounded = get_loss_weighting("truncated_snr", maximum=5.0)
+    np.testing.assert_allclose(array(bounded(log_snr)), [1.0, 1.0, np.e, 5.0, 5.0], rtol=1e-6)
+    for wrong in (0.5, "5", float("nan")):
+        with pytest.raises(ValueError, match="maximum"):
+            get_loss_weighting("truncated_snr", maximum=wrong)
+
+
 def test_none_leaves_the_output_error_alone():
     for identifier in (None, "none"):
         weight = get_loss_weighting(identifier).on_output(tensor([1.0, 2.0]), tensor([3.0, 4.0]))
@@ -115,6 +124,7 @@ def test_config_round_trip(name):
         "min_snr": {"gamma": 3.0},
         "p2": {"k": 2.0, "gamma": 0.5},
         "sigmoid": {"bias": -1.0},
+        "truncated_snr": {"maximum": 5.0},
         "edm": {"sigma_data": 0.7},
     }
     weighting = get_loss_weighting(name, **options.get(name, {}))
