@@ -35,7 +35,7 @@ def export(model, folder, format="diffusers", weights="ema", config=None, overwr
 
     Args:
         model: `LoadedCheckpoint`, `DiffusionModel`, or a network: `UNet2D`, `UNet2DCondition`, `DiTTransformer2D`,
-            `AutoencoderKL`, `CLIPTextEncoder`.
+            `AutoencoderKL`, `AutoencoderTiny`, `CLIPTextEncoder`.
         folder: folder to make.
         format: "diffusers".
         weights: "ema" (default), the average of a `DiffusionModel`, where there is one; or "raw".
@@ -98,7 +98,7 @@ def _component_files(folder, network, config, known):
     if component is None:
         raise ValueError(
             f"diffusers has no network like this. Received: a {type(network).__name__}. UNet2D, UNet2DCondition, "
-            "DiTTransformer2D, AutoencoderKL and CLIPTextEncoder have counterparts there"
+            "DiTTransformer2D, AutoencoderKL, AutoencoderTiny and CLIPTextEncoder have counterparts there"
         )
     class_name = {} if component.library == "transformers" else {"_class_name": component.class_name}
     config = {**class_name, **component.config(network), **config}

@@ -27,8 +27,14 @@ _MANY_POSITIONS = 64
 
 
 class _Resampling(Layer):
-    def __init__(self, filters, kernel_size=3, **kwargs):
+    late_arguments = ("use_bias",)
+
+    def __init__(self, filters, kernel_size=3, use_bias=True, **kwargs):
         super().__init__(**kwargs)
+
+    def _convolution(self, rank, **options):
+        options = {"use_bias": self.use_bias, "name": "conv", "dtype": self.dtype_policy, **options}
+        return convolution(rank, self.filters, self.kernel_size, **options)
 
 
 @serializable
@@ -40,6 +46,7 @@ class Downsample(_Resampling):
         kernel_size: default 3.
         symmetric: where the zeros go at an even size: False (default) puts one more after the end than before the
             beginning, as TensorFlow does; True puts (kernel_size − 1)/2 on both sides, as PyTorch networks do.
+        use_bias: whether the convolution has a bias. Default True.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -53,13 +60,12 @@ class Downsample(_Resampling):
     (8, 8, 6, 64)
     """
 
-    def __init__(self, filters, kernel_size=3, symmetric=False, **kwargs):
-        super().__init__(filters, kernel_size, **kwargs)
+    def __init__(self, filters, kernel_size=3, symmetric=False, use_bias=True, **kwargs):
+        super().__init__(filters, kernel_size, use_bias, **kwargs)
 
     def build(self, input_shape):
-        rank = len(input_shape) - 2
-        options = {"padding": "valid" if self.symmetric else "same", "name": "conv", "dtype": self.dtype_policy}
-        self.conv = built(convolution(rank, self.filters, self.kernel_size, strides=2, **options), input_shape)
+        padding = "valid" if self.symmetric else "same"
+        self.conv = built(self._convolution(len(input_shape) - 2, strides=2, padding=padding), input_shape)
 
     def call(self, x):
         if self.symmetric:
@@ -80,6 +86,7 @@ class Upsample(_Resampling):
     Args:
         filters: number of output channels.
         kernel_size: default 3.
+        use_bias: whether the convolution has a bias. Default True.
 
     Call arguments:
         x: `(B, L, C)` or `(B, H, W, C)`.
@@ -94,13 +101,13 @@ class Upsample(_Resampling):
     """
 
     def build(self, input_shape):
-        rank, options = len(input_shape) - 2, {"name": "conv", "dtype": self.dtype_policy}
         # Holds the weights; `call` computes with them.
-        self.conv = built(convolution(rank, self.filters, self.kernel_size, **options), input_shape)
+        self.conv = built(self._convolution(len(input_shape) - 2), input_shape)
 
     def call(self, x):
         convolve = convolve_in_phases if self._pays_in_phases(x.shape[1:-1]) else convolve_repeated
-        return convolve(x, self.conv.kernel) + self.conv.bias
+        x = convolve(x, self.conv.kernel)
+        return x + self.conv.bias if self.use_bias else x
 
     def _pays_in_phases(self, size):
         if self.kernel_size != 3 or self.compute_dtype != self.variable_dtype or jax_platform() != "cpu":

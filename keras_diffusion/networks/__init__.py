@@ -1,6 +1,7 @@
 """Networks: from a noisy sample, its noise level and its conditions to an output of the same size."""
 
 from keras_diffusion.networks.autoencoder_kl import AutoencoderKL
+from keras_diffusion.networks.autoencoder_tiny import AutoencoderTiny
 from keras_diffusion.networks.ddpm_unet import DDPMUNet
 from keras_diffusion.networks.dit import SimpleDiT
 from keras_diffusion.networks.dit_transformer import DiTTransformer2D
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "UNET_SIZES",
     "AutoencoderKL",
+    "AutoencoderTiny",
     "DDPMUNet",
     "DiTTransformer2D",
     "EDMUNet",

@@ -18,21 +18,17 @@ Reference: Rombach et al., "High-resolution image synthesis with latent diffusio
 import keras
 from keras import ops
 
-from keras_diffusion.configs.arguments import ArgumentsMixin
-from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
-from keras_diffusion.layers.initializers import zero_kernels
 from keras_diffusion.layers.options import convolution, get_activation, normalization
-from keras_diffusion.lora.network import LoRAMixin
-from keras_diffusion.networks.network import check_positive_int, check_size, wide_dtype
+from keras_diffusion.networks.autoencoder import HALVES, Autoencoder
+from keras_diffusion.networks.network import check_positive_int
 
-HALVES = ("encoder", "decoder")
 _LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 @serializable
-class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
+class AutoencoderKL(Autoencoder):
     """Encoder and decoder between images and latents; `DiffusionModel(autoencoder=…)` diffuses the latents.
 
     Args:
@@ -94,52 +90,26 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
             levels=len(widths), num_res_blocks=num_res_blocks, channels=channels, latent_channels=latent_channels
         )
         check_positive_int(norm_groups=norm_groups, **{f"widths[{i}]": width for i, width in enumerate(widths)})
-        if not halves or not set(halves) <= set(HALVES):
-            raise ValueError(
-                f"`halves` names the parts that there are: {', '.join(HALVES)}, or both. Received: halves={halves!r}"
-            )
-        self.set_scaling(scale, shift)
         self.activation = get_activation(activation)
-        self.halves = tuple(half for half in HALVES if half in halves)
-        self.size_multiple = 2 ** (len(widths) - 1)
-        self.encoder = self._encoder() if "encoder" in halves else None
-        self.decoder = self._decoder() if "decoder" in halves else None
-        self.built = True
+        self.set_halves(2 ** (len(widths) - 1), self._encoder, self._decoder)
 
-    def set_scaling(self, scale, shift=0.0):
-        """Sets `scale` and `shift`: latent = scale·(mean − shift).
+    def means(self, images):
+        return self.moments(images)[0]
 
-        Args:
-            scale: number > 0, or a sequence of `latent_channels` of them. 1/(standard deviation) of the means gives
-                latents of unit variance.
-            shift: number, or a sequence of `latent_channels` numbers. Default 0.
-
-        Raises:
-            ValueError: anything else.
-
-        Example:
-
-        >>> autoencoder = AutoencoderKL(widths=(8, 16), latent_channels=2)
-        >>> autoencoder.set_scaling(scale=[0.5, 0.25], shift=[0.1, -0.3])
-        >>> autoencoder.get_config()["scale"]
-        [0.5, 0.25]
-        """
-        self.scale = _for_channels("scale", scale, self.latent_channels, above=0)
-        self.shift = _for_channels("shift", shift, self.latent_channels)
-
-    def encode(self, images):
-        """Scaled latents of images: the mean of their distribution.
+    def moments(self, images):
+        """The distribution of latents, before `scale`.
 
         Args:
             images: `(B, H, W, channels)` in [−1, 1].
 
         Returns:
-            `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
+            (mean, log variance), each `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
 
         Raises:
             ValueError: no encoder, or a size that the levels do not divide.
         """
-        return self._scaled(self.moments(images)[0])
+        mean, log_variance = ops.split(self._encoded(images), 2, axis=-1)
+        return mean, ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
 
     def sample(self, images, noise):
         """Scaled latents drawn from the distributions of images: mean + standard deviation · noise.
@@ -156,83 +126,6 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
         """
         mean, log_variance = self.moments(images)
         return self._scaled(mean + ops.exp(0.5 * log_variance) * ops.convert_to_tensor(noise, mean.dtype))
-
-    def moments(self, images):
-        """The distribution of latents, before `scale`.
-
-        Args:
-            images: `(B, H, W, channels)` in [−1, 1].
-
-        Returns:
-            (mean, log variance), each `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
-
-        Raises:
-            ValueError: no encoder, or a size that the levels do not divide.
-        """
-        self._require("encoder")
-        check_size(tuple(images.shape)[1:-1], self.size_multiple)
-        mean, log_variance = ops.split(self.encoder(images), 2, axis=-1)
-        return mean, ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
-
-    def decode(self, latents):
-        """Images of scaled latents.
-
-        Args:
-            latents: `(B, h, w, latent_channels)`.
-
-        Returns:
-            `(B, f·h, f·w, channels)`, about in [−1, 1].
-
-        Raises:
-            ValueError: no decoder.
-        """
-        self._require("decoder")
-        latents = ops.convert_to_tensor(latents, self._wide)
-        return self.decoder(latents / self._factor(self.scale) + self._factor(self.shift))
-
-    def call(self, images):
-        return self.decode(self.encode(images))
-
-    @classmethod
-    def join(cls, encoder, decoder):
-        """One autoencoder with the encoder of one and the decoder of another.
-
-        Args:
-            encoder: `AutoencoderKL` with an encoder.
-            decoder: `AutoencoderKL` with a decoder and otherwise the same config.
-
-        Returns:
-            `AutoencoderKL` with copies of their weights.
-
-        Raises:
-            ValueError: configs that differ.
-        """
-        configs = [{**half.get_config(), "halves": list(HALVES), "name": decoder.name} for half in (encoder, decoder)]
-        differ = [key for key, value in configs[0].items() if value != configs[1][key]]
-        if differ:
-            received = "; ".join(f"{key}={configs[0][key]} and {configs[1][key]}" for key in differ)
-            raise ValueError(f"Two halves of an autoencoder have the same config. Received: {received}")
-        encoder._require("encoder")
-        decoder._require("decoder")
-        with zero_kernels():
-            joined = cls.from_config(configs[1])
-        joined.encoder.set_weights(encoder.encoder.get_weights())
-        joined.decoder.set_weights(decoder.decoder.get_weights())
-        return joined
-
-    def _scaled(self, means):
-        return self._factor(self.scale) * (means - self._factor(self.shift))
-
-    def _factor(self, value):
-        """`scale` or `shift` as a factor of tensors `(..., latent_channels)`."""
-        return value if isinstance(value, float) else ops.convert_to_tensor(list(value), self._wide)
-
-    def _require(self, half):
-        if half not in self.halves:
-            raise ValueError(
-                f"This autoencoder has no {half}: it was built with halves={self.halves}. Load the file of the {half} "
-                "too and put them together with AutoencoderKL.join(encoder, decoder)"
-            )
 
     def _encoder(self):
         h = inputs = keras.Input((None, None, self.channels), name="images", dtype=self._wide)
@@ -279,22 +172,3 @@ class AutoencoderKL(ArgumentsMixin, LoRAMixin, keras.Model):
 
     def _convolution(self, filters, kernel_size, name, dtype=None):
         return convolution(2, filters, kernel_size, name=name, dtype=dtype or self.dtype_policy)
-
-    @property
-    def _wide(self):
-        # Images and latents are in float32 under mixed precision too.
-        return wide_dtype(self.dtype_policy)
-
-
-def _for_channels(name, value, channels, **bounds):
-    """`value` as a float, or as a tuple of `channels` floats."""
-    if getattr(value, "shape", ()) != ():
-        value = ops.convert_to_numpy(value).tolist()
-    if not isinstance(value, (list, tuple)):
-        return check_number(name, value, **bounds)
-    if len(value) != channels:
-        raise ValueError(
-            f"`{name}` is one number, or one for each of the {channels} channels of latents. Received: "
-            f"{name}={shown(value)}, {len(value)} of them"
-        )
-    return tuple(check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))

@@ -1,6 +1,7 @@
 """Models of diffusers: what their configs and tensors are here, both ways. The import registers the components."""
 
 from keras_diffusion.checkpoints.families.diffusers.autoencoder_kl import AutoencoderKL
+from keras_diffusion.checkpoints.families.diffusers.autoencoder_tiny import AutoencoderTiny
 from keras_diffusion.checkpoints.families.diffusers.clip_text import CLIPTextModel
 from keras_diffusion.checkpoints.families.diffusers.component import (
     COMPONENTS,
@@ -19,6 +20,7 @@ from keras_diffusion.checkpoints.links import Link, Tensors
 __all__ = [
     "COMPONENTS",
     "AutoencoderKL",
+    "AutoencoderTiny",
     "CLIPTextModel",
     "Component",
     "DiTTransformer2DModel",

@@ -67,6 +67,15 @@ class Component:
         """`Link`s of all variables."""
         raise NotImplementedError(f"{type(self).__name__} must implement links(network, config)")
 
+    def assumed(self, told, config):
+        """What a report has to say of a config that was completed: sentences, a tuple.
+
+        Args:
+            told: what the file's config.json says, or None.
+            config: the whole config.
+        """
+        return ()
+
     def needless(self, name):
         """Whether a tensor that no variable takes may be left behind."""
         return False

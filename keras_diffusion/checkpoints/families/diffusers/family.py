@@ -32,8 +32,8 @@ class Diffusers(RootedFamily):
 
     name = "diffusers"
     title = (
-        "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, CLIPTextModel, "
-        "T5EncoderModel"
+        "models of diffusers: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, AutoencoderKL, "
+        "AutoencoderTiny, CLIPTextModel, T5EncoderModel"
     )
     loses = "safety checkers and feature extractors of pipelines"
 
@@ -55,7 +55,7 @@ class Diffusers(RootedFamily):
         component = _component(container, config)
         network = _build(component, config, container)
         if not component.denoises:
-            return Parts(network)
+            return Parts(network, notes=component.assumed(container.config_of(config[_ROOT]), config))
         scheduler = container.metadata.get("scheduler")
         schedule, predictor, notes = read_schedule(scheduler, component.class_name, container.path)
         options: dict = {}
