@@ -42,6 +42,13 @@ ProcessId = Annotated[
     int | None, typer.Option(min=0, help="Which of them this is, from 0. Default: JAX_PROCESS_ID, SLURM …")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Count = Annotated[
+    int | None, typer.Option("--num-samples", "-n", help="Number of samples. Default: one per class, or 16.")
+]
+Film = Annotated[bool, typer.Option("--film", help="A film strip instead of a grid: a row for each sample.")]
+Tile = Annotated[
+    int | None, typer.Option(help="Side in pixels of the tiles in which an autoencoder decodes: less memory.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out names, if it exists.")]
 Model = Annotated[str, typer.Argument(help="Run folder, preset folder or .keras file.")]
 Labels = Annotated[
@@ -167,9 +174,7 @@ def train(
 @app.command()
 def sample(
     model: Model,
-    num_samples: Annotated[
-        int | None, typer.Option("--num-samples", "-n", help="Number of samples. Default: one per class, or 16.")
-    ] = None,
+    num_samples: Count = None,
     labels: Labels = None,
     per_label: Annotated[int | None, typer.Option(help="Samples of each label: one row of the picture.")] = None,
     prompt: Annotated[
@@ -191,10 +196,9 @@ def sample(
     weights: Weights = "ema",
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time; changes only the memory needed.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width, for networks that take any size.")] = None,
+    tile: Tile = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the picture.")] = None,
-    film: Annotated[
-        bool, typer.Option("--film", help="A film strip instead of a grid: a row for each sample.")
-    ] = False,
+    film: Film = False,
     overwrite: Overwrite = False,
     devices: Devices = None,
     backend: Backend = None,
@@ -209,6 +213,7 @@ def sample(
         counts = {"num_samples": num_samples, "per_label": per_label, "batch_size": batch_size, "cols": cols}
         check_options(**{name: (value, 1, most.samples) for name, value in counts.items()})
         check_options(steps=(steps, 1, most.steps), size=(size, 1, most.config_number), seed=(seed, 0, MOST_SEED))
+        check_options(tile=(tile, 1, most.config_number))
         if weights not in ("ema", "raw"):
             raise ConfigError(f"--weights is ema or raw. Received: --weights {weights}")
         choose_backend(backend)
@@ -226,6 +231,7 @@ def sample(
             "weights": weights,
             "batch_size": batch_size,
             "size": size,
+            "tile": tile,
         }
         with on_devices(devices):
             sample(console(), model, num_samples, labels, per_label, out, cols, overwrite, film=film, **options)

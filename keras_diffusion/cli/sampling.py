@@ -12,11 +12,13 @@ from keras_diffusion.configs.checks import clip
 from keras_diffusion.configs.labels import name_of
 from keras_diffusion.core.noise import check_seed
 from keras_diffusion.models.guidance_argument import read_guidance
+from keras_diffusion.models.outputs import decoded
 from keras_diffusion.runtime import limits
 from keras_diffusion.runtime.documents import parse_json
 from keras_diffusion.runtime.files import atomic_path, read_bytes, unused_path
 
 _ANIMATIONS = (".gif", ".webp")
+_COLUMNS, _FRAMES = 8, 40  # steps of a walk that a film strip and an animation show
 _RATE = 8.0  # frames of a clip in a second
 
 
@@ -66,6 +68,7 @@ def sample(
     film=False,
     prompts=None,
     negative_prompt="",
+    tile=None,
     **options,
 ):
     """Draws samples and writes them.
@@ -84,6 +87,7 @@ def sample(
         seed: int. Default: a new one, printed.
         prompts: list of texts, for a model of words: a sample of each, or `num_samples` in turn.
         negative_prompt: what its samples should not show.
+        tile: side in pixels of the tiles in which the autoencoder decodes. Default: whole pictures.
         film: whether a .png is a film strip, a row of eight steps for each sample, instead of a grid.
         options: further arguments of `DiffusionModel.generate`; `sampler`, `spacing` and `guidance` are a name, or JSON
             such as '{"name": "ddim", "eta": 1.0}'. None: the model's own.
@@ -100,10 +104,12 @@ def sample(
         read_guidance(options["guidance"], options.get("guidance_scale", 1.0))
     seed = check_seed(seed) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
     model, source = load_model(path)
+    _set_tile(model, tile)
     options["size"] = options.get("size") or _size_of_run(path, model)
     prompts = _prompts(prompts, num_samples, labels, per_label, model)
     labels, num_samples = _labels(labels, num_samples, per_label, model) if prompts is None else (None, len(prompts))
-    picture = len(model.sample_shape) in (3, 4) and model.sample_shape[-1] in (1, 3, 4)
+    channels = getattr(model.autoencoder, "channels", model.sample_shape[-1])
+    picture = len(model.sample_shape) in (3, 4) and channels in (1, 3, 4)
     out = Path(out) if out is not None else _new_file(path, seed, ".png" if picture else ".npz")
     if (film or out.suffix != ".npz") and not picture:
         raise ConfigError(
@@ -111,10 +117,6 @@ def sample(
             f"samples {model.sample_shape}. Use .npz."
         )
     walk = _walk(out, film, model.sample_shape)
-    if walk and model.autoencoder is not None:
-        raise ConfigError(
-            "A model with an autoencoder walks among latents, which are no pictures. Use a .png, no --film."
-        )
     classes = f" of {listed_labels(labels, model.class_names)}" if labels and model.class_names else ""
     console.print(f"Sampling {num_samples}{classes} from {path} ({source}), seed {seed}", markup=False, soft_wrap=True)
     _say_what_is_left_out(console, model, prompts or ())
@@ -124,6 +126,7 @@ def sample(
     else:
         samples = model.text_to_image(prompts, negative_prompt, seed=seed, trajectory=walk, **options)
     samples, *walks = samples if walk else (samples,)
+    walks = [_shown_walk(model, one, _COLUMNS if film else _FRAMES, options.get("batch_size")) for one in walks]
     if not np.isfinite(samples).all():
         raise FloatingPointError(
             "The samples hold NaN or infinity; nothing was written. Try more steps, or another sampler."
@@ -240,6 +243,35 @@ def _walk(out, film, shape):
             "in a row; a .gif plays them."
         )
     return False
+
+
+def _shown_walk(model, walk, count, batch_size):
+    """A walk `(steps, N, ...)` as pictures: of latents, `count` steps are decoded."""
+    if model.autoencoder is None:
+        return walk
+    from keras_diffusion.visualization.grid import spread
+
+    walk = walk[spread(len(walk), count)]
+    pictures = decoded(model, walk.reshape(-1, *walk.shape[2:]), batch_size or walk.shape[1])
+    return pictures.reshape(*walk.shape[:2], *pictures.shape[1:])
+
+
+def _set_tile(model, tile):
+    """Has the autoencoder of a model work in tiles of so many pixels."""
+    if tile is None:
+        return
+    if not hasattr(model.autoencoder, "tile_size"):
+        raise ConfigError(
+            "--tile is for models whose autoencoder works in tiles. Received: --tile "
+            f"{tile}, {'no' if model.autoencoder is None else 'another'} autoencoder"
+        )
+    factor = model.autoencoder.size_multiple
+    if tile < factor or tile % factor:
+        near = max(round(tile / factor), 1) * factor
+        raise ConfigError(
+            f"--tile is a multiple of {factor} with this autoencoder. Received: --tile {tile}. Try {near}"
+        )
+    model.autoencoder.tile_size = tile
 
 
 def _titles(labels, cols, class_names):

@@ -239,6 +239,33 @@ def mask_of(mask, num_samples, sample_shape):
     )
 
 
+def latent_mask_of(mask, num_samples, sample_shape, factor):
+    """`mask_of` where the samples are latents, a `factor` smaller than the pictures: a mask of either size.
+
+    A position of latents is kept as far as all of its pixels are: what is to be filled in holds nothing of the old.
+
+    Args:
+        mask: as in `mask_of`, for pictures `(factor·H, factor·W, 1)` or for latents `(H, W, C)`.
+        num_samples: N.
+        sample_shape: shape of the latents of one sample.
+        factor: pixels per position of latents.
+
+    Returns:
+        float32 array `(N or 1, *sample_shape)` with axes of 1 where the mask has them.
+    """
+    size = tuple(sample_shape[:-1])
+    shape = np.shape(mask)
+    of_latents = len(shape) < 2 or any(shape[i : i + len(size)] == size for i in range(2))
+    if factor == 1 or of_latents:
+        return mask_of(mask, num_samples, sample_shape)
+    pixels = tuple(factor * n for n in size)
+    array = mask_of(mask, num_samples, (*pixels, 1))
+    array = np.broadcast_to(array, (len(array), *pixels, 1))
+    for axis, n in enumerate(size, 1):
+        array = array.reshape(*array.shape[:axis], n, factor, *array.shape[axis + 1 :]).min(axis=axis + 1)
+    return array
+
+
 def _broadcasts(shape, wanted):
     return all(n in (1, want) for n, want in zip(shape, wanted, strict=True))
 

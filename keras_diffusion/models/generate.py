@@ -9,7 +9,7 @@ from keras_diffusion import samplers, schedulers
 from keras_diffusion.configs.checks import check_array, shown
 from keras_diffusion.core.noise import check_seed, initial_noise
 from keras_diffusion.models import validation
-from keras_diffusion.models.arguments import check_mask_use, check_walk, mask_of
+from keras_diffusion.models.arguments import check_mask_use, check_walk, latent_mask_of
 from keras_diffusion.models.guidance_argument import check_two_scales, read_guidance
 from keras_diffusion.models.guided_denoiser import DenoiserInputs, weight_values
 from keras_diffusion.models.outputs import check_samples, decoded, to_pixels
@@ -139,7 +139,8 @@ def _with_arrays(model, checked):
     validation.check_concat_size(concat, shape)
     if init is not None:
         init = validation.start_images(init, count, shape, pictures=model.autoencoder is None)
-        mask = None if mask is None else mask_of(mask, count, shape)
+        factor = getattr(model.autoencoder, "size_multiple", 1)
+        mask = None if mask is None else latent_mask_of(mask, count, shape, factor)
     if latents is not None:
         latents = validation.start_images(latents, count, shape, "latents", pictures=False)
     return checked._replace(init=init, mask=mask, latents=latents, size=shape)

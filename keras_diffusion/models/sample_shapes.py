@@ -1,5 +1,7 @@
 """The shape of what a model makes: from its network, from given images or latents, or from the size asked for."""
 
+import math
+
 import numpy as np
 
 from keras_diffusion.configs.checks import is_whole, shown
@@ -37,9 +39,7 @@ def sample_shape_of(model, init=None, size=None, concat=None):
     if size is not None:
         axes, factor = len(shape) - 1, getattr(model.autoencoder, "size_multiple", 1)
         wanted = tuple(size) if isinstance(size, (list, tuple)) else (size,) * axes
-        if len(wanted) != axes or not all(is_whole(n) and n >= factor and n % factor == 0 for n in wanted):
-            multiples = f", multiples of {factor} with this autoencoder" if factor > 1 else ""
-            raise ValueError(f"`size` is an int, or {axes} of them{multiples}. Received: size={shown(size)}")
+        _check_wanted(model, size, wanted, axes, factor)
         wanted = (*(int(n) // factor for n in wanted), shape[-1])
         if any(known not in (None, n) for known, n in zip(shape, wanted, strict=True)):
             raise ValueError(f"This network makes samples of the shape {shape}. Received: size={size!r}")
@@ -50,3 +50,20 @@ def sample_shape_of(model, init=None, size=None, concat=None):
             f"the size that is wanted. Its shape: {shape}"
         )
     return shape
+
+
+def _check_wanted(model, size, wanted, axes, factor):
+    """Raises unless `wanted` is a size in pixels that the autoencoder, and behind it the network, divides."""
+    # Latents of a size that the network does not take would be its error, in latents; without them it says it itself.
+    halved = getattr(model.network, "size_multiple", 1) if factor > 1 and axes == 2 else 1
+    multiple, whole = factor * halved, len(wanted) == axes and all(map(is_whole, wanted))
+    if whole and all(n >= multiple and n % multiple == 0 for n in wanted):
+        return
+    who = "this autoencoder" if halved == 1 else "this autoencoder and network"
+    multiples = f", multiples of {multiple} with {who}" if factor > 1 else ""
+    works = ""
+    if whole and factor > 1:
+        near = (math.floor, math.ceil)
+        sizes = dict.fromkeys(tuple(max(r(n / multiple), 1) * multiple for n in wanted) for r in near)
+        works = f". Sizes that work: {' or '.join(map(str, sizes))}"
+    raise ValueError(f"`size` is an int, or {axes} of them{multiples}. Received: size={shown(size)}{works}")

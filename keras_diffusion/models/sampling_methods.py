@@ -78,9 +78,9 @@ class SamplingMethods:
             strength: how far back `init` is noised, in [0, 1]: the walk starts at t = strength. 0 returns `init`.
                 Default 1.
             mask: `(H, W)`, `(H, W, 1)`, `(N, H, W)` or `(N, H, W, 1)`: 1 where `init` is to be kept, 0 where the model
-                fills in. Of the latents' size where there is an autoencoder.
+                fills in. Where there is an autoencoder, of the pictures' size or of the latents'.
             trajectory: also return something of every step: True or "x" for x after it, "x0" for the network's x0 in
-                it, "both".
+                it, "both". Where there is an autoencoder these are latents, which its `decode` shows.
             weights: "ema" (default), the average, where there is one; or "raw".
             verbose: 1 shows a progress bar, 0 does not, "auto" (default) does on a terminal.
             spacing: `Spacing`, its name, or a dict with options; None (default) takes the model's own, else the

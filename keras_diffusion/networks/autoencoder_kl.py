@@ -93,14 +93,24 @@ class AutoencoderKL(Autoencoder):
         self.activation = get_activation(activation)
         self.set_halves(2 ** (len(widths) - 1), self._encoder, self._decoder)
 
-    def means(self, images):
-        return self.moments(images)[0]
+    def means(self, images, tile_size=None, tile_overlap=None, batch_size=None):
+        """The means of the distributions that `moments` tells.
 
-    def moments(self, images):
+        Args:
+            images: `(B, H, W, channels)` in [−1, 1].
+            tile_size, tile_overlap, batch_size: see `decode`.
+
+        Returns:
+            `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
+        """
+        return self.moments(images, tile_size, tile_overlap, batch_size)[0]
+
+    def moments(self, images, tile_size=None, tile_overlap=None, batch_size=None):
         """The distribution of latents, before `scale`.
 
         Args:
             images: `(B, H, W, channels)` in [−1, 1].
+            tile_size, tile_overlap, batch_size: see `decode`.
 
         Returns:
             (mean, log variance), each `(B, H/f, W/f, latent_channels)`, f = 2^(levels − 1).
@@ -108,7 +118,7 @@ class AutoencoderKL(Autoencoder):
         Raises:
             ValueError: no encoder, or a size that the levels do not divide.
         """
-        mean, log_variance = ops.split(self._encoded(images), 2, axis=-1)
+        mean, log_variance = ops.split(self._encoded(images, tile_size, tile_overlap, batch_size), 2, axis=-1)
         return mean, ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
 
     def sample(self, images, noise):

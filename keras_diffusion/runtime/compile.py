@@ -88,6 +88,21 @@ def compiler_options():
     return options
 
 
+def is_traced(x):
+    """Whether a tensor has no value yet: inside a function that is being compiled, or in a graph of Keras."""
+    if isinstance(x, keras.KerasTensor):
+        return True
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(x, jax.core.Tracer)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_symbolic_tensor(x) if isinstance(x, tf.Tensor) else False
+    return False
+
+
 def loop_bound(i):
     """An int as an argument of a compiled function, the bound of a loop in it."""
     return i if keras.backend.backend() == "torch" else as_tensor(np.int32(i))
