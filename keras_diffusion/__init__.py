@@ -48,10 +48,15 @@ if not _started_as_command():
         training,
     )
     from keras_diffusion.core.levels import Levels, Prediction
-    from keras_diffusion.models import DiffusionModel
+    from keras_diffusion.models import AutoencoderModel, DiffusionModel
 
 _LAZY = ("callbacks", "checkpoints", "cli", "comparison", "data", "distribution", "metrics", "text", "visualization")
-_HOMES = {"DiffusionModel": "models", "Levels": "core.levels", "Prediction": "core.levels"}
+_HOMES = {
+    "AutoencoderModel": "models",
+    "DiffusionModel": "models",
+    "Levels": "core.levels",
+    "Prediction": "core.levels",
+}
 
 
 def __getattr__(name):
@@ -66,6 +71,7 @@ def __getattr__(name):
 
 
 __all__ = [
+    "AutoencoderModel",
     "DiffusionModel",
     "Levels",
     "Prediction",

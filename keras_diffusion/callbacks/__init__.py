@@ -3,6 +3,7 @@
 from keras_diffusion.callbacks.generation_metrics import GenerationMetrics
 from keras_diffusion.callbacks.metrics_jsonl import MetricsJSONL
 from keras_diffusion.callbacks.orbax import orbax_checkpoint
+from keras_diffusion.callbacks.reconstruction_grid import ReconstructionGrid
 from keras_diffusion.callbacks.resume import Resume
 from keras_diffusion.callbacks.sample_grid import SampleGrid
 from keras_diffusion.callbacks.terminate_on_non_finite import TerminateOnNonFinite
@@ -11,6 +12,7 @@ from keras_diffusion.callbacks.time_left import TimeLeft
 __all__ = [
     "GenerationMetrics",
     "MetricsJSONL",
+    "ReconstructionGrid",
     "Resume",
     "SampleGrid",
     "TerminateOnNonFinite",

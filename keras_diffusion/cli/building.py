@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 
 from keras_diffusion import networks
+from keras_diffusion.cli import autoencoders
 from keras_diffusion.cli.config import (
     DEFAULTS,
     METRICS,
@@ -31,7 +32,7 @@ from keras_diffusion.configs.labels import listed
 from keras_diffusion.data import Batches, load, without_labels
 from keras_diffusion.data import names as data_names
 from keras_diffusion.layers.weight_budget import weight_budget
-from keras_diffusion.models import DiffusionModel, TextToImage
+from keras_diffusion.models import AutoencoderModel, DiffusionModel, TextToImage
 from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
 from keras_diffusion.models.presets import tensor_shapes
 from keras_diffusion.models.run_folders import TEXT_TRAINING, text_parts
@@ -39,7 +40,7 @@ from keras_diffusion.runtime import limits
 from keras_diffusion.text import small_encoder
 
 # Arguments that are objects, and `source`, which is handled separately.
-_NOT_IN_FILES = {"self", "network", "autoencoder", "source", "kwargs", "options", "name"}
+_NOT_IN_FILES = {"self", "network", "autoencoder", "perceptual", "source", "kwargs", "options", "name"}
 _OF_TRAINING = ("horizontal_flip", "augment", "crop", "batches_per_epoch")  # held-out data do without
 _NETWORKS = {1: "mlp", 4: "unet_3d"}  # default by the rank of a sample; otherwise "unet"
 
@@ -57,10 +58,12 @@ def resolve(config):
         ConfigError: unknown keys, wrong values, data that cannot be loaded.
     """
     check_values(config, "the configuration", error=ConfigError)  # it may come from anyone
+    autoencoders.check_sections(config)
     config = with_defaults(config)
+    trained = autoencoders.is_trained(config)
     defaults = _defaults_of(load)
     check_keys(config["data"], _data_keys(), "[data]")
-    check_keys(config["model"], _defaults_of(DiffusionModel), "[model]")
+    check_keys(config["model"], _defaults_of(AutoencoderModel if trained else DiffusionModel), "[model]")
     options = {**defaults, **{k: v for k, v in config["data"].items() if k != "validation"}}
     if "text" in config and "captions" not in config["data"]:
         options["captions"] = True
@@ -73,16 +76,9 @@ def resolve(config):
     config["data"] = {**options, "validation": validation or False}
     # None where a network has no classes: the labels are then left out of the batches.
     train, held_out = load_data(config)
-    if "text" in config:
-        config["text"] = _text_options(config["text"], train)
-    config["train"]["samples"]["prompts"] = _prompts(config, held_out or train)
-    config["network"] = _network_options(config, train)
-    model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
-    if config["network"]["name"] == "unet_3d":
-        model_defaults["predictor"] = {"name": model_defaults["predictor"], "condition": "timestep"}
-    config["model"] = {**model_defaults, "class_names": _class_names(config, train, held_out), **config["model"]}
+    (_resolve_autoencoder if trained else _resolve_network)(config, train, held_out)
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
-    if config["network"].get("num_classes") is None and "text" not in config:
+    if trained or (config["network"].get("num_classes") is None and "text" not in config):
         train, held_out = (without_labels(batches) for batches in (train, held_out))
     try:
         return json.loads(json.dumps(config)), train, held_out
@@ -90,11 +86,34 @@ def resolve(config):
         raise ConfigError(f"A configuration holds numbers, text, lists and tables: {error}") from error
 
 
+def _resolve_network(config, train, held_out):
+    """Fills in what a configuration leaves open of [text], [network] and [model]."""
+    if "text" in config:
+        config["text"] = _text_options(config["text"], train)
+    config["train"]["samples"]["prompts"] = _prompts(config, held_out or train)
+    if "autoencoder" in config:
+        config["autoencoder"] = autoencoders.resolve_run(config["autoencoder"])
+    config["network"] = _network_options(config, train)
+    model_defaults = {key: value for key, value in _defaults_of(DiffusionModel).items() if key != "seed"}
+    if config["network"]["name"] == "unet_3d":
+        model_defaults["predictor"] = {"name": model_defaults["predictor"], "condition": "timestep"}
+    config["model"] = {**model_defaults, "class_names": _class_names(config, train, held_out), **config["model"]}
+
+
+def _resolve_autoencoder(config, train, held_out):
+    """Likewise, of [autoencoder] and [model], where an autoencoder is trained."""
+    del config["network"]
+    config["autoencoder"] = autoencoders.resolve_trained(config["autoencoder"], train)
+    defaults = {key: value for key, value in _defaults_of(AutoencoderModel).items() if key != "seed"}
+    config["model"] = {**defaults, **config["model"]}
+
+
 def known_keys():
     """The keys of each section with their defaults, a dict of dicts; those of [network] are a U-Net's."""
     return {
         "data": _data_keys(),
         "network": {"size": None, **networks.NETWORKS.options("unet")},
+        "autoencoder": {"run": None, **autoencoders.known_keys()},
         "text": TEXT,
         "model": _defaults_of(DiffusionModel),
         "optimizer": {**DEFAULTS["optimizer"], "clipvalue": None, "gradient_accumulation_steps": None},
@@ -135,7 +154,7 @@ def load_data(config):
 
 
 def build_model(config, compile=True, weights=None):
-    """The `DiffusionModel` of a resolved configuration.
+    """The `DiffusionModel`, or `AutoencoderModel`, of a resolved configuration.
 
     Args:
         config: of `resolve`.
@@ -150,17 +169,12 @@ def build_model(config, compile=True, weights=None):
             f"dtype={config['dtype']!r}. Use 'mixed_bfloat16'."
         )
     random.seed(config["seed"])  # Keras draws the seeds of initial weights and dropout from it, on every backend
-    limits.check_config([config["network"], config["model"]], ConfigError)
+    limits.check_config([config.get(section) for section in ("network", "autoencoder", "model")], ConfigError)
     with weight_budget(None if weights is None else tensor_shapes(weights), ConfigError):
-        with _section("network"):
-            network = networks.get({"dtype": config["dtype"], **config["network"]})
-        with _section("model"):
-            options = {"seed": config["seed"], **config["model"]}
-            if "text" in config:
-                parts = text_parts(config["text"], ConfigError)
-                model = TextToImage(network, **parts, text_cache=config["text"].get("cache"), **options)
-            else:
-                model = DiffusionModel(network, **options)
+        if autoencoders.is_trained(config):
+            model = autoencoders.build_trained(config)
+        else:
+            model = _diffusion_model(config, new=weights is None)
     if compile:
         with _section("train"):
             model.compile(
@@ -169,6 +183,19 @@ def build_model(config, compile=True, weights=None):
                 jit_compile=config["train"]["jit_compile"],
             )
     return model
+
+
+def _diffusion_model(config, new):
+    with _section("network"):
+        network = networks.get({"dtype": config["dtype"], **config["network"]})
+    options = {"seed": config["seed"], **config["model"]}
+    if "autoencoder" in config:
+        options["autoencoder"] = autoencoders.build_latent(config["autoencoder"], with_weights=new)
+    with _section("model"):
+        if "text" not in config:
+            return DiffusionModel(network, **options)
+        parts = text_parts(config["text"], ConfigError)
+        return TextToImage(network, **parts, text_cache=config["text"].get("cache"), **options)
 
 
 def build_optimizer(options):
@@ -278,6 +305,8 @@ def _network_options(config, data):
     """[network] with its defaults and with the sizes that follow from the data."""
     given, batch, known = config["network"], data[0], networks.NETWORKS.names()
     shape = list(data.image_shape)  # (None, None, C) where there are buckets
+    if "autoencoder" in config:
+        shape = autoencoders.latent_shape(config["autoencoder"], shape)
     name = given.get("name", _NETWORKS.get(len(shape), "unet"))
     if name not in known:
         raise ConfigError(

@@ -28,6 +28,8 @@ SECTIONS = {
     "a split, a table of arguments, or false",
     "network": "`name` (default: unet for images and sequences, mlp for vectors), for a unet `size`, and the "
     "arguments of that network",
+    "autoencoder": "in place of [network]: arguments of networks.AutoencoderKL, which is then trained; or `run`, a "
+    "finished run of one, in whose latents the network is trained",
     "text": "for data with captions: `encoder` (default: small), width, depth, num_heads, max_length, min_count, "
     "trainable",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "

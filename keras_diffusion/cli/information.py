@@ -14,12 +14,21 @@ def info(console, path=None):
     if path is None:
         print_rows(console, _installation())
         return
+    from keras_diffusion.cli.autoencoders import header, is_trained
     from keras_diffusion.cli.sampling import load_model
 
     rows, run = {}, RunFolder(path)
     if run.is_run:
         with run.only_config_errors():
-            rows = _run(run)
+            rows, trained = _run(run), is_trained(run.config)
+        if trained:
+            if run.weights is not None or run.finished:
+                from keras_diffusion.models import AutoencoderModel
+
+                model = AutoencoderModel.from_preset(path)
+                rows = {"holds": "an autoencoder", **header(model), "scale": model.autoencoder.scale, **rows}
+            print_rows(console, rows)
+            return
     if not run.is_run or run.weights is not None or run.finished:
         model, source = load_model(path)
         rows = {"holds": source, **_model(model), **rows}

@@ -1,6 +1,7 @@
 """`keras-diffusion train`: from a configuration to a run folder, in one go or in several."""
 
 import contextlib
+import json
 import math
 import shlex
 import signal
@@ -18,7 +19,7 @@ from keras_diffusion.callbacks import (
     TerminateOnNonFinite,
     TimeLeft,
 )
-from keras_diffusion.cli import building
+from keras_diffusion.cli import autoencoders, building
 from keras_diffusion.cli.config import (
     ConfigError,
     apply_sets,
@@ -108,8 +109,9 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     else:
         run.check_free(overwrite)
         config, batches, validation = building.resolve(apply_sets(read_config(config_path), sets))
-    pictures = _sample_options(config)
-    if pictures:
+    trains_autoencoder = autoencoders.is_trained(config)
+    pictures = None if trains_autoencoder else _sample_options(config)
+    if pictures or (trains_autoencoder and config["train"]["samples"]["every"]):
         import_optional(
             "PIL.Image",
             extra="viz",
@@ -118,7 +120,7 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     share_data(console, batches, validation)
     model = building.build_model(config, weights=run.weights if resume else None)
     check_layout(model)
-    callbacks = _callbacks(run, config, batches, pictures)
+    callbacks = _callbacks(run, config, batches, pictures, validation)
     if verbose:
         callbacks.insert(
             0, TimeLeft(write=lambda line: console.print(line, markup=False, soft_wrap=True), advice=_if_long(config))
@@ -133,11 +135,14 @@ def _train(console, run, config_path, sets, resume, overwrite, verbose):
     print_rows(console, _header(run, config, model, batches, validation, environment, pictures))
     if verbose and keras.backend.backend() != "torch":
         each = " for each shape" if None in batches.image_shape else ""
-        console.print(f"Compiling the training step, about {_compile_time(model.network)}{each} …", markup=False)
+        trained = model.autoencoder if trains_autoencoder else model.network
+        console.print(f"Compiling the training step, about {_compile_time(trained)}{each} …", markup=False)
     try:
         model.fit(
             batches, validation_data=validation, epochs=config["train"]["epochs"], callbacks=callbacks, verbose=verbose
         )
+        if trains_autoencoder:
+            _measure_latents(console, model, batches)
         _finish(console, run, model)
     except KeyboardInterrupt:
         _say_interrupted(console, run, config)
@@ -209,12 +214,14 @@ def _sample_options(config):
     return {**options, "conditions": conditions, "cols": per_label, "titles": titles}
 
 
-def _callbacks(run, config, batches, pictures):
+def _callbacks(run, config, batches, pictures, validation):
     # The state is saved last: a run killed before that repeats the whole epoch, pictures and line of metrics included.
     callbacks = [TerminateOnNonFinite(raise_error=True), *_scores(run, config, batches), MetricsJSONL(run.metrics)]
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
         callbacks.append(SampleGrid(run.samples, **_with_known_channels(pictures, batches)))
+    if autoencoders.is_trained(config):
+        callbacks += autoencoders.reconstructions(run.samples, config, validation or batches)
     return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
 
 
@@ -255,7 +262,7 @@ def _with_known_channels(pictures, batches):
 def _header(run, config, model, batches, validation, environment, pictures):
     number = "a stream of" if batches.num_samples is None else f"{batches.num_samples:,}"
     data = f"{config['data']['source']}: {number} samples of {_shape_of(batches)}"
-    if config["network"].get("num_classes"):
+    if config.get("network", {}).get("num_classes"):
         names = config["model"].get("class_names")
         data += f" in {config['network']['num_classes']} classes" + (f": {listed(names, 10)}" if names else "")
     if "text" in config:
@@ -264,16 +271,28 @@ def _header(run, config, model, batches, validation, environment, pictures):
         data += f", {'some' if validation.num_samples is None else f'{validation.num_samples:,}'} held out"
     resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""
     resumed += f", and {run.step_done} batches of the next" if run.step_done else ""
+    if autoencoders.is_trained(config):
+        trained, every = autoencoders.header(model), config["train"]["samples"]["every"]
+    else:
+        trained, every = _described(config, model), pictures and pictures["every"]
     return {
-        "network": _describe_network(config, model),
-        "model": f"{_name(config['model']['predictor'])}-prediction, "
-        f"{_name(config['model']['noise_schedule'])} schedule",
+        **trained,
         "data": data,
         "training": f"{config['train']['epochs']} epochs of {len(batches)} batches of {batches.batch_size}{resumed}",
-        "pictures": f"every {pictures['every']} epochs" if pictures else "none",
+        "pictures": f"every {every} epochs" if every else "none",
         "backend": f"{environment['backend']} on {counted(environment['devices'])}",
         **({"devices": environment["distribution"]} if "distribution" in environment else {}),
         "folder": str(run.path),
+    }
+
+
+def _described(config, model):
+    predictor, schedule = (_name(config["model"][key]) for key in ("predictor", "noise_schedule"))
+    latents = {"latents": f"of {config['autoencoder']['run']}"} if "autoencoder" in config else {}
+    return {
+        "network": _describe_network(config, model),
+        "model": f"{predictor}-prediction, {schedule} schedule",
+        **latents,
     }
 
 
@@ -300,6 +319,9 @@ def _compile_time(network):
 
 def _if_long(config):
     """Ways to shorten training, as options of the command line."""
+    fewer = f"fewer epochs, train.epochs={max(1, config['train']['epochs'] // 4)}"
+    if "autoencoder" in config:
+        return [f"If that is too long (Ctrl-C stops, by --set): {fewer}."]
     network, data = config["network"], config["data"]
     shape = network["input_shape"]
     ways = []
@@ -311,12 +333,23 @@ def _if_long(config):
         ways.append(f"a smaller network, see the options of [network] ({network['name']})")
     if len(shape) == 3 and None not in shape and min(shape[:2]) >= 32 and data["source"] != "digits":
         ways.append(f"smaller pictures, data.image_size={min(shape[:2]) // 2}: a quarter of the time")
-    ways.append(f"fewer epochs, train.epochs={max(1, config['train']['epochs'] // 4)}")
+    ways.append(fewer)
     return [f"If that is too long (Ctrl-C stops, each by --set): {'; '.join(ways)}."]
 
 
 def _name(identifier):
     return identifier.get("name", "?") if isinstance(identifier, dict) else identifier
+
+
+def _measure_latents(console, model, batches):
+    """Sets the scale with which a diffusion model can learn the latents."""
+    statistics = model.measure_latents(batches)
+    console.print(
+        f"Latents have the standard deviation {statistics.std:.4g} over {len(batches)} batches; with the scale "
+        f"{model.autoencoder.scale:.4g} it is 1.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _finish(console, run, model):
@@ -342,7 +375,10 @@ def _say_finished(console, run):
         soft_wrap=True,
     )
     prompt = ' --prompt "…"' if "text" in run.config else ""
-    console.print(f"Sample from it:  keras-diffusion sample {folder}{prompt}", markup=False, soft_wrap=True)
+    use = f"Sample from it:  keras-diffusion sample {folder}{prompt}"
+    if autoencoders.is_trained(run.config):
+        use = f"Learn its latents:  [autoencoder] run = {json.dumps(str(run.path))}, as in examples/latent.toml"
+    console.print(use, markup=False, soft_wrap=True)
     more = f"{resume_command(run.path)} --set train.epochs={2 * run.epochs_done}"
     console.print(f"Train on:        {more}", markup=False, soft_wrap=True)
 

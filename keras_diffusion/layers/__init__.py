@@ -3,6 +3,7 @@
 from keras_diffusion.layers.adaptive_transformer_block import AdaptiveTransformerBlock
 from keras_diffusion.layers.attention import Attention
 from keras_diffusion.layers.attention_block import AttentionBlock
+from keras_diffusion.layers.bottleneck import BOTTLENECKS, Bottleneck, FSQBottleneck, KLBottleneck, VQBottleneck
 from keras_diffusion.layers.dit_block import DiTBlock
 from keras_diffusion.layers.edm_block import EDMBlock, SmoothDownsample
 from keras_diffusion.layers.flax_fourier_embedding import FlaxFourierEmbedding
@@ -30,19 +31,24 @@ from keras_diffusion.layers.time_embedding import FourierEmbedding, SinusoidalEm
 from keras_diffusion.layers.transformer_block import TransformerBlock
 from keras_diffusion.layers.uvit_block import UViTBlock
 
+get_bottleneck, bottleneck_names = BOTTLENECKS.functions("bottleneck")
+
 __all__ = [
     "AdaLNParams",
     "AdaptiveTransformerBlock",
     "AsOneVideo",
     "Attention",
     "AttentionBlock",
+    "Bottleneck",
     "DiTBlock",
     "Downsample",
     "EDMBlock",
+    "FSQBottleneck",
     "FlaxFourierEmbedding",
     "FlaxTransformerBlock",
     "FourierEmbedding",
     "GroupNormalization",
+    "KLBottleneck",
     "LabelEmbedding",
     "LearnedPosition",
     "NoiseMap",
@@ -67,5 +73,8 @@ __all__ = [
     "UViTBlock",
     "Unpatchify",
     "Upsample",
+    "VQBottleneck",
+    "bottleneck_names",
+    "get_bottleneck",
 ]
 __dir__ = __all__.copy

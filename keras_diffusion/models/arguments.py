@@ -60,6 +60,18 @@ def check_autoencoder(autoencoder):
         )
 
 
+def check_trainable_autoencoder(autoencoder):
+    """Raises unless `autoencoder` has what training one needs."""
+    methods = all(callable(getattr(autoencoder, name, None)) for name in ("moments", "decode"))
+    sizes = all(isinstance(getattr(autoencoder, name, None), int) for name in ("channels", "latent_channels"))
+    if not (methods and sizes and isinstance(autoencoder, keras.layers.Layer)):
+        raise ValueError(
+            "`autoencoder` is a Keras model with `moments` and `decode`, `channels` and `latent_channels`, such as "
+            f"`networks.AutoencoderKL`. Received: autoencoder={shown(autoencoder)} of type "
+            f"{type(autoencoder).__name__}"
+        )
+
+
 def check_null_context(null_context, network):
     """`null_context` as a float32 array `(D,)` or `(L, D)`, or None."""
     if null_context is None:

@@ -23,6 +23,7 @@ from keras import ops
 from keras_diffusion.models.arguments import BRIGHTEST
 from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
 
+LEAST_SPREAD, LARGEST_SPREAD = 0.5, 2.0  # standard deviation of latents that a diffusion model learns well
 RULES = ("finite", "scale", "labels", "conditions", "weights")
 
 
@@ -125,6 +126,25 @@ class BatchChecks(keras.metrics.Metric):
             return None
         k = int(np.argmin(np.where(first == 0, np.iinfo("int32").max, first)))
         return Finding(RULES[k], int(first[k]), int(read(self.sample)[k]), float(read(self.value)[k]))
+
+
+class LatentSpread(keras.metrics.Metric):
+    """The standard deviation of the latents of the first batch since the last reset.
+
+    Attributes:
+        first: that number; 0 before the first batch.
+    """
+
+    def __init__(self, name="latent_spread"):
+        super().__init__(name=name, dtype="float32")
+        self.first = self.add_variable((), initializer="zeros", name="first")
+
+    def update_state(self, latents):
+        """Looks at a batch of latents `(B, ...)`; for use inside a step."""
+        self.first.assign(ops.where(self.first.value == 0, ops.std(latents), self.first.value))
+
+    def result(self):
+        return {}  # nothing for the logs
 
 
 def without_invalid(samples, conditions, num_classes, null_labels):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_diffusion.models import training_data
-from keras_diffusion.models.batch_checks import BatchChecks
+from keras_diffusion.models.batch_checks import LARGEST_SPREAD, LEAST_SPREAD, BatchChecks, LatentSpread
 from keras_diffusion.models.batch_sources import readable
 from keras_diffusion.models.training_data import DARKEST_ABOVE_ZERO, SCALE_REMEDY
 from keras_diffusion.models.validation import SAMPLE_KEY
@@ -26,15 +26,16 @@ class DataWatcher(keras.callbacks.Callback):
 
     Attributes:
         checks: `BatchChecks`, to be updated within steps.
+        latents: `LatentSpread`, likewise, where there is an autoencoder.
     """
 
     def __init__(self, model):
         super().__init__()
         # Keras's property `model` would bring the whole state back from JAX's device; `_model` does not.
         self._model = model
-        self.checks = BatchChecks(model.num_classes)
+        self.checks, self.latents = BatchChecks(model.num_classes), LatentSpread()
         self._epoch = self._next = 0
-        self._pictures, self._silent = None, True
+        self._pictures, self._silent, self._told_of_latents = None, True, False
 
     def expects_pictures(self, *data):
         """Whether samples are expected to be pictures."""
@@ -89,13 +90,28 @@ class DataWatcher(keras.callbacks.Callback):
     def read(self, batches=None):
         """Raises where a rule is broken; warns once of pictures with nothing below 0."""
         self.refuse()
+        self._look_at_latents()
         if self._silent or (batches is not None and batches < _PATIENCE):
             return
         self._silent = True
-        low, high = (float(self._value(v)) for v in (self.checks.lowest, self.checks.highest))
+        low, high = (float(self.value(v)) for v in (self.checks.lowest, self.checks.highest))
         if low == 0 and high > 0:  # the lowest is counted from 0 down
             where = " in the first epoch" if batches is None else f" in the first {batches} batches"
             warnings.warn(DARKEST_ABOVE_ZERO.format(where=where, high=high), stacklevel=2)
+
+    def _look_at_latents(self):
+        """Warns once of latents that are far from unit variance."""
+        spread = float(self.value(self.latents.first)) if self.latents in self._model.metrics else 0.0
+        if spread == 0 or self._told_of_latents:
+            return
+        self._told_of_latents = True
+        if not LEAST_SPREAD <= spread <= LARGEST_SPREAD:
+            warnings.warn(
+                "A diffusion model expects latents of about unit variance. Received: latents with the standard "
+                f"deviation {spread:.3g} in the first batch. Set the scale of the autoencoder before training: "
+                "AutoencoderModel(autoencoder).measure_latents(data) does that",
+                stacklevel=2,
+            )
 
     def refuse(self, where=None, pictures=None):
         """Raises a ValueError if a step since the last reset was given a batch that breaks a rule.
@@ -105,7 +121,7 @@ class DataWatcher(keras.callbacks.Callback):
             pictures: whether they are expected to be pictures; None (default): as `fit` expects.
         """
         pictures = self._pictures if pictures is None else pictures
-        found = self.checks.finding(self._value, pictures)
+        found = self.checks.finding(self.value, pictures)
         if found is None:
             return
         place = f"sample {found.sample} of batch {found.batch} of {where or f'epoch {self._epoch + 1}'}"
@@ -123,7 +139,7 @@ class DataWatcher(keras.callbacks.Callback):
         }
         raise ValueError(messages[found.rule])
 
-    def _value(self, variable):
+    def value(self, variable):
         """The value of a metric's variable on the host, also between the steps of a running `fit` on JAX."""
         model = self._model
         state = getattr(model, "_jax_state", None)

@@ -59,7 +59,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         concat_dropout: share of those whose known channels ("concat") are replaced by zeros, drawn apart from
             `condition_dropout`. Needed for guidance by them. None (default): as `condition_dropout`.
         ema: decay of the average of the weights, in [0, 1), or None for no average. Default 0.999.
-        autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents. Default None.
+        autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents, which should have
+            about unit variance: `fit` warns where they are far from it. It is frozen. Default None.
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
         null_context_mask: which vectors of `null_context` are seen where contexts have masks, booleans `(L,)`. None
             (default): all of them.
@@ -137,6 +138,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         self.ema = ema
         self.average = WeightAverage(network, ema, name="average") if ema is not None else None
         self.autoencoder = autoencoder
+        if isinstance(autoencoder, keras.layers.Layer):
+            autoencoder.trainable = False  # weight decay would change it, though no gradient does
         self.seed = seed
         self.class_names = check_class_names(class_names, getattr(network, "num_classes", None))
         self._base_seed = check_seed(seed)
@@ -149,7 +152,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
         ]
         self._data = DataWatcher(self)
-        self._metrics.append(self._data.checks)  # no attribute: those get a place in files
+        # No attributes: those get a place in files.
+        self._metrics += [self._data.checks, *([] if autoencoder is None else [self._data.latents])]
         self.programs = Programs()
         self.built = True
 
@@ -169,6 +173,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), *known)
             x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
+            self._data.latents.update_state(x0)
         if "concat" in conditions:
             check_beside(
                 "concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network)

@@ -1,6 +1,7 @@
 """Runs of `keras-diffusion train` as models: the finished one, or the last state that was saved.
 
-config.json        what the run trains, as the command line wrote it: arguments [network] and [model], "dtype", "seed"
+config.json        what the run trains, as the command line wrote it: arguments [network] or [autoencoder], and [model],
+                   "dtype", "seed"
 environment.json   marks the folder as a run
 state/             the last state: `state.json` names the file of weights
 model/             a preset, at the end
@@ -87,10 +88,19 @@ def build_run(cls, path, error=ValueError):
     """
     config = read_json(Path(path) / "config.json", error)
     check_values(config, "the configuration", error=error)
-    limits.check_config([config.get("network"), config.get("model")], error)
+    limits.check_config([config.get(section) for section in ("network", "autoencoder", "model")], error)
+    trained = "network" not in config  # the autoencoder itself
+    if trained != hasattr(cls, "averaged_autoencoder"):
+        holds = "an AutoencoderModel" if trained else "a DiffusionModel"
+        raise error(f"The run {str(path)!r} trains {holds}, not what was asked for: {cls.__name__}")
     try:
+        if trained:
+            autoencoder = networks.AutoencoderKL(dtype=config["dtype"], **config["autoencoder"])
+            return cls(autoencoder, **{"seed": config["seed"], **config["model"]})
         network = networks.get({"dtype": config["dtype"], **config["network"]})
         options = {"seed": config["seed"], **config["model"]}
+        if "autoencoder" in config:
+            options["autoencoder"] = build_from_file(config["autoencoder"]["config"], error=error)
         if "text" not in config:
             return cls(network, **options)
         from keras_diffusion.models.text_to_image import TextToImage  # which comes after what loads it

@@ -11,6 +11,7 @@ from keras_diffusion.networks.hierarchical_mmdit import HierarchicalMMDiT
 from keras_diffusion.networks.mlp import MLP
 from keras_diffusion.networks.mmdit import SimpleMMDiT
 from keras_diffusion.networks.network import NETWORKS, Network
+from keras_diffusion.networks.quantized_autoencoder import QuantizedAutoencoder
 from keras_diffusion.networks.residual_unet import ResidualUNet
 from keras_diffusion.networks.ssm_dit import HybridSSMAttentionDiT
 from keras_diffusion.networks.udit import SimpleUDiT
@@ -35,6 +36,7 @@ __all__ = [
     "HierarchicalMMDiT",
     "HybridSSMAttentionDiT",
     "Network",
+    "QuantizedAutoencoder",
     "ResidualUNet",
     "SimpleDiT",
     "SimpleMMDiT",

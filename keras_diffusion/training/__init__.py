@@ -13,6 +13,8 @@ from keras_diffusion.training.loss_weighting import (
     SoftMinSNRWeighting,
     TruncatedSNRWeighting,
 )
+from keras_diffusion.training.perceptual import PerceptualLoss
+from keras_diffusion.training.reconstruction import RECONSTRUCTION_LOSSES, reconstruction_weights
 from keras_diffusion.training.time_distribution import (
     TIME_DISTRIBUTIONS,
     DiscreteTime,
@@ -26,6 +28,7 @@ get_loss_weighting, loss_weighting_names = LOSS_WEIGHTINGS.functions("loss_weigh
 get_time_distribution, time_distribution_names = TIME_DISTRIBUTIONS.functions("time_distribution")
 
 __all__ = [
+    "RECONSTRUCTION_LOSSES",
     "DiscreteTime",
     "EDMWeighting",
     "LogNormalSigma",
@@ -34,6 +37,7 @@ __all__ = [
     "MinSNRWeighting",
     "NoWeighting",
     "P2Weighting",
+    "PerceptualLoss",
     "SNRWeighting",
     "SigmoidWeighting",
     "SoftMinSNRWeighting",
@@ -44,6 +48,7 @@ __all__ = [
     "get_loss_weighting",
     "get_time_distribution",
     "loss_weighting_names",
+    "reconstruction_weights",
     "time_distribution_names",
 ]
 __dir__ = __all__.copy

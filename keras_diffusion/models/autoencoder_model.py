@@ -1,0 +1,379 @@
+"""The autoencoder model: what maps pictures to latents and back, trained with `fit`.
+
+One training step:
+
+    mean, log σ² = encoder(x)
+    z     = mean + σ·ε,  ε ~ N(0, I)             bottleneck: or rounded (fsq), or the nearest code (vq)
+    x̂     = decoder(z)
+    loss  = Σ weight·|x̂ − x|  +  kl_weight·KL(N(mean, σ²) ‖ N(0, I))  +  perceptual_weight·LPIPS(x̂, x)
+
+As in `DiffusionModel`, all of it is `call` and `compute_loss`, so Keras's own training step runs it on every backend.
+Errors are means over the numbers of a picture; the divergence is the sum over the latent numbers, in nats.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_diffusion.configs.checks import check_number, shown
+from keras_diffusion.configs.registry import serializable
+from keras_diffusion.core.noise import check_seed
+from keras_diffusion.layers.bottleneck import BOTTLENECKS, KLBottleneck, divergence
+from keras_diffusion.models import arguments, latent_statistics, validation
+from keras_diffusion.models.autoencoder_watcher import AutoencoderWatcher, BottleneckUse
+from keras_diffusion.models.batch_checks import without_invalid
+from keras_diffusion.models.random_state import seed_generator
+from keras_diffusion.models.resumable_model import ResumableModel
+from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
+from keras_diffusion.models.weight_guard import reads_weights
+from keras_diffusion.networks.quantized_autoencoder import QuantizedAutoencoder
+from keras_diffusion.runtime.devices import run_batch, several_processes
+from keras_diffusion.training import RECONSTRUCTION_LOSSES, WeightAverage, reconstruction_weights
+from keras_diffusion.training.perceptual import PerceptualLoss
+from keras_diffusion.training.reconstruction import SMALLEST_SIDE, signal_to_noise, structural_similarity
+
+_TRAINING = 0  # stream of random numbers, as in DiffusionModel
+
+
+@serializable
+class AutoencoderModel(ResumableModel):
+    """Trains an autoencoder, whose latents a `DiffusionModel` can then learn.
+
+    Args:
+        autoencoder: model with `moments`, which gives (mean, log variance) of pictures before scaling, with `decode`,
+            and the numbers `channels` and `latent_channels`, such as `networks.AutoencoderKL`.
+        bottleneck: `Bottleneck`, or its name: "kl" (default), "fsq" or "vq". With the last two, what is trained is a
+            `networks.QuantizedAutoencoder` around `autoencoder`; one that is such already keeps its own.
+        reconstruction: "l1" (default), "l2", "ssim" (1 − SSIM), or a dict from these names to weights: their sum.
+        kl_weight: factor on the divergence of "kl", ≥ 0. Default 1e-6, with which latents hardly lose anything.
+        perceptual: what says how different two pictures look: `metrics.LPIPS`, a Keras model of features or of
+            distances, or a function of two batches `(B, H, W, C)` that returns `(B,)`; see `training.PerceptualLoss`.
+            It is frozen, and no part of saved files: pass it again to go on training. Default None.
+        perceptual_weight: factor on it, > 0. Default 1.
+        ema: decay of the average of the weights, in [0, 1), or None for no average. It is what validation,
+            `reconstruct` and `measure_latents` use. Default 0.999.
+        seed: int, of all random numbers of training; None (default) takes a new one.
+
+    Call arguments:
+        data: pictures `(B, H, W, channels)`, float in [−1, 1] or uint8, or a dict with them under "images"; what else
+            is in it is left alone, but for "sample_weight" `(B,)`.
+        training: whether latents are drawn. Otherwise they are the mean, of the averaged weights.
+
+    Returns:
+        dict with "pictures" and "originals" `(B, H, W, channels)`, "mean" and "log_variance" `(B, h, w,
+        latent_channels)`, the bottleneck's "losses", a dict of `(B,)`, and perhaps "codes" `(B, h, w)`, from which
+        `compute_loss` makes the loss.
+
+    Raises:
+        ValueError: no such autoencoder; unknown losses or bottlenecks; weights out of range; pictures of another size
+            than the autoencoder takes.
+
+    Example:
+
+    >>> autoencoder = kd.networks.AutoencoderKL(widths=(32, 64), latent_channels=3, attention=False)
+    >>> model = kd.models.AutoencoderModel(autoencoder)
+    >>> model.compile(kd.keras.optimizers.AdamW(1e-3))
+    >>> model.fit(train, validation_data=test, epochs=20)
+    >>> model.measure_latents(train)
+    >>> latent_diffusion = kd.DiffusionModel(network, autoencoder=model.averaged_autoencoder())
+
+    Reference:
+        Rombach et al. 2022, arXiv:2112.10752, section 3.1 and appendix G; Kingma & Welling 2013, arXiv:1312.6114.
+    """
+
+    #: As in `DiffusionModel`: None turns off what is expected of pictures.
+    value_range = (-1.0, 1.0)
+    num_classes = None  # labels are left alone
+
+    def __init__(
+        self,
+        autoencoder,
+        bottleneck="kl",
+        reconstruction="l1",
+        kl_weight=1e-6,
+        perceptual=None,
+        perceptual_weight=1.0,
+        ema=0.999,
+        seed=None,
+        **kwargs,
+    ):
+        # Losses are float32 whatever the policy: only the autoencoder's layers follow a mixed one.
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        arguments.check_trainable_autoencoder(autoencoder)
+        self.reconstruction = reconstruction_weights(reconstruction)
+        self.kl_weight = check_number("kl_weight", kl_weight, 0)
+        self.perceptual_weight = check_number("perceptual_weight", perceptual_weight, above=0)
+        self.perceptual = None if perceptual is None else PerceptualLoss(perceptual)
+        self.autoencoder = _with_codes(autoencoder, BOTTLENECKS.get(bottleneck))
+        self._normal = KLBottleneck(name="kl_bottleneck")
+        self.ema, self.seed = ema, seed
+        self.average = WeightAverage(self.autoencoder, ema, name="average") if ema is not None else None
+        self.training_noise = seed_generator(check_seed(seed), _TRAINING, "training_noise")
+        self._means = {
+            name: keras.metrics.Mean(name=name)
+            for name in (*self.loss_weights, *(["kl_per_dim"] if self._is_normal else []), "psnr", "ssim")
+        }
+        self._bottleneck_use = BottleneckUse(autoencoder.latent_channels, self.bottleneck.num_codes)
+        self._data = AutoencoderWatcher(self)
+        self._metrics.append(self._data.checks)  # no attribute: those get a place in files
+        self.built = True
+
+    @property
+    def sample_shape(self):
+        """Shape of one picture, (None, None, channels)."""
+        return (None, None, self.autoencoder.channels)
+
+    @property
+    def bottleneck(self):
+        """The `Bottleneck` of the autoencoder that is trained."""
+        return self._bottleneck_of(self.autoencoder)
+
+    def _bottleneck_of(self, autoencoder):
+        return getattr(autoencoder, "bottleneck", self._normal)
+
+    @property
+    def loss_weights(self):
+        """What the loss is made of: a dict from the names of its parts, as logged, to their factors."""
+        perceptual = {} if self.perceptual is None else {"perceptual_loss": self.perceptual_weight}
+        own = {"kl": self.kl_weight}
+        return {
+            **{f"{name}_loss": weight for name, weight in self.reconstruction.items()},
+            **perceptual,
+            **{name: own.get(name, 1.0) for name in self.bottleneck.loss_names},
+        }
+
+    @property
+    def _is_normal(self):
+        """Whether latents are drawn from distributions."""
+        return self.bottleneck.needs_variance
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def call(self, data, training=False):
+        originals, _ = validation.unpack_batch(_pictures(data), self.sample_shape, ())
+        originals, _ = without_invalid(originals, {}, None, None)
+        network = self.autoencoder if training or self.average is None else self.average.network
+        mean, log_variance = (ops.cast(moment, "float32") for moment in network.moments(originals))
+        noise = None
+        if training and self._is_normal:
+            noise = keras.random.normal(ops.shape(mean), seed=self.training_noise)
+        found = self._bottleneck_of(network)(mean, log_variance, noise)
+        pictures = network.decode(latent_statistics.scaled(network, found.pop("latents")))
+        pictures = ops.cast(pictures, "float32")
+        return {"pictures": pictures, "originals": originals, "mean": mean, "log_variance": log_variance, **found}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch of the weighted sum of `loss_weights`, plus the network's own losses.
+
+        Args:
+            x: the batch, whose values are looked at; its key "sample_weight" counts before the argument of this name.
+            y_pred: what `call` returned.
+            sample_weight: `(B,)`, factor on each picture's loss, or None.
+            training: whether to move the average of the weights.
+
+        Raises:
+            ValueError: a `y`, for which an autoencoder has no use, or a loss given to `compile`.
+        """
+        self._check_compiled(y)
+        pictures, originals = y_pred["pictures"], y_pred["originals"]
+        parts = {f"{name}_loss": RECONSTRUCTION_LOSSES[name](pictures, originals) for name in self.reconstruction}
+        if self.perceptual is not None:
+            parts["perceptual_loss"] = self.perceptual(pictures, originals)
+        parts.update(y_pred["losses"])
+        error = sum(weight * parts[name] for name, weight in self.loss_weights.items())
+        x = x if isinstance(x, dict) else {SAMPLE_KEY: x}
+        if x.get(WEIGHT_KEY) is not None:
+            sample_weight = x[WEIGHT_KEY]
+        if sample_weight is not None:
+            error = error * validation.batch_weights(sample_weight, error)
+        self._data.checks.update_state({SAMPLE_KEY: x[SAMPLE_KEY]}, sample_weight)
+        self._note(parts, y_pred)
+        if training and self.average is not None:
+            self.average.update(self.autoencoder, every=self.optimizer.gradient_accumulation_steps or 1)
+        return sum(self.losses, ops.mean(error))
+
+    def _check_compiled(self, y):
+        if y is not None:
+            raise ValueError(
+                "An autoencoder learns from pictures alone. Received: y. Pass the pictures, or a dict with them under "
+                "'images', as x"
+            )
+        if self._compile_loss is not None:
+            raise ValueError(
+                "The loss follows from `reconstruction`, `perceptual` and the bottleneck; call compile(optimizer=...) "
+                f"without `loss` and `metrics`. Received: loss={shown(self._compile_loss._user_loss)}"
+            )
+
+    def _note(self, parts, y_pred):
+        """Updates the metrics with a batch."""
+        pictures, originals = (ops.clip(y_pred[key], -1.0, 1.0) for key in ("pictures", "originals"))
+        values = {**parts, "psnr": signal_to_noise(pictures, originals)}
+        if min(size or SMALLEST_SIDE for size in originals.shape[1:3]) >= SMALLEST_SIDE:
+            values["ssim"] = structural_similarity(pictures, originals)
+        if self._is_normal:
+            per_number = divergence(y_pred["mean"], y_pred["log_variance"])
+            values["kl_per_dim"] = ops.mean(per_number, axis=(1, 2, 3))
+            self._bottleneck_use.update_state(per_number=per_number)
+        if "codes" in y_pred:
+            self._bottleneck_use.update_state(codes=y_pred["codes"])
+        for name, value in values.items():
+            self._means[name].update_state(ops.stop_gradient(value))
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Keras's `fit`, on arrays, dicts of arrays, `tf.data`, torch `DataLoader`, grain, generators or `PyDataset`.
+
+        Values are checked as in `DiffusionModel.fit`. At the end of an epoch there is a warning, once, of latent
+        channels that carry nothing.
+
+        Args:
+            x: pictures, or a dict with them under "images", or what yields such batches.
+            y: None.
+            kwargs: as in Keras; `validation_data` like `x`.
+
+        Raises:
+            ValueError: values that are no pictures.
+        """
+        arguments.check_data(x)
+        arguments.check_fit(kwargs)
+        data = (x, kwargs.get("validation_data"))
+        x = self._data.checked(_pictures(x), kwargs.pop("sample_weight", None))
+        if getattr(x, "shuffles_itself", False) or type(x).__module__.startswith("grain."):
+            kwargs["shuffle"] = False
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self._data.checked_validation(kwargs["validation_data"])
+        kwargs["callbacks"] = self._data.watch(kwargs.get("callbacks"), *data)
+        return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """Keras's `evaluate`, of the averaged weights and without noise in the latents.
+
+        Data as in `fit`, and checked likewise: an error at the end names the first bad batch.
+        """
+        arguments.check_data(x)
+        arguments.check_fit(kwargs)
+        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._data.expects_pictures(x)
+        if within_fit:
+            self._data.read()  # what the training steps have noted: the validation begins anew
+        else:
+            x = self._data.checked(_pictures(x), kwargs.pop("sample_weight", None), quiet=True)
+            self.weight_guard.require_weights("evaluate")
+            self.prepare_weights()
+        logs = super().evaluate(x, y, **kwargs)
+        self._data.refuse("the validation data" if within_fit else "the data evaluated", pictures)
+        return logs
+
+    def check_batches(self):
+        """Raises a ValueError if a step of the running epoch of `fit` was given a batch that breaks a rule."""
+        self._data.refuse()
+
+    # The average of the weights ---------------------------------------------------------------------------------------
+
+    def averaged_autoencoder(self):
+        """The autoencoder whose weights "ema" stands for: the average's, or `autoencoder` where there is none or
+        nothing has been averaged yet.
+        """
+        unused = self.average is None or self.average.is_unused()
+        return self.autoencoder if unused else self.average.network
+
+    def prepare_weights(self):
+        """Before training and saving: an average that nothing has used yet starts at the present weights."""
+        if self.average is not None and not several_processes():
+            self.average.follow(self.autoencoder)
+
+    def weights_loaded(self):
+        """After `load_weights`: an average that equals the autoencoder counts as unused."""
+        if self.average is not None:
+            self.average.loaded(self.autoencoder)
+
+    def state_prefixes(self):
+        """The average's weights have the paths of the autoencoder's; in state trees, "average/" goes before them."""
+        return {} if self.average is None else {"average/": self.average}
+
+    # Use --------------------------------------------------------------------------------------------------------------
+
+    @reads_weights
+    def reconstruct(self, images, weights="ema", batch_size=64):
+        """Pictures after encoding and decoding.
+
+        Args:
+            images: `(N, H, W, channels)`, float in [−1, 1] or uint8.
+            weights: "ema" (default) for the average, or "raw".
+            batch_size: pictures at a time. Default 64.
+
+        Returns:
+            float32 array `(N, H, W, channels)`, within [−1, 1].
+
+        Raises:
+            ValueError: pictures of another shape or scale; other weights.
+        """
+        network = self._network_of(weights)
+        parts = [
+            run_batch(lambda x: network.decode(network.encode(x)), batch)
+            for batch in latent_statistics.batches_of(images, self.sample_shape, batch_size)
+        ]
+        return np.clip(np.concatenate(parts), -1.0, 1.0)
+
+    @reads_weights
+    def measure_latents(self, data, per_channel=False, weights="ema", batch_size=64):
+        """Measures the latents of data, and sets the autoencoder's `scale` and `shift` so that they have unit variance.
+
+        One pass over the data, with sums in float64. With one number for all channels, latents are divided by their
+        standard deviation, as Stable Diffusion's; with one per channel, each has mean 0 and variance 1 afterwards.
+        What a model has learned of latents of another scale is lost on the new ones: measure before training it.
+
+        Args:
+            data: pictures, or what yields batches of them, as in `fit`.
+            per_channel: whether each latent channel gets a mean and a scale of its own. Default False.
+            weights: "ema" (default) for the average, or "raw".
+            batch_size: pictures at a time, where data are arrays. Default 64.
+
+        Returns:
+            `LatentStatistics`, of the latents before scaling.
+
+        Raises:
+            ValueError: no data, other weights, latents that do not vary or are not finite.
+
+        Example:
+
+        >>> model.measure_latents(train).std
+        3.1...
+        """
+        network = self._network_of(weights)
+        batches = latent_statistics.batches_of(data, self.sample_shape, batch_size)
+        statistics = latent_statistics.measure(network, batches)
+        scale, shift = statistics.scaling(per_channel)
+        for target in (self.autoencoder, *([] if self.average is None else [self.average.network])):
+            latent_statistics.set_scaling(target, scale, shift)
+        return statistics
+
+    def _network_of(self, weights):
+        return self.averaged_autoencoder() if arguments.check_weights(weights) == "ema" else self.autoencoder
+
+    # Saving -----------------------------------------------------------------------------------------------------------
+
+    def get_config(self):
+        plain = ("reconstruction", "kl_weight", "perceptual_weight", "ema", "seed")
+        return {
+            "name": self.name,
+            "autoencoder": keras.saving.serialize_keras_object(self.autoencoder),
+            **{name: getattr(self, name) for name in plain},
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        autoencoder = keras.saving.deserialize_keras_object(config["autoencoder"], custom_objects=custom_objects)
+        return cls(**{**config, "autoencoder": autoencoder})
+
+
+def _with_codes(autoencoder, bottleneck):
+    """The autoencoder that is trained: the given one, unless a bottleneck makes codes of its latents."""
+    if bottleneck.num_codes is None or hasattr(autoencoder, "bottleneck"):
+        return autoencoder
+    return QuantizedAutoencoder(autoencoder, bottleneck)
+
+
+def _pictures(data):
+    """Of a batch or of data, what an autoencoder looks at: a dict where `data` is one or holds arrays."""
+    if isinstance(data, dict):
+        return {key: data[key] for key in (SAMPLE_KEY, WEIGHT_KEY) if key in data}
+    return data

@@ -1,0 +1,113 @@
+"""Training an autoencoder, and a diffusion model in its latents, by the command line."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from command_line import run
+from keras import ops
+
+import keras_diffusion as kd
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TINY = {
+    "autoencoder.toml": ["autoencoder.widths=[8,8]", "train.samples.num_samples=3"],
+    "latent.toml": ["network.widths=[8,8]", "network.attention=false", "train.samples.num_steps=2"],
+}
+
+
+def train(example, folder, *words):
+    """The command for an example of the package, made tiny."""
+    sets = [*TINY[example], "data.batches_per_epoch=2", "data.batch_size=4", "train.epochs=1", *words]
+    return run("train", EXAMPLES / example, "--out", folder, *(word for pair in sets for word in ("--set", pair)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of an autoencoder; tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "autoencoder"
+    result = train("autoencoder.toml", folder, 'data.validation={"source":"shapes"}')
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_the_run_of_an_autoencoder(trained):
+    folder, output = trained
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "metrics.jsonl", "samples", "state", "model", "loss.png"} <= names
+    assert (folder / "samples" / "epoch-0001.png").is_file()
+    resolved = json.loads((folder / "config.json").read_text())
+    assert resolved["autoencoder"]["latent_channels"] == 3 and "network" not in resolved
+    for words in (
+        "16×16" if "16×16" in output else "a 2th of the size: 4 times fewer",
+        "1·l1_loss",
+        "standard deviation",
+    ):
+        assert words in output
+    model = kd.AutoencoderModel.from_preset(folder)
+    train_data = kd.data.load("shapes", 32, batch_size=4, seed=0, batches_per_epoch=2)
+    latents = [ops.convert_to_numpy(model.averaged_autoencoder().encode(train_data[i]["images"])) for i in range(2)]
+    assert np.std(latents) == pytest.approx(1.0, rel=0.2)  # of the batches of some epoch
+    shown = run("info", folder).output
+    assert "an autoencoder" in shown and "AutoencoderKL" in shown and "scale" in shown
+
+
+def test_a_finished_run_of_an_autoencoder_is_continued(trained, tmp_path):
+    import shutil
+
+    folder = tmp_path / "autoencoder"
+    shutil.copytree(trained[0], folder)
+    result = run("train", "--resume", "--out", folder, "--set", "train.epochs=2")
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2] and {"psnr", "val_psnr", "kl", "val_ssim"} <= set(lines[1])
+
+
+def test_latent_diffusion_end_to_end(trained, tmp_path):
+    folder = tmp_path / "latent"
+    result = train("latent.toml", folder, f"autoencoder.run={trained[0]}")
+    assert result.exit_code == 0, result.output
+    resolved = json.loads((folder / "config.json").read_text())
+    assert resolved["network"]["input_shape"] == [16, 16, 3] and resolved["autoencoder"]["run"] == str(trained[0])
+    assert (folder / "samples" / "epoch-0001.png").is_file()
+    model, own = kd.DiffusionModel.from_preset(folder), kd.AutoencoderModel.from_preset(trained[0])
+    for a, b in zip(model.autoencoder.weights, own.averaged_autoencoder().weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))  # it is not trained
+    assert model.autoencoder.scale == own.autoencoder.scale != 1.0
+    again = run("train", "--resume", "--out", folder, "--set", "train.epochs=2")
+    assert again.exit_code == 0, again.output
+    sampled = run("sample", folder, "--num-samples", 2, "--steps", 2, "--out", tmp_path / "grid.png")
+    assert sampled.exit_code == 0 and (tmp_path / "grid.png").is_file(), sampled.output
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"autoencoder": {"widths": [8]}, "network": {"widths": [8]}}, "in place of [network]"),
+        ({"autoencoder": {"width": [8]}}, "Did you mean 'widths'?"),
+        ({"autoencoder": {"channels": 1}}, "The pictures have 3 channels"),
+        ({"autoencoder": {"run": "nowhere"}}, "nowhere"),
+        ({"autoencoder": {}, "train": {"metrics": {"every": 1}}}, "an autoencoder generates none"),
+        ({"autoencoder": {}, "model": {"predictor": "v"}}, "Unknown key 'predictor' in [model]"),
+        ({"autoencoder": {}, "model": {"reconstruction": "l3"}}, "`reconstruction` is one of l1, l2, ssim"),
+    ],
+)
+def test_bad_configurations(table, message, tmp_path):
+    (tmp_path / "bad.json").write_text(json.dumps({"data": {"source": "shapes", "image_size": 16}, **table}))
+    result = run("train", tmp_path / "bad.json", "--out", tmp_path / "run")
+    assert result.exit_code in (1, 2) and message in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_models_of_the_other_kind_are_refused(trained):
+    with pytest.raises(ValueError, match="holds a AutoencoderModel, not a DiffusionModel"):
+        kd.DiffusionModel.from_preset(trained[0])
+    result = run("sample", trained[0])
+    assert result.exit_code != 0 and "AutoencoderModel" in result.stderr
+
+
+def test_pictures_must_fit_the_autoencoder(trained, tmp_path):
+    result = train("latent.toml", tmp_path / "run", f"autoencoder.run={trained[0]}", "data.image_size=17")
+    assert result.exit_code in (1, 2) and "multiples of 2" in result.stderr
+    assert keras.backend.backend() in ("jax", "tensorflow", "torch")
