@@ -104,8 +104,13 @@ def _resolve_autoencoder(config, train, held_out):
     """Likewise, of [autoencoder] and [model], where an autoencoder is trained."""
     del config["network"]
     config["autoencoder"] = autoencoders.resolve_trained(config["autoencoder"], train)
-    defaults = {key: value for key, value in _defaults_of(AutoencoderModel).items() if key != "seed"}
+    defaults = {key: value for key, value in keys_of_autoencoder_model().items() if key != "seed"}
     config["model"] = {**defaults, **config["model"]}
+
+
+def keys_of_autoencoder_model():
+    """The keys of [model] where an autoencoder is trained, with their defaults."""
+    return _defaults_of(AutoencoderModel)
 
 
 def known_keys():

@@ -11,11 +11,11 @@ import textwrap
 from pathlib import Path
 
 from keras_diffusion import networks, predictors, samplers, schedulers
-from keras_diffusion.cli import building
+from keras_diffusion.cli import autoencoders, building
 from keras_diffusion.cli.command_line import command_line_page
 from keras_diffusion.cli.config import DEFAULTS, METRICS, SAMPLES, TEXT
 from keras_diffusion.data import Batches, load
-from keras_diffusion.models import DiffusionModel
+from keras_diffusion.models import AutoencoderModel, DiffusionModel
 from keras_diffusion.runtime.files import write_whole
 from keras_diffusion.training.loss_weighting import LOSS_WEIGHTINGS
 from keras_diffusion.training.time_distribution import TIME_DISTRIBUTIONS
@@ -121,6 +121,10 @@ def configuration_page():
         "`augmentation_dim` follow "
         "from the data. The keys of each are the arguments of its class; those of a `unet`:",
         _table({"size": None, **unet}, {**of_unet, "size": f"{size} {_SIZE}"}),
+        f"## [autoencoder]\n\n{_AUTOENCODER}",
+        _table({"run": None, **autoencoders.known_keys()}, {**_arguments(networks.AutoencoderKL), **_OF_AUTOENCODER}),
+        "The keys of [model] are then the arguments of `keras_diffusion.AutoencoderModel`:",
+        _table(building.keys_of_autoencoder_model(), {**_arguments(AutoencoderModel), **_OF_AUTOENCODER_MODEL}),
         "## [text]\n\nFor data with captions: a text encoder, and a model that draws what it is told. Without this "
         "section captions are not read. See [train on words](words.md).",
         _table(TEXT, _TEXT),
@@ -141,6 +145,17 @@ def configuration_page():
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+_AUTOENCODER = (
+    "In place of [network], an autoencoder that is trained; or, with `run` and beside [network], the one in whose "
+    "latents a network is trained. See [latents](latents.md)."
+)
+_OF_AUTOENCODER = {
+    "run": "a finished run of an autoencoder. Default: none, this one is trained",
+    "channels": "of pictures. Default: those of the data",
+    "latent_channels": "of latents. Default: as many as pictures have",
+    "scale": "factor on latents; it is measured at the end of the run",
+}
+_OF_AUTOENCODER_MODEL = {"seed": "of the noise of training. Default: the run's"}
 _TEXT = {
     "encoder": "`small`, a transformer with the words of the captions; others are for Python",
     "width": "channels; the network's `context_dim`",

@@ -63,6 +63,10 @@ class LPIPS(ArgumentsMixin):
         heads: path of the file of the same name in the package `lpips`.
         batch_size: pairs of pictures at a time. Default 16.
 
+    Attributes:
+        distance_network: Keras model from a list of two batches `(B, H, W, 3)` in [−1, 1] to distances `(B,)`, with
+            gradients: what `AutoencoderModel(perceptual=…)` trains on.
+
     Call arguments:
         pictures: `(N, H, W, C)`, uint8, or floats in [−1, 1], C 1 or 3.
         originals: `(N, H, W, C)`, what they should be.
@@ -93,7 +97,7 @@ class LPIPS(ArgumentsMixin):
             taps, model = lpips_network(network)
             fill(trunk, _trunk_sources(taps))
             fill(lins, _head_sources(model))
-        self._program = Program(model)
+        self.distance_network, self._program = model, Program(model)
 
     def __call__(self, pictures, originals):
         pictures, originals = check_pair(pictures, originals)

@@ -59,8 +59,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         concat_dropout: share of those whose known channels ("concat") are replaced by zeros, drawn apart from
             `condition_dropout`. Needed for guidance by them. None (default): as `condition_dropout`.
         ema: decay of the average of the weights, in [0, 1), or None for no average. Default 0.999.
-        autoencoder: layer or model with `encode` and `decode`; the diffusion then runs on its latents, which should have
-            about unit variance: `fit` warns where they are far from it. It is frozen. Default None.
+        autoencoder: layer or model with `encode` and `decode`, which is frozen; the diffusion then runs on its latents.
+            `fit` warns where they are far from unit variance. Default None.
         null_context: context that means "no context", `(D,)` or `(L, D)`; for networks with a context. Default zeros.
         null_context_mask: which vectors of `null_context` are seen where contexts have masks, booleans `(L,)`. None
             (default): all of them.

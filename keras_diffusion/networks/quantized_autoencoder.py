@@ -84,6 +84,15 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         """
         return self.autoencoder.moments(images)
 
+    def set_scaling(self, scale, shift=0.0):
+        """Sets `scale` and `shift`.
+
+        Args:
+            scale: number > 0, or one per channel.
+            shift: number, or one per channel. Default 0.
+        """
+        self.scale, self.shift = (tuple(v) if isinstance(v, (list, tuple)) else float(v) for v in (scale, shift))
+
     def encode(self, images):
         """Scaled latents of images, continuous.
 
