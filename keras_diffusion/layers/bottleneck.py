@@ -45,7 +45,7 @@ class Bottleneck(Layer):
 
     def call(self, mean, log_variance, noise=None):
         latents = self.latents(mean)
-        quantized = self.quantize(latents)
+        quantized = self.discretized(latents)
         codes = {} if self.num_codes is None else {"codes": self.codes(quantized)}
         straight = latents + ops.stop_gradient(quantized - latents)
         return {"latents": straight, "losses": self.losses_of(latents, quantized), **codes}
@@ -71,8 +71,8 @@ class Bottleneck(Layer):
         """
         return mean
 
-    def quantize(self, latents):
-        """The latents that the decoder gets, without a derivative of its own.
+    def discretized(self, latents):
+        """The latents that the decoder gets, on codes where there are some; without a derivative of its own.
 
         Args:
             latents: `(B, h, w, D)`.
@@ -86,7 +86,7 @@ class Bottleneck(Layer):
         """Numbers of the codes.
 
         Args:
-            quantized: of `quantize`, `(B, h, w, D)`.
+            quantized: of `discretized`, `(B, h, w, D)`.
 
         Returns:
             integers `(B, h, w)`, below `num_codes`.
@@ -171,7 +171,7 @@ class FSQBottleneck(Bottleneck):
         shift = ops.arctanh(offset / half)
         return (ops.tanh(mean + shift) * half - offset) / self._widths(mean.dtype)
 
-    def quantize(self, latents):
+    def discretized(self, latents):
         widths = self._widths(latents.dtype)
         return ops.round(latents * widths) / widths
 
@@ -227,7 +227,7 @@ class VQBottleneck(Bottleneck):
                 f"dim={self.dim}"
             )
 
-    def quantize(self, latents):
+    def discretized(self, latents):
         return ops.take(self.codebook, self.codes(latents), axis=0)
 
     def codes(self, quantized):

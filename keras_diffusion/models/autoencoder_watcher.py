@@ -56,7 +56,7 @@ class BottleneckUse(keras.metrics.Metric):
 
 
 class AutoencoderWatcher(DataWatcher):
-    """A `DataWatcher` that also warns, once, of what latents do not say.
+    """A `DataWatcher` that also warns, once of each, of latent channels that say nothing.
 
     Args:
         model: `AutoencoderModel`.
@@ -64,15 +64,14 @@ class AutoencoderWatcher(DataWatcher):
 
     def __init__(self, model):
         super().__init__(model)
-        self._warned = False
+        self._named = set()
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        if not self._warned:
-            collapsed = self.collapsed_channels()
-            self._warned = bool(collapsed)
-            if collapsed:
-                self._warn(collapsed)
+        collapsed = [channel for channel in self.collapsed_channels() if channel not in self._named]
+        self._named.update(collapsed)
+        if collapsed:
+            self._warn(collapsed)
 
     def collapsed_channels(self):
         """Latent channels whose divergence is about 0, a list of their numbers; empty where latents are codes."""

@@ -81,7 +81,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
     Returns:
         dict with "output" and "target" `(B, ...)`, "weight" `(B,)` and "t" `(B,)`, from which `compute_loss` makes the
-        loss.
+        loss; of latents also their "spread" `(B,)`, the standard deviation of the batch.
 
     Raises:
         ValueError: a network whose output has other channels than its samples (twice as many are a learned variance); a
@@ -173,7 +173,6 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), *known)
             x0, _ = without_invalid(x0, {}, None, None)
             x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
-            self._data.latents.update_state(x0)
         if "concat" in conditions:
             check_beside(
                 "concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network)
@@ -191,7 +190,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             shares = self.dropout_shares(conditions)
             drop = {key: keras.random.uniform((batch,), seed=seed) < share for key, share in shares.items()}
             conditions = self.drop_conditions(conditions, **drop)
-        return self.outputs_at(x0, t, eps, self.encode_conditions(conditions), training)
+        outputs = self.outputs_at(x0, t, eps, self.encode_conditions(conditions), training)
+        return outputs if self.autoencoder is None else {**outputs, "spread": ops.zeros_like(t) + ops.std(x0)}
 
     def batch_keys(self, data):
         """The conditions that a batch of training data holds: those of the network, and the context's mask, if any.
@@ -338,6 +338,8 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         for i, metric in enumerate(self._band_metrics):
             inside = ops.logical_and(y_pred["t"] > i / self.noise_bands, y_pred["t"] <= (i + 1) / self.noise_bands)
             metric.update_state(error, sample_weight=ops.cast(inside, "float32"))
+        if "spread" in y_pred:
+            self._data.latents.update_state(y_pred["spread"])
         if training and self.average is not None:
             self.average.update(self.network, every=self.optimizer.gradient_accumulation_steps or 1)
         return sum(self.losses, ops.mean(error))

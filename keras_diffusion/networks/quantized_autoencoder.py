@@ -1,7 +1,7 @@
 """An autoencoder whose latents are codes: rounded, or taken from a learned codebook.
 
     encode:  image ─ encoder ─ bottleneck.latents ─ scale·(· − shift) ─▶ latents, continuous
-    decode:  latents ─ 1/scale, shift ─ bottleneck.quantize ─ decoder ─▶ image
+    decode:  latents ─ 1/scale, shift ─ bottleneck.discretized ─ decoder ─▶ image
 
 A diffusion model learns the latents as they are before quantization, and quantization is the decoder's first layer
 (Rombach et al.); so what it makes need not lie on codes.
@@ -114,7 +114,7 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         Returns:
             integers `(B, h, w)`, below `bottleneck.num_codes`.
         """
-        return self.bottleneck.codes(self.bottleneck.quantize(self.bottleneck.latents(self.moments(images)[0])))
+        return self.bottleneck.codes(self.bottleneck.discretized(self.bottleneck.latents(self.moments(images)[0])))
 
     def decode(self, latents):
         """Images of scaled latents, which are quantized first.
@@ -127,7 +127,7 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         """
         scale, shift = self._scaling(self)
         latents = ops.convert_to_tensor(latents) / scale + shift
-        quantized = latents + ops.stop_gradient(self.bottleneck.quantize(latents) - latents)
+        quantized = latents + ops.stop_gradient(self.bottleneck.discretized(latents) - latents)
         scale, shift = self._scaling(self.autoencoder)
         return self.autoencoder.decode(scale * (quantized - shift))
 

@@ -18,7 +18,7 @@ def numpy(value):
 def test_fsq_reaches_all_levels_and_numbers_its_codes(levels):
     bottleneck = kd.layers.FSQBottleneck(levels)
     wide = np.linspace(-8, 8, 4001, dtype="float32").reshape(1, 4001, 1, 1) * np.ones((1, 1, 1, 3), "float32")
-    quantized = numpy(bottleneck.quantize(bottleneck.latents(ops.convert_to_tensor(wide))))
+    quantized = numpy(bottleneck.discretized(bottleneck.latents(ops.convert_to_tensor(wide))))
     assert [len(np.unique(quantized[..., i])) for i in range(3)] == list(levels)
     grids = np.meshgrid(*(np.unique(quantized[..., i]) for i in range(3)), indexing="ij")
     codes = numpy(bottleneck.codes(ops.convert_to_tensor(np.stack(grids, -1)[None].reshape(1, -1, 1, 3))))
