@@ -14,6 +14,7 @@ from keras_diffusion.models import latent_statistics
 PICTURES = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 3)).astype("float32")
 
 
+@keras.saving.register_keras_serializable("tests")
 class Small(keras.Model):
     """The least that can be trained: three convolutions compile in a second."""
 
