@@ -121,10 +121,7 @@ def configuration_page():
         "`augmentation_dim` follow "
         "from the data. The keys of each are the arguments of its class; those of a `unet`:",
         _table({"size": None, **unet}, {**of_unet, "size": f"{size} {_SIZE}"}),
-        f"## [autoencoder]\n\n{_AUTOENCODER}",
-        _table({"run": None, **autoencoders.known_keys()}, {**_arguments(networks.AutoencoderKL), **_OF_AUTOENCODER}),
-        "The keys of [model] are then the arguments of `keras_diffusion.AutoencoderModel`:",
-        _table(building.keys_of_autoencoder_model(), {**_arguments(AutoencoderModel), **_OF_AUTOENCODER_MODEL}),
+        *_autoencoder_parts(),
         "## [text]\n\nFor data with captions: a text encoder, and a model that draws what it is told. Without this "
         "section captions are not read. See [train on words](words.md).",
         _table(TEXT, _TEXT),
@@ -145,6 +142,18 @@ def configuration_page():
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def _autoencoder_parts():
+    """What the page says of [autoencoder]."""
+    own = {**_arguments(networks.AutoencoderKL), **_OF_AUTOENCODER}
+    of_model = {**_arguments(AutoencoderModel), "seed": "of the noise of training. Default: the run's"}
+    return [
+        f"## [autoencoder]\n\n{_AUTOENCODER}",
+        _table({"run": None, **autoencoders.known_keys()}, own),
+        "The keys of [model] are then the arguments of `keras_diffusion.AutoencoderModel`:",
+        _table(building.keys_of_autoencoder_model(), of_model),
+    ]
+
+
 _AUTOENCODER = (
     "In place of [network], an autoencoder that is trained; or, with `run` and beside [network], the one in whose "
     "latents a network is trained. See [latents](latents.md)."
@@ -155,7 +164,6 @@ _OF_AUTOENCODER = {
     "latent_channels": "of latents. Default: as many as pictures have",
     "scale": "factor on latents; it is measured at the end of the run",
 }
-_OF_AUTOENCODER_MODEL = {"seed": "of the noise of training. Default: the run's"}
 _TEXT = {
     "encoder": "`small`, a transformer with the words of the captions; others are for Python",
     "width": "channels; the network's `context_dim`",
