@@ -17,10 +17,9 @@ from keras_diffusion.metrics.generation import GenerationEvaluator
 from keras_diffusion.metrics.reference import Reference
 from keras_diffusion.metrics.sweep import sweep
 from keras_diffusion.runtime.files import write_whole
-from keras_diffusion.visualization.figures import COLOURS, TEXT, new_axes, plain_numbers, styled, written
+from keras_diffusion.visualization.sweep_plot import plot_sweep
 
 _FILES = ("sweep.md", "sweep.json", "sweep.png", "sweep.svg")
-_MARKERS = "os^Dvph*"
 
 
 def sweep_model(
@@ -92,56 +91,6 @@ def sweep_model(
     drawn = _drawn(console, found, out, Path(path).name)
     console.print(f"Wrote sweep.md, sweep.json{drawn} to {out}", markup=False, style="green", soft_wrap=True)
     return found
-
-
-@styled
-def plot_sweep(found, path=None, title=None):
-    """Draws a sweep: the metric over network evaluations, a curve for each sampler and guidance, and the floor.
-
-    Args:
-        found: `metrics.Sweep`.
-        path: file to write (.png, .pdf or .svg), or None.
-        title: str or None.
-
-    Returns:
-        `matplotlib.figure.Figure`.
-    """
-    figure, (axes,) = new_axes((7.0, 4.2), title)
-    scales = list(dict.fromkeys(cell.guidance_scale for cell in found.cells))
-    names = list(dict.fromkeys(cell.sampler for cell in found.cells))
-    for label, cells in found.curves().items():
-        cells = [cell for cell in cells if cell.result is not None]
-        if not cells:
-            continue
-        colour = COLOURS[names.index(cells[0].sampler) % len(COLOURS)]
-        style = ("-", "--", ":", "-.")[scales.index(cells[0].guidance_scale) % 4]
-        axes.errorbar(
-            [cell.evaluations for cell in cells],
-            [cell.result.value for cell in cells],
-            yerr=[cell.result.standard_error or 0.0 for cell in cells],
-            color=colour,
-            linestyle=style,
-            marker=_MARKERS[names.index(cells[0].sampler) % len(_MARKERS)],
-            markersize=5,
-            label=label,
-        )
-    if found.floor is not None:
-        word = "floor" if found.better == "lower" else "ceiling"
-        axes.axhline(found.floor.value, color=TEXT, linestyle=(0, (5, 4)), linewidth=1.2, label=f"{word}: real data")
-    positive = all(cell.result is None or cell.result.value > 0 for cell in found.cells)
-    lower = found.better == "lower" and positive and (found.floor is None or found.floor.value > 0)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda x, position: f"{x:g}")
-    axes.set(
-        xlabel="network evaluations of a sample",
-        ylabel=f"{found.title}, {found.better} is better",
-        yscale="log" if lower else "linear",
-    )
-    if lower:
-        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter(plain_numbers())
-    axes.legend()
-    return written(figure, path)
 
 
 def _drawn(console, found, out, name):

@@ -15,6 +15,7 @@ from keras_diffusion.visualization.grid import film_strip, image_grid, png_bytes
 from keras_diffusion.visualization.level_losses import LevelLosses, level_losses, plot_level_losses
 from keras_diffusion.visualization.plots import loss_curve, scatter
 from keras_diffusion.visualization.schedule_plots import plot_schedule, plot_spacing, plot_table
+from keras_diffusion.visualization.sweep_plot import plot_sweep
 from keras_diffusion.visualization.trajectories import plot_trajectories
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "plot_level_losses",
     "plot_schedule",
     "plot_spacing",
+    "plot_sweep",
     "plot_table",
     "plot_trajectories",
     "png_bytes",

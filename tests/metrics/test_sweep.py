@@ -77,6 +77,8 @@ def test_the_table_and_the_best_cell():
     assert content["cells"][2]["result"] is None and content["floor"]["n"] == 100
     assert MetricResult.from_dict(content["cells"][0]["result"]) == cells[0].result
     assert Sweep.from_dict(content) == found
+    labels = [text.get_text() for text in kd.visualization.plot_sweep(found).axes[0].get_legend().get_texts()]
+    assert labels == ["floor: real data", "ddim, guidance 1", "heun, guidance 1"]  # no point where it is not finite
     wrong = [{**content, "more": 1}, {**content, "cells": {}}, {**content, "cells": [{}]}, {**content, "floor": 1}, []]
     for values in wrong:
         with pytest.raises(ValueError, match="Received: "):
