@@ -23,7 +23,8 @@ from keras_diffusion.data import names as data_names
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
 from keras_diffusion.metrics.generation import DEFAULT_METRICS, GenerationEvaluator, walk_of
 from keras_diffusion.metrics.neighbours import nearest_neighbours
-from keras_diffusion.metrics.reference import Reference, extract, read_samples
+from keras_diffusion.metrics.real_samples import read_samples
+from keras_diffusion.metrics.reference import Reference, extract
 from keras_diffusion.metrics.result import with_error
 from keras_diffusion.models.guidance_argument import read_guidance
 from keras_diffusion.runtime.files import unused_path, write_json

@@ -11,16 +11,15 @@ import numpy as np
 
 from keras_diffusion import samplers
 from keras_diffusion.configs.checks import check_whole, shown
+from keras_diffusion.metrics.conditions import conditions_of, repeated
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
 from keras_diffusion.metrics.reference import Reference, extract
 from keras_diffusion.metrics.result import MetricResult
 from keras_diffusion.models.guided_denoiser import check_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER
-from keras_diffusion.networks.network import MASK_KEY
 
 DEFAULT_METRICS = ("fd", "mind", "precision", "recall")
 _BATCH = 256  # samples that are generated together
-_TEXTS = 64  # texts that are encoded together
 
 
 class GenerationEvaluator:
@@ -109,9 +108,9 @@ class GenerationEvaluator:
         count = batches * batch_size  # whole batches: a smaller last one would be another program
         rows = np.arange(count) % len(self.reference)
         if conditions is None:
-            options |= _conditions(model, self.reference.samples, rows, guidance_scale, options.get("weights", "ema"))
+            options |= conditions_of(model, self.reference.samples, rows, guidance_scale, options.get("weights", "ema"))
         else:
-            options["conditions"] = {key: _repeated(value, count) for key, value in conditions.items()}
+            options["conditions"] = {key: repeated(value, count) for key, value in conditions.items()}
         if options.get("size") is None and None in model.sample_shape:
             options["size"] = self.reference.images.shape[1:-1]
         options = {"verbose": 0, **options}
@@ -288,44 +287,3 @@ def _checked_metrics(metrics):
             f"`metrics` are some of {', '.join(FEATURE_METRICS.names())}, each once. Received: metrics={shown(metrics)}"
         )
     return found
-
-
-def _conditions(model, samples, rows, guidance_scale, weights):
-    """Arguments of `generate` with the conditions of the real samples in `rows`."""
-    if hasattr(model, "text_conditions") and "captions" in samples:
-        texts = [str(text) for text in samples["captions"][rows]]
-        given = {
-            "conditions": {**_encoded(model, texts, weights), **_plain(model, samples, rows, ("labels", "concat"))}
-        }
-        guided = {"negative_conditions": model.text_conditions("", weights)} if guidance_scale != 1.0 else {}
-        return given | guided
-    found = _plain(model, samples, rows, ("labels", "context", MASK_KEY, "concat"))
-    return {"conditions": found} if found else {}
-
-
-def _plain(model, samples, rows, keys):
-    known = (*model.condition_keys, *((MASK_KEY,) if "context" in model.condition_keys else ()))
-    return {key: samples[key][rows] for key in keys if key in samples and key in known}
-
-
-def _encoded(model, texts, weights):
-    """Texts as conditions, each different one encoded once, some at a time."""
-    different = list(dict.fromkeys(texts))
-    parts = [
-        model.text_conditions(_filled(different[start : start + _TEXTS], min(_TEXTS, len(different))), weights)
-        for start in range(0, len(different), _TEXTS)
-    ]
-    place = {text: i for i, text in enumerate(different)}
-    rows = [place[text] for text in texts]
-    return {key: np.concatenate([part[key] for part in parts])[rows] for key in parts[0]}
-
-
-def _filled(texts, count):
-    """`count` texts, so that nothing is compiled again for a last, shorter part."""
-    return texts + [""] * (count - len(texts))
-
-
-def _repeated(value, count):
-    """A condition with a row for each of `count` samples, beginning again where there are fewer."""
-    value = np.asarray(value)
-    return value if value.ndim == 0 or len(value) == 1 else value[np.arange(count) % len(value)]

@@ -5,7 +5,7 @@ import pytest
 
 import keras_diffusion as kd
 from keras_diffusion.metrics import GenerationEvaluator, Reference, load_features
-from keras_diffusion.metrics.reference import read_samples
+from keras_diffusion.metrics.real_samples import read_samples
 
 WALK = {"num_steps": 4, "seed": 3, "batch_size": 48}
 
