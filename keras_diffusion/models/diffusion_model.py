@@ -152,8 +152,10 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             keras.metrics.Mean(name=f"loss_t{round(100 * (i + 1) / noise_bands)}") for i in range(noise_bands)
         ]
         self._data = DataWatcher(self)
-        # No attributes: those get a place in files.
-        self._metrics += [self._data.checks, *([] if autoencoder is None else [self._data.latents])]
+        # No attributes: those get a place in files. And no `+=`, which would be one: Keras then forgets later metrics.
+        self._metrics.append(self._data.checks)
+        if autoencoder is not None:
+            self._metrics.append(self._data.latents)
         self.programs = Programs()
         self.built = True
 

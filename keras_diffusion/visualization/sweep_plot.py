@@ -22,8 +22,9 @@ def plot_sweep(found, path=None, title=None):
 
     Example:
 
-    >>> found = kd.metrics.sweep(model, batches, samplers=["ddim", "heun"], steps=[4, 8], num_samples=500)
-    >>> figure = plot_sweep(found, "sweep.png")
+    >>> result = kd.metrics.MetricResult("mind", "MIND", "lower", 1.2, 500, 500)
+    >>> cells = (kd.metrics.SweepCell("ddim", 8, 1.0, 8, result),)  # `kd.metrics.sweep` measures them
+    >>> figure = kd.visualization.plot_sweep(kd.metrics.Sweep("MIND", "lower", cells, floor=None))
     """
     figure, (axes,) = new_axes((7.0, 4.2), title)
     scales = list(dict.fromkeys(cell.guidance_scale for cell in found.cells))
