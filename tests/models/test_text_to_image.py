@@ -61,7 +61,7 @@ def test_preset_round_trip(model, tmp_path, difference):
 
 
 def test_errors(model):
-    with pytest.raises(ValueError, match=r"multiples of 2 with this autoencoder. Received: size=\(8, 13\)"):
+    with pytest.raises(ValueError, match=r"multiples of 4 with this autoencoder and network. Received: size=\(8, 13\)"):
         model.text_to_image("cat", size=(8, 13))
     with pytest.raises(ValueError, match="at most 7 tokens"):
         model.text_to_image("cat cat cat cat cat cat cat")
