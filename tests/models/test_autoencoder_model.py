@@ -190,7 +190,7 @@ def test_posterior_collapse_is_named_once():
     named = [channel for text in texts for channel in re.search(r"channel ([\d, ]+);", text)[1].split(", ")]
     assert sorted(named) == ["0", "1", "2"] and all("Lower `kl_weight`, now 10" in text for text in texts)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         make().fit(PICTURES, batch_size=16, epochs=1, verbose=0)
 
 
