@@ -7,7 +7,8 @@
 # make check is for every change: lint, types, and a few hundred quick tests, in less than five minutes. make test-oldest runs a quick
 # selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
 # make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
-# make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute).
+# make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute),
+# make reports docs/results.md (about an hour; it goes on where it was interrupted).
 # make docs builds the site into build/site, make pictures draws docs/images anew (about half an hour; ONLY="start-film.png …" for some).
 
 PYTHON ?= python3.11
@@ -20,7 +21,7 @@ PIP := $(BIN)/python $(INSTALL)
 # the other one has left.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
 
-.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers pictures docs clean help
+.PHONY: demo test check lint test-jax test-tensorflow test-torch test-pages notebooks test-oldest test-pythons bench bench-networks solvers reports pictures docs clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -133,6 +134,9 @@ bench-networks: .venv/peers-installed
 
 solvers: .venv/test-installed
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/solvers.py --out docs
+
+reports: .venv/test-installed
+	cd benchmarks && KERAS_BACKEND=jax ../$(BIN)/python -m reports $(REPORTS)
 
 # Those of the comparison of backends need Chromium, and are left out without it.
 pictures: .venv/test-installed

@@ -34,6 +34,7 @@ COMMANDS = {
     ],
     "python benchmarks/growth.py --redraw --out {out}/growth.png": ["growth.png"],
     "python benchmarks/solvers.py --out {work}/docs": ["solvers-error.png"],
+    "cd benchmarks && python -m reports --render --out {work}/docs": ["results-sweep.png"],
     "keras-diffusion demo --out {work}/demo": ["digits-grid.png", "film-strip.png"],
     "keras-diffusion train examples/shapes.toml --out {work}/shapes"
     " && python benchmarks/shapes.py {work}/shapes --sheet {work}/words-shapes.png": ["words-shapes.png"],

@@ -12,7 +12,11 @@ from keras_diffusion import visualization
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
-OTHER_NAMES = {"keras-diffusion demo": "make demo", "python benchmarks/solvers.py": "make solvers"}
+OTHER_NAMES = {
+    "keras-diffusion demo": "make demo",
+    "python benchmarks/solvers.py": "make solvers",
+    "cd benchmarks && python -m reports": "make reports",
+}
 
 
 @pytest.fixture(scope="module")
