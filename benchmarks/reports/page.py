@@ -82,8 +82,8 @@ mode with the least weight.
 
 All modes are reached, and in proportion, the one of 1 % too. What the networks have not learned is sharpness: of 100
 samples some eight lie between the 25 narrow modes (standard deviation 0.05). The distance does not see that, and is
-that of real samples; the density does. The sampler is not to blame: with the exact denoiser in place of a network it draws
-what the mixture itself does.
+that of real samples; the density does. The sampler is not to blame: with the exact denoiser in place of a network it
+draws what the mixture itself does.
 """
 
 WORDS = """

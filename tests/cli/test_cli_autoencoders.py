@@ -62,6 +62,7 @@ def test_a_finished_run_of_an_autoencoder_is_continued(trained, tmp_path):
     assert [line["epoch"] for line in lines] == [1, 2] and {"psnr", "val_psnr", "kl", "val_ssim"} <= set(lines[1])
 
 
+@pytest.mark.slow
 def test_latent_diffusion_end_to_end(trained, tmp_path):
     folder = tmp_path / "latent"
     result = train("latent.toml", folder, f"autoencoder.run={trained[0]}")
