@@ -4,15 +4,13 @@ import itertools
 import math
 
 import numpy as np
+from scipy import stats
 
 from keras_diffusion.metrics import Sweep
 from keras_diffusion.visualization import plot_sweep
 from keras_diffusion.visualization.figures import COLOURS, TEXT, new_axes, styled, written
 from reports import digits
 from reports.samplers import SIZES as SWEEP_SIZES
-
-# 97.5 % points of Student's t, by the number of seeds.
-_T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 PAGE = """# Results
 
@@ -23,8 +21,7 @@ package, and written by
 make reports
 ```
 
-(`benchmarks/reports`), in two hours or so on two CPU cores; every row is in
-[reports.json](https://github.com/keras-diffusion/keras_diffusion/blob/main/benchmarks/results/reports.json). Small
+(`benchmarks/reports`), in two hours or so on two CPU cores; `benchmarks/results/reports.json` holds every row. Small
 pictures and short trainings: take from it what to try first on your own data, and measure there
 ([how](evaluating.md)).
 """
@@ -99,7 +96,9 @@ def interval(values):
     values = np.array(values, "float64")
     if len(values) < 2:
         return float(values.mean()), None
-    return float(values.mean()), float(_T.get(len(values), 1.96) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()), float(
+        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    )
 
 
 def shown(values, form):

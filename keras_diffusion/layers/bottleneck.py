@@ -173,7 +173,9 @@ class FSQBottleneck(Bottleneck):
 
     def discretized(self, latents):
         widths = self._widths(latents.dtype)
-        return ops.round(latents * widths) / widths
+        last = ops.convert_to_tensor(np.array(self.levels, "float32") - 1.0, latents.dtype) - widths
+        # What a diffusion model made may lie beyond the levels.
+        return ops.clip(ops.round(latents * widths), -widths, last) / widths
 
     def codes(self, quantized):
         widths = self._widths("float32")

@@ -13,7 +13,7 @@ nearest_neighbours, memorization         is a sample a copy of a training sample
 psnr, ssim, ms_ssim, LPIPS               how like its original is a picture?
 sliced_wasserstein, mmd, …               distances between sets of vectors, and what a known density says of them
 get_extractor, extractor_names           from pictures to the vectors that distances between sets compare
-evaluate_generation                      a model's samples against real ones, each number with its floor
+GenerationEvaluator                      a model's samples against real ones, each number with its floor
 sweep                                    which sampler, how many steps, what guidance?
 """
 
@@ -35,7 +35,7 @@ from keras_diffusion.metrics.extractors import (
 )
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS, Estimate, FeatureMetric
 from keras_diffusion.metrics.frechet import FD, FDInfinity, frechet_distance
-from keras_diffusion.metrics.generation import GenerationEvaluator, evaluate_generation
+from keras_diffusion.metrics.generation import GenerationEvaluator
 from keras_diffusion.metrics.inception_score import InceptionScore
 from keras_diffusion.metrics.keras_metrics import FrechetDistance, KernelDistance, SampleMetric
 from keras_diffusion.metrics.kernel_distance import CMMD, KID, kernel_distance
@@ -102,7 +102,6 @@ __all__ = [
     "classifier_accuracy",
     "clip_score",
     "energy_distance",
-    "evaluate_generation",
     "extractor_names",
     "frechet_distance",
     "get",

@@ -200,48 +200,6 @@ class GenerationEvaluator:
             metric.check_counts(width, generated=self.num_samples, real=real)
 
 
-def evaluate_generation(
-    model,
-    data,
-    metrics=DEFAULT_METRICS,
-    extractor="auto",
-    num_samples=1000,
-    sampler=None,
-    num_steps=50,
-    guidance_scale=1.0,
-    seed=0,
-    weights="ema",
-    training_data=None,
-    floor_halvings=5,
-    cache=None,
-    **options,
-):
-    """Measures a model's samples; `DiffusionModel.evaluate_generation` is this function.
-
-    Args:
-        model: `DiffusionModel`.
-        data, metrics, extractor, num_samples, training_data, floor_halvings, cache: as in `GenerationEvaluator`.
-        sampler, num_steps, guidance_scale, weights: as in `DiffusionModel.generate`.
-        seed: int ≥ 0, of the noise. Default 0.
-        options: further arguments of `GenerationEvaluator.generate` and `DiffusionModel.generate`: `batch_size`,
-            `conditions`, `spacing`, `guidance`, `verbose` …
-
-    Returns:
-        dict from the metrics' names to `MetricResult`s.
-
-    Raises:
-        ValueError: as `GenerationEvaluator` and `generate`.
-
-    Example:
-
-    >>> for result in evaluate_generation(model, batches, metrics=["fd", "mind"], num_steps=20).values():
-    ...     print(result)
-    """
-    evaluator = GenerationEvaluator(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
-    options |= {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale}
-    return evaluator(model, seed=seed, weights=weights, **options)
-
-
 def walk_of(model, options):
     """What `MetricResult` says of how samples were made.
 

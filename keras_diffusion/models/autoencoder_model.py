@@ -26,8 +26,9 @@ from keras_diffusion.models.random_state import seed_generator
 from keras_diffusion.models.resumable_model import ResumableModel
 from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
 from keras_diffusion.models.weight_guard import reads_weights
+from keras_diffusion.networks.autoencoder import scaled
 from keras_diffusion.networks.quantized_autoencoder import QuantizedAutoencoder
-from keras_diffusion.runtime.devices import run_batch, several_processes
+from keras_diffusion.runtime.devices import run_batch
 from keras_diffusion.training import RECONSTRUCTION_LOSSES, WeightAverage, reconstruction_weights
 from keras_diffusion.training.perceptual import PerceptualLoss
 from keras_diffusion.training.reconstruction import SMALLEST_SIDE, signal_to_noise, structural_similarity
@@ -84,6 +85,7 @@ class AutoencoderModel(ResumableModel):
     #: As in `DiffusionModel`: None turns off what is expected of pictures.
     value_range = (-1.0, 1.0)
     num_classes = None  # labels are left alone
+    trained = "autoencoder"
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class AutoencoderModel(ResumableModel):
         if training and self._is_normal:
             noise = keras.random.normal(ops.shape(mean), seed=self.training_noise)
         found = self._bottleneck_of(network)(mean, log_variance, noise)
-        pictures = network.decode(latent_statistics.scaled(network, found.pop("latents")))
+        pictures = network.decode(scaled(network, found.pop("latents")))
         pictures = ops.cast(pictures, "float32")
         return {"pictures": pictures, "originals": originals, "mean": mean, "log_variance": log_variance, **found}
 
@@ -233,34 +235,28 @@ class AutoencoderModel(ResumableModel):
         Raises:
             ValueError: values that are no pictures.
         """
-        arguments.check_data(x)
-        arguments.check_fit(kwargs)
-        data = (x, kwargs.get("validation_data"))
-        x = self._data.checked(_pictures(x), kwargs.pop("sample_weight", None))
-        if getattr(x, "shuffles_itself", False) or type(x).__module__.startswith("grain."):
-            kwargs["shuffle"] = False
-        if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._data.checked_validation(kwargs["validation_data"])
-        kwargs["callbacks"] = self._data.watch(kwargs.get("callbacks"), *data)
-        return super().fit(x, y, **kwargs)
+        return super().fit(self._data.before_fit(x, kwargs, _pictures), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, of the averaged weights and without noise in the latents.
 
         Data as in `fit`, and checked likewise: an error at the end names the first bad batch.
         """
-        arguments.check_data(x)
-        arguments.check_fit(kwargs)
-        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._data.expects_pictures(x)
-        if within_fit:
-            self._data.read()  # what the training steps have noted: the validation begins anew
-        else:
-            x = self._data.checked(_pictures(x), kwargs.pop("sample_weight", None), quiet=True)
-            self.weight_guard.require_weights("evaluate")
-            self.prepare_weights()
-        logs = super().evaluate(x, y, **kwargs)
-        self._data.refuse("the validation data" if within_fit else "the data evaluated", pictures)
-        return logs
+        with self._data.evaluating(x, kwargs, _pictures) as x:
+            if not kwargs.get("_use_cached_eval_dataset"):  # not within `fit`
+                self.weight_guard.require_weights("evaluate")
+                self.prepare_weights()
+            return super().evaluate(x, y, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Keras's `train_on_batch`, with data as in `fit`, whose values are checked at once."""
+        with self._data.single_batch("train_on_batch", _pictures(x), sample_weight) as x:
+            return super().train_on_batch(x, y, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Keras's `test_on_batch`, with data as in `fit`, whose values are checked at once."""
+        with self._data.single_batch("test_on_batch", _pictures(x), sample_weight) as x:
+            return super().test_on_batch(x, y, return_dict=return_dict)
 
     def check_batches(self):
         """Raises a ValueError if a step of the running epoch of `fit` was given a batch that breaks a rule."""
@@ -272,22 +268,7 @@ class AutoencoderModel(ResumableModel):
         """The autoencoder whose weights "ema" stands for: the average's, or `autoencoder` where there is none or
         nothing has been averaged yet.
         """
-        unused = self.average is None or self.average.is_unused()
-        return self.autoencoder if unused else self.average.network
-
-    def prepare_weights(self):
-        """Before training and saving: an average that nothing has used yet starts at the present weights."""
-        if self.average is not None and not several_processes():
-            self.average.follow(self.autoencoder)
-
-    def weights_loaded(self):
-        """After `load_weights`: an average that equals the autoencoder counts as unused."""
-        if self.average is not None:
-            self.average.loaded(self.autoencoder)
-
-    def state_prefixes(self):
-        """The average's weights have the paths of the autoencoder's; in state trees, "average/" goes before them."""
-        return {} if self.average is None else {"average/": self.average}
+        return self._averaged()
 
     # Use --------------------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 """Looks at the data of `fit` and `evaluate`, and reads what the compiled steps have noted about them."""
 
+import contextlib
 import warnings
 
 import keras
 import numpy as np
 
-from keras_diffusion.models import training_data
+from keras_diffusion.models import arguments, training_data
 from keras_diffusion.models.batch_checks import LARGEST_SPREAD, LEAST_SPREAD, BatchChecks, LatentSpread
 from keras_diffusion.models.batch_sources import readable
 from keras_diffusion.models.training_data import DARKEST_ABOVE_ZERO, SCALE_REMEDY
@@ -61,6 +62,51 @@ class DataWatcher(keras.callbacks.Callback):
         x, y, weight = (*parts, None, None)[:3]
         x = readable(self.checked(x, weight, quiet=True))
         return x if y is None else (x, y)
+
+    def before_fit(self, x, kwargs, taken=lambda data: data):
+        """Data of `fit` as Keras takes them, checked; the watch over them begins.
+
+        Args:
+            x: as given to `fit`.
+            kwargs: its other arguments, a dict, which is changed: weights become part of the data, and this callback
+                the first.
+            taken: function that picks what of the data the model looks at.
+
+        Returns:
+            data.
+
+        Raises:
+            ValueError: values that break a rule.
+        """
+        arguments.check_data(x)
+        arguments.check_fit(kwargs)
+        data = (x, kwargs.get("validation_data"))
+        x = self.checked(taken(x), kwargs.pop("sample_weight", None), kwargs.pop("class_weight", None))
+        if getattr(x, "shuffles_itself", False) or type(x).__module__.startswith("grain."):
+            kwargs["shuffle"] = False
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self.checked_validation(kwargs["validation_data"])
+        kwargs["callbacks"] = self.watch(kwargs.get("callbacks"), *data)
+        return x
+
+    @contextlib.contextmanager
+    def evaluating(self, x, kwargs, taken=lambda data: data):
+        """Context in which `evaluate` runs on the data it yields; arguments and errors as of `before_fit`."""
+        arguments.check_data(x)
+        arguments.check_fit(kwargs)
+        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self.expects_pictures(x)
+        if within_fit:
+            self.read()  # what the training steps have noted: the validation begins anew
+        else:
+            x = self.checked(taken(x), kwargs.pop("sample_weight", None), quiet=True)
+        yield x
+        self.refuse("the validation data" if within_fit else "the data evaluated", pictures)
+
+    @contextlib.contextmanager
+    def single_batch(self, name, x, sample_weight=None, class_weight=None):
+        """Context in which the method `name` runs on the one batch it yields, whose values are checked at once."""
+        yield self.checked(x, sample_weight, class_weight, quiet=True)
+        self.refuse(name, self.expects_pictures())
 
     # During steps -----------------------------------------------------------------------------------------------------
 

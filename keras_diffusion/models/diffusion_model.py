@@ -38,7 +38,6 @@ from keras_diffusion.models.sampling_loop import Programs
 from keras_diffusion.models.sampling_methods import SamplingMethods
 from keras_diffusion.models.weight_guard import reads_weights
 from keras_diffusion.networks.network import MASK_KEY, check_beside
-from keras_diffusion.runtime.devices import several_processes
 from keras_diffusion.training import WeightAverage, get_loss_weighting, get_time_distribution
 
 _TRAINING, _VALIDATION = 0, 1  # streams of random numbers
@@ -369,16 +368,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         Raises:
             ValueError: values as above, weights of another length than the samples, more classes than the network has.
         """
-        arguments.check_data(x)
-        arguments.check_fit(kwargs)
-        data = (x, kwargs.get("validation_data"))
-        x = self._data.checked(x, kwargs.pop("sample_weight", None), kwargs.pop("class_weight", None))
-        if getattr(x, "shuffles_itself", False) or type(x).__module__.startswith("grain."):
-            kwargs["shuffle"] = False
-        if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._data.checked_validation(kwargs["validation_data"])
-        kwargs["callbacks"] = self._data.watch(kwargs.get("callbacks"), *data)
-        return super().fit(x, y, **kwargs)
+        return super().fit(self._data.before_fit(x, kwargs), y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Keras's `evaluate`, with the same noise every time, so that losses of different epochs and models can be
@@ -386,41 +376,25 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
         Data as in `fit`, and checked likewise: an error at the end names the first bad batch.
         """
-        arguments.check_data(x)
-        arguments.check_fit(kwargs)
-        within_fit, pictures = kwargs.get("_use_cached_eval_dataset"), self._data.expects_pictures(x)
-        if within_fit:
-            self._data.read()  # what the training steps have noted: the validation begins anew
-        else:
-            x = self._data.checked(x, kwargs.pop("sample_weight", None), quiet=True)
-        with self.weight_guard.running("evaluate"):
+        with self._data.evaluating(x, kwargs) as x, self.weight_guard.running("evaluate"):
             reset_seed(self.validation_noise, self._base_seed, _VALIDATION)
-            logs = super().evaluate(x, y, **kwargs)
-        self._data.refuse("the validation data" if within_fit else "the data evaluated", pictures)
-        return logs
+            return super().evaluate(x, y, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Keras's `train_on_batch`, with data as in `fit`, whose values are checked at once."""
-        x = self._data.checked(x, sample_weight, class_weight, quiet=True)
-        logs = super().train_on_batch(x, y, return_dict=return_dict)
-        self._data.refuse("train_on_batch", self._data.expects_pictures())
-        return logs
+        with self._data.single_batch("train_on_batch", x, sample_weight, class_weight) as x:
+            return super().train_on_batch(x, y, return_dict=return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Keras's `test_on_batch`, with data as in `fit`, whose values are checked at once."""
-        x = self._data.checked(x, sample_weight, quiet=True)
-        logs = super().test_on_batch(x, y, return_dict=return_dict)
-        self._data.refuse("test_on_batch", self._data.expects_pictures())
-        return logs
+        with self._data.single_batch("test_on_batch", x, sample_weight) as x:
+            return super().test_on_batch(x, y, return_dict=return_dict)
 
     def check_batches(self):
         """Raises a ValueError if a step of the running epoch of `fit` was given a batch that breaks a rule."""
         self._data.refuse()
 
     # The average of the weights ---------------------------------------------------------------------------------------
-    #
-    # As it was made, the average is unused: the network's own weights are what "ema" means, whatever they have become.
-    # Once training has updated it, or it was given weights of its own, it counts, until `restart_average`.
 
     def restart_average(self):
         """Sets the average of the weights to the network's present weights; its warm-up begins anew.
@@ -450,22 +424,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         """The network whose weights "ema" stands for: the average's, or `network` where there is none or nothing has
         been averaged yet.
         """
-        unused = self.average is None or self.average.is_unused()
-        return self.network if unused else self.average.network
-
-    def prepare_weights(self):
-        """Before training and saving: an average that nothing has used yet starts at the network's present weights."""
-        if self.average is not None and not several_processes():
-            self.average.follow(self.network)
-
-    def weights_loaded(self):
-        """After `load_weights`: an average that equals the network counts as unused."""
-        if self.average is not None:
-            self.average.loaded(self.network)
-
-    def state_prefixes(self):
-        """The average's weights have the paths of the network's; in state trees, "average/" goes before them."""
-        return {} if self.average is None else {"average/": self.average}
+        return self._averaged()
 
     # Adapters ---------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """`evaluate_generation`, a method of every `DiffusionModel`.
 
-What it does is above this floor, in `metrics/generation.py`, and needs no model to know of it: so that room is found by
-its name, when the method is called.
+The evaluator is above this floor, in `metrics/generation.py`: that room is found by its name, when the method is
+called.
 """
 
 import importlib
@@ -54,20 +54,7 @@ def evaluate_generation(
     >>> results = model.evaluate_generation(batches, num_samples=1000, num_steps=20)
     >>> print(results["fd"])
     """
-    found = importlib.import_module("keras_diffusion.metrics.generation")
-    return found.evaluate_generation(
-        self,
-        data,
-        metrics,
-        extractor,
-        num_samples,
-        sampler,
-        num_steps,
-        guidance_scale,
-        seed,
-        weights,
-        training_data,
-        floor_halvings,
-        cache,
-        **options,
-    )
+    room = importlib.import_module("keras_diffusion.metrics")
+    evaluator = room.GenerationEvaluator(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
+    walk = {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale, "seed": seed}
+    return evaluator(self, weights=weights, **walk, **options)

@@ -113,23 +113,6 @@ def batches_of(data, sample_shape, batch_size):
         yield np.asarray(to_host(validation.unpack_batch(images, sample_shape, ())[0]))
 
 
-def scaled(autoencoder, latents):
-    """Latents as `decode` of an autoencoder takes them: scale·(latents − shift).
-
-    Args:
-        autoencoder: with `scale` and `shift`, numbers or one per channel, or without.
-        latents: `(B, h, w, D)`, before scaling.
-
-    Returns:
-        tensor like `latents`.
-    """
-    scale, shift = (
-        ops.convert_to_tensor(np.asarray(getattr(autoencoder, name, default), "float32"))
-        for name, default in (("scale", 1.0), ("shift", 0.0))
-    )
-    return scale * (latents - shift)
-
-
 def set_scaling(autoencoder, scale, shift):
     """Sets `scale` and `shift` of an autoencoder.
 

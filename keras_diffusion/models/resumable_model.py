@@ -4,8 +4,8 @@
     what is saved    finite weights, averages, states of random numbers random_state.py, presets.py, state_tree.py
     goes on          on any backend, with the noise that it would have drawn
 
-It patches Keras and knows nothing of what is trained; subclasses say what is theirs in the hooks `prepare_weights`,
-`weights_loaded` and `state_prefixes`.
+It patches Keras and knows of what is trained no more than its name and its average; what else is a subclass's own, it
+says in the hooks `prepare_weights`, `weights_loaded` and `state_prefixes`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from keras_diffusion.models.state_tree import GROUPS, assign_state, read_state
 from keras_diffusion.models.training_steps import StepCounter, reporting_to
 from keras_diffusion.models.weight_guard import WeightGuard, reads_weights
 from keras_diffusion.runtime.compile import jit_step
-from keras_diffusion.runtime.devices import batches_that_divide
+from keras_diffusion.runtime.devices import batches_that_divide, several_processes
 from keras_diffusion.runtime.files import check_room, write_errors
 from keras_diffusion.runtime.finite import check_finite
 
@@ -34,7 +34,14 @@ class ResumableModel(keras.Model):
 
     Attributes:
         weight_guard: `WeightGuard`; methods that read weights are decorated with `reads_weights`.
+        trained: name of the attribute that holds what is trained, a layer.
+        average: `training.WeightAverage` of it, or None. As it was made it is unused: the weights of what is trained
+            are what "ema" means, whatever they have become. Once training has updated it, or it was given weights of
+            its own, it counts.
     """
+
+    trained = "network"
+    average = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -43,14 +50,27 @@ class ResumableModel(keras.Model):
     # Hooks ------------------------------------------------------------------------------------------------------------
 
     def prepare_weights(self):
-        """Called before the first step of training, and before weights are saved."""
+        """Called before the first step of training, and before weights are saved: an average that nothing has used yet
+        starts at the present weights.
+        """
+        if self.average is not None and not several_processes():
+            self.average.follow(getattr(self, self.trained))
 
     def weights_loaded(self):
-        """Called when `load_weights` has read a file."""
+        """Called when `load_weights` has read a file: an average that equals what is trained counts as unused."""
+        if self.average is not None:
+            self.average.loaded(getattr(self, self.trained))
 
     def state_prefixes(self):
-        """Prefixes for paths of variables in state trees: dict from prefixes to layers whose paths others have too."""
-        return {}
+        """Prefixes for paths of variables in state trees: dict from prefixes to layers whose paths others have too, as
+        those of the average are.
+        """
+        return {} if self.average is None else {"average/": self.average}
+
+    def _averaged(self):
+        """What "ema" stands for: the average, or what is trained where there is none or nothing has been averaged."""
+        unused = self.average is None or self.average.is_unused()
+        return getattr(self, self.trained) if unused else self.average.network
 
     # Steps ------------------------------------------------------------------------------------------------------------
 

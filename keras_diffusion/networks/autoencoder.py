@@ -12,6 +12,7 @@ attention in the middle one for every pair of positions. In tiles (`tile_size`) 
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
@@ -84,8 +85,7 @@ class Autoencoder(ArgumentsMixin, LoRAMixin, keras.Model):
         >>> autoencoder.get_config()["scale"]
         [0.5, 0.25]
         """
-        self.scale = _for_channels("scale", scale, self.latent_channels, above=0)
-        self.shift = _for_channels("shift", shift, self.latent_channels)
+        self.scale, self.shift = checked_scaling(scale, shift, self.latent_channels)
 
     def encode(self, images, tile_size=None, tile_overlap=None, batch_size=None):
         """Scaled latents of images, where there is a distribution of them its mean.
@@ -100,7 +100,7 @@ class Autoencoder(ArgumentsMixin, LoRAMixin, keras.Model):
         Raises:
             ValueError: no encoder, a size that the levels do not divide, or tiles as in `decode`.
         """
-        return self._scaled(self.means(images, tile_size, tile_overlap, batch_size))
+        return scaled(self, self.means(images, tile_size, tile_overlap, batch_size))
 
     def means(self, images, tile_size=None, tile_overlap=None, batch_size=None):
         """The latents of `encode` before `scale` and `shift`.
@@ -140,8 +140,7 @@ class Autoencoder(ArgumentsMixin, LoRAMixin, keras.Model):
                 nothing of a tile.
         """
         self._require("decoder")
-        latents = ops.convert_to_tensor(latents, self._wide)
-        latents = latents / self._factor(self.scale) + self._factor(self.shift)
+        latents = unscaled(self, ops.convert_to_tensor(latents, self._wide))
         pieces = self._pieces(tile_size, tile_overlap, batch_size)
         return self._through(self.decoder, latents, pieces, (1, self.size_multiple))
 
@@ -223,13 +222,6 @@ class Autoencoder(ArgumentsMixin, LoRAMixin, keras.Model):
         values = [variable.value for variable in network.variables]
         return lambda x: programs[network.name](values, x)
 
-    def _scaled(self, means):
-        return self._factor(self.scale) * (means - self._factor(self.shift))
-
-    def _factor(self, value):
-        """`scale` or `shift` as a factor of tensors `(..., latent_channels)`."""
-        return value if isinstance(value, float) else ops.convert_to_tensor(list(value), self._wide)
-
     def _require(self, half):
         if half not in self.halves:
             raise ValueError(
@@ -243,6 +235,57 @@ class Autoencoder(ArgumentsMixin, LoRAMixin, keras.Model):
         return wide_dtype(self.dtype_policy)
 
 
+def scaled(autoencoder, means):
+    """Latents in units that suit diffusion: scale·(means − shift).
+
+    Args:
+        autoencoder: with `scale` and `shift`, numbers or one per channel; where it lacks them, 1 and 0.
+        means: `(B, h, w, latent_channels)`, as the encoder tells them.
+
+    Returns:
+        tensor like `means`.
+    """
+    scale, shift = _factors(autoencoder, means)
+    return scale * (means - shift)
+
+
+def unscaled(autoencoder, latents):
+    """The inverse of `scaled`.
+
+    Args:
+        autoencoder: likewise.
+        latents: `(B, h, w, latent_channels)`, scaled.
+
+    Returns:
+        tensor like `latents`.
+    """
+    scale, shift = _factors(autoencoder, latents)
+    return latents / scale + shift
+
+
+def checked_scaling(scale, shift, channels):
+    """`scale` and `shift` as floats, or as tuples of floats, one per channel.
+
+    Args:
+        scale: number > 0, or a sequence of them.
+        shift: number, or a sequence.
+        channels: int, of latents.
+
+    Returns:
+        (scale, shift).
+
+    Raises:
+        ValueError: anything else, or sequences of another length.
+    """
+    return _for_channels("scale", scale, channels, above=0), _for_channels("shift", shift, channels)
+
+
+def _factors(autoencoder, x):
+    """Scale and shift as factors of tensors `(..., latent_channels)` like x."""
+    values = getattr(autoencoder, "scale", 1.0), getattr(autoencoder, "shift", 0.0)
+    return (v if np.ndim(v) == 0 else ops.convert_to_tensor(np.asarray(v, "float32"), x.dtype) for v in values)
+
+
 def _for_channels(name, value, channels, **bounds):
     """`value` as a float, or as a tuple of `channels` floats."""
     if getattr(value, "shape", ()) != ():
@@ -252,7 +295,7 @@ def _for_channels(name, value, channels, **bounds):
     if len(value) != channels:
         raise ValueError(
             f"`{name}` is one number, or one for each of the {channels} channels of latents. Received: "
-            f"{name}={shown(value)}, {len(value)} of them"
+            f"{name}={shown(list(value))}, {len(value)} of them"
         )
     return tuple(check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))
 

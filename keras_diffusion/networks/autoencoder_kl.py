@@ -21,7 +21,7 @@ from keras import ops
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers import AttentionBlock, Downsample, ResidualBlock, Upsample
 from keras_diffusion.layers.options import convolution, get_activation, normalization
-from keras_diffusion.networks.autoencoder import HALVES, Autoencoder
+from keras_diffusion.networks.autoencoder import HALVES, Autoencoder, scaled
 from keras_diffusion.networks.network import check_positive_int
 
 _LOG_VARIANCE_RANGE = (-30.0, 20.0)
@@ -135,7 +135,7 @@ class AutoencoderKL(Autoencoder):
             ValueError: no encoder, or a size that the levels do not divide.
         """
         mean, log_variance = self.moments(images)
-        return self._scaled(mean + ops.exp(0.5 * log_variance) * ops.convert_to_tensor(noise, mean.dtype))
+        return scaled(self, mean + ops.exp(0.5 * log_variance) * ops.convert_to_tensor(noise, mean.dtype))
 
     def _encoder(self):
         h = inputs = keras.Input((None, None, self.channels), name="images", dtype=self._wide)

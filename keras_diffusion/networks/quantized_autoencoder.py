@@ -8,13 +8,13 @@ A diffusion model learns the latents as they are before quantization, and quanti
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_diffusion.configs.arguments import ArgumentsMixin
 from keras_diffusion.configs.checks import shown
 from keras_diffusion.configs.registry import serializable
 from keras_diffusion.layers.bottleneck import BOTTLENECKS
+from keras_diffusion.networks.autoencoder import checked_scaling, scaled, unscaled
 
 
 @serializable
@@ -34,7 +34,7 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         `decode(encode(images))`, `(B, H, W, channels)`.
 
     Raises:
-        ValueError: a bottleneck without codes, or for other latent channels.
+        ValueError: a bottleneck without codes, or for other latent channels; a scale that is not above 0.
 
     Example:
 
@@ -56,6 +56,7 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
                 f"Codes come from a bottleneck that has some: 'fsq' or 'vq'. Received: bottleneck={shown(bottleneck)}"
             )
         self.bottleneck.check_channels(autoencoder.latent_channels)
+        self.set_scaling(scale, shift)
         self.built = True
 
     @property
@@ -90,8 +91,11 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         Args:
             scale: number > 0, or one per channel.
             shift: number, or one per channel. Default 0.
+
+        Raises:
+            ValueError: anything else.
         """
-        self.scale, self.shift = (tuple(v) if isinstance(v, (list, tuple)) else float(v) for v in (scale, shift))
+        self.scale, self.shift = checked_scaling(scale, shift, self.latent_channels)
 
     def encode(self, images):
         """Scaled latents of images, continuous.
@@ -102,8 +106,7 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         Returns:
             `(B, h, w, latent_channels)`.
         """
-        scale, shift = self._scaling(self)
-        return scale * (self.bottleneck.latents(self.moments(images)[0]) - shift)
+        return scaled(self, self.bottleneck.latents(self.moments(images)[0]))
 
     def codes(self, images):
         """Numbers of the codes of images.
@@ -125,18 +128,9 @@ class QuantizedAutoencoder(ArgumentsMixin, keras.Model):
         Returns:
             `(B, H, W, channels)`, about in [−1, 1].
         """
-        scale, shift = self._scaling(self)
-        latents = ops.convert_to_tensor(latents) / scale + shift
+        latents = unscaled(self, ops.convert_to_tensor(latents))
         quantized = latents + ops.stop_gradient(self.bottleneck.discretized(latents) - latents)
-        scale, shift = self._scaling(self.autoencoder)
-        return self.autoencoder.decode(scale * (quantized - shift))
+        return self.autoencoder.decode(scaled(self.autoencoder, quantized))
 
     def call(self, images):
         return self.decode(self.encode(images))
-
-    @staticmethod
-    def _scaling(autoencoder):
-        return (
-            ops.convert_to_tensor(np.asarray(getattr(autoencoder, name, default), "float32"))
-            for name, default in (("scale", 1.0), ("shift", 0.0))
-        )

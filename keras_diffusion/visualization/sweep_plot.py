@@ -26,7 +26,7 @@ def plot_sweep(found, path=None, title=None):
     >>> cells = (kd.metrics.SweepCell("ddim", 8, 1.0, 8, result),)  # `kd.metrics.sweep` measures them
     >>> figure = kd.visualization.plot_sweep(kd.metrics.Sweep("MIND", "lower", cells, floor=None))
     """
-    figure, (axes,) = new_axes((7.0, 4.2), title)
+    figure, (axes,) = new_axes((8.4, 4.2), title)
     scales = list(dict.fromkeys(cell.guidance_scale for cell in found.cells))
     names = list(dict.fromkeys(cell.sampler for cell in found.cells))
     for label, cells in found.curves().items():
@@ -60,5 +60,5 @@ def plot_sweep(found, path=None, title=None):
     if lower:
         for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             formatter(plain_numbers())
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the plot: curves end in every corner of it
     return written(figure, path)

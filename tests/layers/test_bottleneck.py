@@ -25,6 +25,14 @@ def test_fsq_reaches_all_levels_and_numbers_its_codes(levels):
     assert sorted(codes.ravel()) == list(range(np.prod(levels))) and bottleneck.num_codes == np.prod(levels)
 
 
+@pytest.mark.parametrize("levels", [(8, 5, 3), (2, 4, 7)])
+def test_fsq_brings_what_lies_beyond_its_levels_back_to_the_last(levels):
+    bottleneck = kd.layers.FSQBottleneck(levels)
+    ends = ops.convert_to_tensor(np.float32([-9.0, 9.0]).reshape(1, 2, 1, 1) * np.ones((1, 1, 1, 3), "float32"))
+    codes = numpy(bottleneck.codes(bottleneck.discretized(ends)))
+    assert codes.ravel().tolist() == [0, bottleneck.num_codes - 1]
+
+
 def test_vq_takes_the_nearest_code():
     bottleneck = kd.layers.VQBottleneck(10, 3, commitment=0.5)
     book = np.random.default_rng(1).normal(size=(10, 3)).astype("float32")
@@ -66,3 +74,6 @@ def test_bad_options():
         kd.layers.VQBottleneck(1)
     with pytest.raises(ValueError, match="Codes come from a bottleneck"):
         kd.networks.QuantizedAutoencoder(kd.networks.AutoencoderKL(widths=(8,)), "kl")
+    for scale in (0.0, [1.0, 2.0], "1"):
+        with pytest.raises(ValueError, match="scale"):
+            kd.networks.QuantizedAutoencoder(kd.networks.AutoencoderKL(widths=(8,)), "fsq", scale=scale)

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import keras_diffusion as kd
-from keras_diffusion.models import latent_statistics
+from keras_diffusion.networks.autoencoder import scaled
 
 PICTURES = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 3)).astype("float32")
 
@@ -38,7 +38,7 @@ class Small(keras.Model):
         return ops.split(self.encoder(images), 2, axis=-1)
 
     def encode(self, images):
-        return latent_statistics.scaled(self, self.moments(images)[0])
+        return scaled(self, self.moments(images)[0])
 
     def decode(self, latents):
         return self.decoder(latents / np.float32(self.scale) + np.float32(self.shift))
@@ -244,3 +244,11 @@ def test_bad_data():
     constant.autoencoder.encoder.set_weights([np.zeros_like(w) for w in constant.autoencoder.encoder.get_weights()])
     with pytest.raises(ValueError, match="Only latents that vary"):
         constant.measure_latents(PICTURES)
+
+
+def test_a_single_batch_is_checked_too():
+    model = make()
+    assert np.isfinite(model.train_on_batch({"images": PICTURES[:8], "labels": np.arange(8)}, return_dict=True)["loss"])
+    for run in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="NaN"):
+            run(np.full_like(PICTURES[:8], np.nan))
