@@ -41,10 +41,11 @@ class ResumableModel(keras.Model):
     """
 
     trained = "network"
-    average = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        # Not in the class: PyTorch looks for layers last, and would never find the one that a subclass puts here.
+        self.average = None
         self.weight_guard, self._step_counter = WeightGuard(self), StepCounter(self)
 
     # Hooks ------------------------------------------------------------------------------------------------------------
