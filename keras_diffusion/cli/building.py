@@ -76,6 +76,7 @@ def resolve(config):
     config["data"] = {**options, "validation": validation or False}
     # None where a network has no classes: the labels are then left out of the batches.
     train, held_out = load_data(config)
+    _check_latents(config, train)
     (_resolve_autoencoder if trained else _resolve_network)(config, train, held_out)
     config["optimizer"] = _optimizer_options(config, len(train) * config["train"]["epochs"])
     if trained or (config["network"].get("num_classes") is None and "text" not in config):
@@ -84,6 +85,24 @@ def resolve(config):
         return json.loads(json.dumps(config)), train, held_out
     except TypeError as error:  # a date in a .toml file
         raise ConfigError(f"A configuration holds numbers, text, lists and tables: {error}") from error
+
+
+def _check_latents(config, train):
+    """Raises for packed latents where pictures are needed."""
+    if train.latents is None:
+        return
+    if autoencoders.is_trained(config) or "autoencoder" not in config:
+        raise ConfigError(
+            "Packed latents are for a network of latents: [autoencoder] with `run`, the one that made them. Received: "
+            f"data.source={config['data']['source']!r}, {train.latents}, "
+            f"{'an [autoencoder] that is trained' if 'autoencoder' in config else 'no [autoencoder]'}"
+        )
+    if config["train"]["metrics"]["every"]:
+        raise ConfigError(
+            "Scores compare samples with pictures. Received: [train.metrics] with `every`, and packed latents, "
+            f"data.source={config['data']['source']!r}. Leave the scores out, or train on the pictures; "
+            "`keras-diffusion evaluate --data` measures later"
+        )
 
 
 def _resolve_network(config, train, held_out):

@@ -76,6 +76,8 @@ def _inspect(name, split, out, all_broken, side, options):
         report.buckets = counted(nearest(sizes, shapes), shapes)
     screen.print(report.text(None if all_broken else 20), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
+        if source.latents is not None:
+            raise ConfigError(f"--out is for pictures. Received: --out {out} for the latents of {name}. Leave it out.")
         save_png(out, _sheet(source, report))
         screen.print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
@@ -96,24 +98,49 @@ def pack(
         list[str] | None, typer.Option(help='Template such as "a photo of a {}", for data with names of classes.')
     ] = None,
     shard_size: Annotated[int, typer.Option(help="Samples of a tar file.")] = 1000,
+    autoencoder: Annotated[
+        str | None, typer.Option(help="Run, preset or checkpoint: its latents of the pictures are packed instead.")
+    ] = None,
+    latents: Annotated[
+        str,
+        typer.Option(
+            help="moments (means and log variances), means (half as much, all that training takes by default), or "
+            "samples (one draw each)."
+        ),
+    ] = "moments",
+    flip: Annotated[bool, typer.Option("--flip", help="Latents of the mirrored pictures as well.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Pictures that are encoded at once.", min=1)] = 32,
+    dtype: Annotated[str, typer.Option(help="Of latents on disk: float32, or float16 for half of the room.")] = (
+        "float32"
+    ),
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps the pictures of a list of web addresses.")
     ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out what cannot be read, and list it.")
     ] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="jax, tensorflow or torch. Default: KERAS_BACKEND, else jax.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ):
-    """Write a data set as tar files with pictures of one size, captions and classes.
+    """Write a data set as tar files: pictures of one size, or their latents, with captions and classes.
 
     Example: keras-diffusion data pack pictures/flowers flowers-64 --image-size 64
     """
     with errors(debug):
-        choose_backend(None)
+        if out.exists():  # before pictures are looked for
+            raise ConfigError(f"{out} exists. Tar files are written into a new folder.")
+        choose_backend(backend)
         options = {} if cache is None else {"cache": cache}
         if image_size is not None:
             options["image_size"] = _size(image_size)
         packing = {"shard_size": shard_size, "captions": captions, "on_error": "skip" if skip_broken else "raise"}
+        packing |= {"latents": latents, "flip": flip, "batch_size": batch_size, "dtype": dtype}
+        if autoencoder is not None:
+            from keras_diffusion.cli.autoencoder_files import read_autoencoder
+
+            packing["autoencoder"] = read_autoencoder(autoencoder)
         _pack(_source(source, split, options), out, packing)
 
 

@@ -6,6 +6,8 @@ from keras_diffusion.data.clips import ClipFolder
 from keras_diffusion.data.hugging_face import HuggingFaceSource
 from keras_diffusion.data.image_folder import ImageFolder
 from keras_diffusion.data.inspection import Inspection, inspect
+from keras_diffusion.data.latent_manifest import LatentManifest
+from keras_diffusion.data.latent_shards import LatentShards
 from keras_diffusion.data.loading import load, names
 from keras_diffusion.data.non_leaking import NonLeaking
 from keras_diffusion.data.packing import Packed, pack
@@ -27,6 +29,8 @@ __all__ = [
     "HuggingFaceSource",
     "ImageFolder",
     "Inspection",
+    "LatentManifest",
+    "LatentShards",
     "NonLeaking",
     "Packed",
     "ParquetSource",

@@ -27,7 +27,7 @@ from keras_diffusion.data.augmentation import as_augmentation, augmented
 from keras_diffusion.data.buckets import batches_of_epoch, batches_of_pass, number_of_batches, unlike_first
 from keras_diffusion.data.captions import check_template, draw_captions, from_template
 from keras_diffusion.data.grain_engine import grain_dataset
-from keras_diffusion.data.sources import as_source
+from keras_diffusion.data.sources import MIRRORED, as_source
 from keras_diffusion.data.values import standardize_images, standardize_labels
 
 WORKERS = ("workers", "use_multiprocessing", "max_queue_size")  # arguments of keras.utils.PyDataset
@@ -45,7 +45,7 @@ class Batches(keras.utils.PyDataset):
         drop_remainder: whether the last, smaller batch of an epoch is dropped. On JAX, another batch size compiles
             again.
         horizontal_flip: whether each image `(H, W, C)`, and its "concat", is mirrored left to right with probability
-            1/2; of a clip, all frames.
+            1/2; of a clip, all frames. Of latents, those of the mirrored picture are taken, if they were packed.
         augment: what changes images: a function `(images, rng) -> images` on float32 `(B, H, W, C)` with this batch's
             own NumPy generator, which must keep the shape and draw from `rng` only; a Keras layer such as
             `keras.layers.RandomRotation(0.05)`; `data.NonLeaking(0.12)`; the name of one or a table with its name and
@@ -71,15 +71,16 @@ class Batches(keras.utils.PyDataset):
         bucket_counts: dict from the (height, width) of each bucket to the number of its samples, or None.
         remainders: sizes of the batches of an epoch that are smaller than the others, a list.
         source: the `Source` read from.
+        latents: what packed latents are and whose (`LatentManifest`), or None for pictures.
         transform: function from a finished batch, a dict, to what is given out in its place, or None. Models set it,
             such as `TextToImage.fit`, which turns captions into tokens.
         rows: the rows of each batch to read, ints, or None for all: several processes share batches, see
             `distribution.share`. Random draws (flips, augmentation) are still those of the whole batch.
 
     Returns (of indexing):
-        dict of "images", float32 `(B, ...)` in [−1, 1], "labels", int32 `(B,)`, if there are any, and the source's
-        other keys; with `captions`, an array of str `(B,)` as well; "augmentation" `(B, D)` where `augment` tells what
-        it did.
+        dict of "images", float32 `(B, ...)` in [−1, 1] (of packed latents "moments" or "latents" in their place),
+        "labels", int32 `(B,)`, if there are any, and the source's other keys; with `captions`, an array of str `(B,)`
+        as well; "augmentation" `(B, D)` where `augment` tells what it did.
 
     Raises:
         ValueError: bad options, captions of a source that has none, NaN or values out of range, labels out of range.
@@ -126,6 +127,7 @@ class Batches(keras.utils.PyDataset):
         self.class_names = self.source.class_names
         self.batches_per_epoch = _positive_int(batches_per_epoch, "batches_per_epoch", optional=True)
         self._check_length()
+        self._check_latents()
         self._augment = as_augmentation(augment)
         if getattr(self._augment, "on_backend", False) and self.use_multiprocessing:
             raise ValueError(
@@ -166,8 +168,17 @@ class Batches(keras.utils.PyDataset):
         return len(self.source)
 
     @property
+    def latents(self):
+        """What packed latents are and whose, a `LatentManifest`; None for pictures."""
+        return self.source.latents
+
+    @property
     def image_shape(self):
-        """Shape of one image, `(H, W, C)`: that of the first sample; `(None, None, C)` where buckets have several."""
+        """Shape of one image, `(H, W, C)`: that of the first sample; `(None, None, C)` where buckets have several. Of
+        packed latents, that of the pictures.
+        """
+        if self._image_shape is None and self.latents is not None:
+            self._image_shape = self.latents.image_shape
         if self._image_shape is None:
             self._image_shape = tuple(self.source.batch(np.array([self._any]))["images"].shape[1:])
             if len(self.bucket_counts or ()) > 1:
@@ -225,16 +236,17 @@ class Batches(keras.utils.PyDataset):
         size, indices = len(indices), indices if early is None else indices[early]
         batch = dict(self._samples((epoch, index), indices, size, early))
         texts = self._texts(batch.pop("captions", None), batch, indices)
-        if "images" not in batch:
-            raise ValueError(f"A data source must give images under the key 'images'. Received keys: {sorted(batch)}")
-        images = np.asarray(batch["images"])
+        key, mirrored = self.source.sample_key, self._mirrored_latents(batch)
+        if key not in batch:
+            raise ValueError(f"A data source must give images under the key {key!r}. Received keys: {sorted(batch)}")
+        images = np.asarray(batch[key])
         images = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
         # The counter's upper words separate these draws from each other and from the permutation at counter 0.
         rng = philox(self.seed, epoch, counter=(0, 0, 1, index))
         if self.horizontal_flip:
             flips = rng.random(size) < 0.5
             flips = flips if early is None else flips[early]
-            images = _mirrored(images, flips)
+            images = _mirrored(images, flips, mirrored)
             if "concat" in batch:
                 batch["concat"] = _mirrored(np.asarray(batch["concat"]), flips)
         if self.augment is not None:
@@ -246,7 +258,7 @@ class Batches(keras.utils.PyDataset):
                 )
             images, vectors = augmented(self._augment, images, rng)
             batch |= {} if vectors is None else {"augmentation": vectors}
-        batch["images"] = images
+        batch[key] = images
         if "concat" in batch:
             batch["concat"] = _standardize_concat(batch["concat"], indices)
         if "labels" in batch:
@@ -273,8 +285,9 @@ class Batches(keras.utils.PyDataset):
         indices = np.asarray(indices)
         batch = dict(self.source.batch(indices))
         texts = self._texts(batch.pop("captions", None), batch, indices)
-        images = np.asarray(batch["images"])
-        batch["images"] = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
+        key, _ = self.source.sample_key, self._mirrored_latents(batch)
+        images = np.asarray(batch[key])
+        batch[key] = standardize_images(images, indices, self.value_range if images.ndim > 2 else None)
         if "concat" in batch:
             batch["concat"] = _standardize_concat(batch["concat"], indices)
         if "labels" in batch:
@@ -376,6 +389,26 @@ class Batches(keras.utils.PyDataset):
                 f"captions={shown(self.captions)} for {self.source!r}, whose classes have no names"
             )
 
+    def _check_latents(self):
+        """Latents have no range of values, and are neither augmented nor mirrored by themselves."""
+        if self.latents is None:
+            return
+        self.value_range = None
+        if self.augment is not None:
+            raise ValueError(
+                "Pictures are augmented before they are encoded. Received: "
+                f"augment={shown(self.augment)} for {self.source!r}. Leave it out, or train on the pictures"
+            )
+        if self.horizontal_flip and not self.latents.flips:
+            raise ValueError(
+                "Mirrored latents are not those of the mirrored picture, which is encoded too where it is asked for. "
+                f"Received: horizontal_flip=True for {self.source!r}. Pack with flip=True (--flip), or leave it out"
+            )
+
+    def _mirrored_latents(self, batch):
+        """Takes the latents of mirrored pictures out of a batch; None without."""
+        return None if self.latents is None else batch.pop(MIRRORED, None)
+
     def on_epoch_begin(self):
         self._begun = True
 
@@ -443,14 +476,17 @@ class Batches(keras.utils.PyDataset):
         return batches_of_pass(self._pass_order(number), self.source.groups, self.batch_size, self._whole, rng)
 
 
-def _mirrored(images, flips):
-    """Images `(B, H, W, C)`, or clips `(B, F, H, W, C)`, mirrored left to right where `flips`, `(B,)`, is true."""
+def _mirrored(images, flips, mirrored=None):
+    """Images `(B, H, W, C)`, or clips `(B, F, H, W, C)`, mirrored left to right where `flips`, `(B,)`, is true; of
+    latents, `mirrored` are those of the mirrored pictures.
+    """
     if images.ndim not in (4, 5):
         raise ValueError(
             "horizontal_flip=True needs images (batch, height, width, channels), or clips of them. Received: "
             f"shape={images.shape}"
         )
-    return np.where(flips.reshape(-1, *[1] * (images.ndim - 1)), images[..., ::-1, :], images)
+    mirrored = images[..., ::-1, :] if mirrored is None else mirrored
+    return np.where(flips.reshape(-1, *[1] * (images.ndim - 1)), mirrored, images)
 
 
 def _standardize_concat(concat, indices):

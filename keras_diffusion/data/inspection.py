@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_diffusion.configs.checks import clip
 from keras_diffusion.data.batches import Batches
+from keras_diffusion.data.latent_manifest import LatentManifest
 from keras_diffusion.data.sources import as_source
 
 _AHEAD = 64  # samples that are asked for at once, where they come from the web
@@ -25,6 +26,7 @@ class Inspection:
         words: numbers of words of all captions, a list.
         broken: dict from the number of a sample that cannot be read to (its name, the error).
         buckets: dict from the (height, width) of buckets to the number of their samples, or None.
+        latents: `LatentManifest` of packed latents, or None.
     """
 
     source: str
@@ -35,6 +37,7 @@ class Inspection:
     words: list
     broken: dict
     buckets: dict | None = None
+    latents: LatentManifest | None = None
 
     def __str__(self):
         return self.text()
@@ -49,6 +52,8 @@ class Inspection:
             a few lines, a str.
         """
         lines = [self.source, f"readable   {self.samples - len(self.broken):,} of {self.samples:,}"]
+        if self.latents:
+            lines += _about(self.latents)
         if self.sizes:
             lines.append(f"sizes      {_counted(self.sizes, '×')}")
         if self.buckets:
@@ -91,7 +96,7 @@ def inspect(data, progress=iter):
     """
     source = as_source(data.source if isinstance(data, Batches) else data)
     found = Inspection(repr(source), len(source), *(collections.Counter() for _ in range(3)), [], {})
-    found.buckets = source.bucket_counts
+    found.buckets, found.latents = source.bucket_counts, source.latents
     for number in progress(range(len(source))):
         if number % _AHEAD == 0:
             source.prefetch(range(number, min(number + _AHEAD, len(source))))
@@ -101,13 +106,25 @@ def inspect(data, progress=iter):
         except (ValueError, OSError) as error:
             found.broken[number] = (_name(source, number), clip(str(error)))
             continue
-        shape = np.shape(sample["images"])
-        found.sizes[shape[:2] if len(shape) == 3 else shape] += 1
+        if found.latents is None:
+            shape = np.shape(sample["images"])
+            found.sizes[shape[:2] if len(shape) == 3 else shape] += 1
         if "labels" in sample:
             label = int(sample["labels"])
             found.classes[source.class_names[label] if source.class_names else label] += 1
         _count_texts(found, sample.get("captions") if texts is None else texts[0])
     return found
+
+
+def _about(latents):
+    """Lines on packed latents."""
+    mirrored = ", with those of the mirrored pictures" if latents.flips else ""
+    pictures = "×".join(map(str, latents.image_shape))
+    lines = [
+        f"latents    {latents.kind} in {latents.dtype}, {latents.sample_bytes:,} bytes each{mirrored}",
+        f"           of {pictures} pictures by {latents.autoencoder}, fingerprint {latents.fingerprint}",
+    ]
+    return lines + ([f"left out   {len(latents.skipped):,} when they were packed"] if latents.skipped else [])
 
 
 def _count_texts(found, texts):

@@ -6,6 +6,7 @@ load("shapes")                                           coloured shapes with ca
 load({"images": images, "labels": labels})               arrays; also .npz and .npy files
 load("pictures/flowers", image_size=64)                  a folder of image files, perhaps with captions
 load("shards/part-{000..031}.tar", image_size=64)        tar files in the WebDataset layout
+load("pictures-latents")                                 latents, as `pack` writes them with an autoencoder
 load("pictures.jsonl", cache="fetched", image_size=64)   a list of web addresses with captions
 load("clips", frames=16, stride=2, image_size=64)        a folder of videos, or of folders of frames
 load("oxford_flowers102", image_size=64)                 a prepared TensorFlow Datasets data set
@@ -33,6 +34,8 @@ from keras_diffusion.data.clips import ClipFolder, ClipSource
 from keras_diffusion.data.digits import digits
 from keras_diffusion.data.emoji import emoji
 from keras_diffusion.data.image_folder import SPLITS, ImageFolder, sub_folders
+from keras_diffusion.data.latent_manifest import is_latents
+from keras_diffusion.data.latent_shards import LatentShards, check_options
 from keras_diffusion.data.shapes import Shapes
 from keras_diffusion.data.sizes import Resized, check_size
 from keras_diffusion.data.sources import ArraySource, Subset, as_source, held_out_indices
@@ -83,11 +86,11 @@ def load(
     Args:
         source: `"digits"`, `"emoji"` or `"shapes"`; an array or a dict of arrays; the path of a .npz or .npy file, of
             an image folder (see `ImageFolder`), of tar files as `"part-{000..031}.tar"` or of a folder of them (see
-            `TarShards`); a list of web addresses, in a .jsonl or .csv file or in Python (see `UrlList`); the name or
-            folder of a TFDS data set; `"hf://user/name"` or `"hf://user/name:config"` on the Hugging Face Hub, a folder
-            of its `save_to_disk`, or an object of `datasets`; .parquet or .array_record files (see `ParquetSource` and
-            `ArrayRecordSource`); or an object with `__len__` and `__getitem__`; or a
-            stream, an object with `__iter__` (see `StreamSource`).
+            `TarShards`), of a folder of latents (see `LatentShards`); a list of web addresses, in a .jsonl or .csv file
+            or in Python (see `UrlList`); the name or folder of a TFDS data set; `"hf://user/name"` or
+            `"hf://user/name:config"` on the Hugging Face Hub, a folder of its `save_to_disk`, or an object of
+            `datasets`; .parquet or .array_record files (see `ParquetSource` and `ArrayRecordSource`); or an object with
+            `__len__` and `__getitem__`; or a stream, an object with `__iter__` (see `StreamSource`).
         split: `"train"`, `"validation"`/`"test"` (the held-out part), `"all"`; for TFDS and the Hub, whatever they
             understand, such as `"train[:80%]"`. The held-out part of shapes has captions that training never sees.
         image_size: int or (height, width): pictures are scaled until they cover it, and what is beyond is cropped.
@@ -118,7 +121,8 @@ def load(
         streaming: whether a data set of the Hub is read over the network while training goes on, not downloaded first.
         shuffle_buffer: samples that the order of a stream is drawn from, see `StreamBatches`.
         options: further arguments of `Batches`, such as `horizontal_flip=True`. `shuffle` and `drop_remainder` default
-            to True if `split` starts with "train" or is "all", otherwise to False.
+            to True if `split` starts with "train" or is "all", otherwise to False; so does `horizontal_flip` for
+            latents that were packed with those of the mirrored pictures.
 
     Returns:
         `Batches`, of streams `StreamBatches`, with `num_classes`, `class_names`, `image_shape` and `source`. With
@@ -140,6 +144,10 @@ def load(
     training = split.startswith("train") or split == "all"
     clips = _clip_options(frames, stride, training)
     pictures = _given(channels=channels, background=background)
+    if is_latents(source):
+        cropped, bucketed = (None if crop == "center" else crop), (buckets or None)
+        sized = _given(image_size=size, crop=cropped, buckets=bucketed, bucket_step=bucket_step, frames=frames)
+        check_options(source, {**sized, **pictures, **_given(cache=cache, fetch=fetch)})
     pictures |= _web_options(source, pictures, {"cache": cache, "fetch": fetch}, note_failures=on_error == "skip")
     keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
     if is_table(source):
@@ -158,6 +166,8 @@ def load(
     if on_error == "skip":
         data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
     options = {"shuffle": training, "drop_remainder": training, **options}
+    if data.latents is not None and data.latents.flips and training:
+        options.setdefault("horizontal_flip", True)
     # Where only whole batches are read, nobody would see the pictures of a bucket that does not fill one.
     least = batch_size if options["drop_remainder"] is True or options.get("batches_per_epoch") else 1
     data = _sized(data, size, crop, (buckets, bucket_step), least)
@@ -183,6 +193,8 @@ def _open(source, split, size, pictures, num_classes, value_range, tfds_options,
     """The source, and whether `split` is already applied to it."""
     if is_url_list(source):
         return UrlList(source, **pictures), False
+    if is_latents(source):
+        return LatentShards(source), False
     if _is_tar(source):
         return TarShards(source, **pictures), False
     if not isinstance(source, (str, Path)):

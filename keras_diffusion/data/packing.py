@@ -1,21 +1,23 @@
 """Packing: a data set of any kind, brought to one size once, as tar files that are read fast and sent in one piece.
 
     data ──▶ resized ──▶ part-00000.tar: 00000000.png 00000000.json  00000001.png …
+                    └──▶ encoded, see latent_packing.py: 00000000.npy …
 
 The layout is WebDataset's, so that `TarShards` and others read it. The same data give the same bytes.
 """
 
 import dataclasses
+import inspect
 import io
-import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.configs.checks import check_array, check_choice, check_whole, clip
+from keras_diffusion.configs.checks import check_array, check_choice, check_whole, clip, shown
 from keras_diffusion.data.batches import Batches
-from keras_diffusion.data.captions import check_template, from_template
+from keras_diffusion.data.captions import check_template
+from keras_diffusion.data.latent_packing import LatentEncoder
+from keras_diffusion.data.shard_writer import ShardWriter, json_of, record_of
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import check_floats
 from keras_diffusion.runtime.files import atomic_folder, write_errors
@@ -31,20 +33,40 @@ class Packed:
         samples: number of samples written.
         shards: number of tar files.
         skipped: dict from the number of a sample that could not be read to the error, a str.
+        latents: whether latents were written in place of pictures.
     """
 
     folder: Path
     samples: int
     shards: int
     skipped: dict
+    latents: bool = False
 
     def __str__(self):
         left_out = f", {len(self.skipped):,} left out" if self.skipped else ""
-        return f"{self.samples:,} samples in {self.shards:,} tar files in {self.folder}{left_out}"
+        what = "latents" if self.latents else "samples"
+        return f"{self.samples:,} {what} in {self.shards:,} tar files in {self.folder}{left_out}"
 
 
-def pack(data, folder, shard_size=1000, captions=None, on_error="raise", progress=iter):
-    """Writes a data set as tar files: PNG files, which lose nothing, and captions and classes beside them.
+def pack(
+    data,
+    folder,
+    shard_size=1000,
+    captions=None,
+    on_error="raise",
+    progress=iter,
+    autoencoder=None,
+    latents="moments",
+    flip=False,
+    batch_size=32,
+    dtype="float32",
+    seed=0,
+):
+    """Writes a data set as tar files: pictures, or what an autoencoder makes of them, with captions and classes.
+
+    Pictures become PNG files, which lose nothing. With an autoencoder, latents are written in their place, before its
+    scale, and `latents.json` beside the tar files with the fingerprint of the encoder: a `DiffusionModel` with this
+    autoencoder then trains on them as on the pictures, without encoding them again.
 
     Args:
         data: a `Source`, or what `Batches` takes; of batches their `source`, so that
@@ -56,13 +78,22 @@ def pack(data, folder, shard_size=1000, captions=None, on_error="raise", progres
         on_error: "raise" (default) ends at a sample that cannot be read, and leaves nothing behind; "skip" leaves it
             out.
         progress: function that passes an iterable on and shows how far it is.
+        autoencoder: Keras model with `moments`, such as `networks.AutoencoderKL`; None (default) packs pictures.
+            What follows is for latents.
+        latents: "moments" (default): means and log variances, all that the encoder says; "means": half as much, which
+            is what training takes unless the model has `sample_latents=True`; "samples": one draw for each picture.
+        flip: whether mirrored pictures are encoded as well, for `load(…, horizontal_flip=True)`. Default False.
+        batch_size: pictures that are encoded at once. Default 32.
+        dtype: of the numbers on disk: "float32" (default), or "float16" for half of the room and three digits.
+        seed: int ≥ 0, of the draws of "samples". Default 0.
 
     Returns:
         `Packed`.
 
     Raises:
         ValueError: a folder that exists, unreadable samples, samples that are no pictures, a template for data without
-            classes.
+            classes; for latents also pictures of several sizes, data that depend on chance (random crops,
+            augmentation), and numbers that are not finite in `dtype`.
         OSError: it cannot be written.
 
     Example:
@@ -70,6 +101,14 @@ def pack(data, folder, shard_size=1000, captions=None, on_error="raise", progres
     >>> print(kd.data.pack(kd.data.load("emoji", split="all"), "emoji-shards"))
     1,892 samples in 2 tar files in emoji-shards
     >>> batches = kd.data.load("emoji-shards", captions=True)
+
+    Latents:
+
+    >>> autoencoder = kd.AutoencoderModel.from_preset("runs/autoencoder").averaged_autoencoder()
+    >>> pictures = kd.data.load("pictures", split="all", image_size=64)
+    >>> kd.data.pack(pictures, "pictures-latents", autoencoder=autoencoder, flip=True)
+    >>> model = kd.DiffusionModel(network, autoencoder=autoencoder)
+    >>> model.fit(kd.data.load("pictures-latents", horizontal_flip=True))
     """
     source, folder = as_source(data.source if isinstance(data, Batches) else data), Path(folder)
     check_whole("shard_size", shard_size, 1), check_choice("on_error", on_error, ("raise", "skip"))
@@ -78,68 +117,51 @@ def pack(data, folder, shard_size=1000, captions=None, on_error="raise", progres
     templates = None if captions is None else check_template(captions)
     if templates and not source.class_names:
         raise ValueError(f"A template of captions is filled with names of classes. Received: {source!r}, without any")
-    skipped, written = {}, 0
+    encoding = {"latents": latents, "flip": flip, "batch_size": batch_size, "dtype": dtype, "seed": seed}
+    encoder = _encoder(data, autoencoder, encoding)
+    members_of = _members if encoder is None else encoder.members
+    skipped = {}
+
+    def refuse(number, error):
+        if on_error == "raise":
+            raise error
+        skipped[number] = clip(str(error))
+
     with write_errors(folder), atomic_folder(folder) as work:
-        shards = _Shards(work, shard_size)
-        try:
-            for number in progress(range(len(source))):
-                try:
-                    members = _members(source, number, templates)
-                except (ValueError, OSError) as error:
-                    if on_error == "raise":
-                        raise
-                    skipped[number] = clip(str(error))
-                    continue
-                shards.add(written, members)
-                written += 1
-        finally:
-            shards.close()
-        if not written:
+        with ShardWriter(work, shard_size) as shards:
+            for members in members_of(source, progress(range(len(source))), templates, refuse):
+                shards.add(members)
+        if not shards.samples:
             raise ValueError(f"No sample of {source!r} can be read. The first: {skipped[0]}")
-    return Packed(folder, written, shards.count, skipped)
+        if encoder is not None:  # last: a folder without it is not whole
+            encoder.manifest(source, shards, skipped).write(work)
+    return Packed(folder, shards.samples, shards.count, skipped, encoder is not None)
 
 
-class _Shards:
-    """Tar files of `size` samples each."""
-
-    def __init__(self, folder, size):
-        self.folder, self.size, self.count, self._archive = folder, size, 0, None
-
-    def add(self, number, members):
-        """Writes the members of sample `number`, {suffix: bytes}."""
-        if number % self.size == 0:
-            self.close()
-            self._archive = tarfile.open(self.folder / f"part-{self.count:05}.tar", "w", format=tarfile.USTAR_FORMAT)
-            self.count += 1
-        for suffix, content in members.items():
-            member = tarfile.TarInfo(f"{number:08}{suffix}")  # its time is 0: the same data give the same bytes
-            member.size = len(content)
-            self._archive.addfile(member, io.BytesIO(content))
-
-    def close(self):
-        if self._archive is not None:
-            self._archive.close()
+def _encoder(data, autoencoder, options):
+    """The `LatentEncoder` of these options of `pack`, or None for pictures."""
+    if autoencoder is not None:
+        return LatentEncoder(data, autoencoder, **options)
+    for name, value in options.items():
+        if value != inspect.signature(pack).parameters[name].default:
+            raise ValueError(
+                f"{name}= is for latents, which an autoencoder makes. Received: {name}={shown(value)} without "
+                "autoencoder. Pass it, or leave the option out"
+            )
+    return None
 
 
-def _members(source, number, templates):
-    """What stands for a sample: {suffix: bytes}."""
-    sample = source[number]
-    further = sorted(sample.keys() - {"images", "labels", "captions"})
-    if further:
-        raise ValueError(f"Only pictures, captions and classes are packed. Received: samples with {further}")
-    record, label = {}, sample.get("labels")
-    if label is not None:
-        record["label"] = int(label)
-        if source.class_names:
-            record["class_name"] = source.class_names[int(label)]
-    if templates:
-        texts = from_template(templates, record["class_name"])
-    else:
-        texts = sample.get("captions") or (source.texts([number]) or [()])[0]
-    if texts:
-        record["text"] = texts[0] if len(texts) == 1 else list(texts)
-    members = {".png": _png(sample["images"], number)}
-    return {**members, ".json": json.dumps(record, ensure_ascii=False).encode()} if record else members
+def _members(source, numbers, templates, refuse):
+    """Of each sample that can be read {suffix: bytes}; `refuse` is told of the others."""
+    for number in numbers:
+        try:
+            sample = source[number]
+            record = record_of(source, number, sample, templates)
+            members = {".png": _png(sample["images"], number)}
+        except (ValueError, OSError) as error:
+            refuse(number, error)
+            continue
+        yield {**members, ".json": json_of(record)} if record else members
 
 
 def _png(image, number):

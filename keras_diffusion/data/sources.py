@@ -11,6 +11,9 @@ from keras_diffusion.configs.checks import check_number, shown
 from keras_diffusion.data.captions import TEXT_KEYS, as_texts, check_captions
 from keras_diffusion.data.values import check_images, standardize_labels
 
+#: Where a sample of latents has those of the mirrored picture.
+MIRRORED = "mirrored"
+
 _SPELLINGS = {"image": "images", "label": "labels", "caption": "captions"}
 
 
@@ -29,6 +32,8 @@ class Source:
         groups: for each sample the number of its bucket, ints `(n,)`: a batch holds samples of one. Default None.
         shapes: (height, width) of each bucket, a list, or None.
         bucket_counts: dict from those in use to the number of their samples, or None.
+        sample_key: under which samples hold what is learned: "images", or of latents "moments" or "latents".
+        latents: `LatentManifest` of a source of latents, or None.
     """
 
     num_classes = None
@@ -37,6 +42,8 @@ class Source:
     captions = None
     num_draws = 0
     groups = shapes = bucket_counts = None
+    sample_key = "images"
+    latents = None
 
     def __len__(self):
         raise NotImplementedError
@@ -224,6 +231,7 @@ class Derived(Source):
         self.labels = source.labels
         self.num_draws = source.num_draws
         self.groups, self.shapes, self.bucket_counts = source.groups, source.shapes, source.bucket_counts
+        self.sample_key, self.latents = source.sample_key, source.latents
 
     @property
     def captions(self):

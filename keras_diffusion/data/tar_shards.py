@@ -27,7 +27,7 @@ from keras_diffusion.runtime.documents import parse_json
 from keras_diffusion.runtime.natural_order import natural
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_TEXT, _RECORD, _CLASS = ".txt", ".json", ".cls"
+_TEXT, RECORD, _CLASS = ".txt", ".json", ".cls"
 
 
 class TarShards(Source):
@@ -54,22 +54,32 @@ class TarShards(Source):
             "channels", channels, tuple(MODES), "channels must be 1 (grey), 3 (RGB) or 4 (RGBA)"
         )
         self.background, self.paths = colour_of(background), shard_paths(path)
-        groups = [(shard, key, members) for shard, path in enumerate(self.paths) for key, members in _groups(path)]
+        groups = self._groups()
         pictured = [group for group in groups if SUFFIXES & group[2].keys()]
         if not pictured:
+            latents = any(".npy" in members for _, _, members in groups)
+            why = ", but arrays, as of latents whose latents.json is missing: were they packed to the end?"
             raise ValueError(
                 f"Tar shards hold pictures ({', '.join(sorted(SUFFIXES))}). Received: none in {len(self.paths)} files, "
-                f"the first {str(self.paths[0])!r}"
+                f"the first {str(self.paths[0])!r}{why if latents else ''}"
             )
         if len(pictured) < len(groups):
             warnings.warn(
                 f"{len(groups) - len(pictured)} of {len(groups)} samples have no picture, and are ignored.",
                 stacklevel=2,
             )
-        self.keys = [key for _, key, _ in pictured]
-        self._shard = np.array([shard for shard, _, _ in pictured], "int32")
-        self._picture = _places(pictured, SUFFIXES)
-        self._text, self._record, self._class = (_places(pictured, {kind}) for kind in (_TEXT, _RECORD, _CLASS))
+        self._picture = places_of(pictured, SUFFIXES)
+        self._index(pictured)
+
+    def _groups(self):
+        """(number of the file, key, members) of all samples."""
+        return [(shard, key, members) for shard, path in enumerate(self.paths) for key, members in _groups(path)]
+
+    def _index(self, groups):
+        """Notes where the members of samples lie, and reads the classes."""
+        self.keys = [key for _, key, _ in groups]
+        self._shard = np.array([shard for shard, _, _ in groups], "int32")
+        self._text, self._record, self._class = (places_of(groups, {kind}) for kind in (_TEXT, RECORD, _CLASS))
         self._read_labels()
 
     def __len__(self):
@@ -127,7 +137,8 @@ class TarShards(Source):
             self.class_names = [str(names.get(str(number)) or number) for number in range(self.num_classes)]
 
     def _json(self, index):
-        return parse_json(self._read(index, self._record), self._name(index) + _RECORD)
+        limits.check(self._record[index, 1], "text_bytes", f"The length of {self._name(index)}{RECORD}")
+        return parse_json(self._read(index, self._record), self._name(index) + RECORD)
 
     def _name(self, index):
         return f"{self.paths[self._shard[index]]}: {self.keys[index]}"
@@ -261,7 +272,15 @@ def _groups(path):
         yield key, members
 
 
-def _places(groups, suffixes):
-    """Start and size of each sample's first member with one of `suffixes`: ints `(n, 2)`, −1 without."""
+def places_of(groups, suffixes):
+    """Where the members of one kind lie.
+
+    Args:
+        groups: list of (number of the file, key, {suffix: (start, size)}).
+        suffixes: of the kind, a set; a sample's first member with one of them counts.
+
+    Returns:
+        start and size, ints `(n, 2)`; (−1, 0) for a sample without.
+    """
     found = [next((place for suffix, place in group[2].items() if suffix in suffixes), (-1, 0)) for group in groups]
     return np.array(found, "int64")

@@ -29,6 +29,11 @@ def read_samples(data, count=None):
         ValueError: no samples, NaN, pictures out of range, arrays of different lengths.
     """
     check_whole("num_samples", count, 1, optional=True)
+    if getattr(data, "latents", None) is not None:
+        raise ValueError(
+            f"Samples are compared with pictures. Received: packed latents, {data.latents}. Pass the pictures that "
+            "they were made of"
+        )
     if isinstance(data, dict) or hasattr(data, "shape"):
         found = data if isinstance(data, dict) else {SAMPLE_KEY: data}
         found = {key: np.asarray(value) for key, value in found.items() if key in (SAMPLE_KEY, *CONDITIONS)}

@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from keras_diffusion.models.arguments import BRIGHTEST
-from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
+from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY, sample_key
 
 LEAST_SPREAD, LARGEST_SPREAD = 0.5, 2.0  # standard deviation of latents that a diffusion model learns well
 RULES = ("finite", "scale", "labels", "conditions", "weights")
@@ -53,6 +53,7 @@ class BatchChecks(keras.metrics.Metric):
         self.value = self._variable((len(RULES),), "float32", "value")
         self.lowest = self._variable((), "float32", "lowest")
         self.highest = self._variable((), "float32", "highest")
+        self.sample_key = SAMPLE_KEY  # of the batches
 
     def _variable(self, shape, dtype, name):
         return self.add_variable(shape, initializer="zeros", dtype=dtype, name=name)
@@ -61,12 +62,16 @@ class BatchChecks(keras.metrics.Metric):
         """Looks at a batch as `fit` has it, before it is converted; for use inside a step."""
         data = data if isinstance(data, dict) else {SAMPLE_KEY: data}
         found = {}  # rule: (which samples break it, what they hold)
-        samples = ops.convert_to_tensor(data[SAMPLE_KEY])
-        if keras.backend.is_float_dtype(samples.dtype):
+        key = self.sample_key = sample_key(data)
+        samples = ops.convert_to_tensor(data[key])
+        if key != SAMPLE_KEY:  # latents, which have no scale of their own
+            bad = ops.logical_not(_finite_rows(samples))
+            found["finite"] = (bad, ops.zeros_like(bad, "float32"))
+        elif keras.backend.is_float_dtype(samples.dtype):
             found["finite"], found["scale"] = self._look_at_samples(samples)
         if "labels" in data:
             found["labels"] = self._look_at_labels(ops.convert_to_tensor(data["labels"]))
-        others = (ops.convert_to_tensor(data[k]) for k in sorted(set(data) - {SAMPLE_KEY, WEIGHT_KEY, "labels"}))
+        others = (ops.convert_to_tensor(data[k]) for k in sorted(set(data) - {key, WEIGHT_KEY, "labels"}))
         finite = [_finite_rows(tensor) for tensor in others if keras.backend.is_float_dtype(tensor.dtype)]
         if finite:
             bad = ops.logical_not(functools.reduce(ops.logical_and, finite))

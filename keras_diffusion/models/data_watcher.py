@@ -9,8 +9,8 @@ import numpy as np
 from keras_diffusion.models import arguments, training_data
 from keras_diffusion.models.batch_checks import LARGEST_SPREAD, LEAST_SPREAD, BatchChecks, LatentSpread
 from keras_diffusion.models.batch_sources import readable
+from keras_diffusion.models.latents import check_fingerprint, check_packed
 from keras_diffusion.models.training_data import DARKEST_ABOVE_ZERO, SCALE_REMEDY
-from keras_diffusion.models.validation import SAMPLE_KEY
 from keras_diffusion.runtime.devices import to_host
 
 _PATIENCE = 8  # batches without a number below 0, after which there is a warning
@@ -36,6 +36,7 @@ class DataWatcher(keras.callbacks.Callback):
         self._model = model
         self.checks, self.latents = BatchChecks(model.num_classes), LatentSpread()
         self._epoch = self._next = 0
+        self._unseen = ()  # data whose fingerprint is still to be compared
         self._pictures, self._silent, self._told_of_latents = None, True, False
 
     def expects_pictures(self, *data):
@@ -47,6 +48,7 @@ class DataWatcher(keras.callbacks.Callback):
 
     def checked(self, x, sample_weight=None, class_weight=None, quiet=False):
         """Data as Keras takes them: what is in memory is checked, and holds its weights."""
+        check_packed(x, self._model)
         classes = self._model.num_classes
         return training_data.checked(x, sample_weight, class_weight, classes, self.expects_pictures(), quiet)
 
@@ -99,6 +101,7 @@ class DataWatcher(keras.callbacks.Callback):
             self.read()  # what the training steps have noted: the validation begins anew
         else:
             x = self.checked(taken(x), kwargs.pop("sample_weight", None), quiet=True)
+            check_fingerprint(x, self._model)
         yield x
         self.refuse("the validation data" if within_fit else "the data evaluated", pictures)
 
@@ -114,6 +117,7 @@ class DataWatcher(keras.callbacks.Callback):
         """Begins to watch a `fit` on `data`; returns its callbacks with this one in front."""
         self._pictures = self.expects_pictures(*data)
         self._silent = not self._pictures or training_data.in_memory(data[0]) is not None
+        self._unseen = tuple(part[0] if isinstance(part, tuple) else part for part in data)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             # A new one: Keras decides at its beginning what may run in other threads.
             return keras.callbacks.CallbackList(
@@ -124,6 +128,9 @@ class DataWatcher(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._next = epoch, 1
+        for data in self._unseen:  # not earlier: a run that is resumed has its weights by now
+            check_fingerprint(data, self._model)
+        self._unseen = ()
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 >= self._next:
@@ -174,7 +181,8 @@ class DataWatcher(keras.callbacks.Callback):
         num_classes = self._model.num_classes
         classes = "integers ≥ 0" if num_classes is None else f"the integers from 0 to {num_classes - 1}"
         messages = {
-            "finite": f"Samples must be finite. Received: {SAMPLE_KEY} with NaN or infinite values, first in {place}",
+            "finite": f"Samples must be finite. Received: {self.checks.sample_key} with NaN or infinite values, first "
+            f"in {place}",
             "scale": f"Float pictures lie in [-1, 1]. Received: nothing below 0 and a value of {found.value:g} in "
             f"{place}. {SCALE_REMEDY}",
             "labels": f"Labels of this network are {classes}. Received: label {found.value:g} in {place}. Number the "

@@ -25,7 +25,7 @@ from keras_diffusion.core.broadcast import expand_to_rank
 from keras_diffusion.core.gaussian import mix
 from keras_diffusion.core.levels import Levels
 from keras_diffusion.core.noise import check_seed
-from keras_diffusion.models import adapters, arguments, summary, validation
+from keras_diffusion.models import adapters, arguments, latents, summary, validation
 from keras_diffusion.models.batch_checks import without_invalid
 from keras_diffusion.models.data_watcher import DataWatcher
 from keras_diffusion.models.evaluation_method import evaluate_generation
@@ -69,13 +69,17 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         sampling_defaults: dict of what `generate` does unless told otherwise: "sampler", "spacing" and "guidance", by
             names and dicts; loaded checkpoints have it from their source. None (default): what `generate` says.
         class_names: list of texts, one per class of the network, or None (default). Labels may then be given by name.
+        sample_latents: whether training draws latents from the distributions that the autoencoder tells of pictures.
+            Default False: it takes their means.
 
     Call arguments:
         data: samples `(B, *sample_shape)`, float in [−1, 1] or uint8, or a dict with them under "images" and the
             conditions under "labels" `(B,)`, "context" `(B, L, D)` and "concat" `(B, ..., K)`, float in [−1, 1] or
             uint8, which is not noised: of the samples' size, or, where there is an autoencoder, of the latents'. Beside
             a context there may be a "context_mask" `(B, L)`, false where it is padding. Where the network is told of
-            augmentation, "augmentation" `(B, A)`, zeros if it is left out.
+            augmentation, "augmentation" `(B, A)`, zeros if it is left out. Where there is an autoencoder, the samples
+            may be what it made of pictures, before its scale (`data.pack`): "moments" `(B, h, w, 2·D)`, means and log
+            variances, or "latents" `(B, h, w, D)`.
         training: whether dropout drops and conditions are dropped.
 
     Returns:
@@ -118,6 +122,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         concat_dropout=None,
         class_names=None,
         null_context_mask=None,
+        sample_latents=False,
         **kwargs,
     ):
         # Level maths must not run in half precision: only the network follows a mixed policy.
@@ -139,6 +144,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
         self.autoencoder = autoencoder
         if isinstance(autoencoder, keras.layers.Layer):
             autoencoder.trainable = False  # weight decay would change it, though no gradient does
+        self.sample_latents = latents.check_sampling(sample_latents, autoencoder)
         self.seed = seed
         self.class_names = check_class_names(class_names, getattr(network, "num_classes", None))
         self._base_seed = check_seed(seed)
@@ -168,18 +174,17 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
     def call(self, data, training=False):
         known = (self.batch_keys(data), getattr(self.network, "augmentation_dim", None))
+        seed = self.training_noise if training else self.validation_noise
         if self.autoencoder is None:
             x0, conditions = validation.unpack_batch(data, self.sample_shape, *known)
         else:
-            x0, conditions = validation.unpack_batch(data, (None,) * len(self.sample_shape), *known)
-            x0, _ = without_invalid(x0, {}, None, None)
-            x0 = ops.stop_gradient(ops.cast(self.autoencoder.encode(x0), "float32"))
+            draws = seed if self.sample_latents else None
+            x0, conditions = latents.unpack(data, self.autoencoder, self.sample_shape, known, draws)
         if "concat" in conditions:
             check_beside(
                 "concat", conditions["concat"].shape, tuple(x0.shape), validation.concat_channels_of(self.network)
             )
         x0, conditions = without_invalid(x0, conditions, self.num_classes, getattr(self.network, "null_labels", None))
-        seed = self.training_noise if training else self.validation_noise
         batch = ops.shape(x0)[0]
         # One uniform number spread over the batch: every batch sees all noise levels evenly (Kingma et al. 2021,
         # arXiv:2107.00630).
@@ -350,7 +355,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
 
         Args:
             x: samples; or a dict of them under "images", the conditions, and perhaps weights `(N,)` under
-                "sample_weight"; or what yields such batches.
+                "sample_weight"; or what yields such batches. In place of pictures there may be latents, see the class.
             y: None; labels are a condition.
             kwargs: as in Keras. `sample_weight` `(N,)` and `class_weight` (a dict from labels to numbers) are for
                 arrays in memory; batches hold their weights, or are (samples, None, weights). `validation_data`:
@@ -516,6 +521,7 @@ class DiffusionModel(SamplingMethods, ResumableModel):
             **({} if self.class_names is None else {"class_names": list(self.class_names)}),
             "null_context": None if self.null_context is None else self.null_context.tolist(),
             **({} if self.null_context_mask is None else {"null_context_mask": self.null_context_mask.tolist()}),
+            **({"sample_latents": True} if self.sample_latents else {}),
             "sampling_defaults": self.sampling_defaults or None,
         }
 

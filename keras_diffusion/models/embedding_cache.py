@@ -8,13 +8,12 @@ they have in common. The folder holds L·D numbers for each different text: 230 
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from keras_diffusion.configs.checks import check_choice
+from keras_diffusion.networks.fingerprint import fingerprint
 from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime.files import check_room, write_whole
 
@@ -148,23 +147,3 @@ class CachedTexts:
     def _path(self, row):
         name = hashlib.sha256(np.ascontiguousarray(row, "<i4").tobytes()).hexdigest()
         return self.folder / name[:2] / name
-
-
-def fingerprint(encoder, dtype):
-    """A name for an encoder with its weights, 32 hexadecimal digits.
-
-    Args:
-        encoder: Keras model.
-        dtype: of the numbers on disk.
-
-    Returns:
-        str.
-    """
-    digest = hashlib.sha256()
-    config = {key: value for key, value in encoder.get_config().items() if key not in ("name", "trainable")}
-    digest.update(json.dumps([type(encoder).__name__, config, dtype], sort_keys=True, default=str).encode())
-    for variable in encoder.variables:
-        value = np.ascontiguousarray(ops.convert_to_numpy(variable))
-        digest.update(f"{value.shape} {value.dtype}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:32]

@@ -99,6 +99,8 @@ def batches_of(data, sample_shape, batch_size):
         ValueError: pictures of another shape or kind.
     """
     size = check_whole("batch_size", batch_size, 1)
+    if getattr(data, "latents", None) is not None:
+        raise ValueError(f"Latents are measured on pictures. Received: packed latents, {data.latents}")
     arrays = training_data.in_memory(data)
     if arrays is not None:
         images = arrays[SAMPLE_KEY]

@@ -115,7 +115,8 @@ def in_memory(x):
 
 def _weights(arrays, sample_weight, class_weight, num_classes):
     """{"sample_weight": float32 (N,)}, or nothing."""
-    size = len(arrays[SAMPLE_KEY]) if SAMPLE_KEY in arrays else None
+    key = validation.sample_key(arrays)
+    size = len(arrays[key]) if key in arrays else None
     given = [w for w in (sample_weight, arrays.get(WEIGHT_KEY)) if w is not None]
     if len(given) > 1:
         raise ValueError(f"Weights are given once. Received: `sample_weight`, and a batch with the key {WEIGHT_KEY!r}")

@@ -15,22 +15,35 @@ from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime import limits
 
 SAMPLE_KEY = "images"
+#: What may stand in place of pictures where there is an autoencoder: what it has made of them, before its scale.
+MOMENTS_KEY, LATENTS_KEY = "moments", "latents"
 CONCAT_KEY = "concat"
 WEIGHT_KEY = "sample_weight"
 AUGMENTATION_KEY = "augmentation"
 CONDITION_KEYS = ("labels", "context", CONCAT_KEY, AUGMENTATION_KEY)
 
 
-def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None):
+def sample_key(data):
+    """The key under which a batch, or arrays, hold their samples: "images", unless they hold latents.
+
+    Args:
+        data: samples, or a dict.
+    """
+    held = data if isinstance(data, dict) else {}
+    return next((key for key in (MOMENTS_KEY, LATENTS_KEY) if key in held and SAMPLE_KEY not in held), SAMPLE_KEY)
+
+
+def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None, key=SAMPLE_KEY):
     """A batch as (samples, conditions).
 
     Args:
-        data: samples `(B, *sample_shape)`, or a dict with them under "images" and conditions under "labels", "context",
-            "concat" and "augmentation", and the context's mask under "context_mask"; perhaps with weights under
-            "sample_weight", which are no condition.
+        data: samples `(B, *sample_shape)`, or a dict with them under "images" (or another `key`) and
+            conditions under "labels", "context", "concat" and "augmentation", and the context's mask under
+            "context_mask"; perhaps with weights under "sample_weight", which are no condition.
         sample_shape: shape of one sample, None where any size goes.
         condition_keys: conditions that the batch holds for the network.
         augmentation_dim: length of the vectors under "augmentation"; where there are none, nothing was changed: zeros.
+        key: of the samples.
 
     Returns:
         (samples, dict of conditions): uint8 samples, and known channels, scaled to [−1, 1].
@@ -40,12 +53,13 @@ def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None):
     """
     if not isinstance(data, dict):
         data = {SAMPLE_KEY: data}
-    if AUGMENTATION_KEY in condition_keys and AUGMENTATION_KEY not in data and SAMPLE_KEY in data:
-        rows = ops.shape(ops.convert_to_tensor(data[SAMPLE_KEY]))[0]
+    if AUGMENTATION_KEY in condition_keys and AUGMENTATION_KEY not in data and key in data:
+        rows = ops.shape(ops.convert_to_tensor(data[key]))[0]
         data = {**data, AUGMENTATION_KEY: ops.zeros((rows, augmentation_dim), "float32")}
-    known = {SAMPLE_KEY, *condition_keys}
+    known = {key, *condition_keys}
     if set(data) - {WEIGHT_KEY} != known:
         told = AUGMENTATION_KEY in data and AUGMENTATION_KEY not in known
+        of_latents = key != sample_key(data)
         missing, unknown = sorted(known - set(data)), sorted(set(data) - known - {WEIGHT_KEY})
         raise ValueError(
             f"A batch for this network is a dict with the keys {', '.join(sorted(known))}"
@@ -54,9 +68,10 @@ def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None):
             + (f"; missing: {', '.join(missing)}" if missing else "")
             + (f"; unknown: {', '.join(unknown)}" if unknown else "")
             + (". A network takes “augmentation” if it is made with augmentation_dim" if told else "")
+            + (". Latents are for a DiffusionModel with the autoencoder that made them" if of_latents else "")
         )
-    samples = ops.convert_to_tensor(data[SAMPLE_KEY])
-    check_shape(SAMPLE_KEY, samples.shape, sample_shape)
+    samples = ops.convert_to_tensor(data[key])
+    check_shape(key, samples.shape, sample_shape)
     conditions = {key: ops.convert_to_tensor(data[key]) for key in condition_keys}
     if "labels" in conditions:
         if len(conditions["labels"].shape) != 1:
@@ -71,12 +86,14 @@ def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None):
         conditions[AUGMENTATION_KEY] = _vectors(conditions[AUGMENTATION_KEY], augmentation_dim)
     if CONCAT_KEY in conditions:
         conditions[CONCAT_KEY] = _scaled(CONCAT_KEY, conditions[CONCAT_KEY])
-    return _scaled(SAMPLE_KEY, samples), conditions
+    return _scaled(key, samples), conditions
 
 
 def _scaled(name, samples):
     """A tensor of samples as float32, uint8 scaled to [−1, 1]."""
     dtype = keras.backend.standardize_dtype(samples.dtype)
+    if name in (MOMENTS_KEY, LATENTS_KEY) and not keras.backend.is_float_dtype(dtype):
+        raise ValueError(f"Latents are floats. Received: {name} of dtype {dtype}. Pictures stand under {SAMPLE_KEY!r}")
     if dtype == "uint8":
         samples = ops.cast(samples, "float32") / 127.5 - 1.0
     elif not keras.backend.is_float_dtype(dtype):
