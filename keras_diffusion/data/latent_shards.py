@@ -92,12 +92,14 @@ def check_options(folder, options):
 
     Args:
         folder: of the latents.
-        options: dict of those options for pictures that were given.
+        options: dict of those options that are for pictures.
 
     Raises:
-        ValueError: there are some.
+        ValueError: one of them asks for something.
     """
     for name, value in options.items():
+        if value in (None, False, "center"):
+            continue
         raise ValueError(
             f"{name}= is for pictures, before they are encoded. Received: {name}={shown(value)} for the latents in "
             f"{str(folder)!r}. Leave it out, or pack the pictures again: data.pack(data.load(…, {name}=…), …)"

@@ -145,9 +145,8 @@ def load(
     clips = _clip_options(frames, stride, training)
     pictures = _given(channels=channels, background=background)
     if is_latents(source):
-        cropped, bucketed = (None if crop == "center" else crop), (buckets or None)
-        sized = _given(image_size=size, crop=cropped, buckets=bucketed, bucket_step=bucket_step, frames=frames)
-        check_options(source, {**sized, **pictures, **_given(cache=cache, fetch=fetch)})
+        given = {"image_size": size, "crop": crop, "buckets": buckets, "bucket_step": bucket_step, "frames": frames}
+        check_options(source, {**given, **pictures, "cache": cache, "fetch": fetch})
     pictures |= _web_options(source, pictures, {"cache": cache, "fetch": fetch}, note_failures=on_error == "skip")
     keys = {"image_key": image_key, "label_key": label_key, "caption_key": caption_key}
     if is_table(source):
@@ -165,13 +164,16 @@ def load(
     )
     if on_error == "skip":
         data = Tolerant(data)  # of this part alone: held-out samples never stand in for others
-    options = {"shuffle": training, "drop_remainder": training, **options}
-    if data.latents is not None and data.latents.flips and training:
-        options.setdefault("horizontal_flip", True)
+    options = {"shuffle": training, "drop_remainder": training, **_flips(data, training), **options}
     # Where only whole batches are read, nobody would see the pictures of a bucket that does not fill one.
     least = batch_size if options["drop_remainder"] is True or options.get("batches_per_epoch") else 1
     data = _sized(data, size, crop, (buckets, bucket_step), least)
     return make(data, batch_size, seed=seed, num_classes=num_classes, value_range=value_range, **options)
+
+
+def _flips(data, training):
+    """`horizontal_flip` for latents that were packed with those of the mirrored pictures; none for other data."""
+    return {"horizontal_flip": True} if training and data.latents is not None and data.latents.flips else {}
 
 
 def _given(**options):
