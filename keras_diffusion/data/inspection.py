@@ -26,7 +26,7 @@ class Inspection:
         words: numbers of words of all captions, a list.
         broken: dict from the number of a sample that cannot be read to (its name, the error).
         buckets: dict from the (height, width) of buckets to the number of their samples, or None.
-        latents: `LatentManifest` of packed latents, or None.
+        encoded: `LatentManifest` of packed latents, or None.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Inspection:
     words: list
     broken: dict
     buckets: dict | None = None
-    latents: LatentManifest | None = None
+    encoded: LatentManifest | None = None
 
     def __str__(self):
         return self.text()
@@ -52,8 +52,8 @@ class Inspection:
             a few lines, a str.
         """
         lines = [self.source, f"readable   {self.samples - len(self.broken):,} of {self.samples:,}"]
-        if self.latents:
-            lines += _about(self.latents)
+        if self.encoded:
+            lines += _about(self.encoded)
         if self.sizes:
             lines.append(f"sizes      {_counted(self.sizes, '×')}")
         if self.buckets:
@@ -96,7 +96,7 @@ def inspect(data, progress=iter):
     """
     source = as_source(data.source if isinstance(data, Batches) else data)
     found = Inspection(repr(source), len(source), *(collections.Counter() for _ in range(3)), [], {})
-    found.buckets, found.latents = source.bucket_counts, source.latents
+    found.buckets, found.encoded = source.bucket_counts, source.latents
     for number in progress(range(len(source))):
         if number % _AHEAD == 0:
             source.prefetch(range(number, min(number + _AHEAD, len(source))))
@@ -106,7 +106,7 @@ def inspect(data, progress=iter):
         except (ValueError, OSError) as error:
             found.broken[number] = (_name(source, number), clip(str(error)))
             continue
-        if found.latents is None:
+        if found.encoded is None:
             shape = np.shape(sample["images"])
             found.sizes[shape[:2] if len(shape) == 3 else shape] += 1
         if "labels" in sample:

@@ -82,7 +82,14 @@ class LatentManifest:
         return _HEADER + math.prod(self.stored_shape) * DTYPES[self.dtype].itemsize
 
     def to_bytes(self, array):
-        """An array of `stored_shape` as a .npy file."""
+        """A sample as a .npy file.
+
+        Args:
+            array: of `stored_shape`.
+
+        Returns:
+            bytes.
+        """
         return self._header() + np.ascontiguousarray(array, DTYPES[self.dtype]).tobytes()
 
     def from_bytes(self, data, name):
@@ -112,7 +119,11 @@ class LatentManifest:
         return array.astype("float32")
 
     def write(self, folder):
-        """Writes `latents.json`."""
+        """Writes `latents.json`.
+
+        Args:
+            folder: path of an existing folder.
+        """
         values = {**dataclasses.asdict(self), "shape": list(self.shape), "image_shape": list(self.image_shape)}
         write_json(Path(folder) / MANIFEST, {"format": _FORMAT, "version": _VERSION, **values})
 

@@ -33,18 +33,18 @@ class Packed:
         samples: number of samples written.
         shards: number of tar files.
         skipped: dict from the number of a sample that could not be read to the error, a str.
-        latents: whether latents were written in place of pictures.
+        encoded: whether latents were written in place of pictures.
     """
 
     folder: Path
     samples: int
     shards: int
     skipped: dict
-    latents: bool = False
+    encoded: bool = False
 
     def __str__(self):
         left_out = f", {len(self.skipped):,} left out" if self.skipped else ""
-        what = "latents" if self.latents else "samples"
+        what = "latents" if self.encoded else "samples"
         return f"{self.samples:,} {what} in {self.shards:,} tar files in {self.folder}{left_out}"
 
 
@@ -80,8 +80,9 @@ def pack(
         progress: function that passes an iterable on and shows how far it is.
         autoencoder: Keras model with `moments`, such as `networks.AutoencoderKL`; None (default) packs pictures.
             What follows is for latents.
-        latents: "moments" (default): means and log variances, all that the encoder says; "means": half as much, which
-            is what training takes unless the model has `sample_latents=True`; "samples": one draw for each picture.
+        latents: "moments" (default): means and log variances `(h, w, 2·D)`, all that the encoder says; "means"
+            `(h, w, D)`: half as much, which is what training takes unless the model has `sample_latents=True`;
+            "samples" `(h, w, D)`: one draw for each picture.
         flip: whether mirrored pictures are encoded as well, for `load(…, horizontal_flip=True)`. Default False.
         batch_size: pictures that are encoded at once. Default 32.
         dtype: of the numbers on disk: "float32" (default), or "float16" for half of the room and three digits.
