@@ -173,11 +173,15 @@ def header(model):
     """What a run says of an autoencoder, a dict of rows."""
     network, size = model.autoencoder, model.autoencoder.size_multiple
     share = network.channels * size**2 / network.latent_channels
-    return {
+    rows = {
         "autoencoder": f"{type(network).__name__}, {network.count_params():,} parameters",
         "latents": f"H/{size} × W/{size} × {network.latent_channels}: {share:.3g} times fewer numbers than pictures",
         "loss": ", ".join(f"{weight:g}·{name}" for name, weight in model.loss_weights.items()),
     }
+    if model.adversary is not None:
+        opponent, start = model.adversary.discriminator, model.adversary.start
+        rows["against"] = f"{type(opponent).__name__}, {opponent.count_params():,} parameters, from step {start:,} on"
+    return rows
 
 
 def _of_run(path):

@@ -6,10 +6,13 @@ One training step:
     z     = mean + σ·ε,  ε ~ N(0, I)             bottleneck: or rounded (fsq), or the nearest code (vq)
     x̂     = decoder(z)
     loss  = Σ weight·|x̂ − x|  +  kl_weight·KL(N(mean, σ²) ‖ N(0, I))  +  perceptual_weight·LPIPS(x̂, x)
+            −  discriminator_weight·λ·mean D(x̂)          with a discriminator, training/adversarial.py
 
 As in `DiffusionModel`, all of it is `call` and `compute_loss`, so Keras's own training step runs it on every backend.
 Errors are means over the numbers of a picture; the divergence is the sum over the latent numbers, in nats.
 """
+
+import contextlib
 
 import keras
 import numpy as np
@@ -22,14 +25,18 @@ from keras_diffusion.layers.bottleneck import BOTTLENECKS, KLBottleneck, diverge
 from keras_diffusion.models import arguments, latent_statistics, validation
 from keras_diffusion.models.autoencoder_watcher import AutoencoderWatcher, BottleneckUse
 from keras_diffusion.models.batch_checks import without_invalid
+from keras_diffusion.models.optimizers import get_optimizer
 from keras_diffusion.models.random_state import seed_generator
 from keras_diffusion.models.resumable_model import ResumableModel
 from keras_diffusion.models.validation import SAMPLE_KEY, WEIGHT_KEY
 from keras_diffusion.models.weight_guard import reads_weights
+from keras_diffusion.networks import get_discriminator
 from keras_diffusion.networks.autoencoder import scaled
 from keras_diffusion.networks.quantized_autoencoder import QuantizedAutoencoder
 from keras_diffusion.runtime.devices import run_batch
 from keras_diffusion.training import RECONSTRUCTION_LOSSES, WeightAverage, reconstruction_weights
+from keras_diffusion.training.adversarial import Adversary, inputs_of, last_layer
+from keras_diffusion.training.adversarial_optimizer import AdversarialOptimizer
 from keras_diffusion.training.perceptual import PerceptualLoss
 from keras_diffusion.training.reconstruction import SMALLEST_SIDE, signal_to_noise, structural_similarity
 
@@ -54,6 +61,17 @@ class AutoencoderModel(ResumableModel):
         ema: decay of the average of the weights, in [0, 1), or None for no average. It is what validation,
             `reconstruct` and `measure_latents` use. Default 0.999.
         seed: int, of all random numbers of training; None (default) takes a new one.
+        discriminator: what learns to tell reconstructions from originals, and whose doubts the autoencoder learns to
+            raise: "patch" for a `networks.PatchDiscriminator`, a dict with this name and its arguments, or a Keras
+            model from pictures to logits. States of training hold it; presets and `.keras` files do not: pass it again
+            to go on training. Default None.
+        discriminator_weight: factor on the autoencoder's part of it, > 0. Default 0.5.
+        discriminator_start: number of training steps, in batches, before it counts and learns. Default 0; better once
+            reconstructions are as good as they get without it.
+        discriminator_optimizer: its own optimizer: a Keras optimizer, a name, or a dict such as `{"name": "adam",
+            "learning_rate": 1e-4}`. None (default): Adam with a learning rate of 2e-4 and betas of 0.5 and 0.9.
+        adaptive_weight: whether `discriminator_weight` is multiplied by the ratio of the gradients of reconstruction
+            and discriminator at the kernel of the decoder's last layer. Default True.
 
     Call arguments:
         data: pictures `(B, H, W, channels)`, float in [−1, 1] or uint8, or a dict with them under "images"; what else
@@ -62,8 +80,8 @@ class AutoencoderModel(ResumableModel):
 
     Returns:
         dict with "pictures" and "originals" `(B, H, W, channels)`, "mean" and "log_variance" `(B, h, w,
-        latent_channels)`, the bottleneck's "losses", a dict of `(B,)`, and perhaps "codes" `(B, h, w)`, from which
-        `compute_loss` makes the loss.
+        latent_channels)`, the bottleneck's "losses", a dict of `(B,)`, and perhaps "codes" `(B, h, w)` and "features"
+        `(B, H, W, C)`, what the decoder's last layer was given; from which `compute_loss` makes the loss.
 
     Raises:
         ValueError: no such autoencoder; unknown losses or bottlenecks; weights out of range; pictures of another size
@@ -79,7 +97,8 @@ class AutoencoderModel(ResumableModel):
     >>> latent_diffusion = kd.DiffusionModel(network, autoencoder=model.averaged_autoencoder())
 
     Reference:
-        Rombach et al. 2022, arXiv:2112.10752, section 3.1 and appendix G; Kingma & Welling 2013, arXiv:1312.6114.
+        Rombach et al. 2022, arXiv:2112.10752, section 3.1 and appendix G; Kingma & Welling 2013, arXiv:1312.6114;
+        Esser et al. 2021, arXiv:2012.09841, on the discriminator.
     """
 
     #: As in `DiffusionModel`: None turns off what is expected of pictures.
@@ -97,6 +116,11 @@ class AutoencoderModel(ResumableModel):
         perceptual_weight=1.0,
         ema=0.999,
         seed=None,
+        discriminator=None,
+        discriminator_weight=0.5,
+        discriminator_start=0,
+        discriminator_optimizer=None,
+        adaptive_weight=True,
         **kwargs,
     ):
         # Losses are float32 whatever the policy: only the autoencoder's layers follow a mixed one.
@@ -116,6 +140,13 @@ class AutoencoderModel(ResumableModel):
             for name in (*self.loss_weights, *(["kl_per_dim"] if self._is_normal else []), "psnr", "ssim")
         }
         self._bottleneck_use = BottleneckUse(autoencoder.latent_channels, self.bottleneck.num_codes)
+        self.adversary = None  # without a discriminator
+        if discriminator is not None:
+            network = _discriminator(discriminator, autoencoder)
+            self.adversary = Adversary(network, discriminator_weight, discriminator_start, adaptive_weight)
+            if adaptive_weight:
+                last_layer(self.autoencoder)  # there must be one
+        self._discriminator_optimizer = discriminator_optimizer and get_optimizer(discriminator_optimizer)
         self._data = AutoencoderWatcher(self)
         self._metrics.append(self._data.checks)  # no attribute: those get a place in files
         self.built = True
@@ -160,12 +191,21 @@ class AutoencoderModel(ResumableModel):
         if training and self._is_normal:
             noise = keras.random.normal(ops.shape(mean), seed=self.training_noise)
         found = self._bottleneck_of(network)(mean, log_variance, noise)
-        pictures = network.decode(scaled(network, found.pop("latents")))
+        latents = scaled(network, found.pop("latents"))
+        if self.adversary is not None and self.adversary.adaptive:
+            with inputs_of(last_layer(network)) as given:
+                pictures = network.decode(latents)
+            found["features"] = given[-1]
+        else:
+            pictures = network.decode(latents)
         pictures = ops.cast(pictures, "float32")
         return {"pictures": pictures, "originals": originals, "mean": mean, "log_variance": log_variance, **found}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch of the weighted sum of `loss_weights`, plus the network's own losses.
+
+        With a discriminator there are gradients besides, its own and those that it sends to the autoencoder: of a term
+        whose value is 0.
 
         Args:
             x: the batch, whose values are looked at; its key "sample_weight" counts before the argument of this name.
@@ -178,21 +218,42 @@ class AutoencoderModel(ResumableModel):
         """
         self._check_compiled(y)
         pictures, originals = y_pred["pictures"], y_pred["originals"]
-        parts = {f"{name}_loss": RECONSTRUCTION_LOSSES[name](pictures, originals) for name in self.reconstruction}
-        if self.perceptual is not None:
-            parts["perceptual_loss"] = self.perceptual(pictures, originals)
-        parts.update(y_pred["losses"])
+        parts = {**self._reconstruction_errors(pictures, originals), **y_pred["losses"]}
         error = sum(weight * parts[name] for name, weight in self.loss_weights.items())
         x = x if isinstance(x, dict) else {SAMPLE_KEY: x}
         if x.get(WEIGHT_KEY) is not None:
             sample_weight = x[WEIGHT_KEY]
+        weights = ops.ones_like(error)
         if sample_weight is not None:
-            error = error * validation.batch_weights(sample_weight, error)
+            weights = validation.batch_weights(sample_weight, error)
+            error = error * weights
         self._data.checks.update_state({SAMPLE_KEY: x[SAMPLE_KEY]}, sample_weight)
         self._note(parts, y_pred)
         if training and self.average is not None:
             self.average.update(self.autoencoder, every=self.optimizer.gradient_accumulation_steps or 1)
-        return sum(self.losses, ops.mean(error))
+        loss = sum(self.losses, ops.mean(error))
+        return loss if self.adversary is None else loss + self._opposition(y_pred, weights, training)
+
+    def _reconstruction_errors(self, pictures, originals):
+        """Errors of pictures by name, each `(B,)`."""
+        parts = {f"{name}_loss": RECONSTRUCTION_LOSSES[name](pictures, originals) for name in self.reconstruction}
+        if self.perceptual is not None:
+            parts["perceptual_loss"] = self.perceptual(pictures, originals)
+        return parts
+
+    def _opposition(self, y_pred, weights, training):
+        """What the discriminator adds to the loss; see `Adversary`."""
+        originals, factors = y_pred["originals"], self.loss_weights
+
+        def reconstruction(pictures):
+            errors = self._reconstruction_errors(pictures, originals)
+            return ops.mean(weights * sum(factors[name] * error for name, error in errors.items()))
+
+        last = None
+        if "features" in y_pred:
+            network = self.autoencoder if training or self.average is None else self.average.network
+            last = last_layer(network), y_pred["features"]
+        return self.adversary.opposition(y_pred["pictures"], originals, weights, reconstruction, last, training)
 
     def _check_compiled(self, y):
         if y is not None:
@@ -330,7 +391,49 @@ class AutoencoderModel(ResumableModel):
     def _network_of(self, weights):
         return self.averaged_autoencoder() if arguments.check_weights(weights) == "ema" else self.autoencoder
 
+    # Compiling --------------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        """Keras's `compile`, of the autoencoder's optimizer; the discriminator has one of its own."""
+        super().compile(optimizer, *args, **kwargs)
+        if self.adversary is not None and self.optimizer is not None:
+            steps = self.optimizer.gradient_accumulation_steps
+            own = self._discriminator_optimizer or keras.optimizers.Adam(
+                2e-4, beta_1=0.5, beta_2=0.9, gradient_accumulation_steps=steps
+            )
+            self.optimizer = AdversarialOptimizer(self.optimizer, own, self.adversary.discriminator)
+
     # Saving -----------------------------------------------------------------------------------------------------------
+
+    def save(self, filepath, *args, **kwargs):
+        """Keras's `save`, without the discriminator; raises as `save_weights` does."""
+        with self._alone():
+            return super().save(filepath, *args, **kwargs)
+
+    def save_to_preset(self, directory, overwrite=False):
+        """As in `DiffusionModel`; without the discriminator, which has done its work."""
+        with self._alone():
+            super().save_to_preset(directory, overwrite)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """A context in which files get nothing of the discriminator."""
+        adversary, optimizer = self.adversary, self.optimizer
+        if adversary is None:
+            yield
+            return
+        self.adversary = None
+        self._tracker.untrack(adversary)  # from the layers, which Keras saves by themselves too
+        if optimizer is not None:
+            self.optimizer = optimizer.parts.model
+        try:
+            yield
+        finally:
+            self.adversary, self.optimizer = adversary, optimizer
+
+    def state_prefixes(self):
+        """Also of the discriminator, whose layers may be called as the autoencoder's."""
+        return {**super().state_prefixes(), **({} if self.adversary is None else {"adversary/": self.adversary})}
 
     def get_config(self):
         plain = ("reconstruction", "kl_weight", "perceptual_weight", "ema", "seed")
@@ -351,6 +454,14 @@ def _with_codes(autoencoder, bottleneck):
     if bottleneck.num_codes is None or hasattr(autoencoder, "bottleneck"):
         return autoencoder
     return QuantizedAutoencoder(autoencoder, bottleneck)
+
+
+def _discriminator(identifier, autoencoder):
+    """The discriminator that is meant; one that is made has the autoencoder's channels and dtype policy."""
+    if isinstance(identifier, (str, dict)) and "class_name" not in identifier:
+        given = {"name": identifier} if isinstance(identifier, str) else identifier
+        identifier = {"channels": autoencoder.channels, "dtype": autoencoder.dtype_policy, **given}
+    return get_discriminator(identifier)
 
 
 def _pictures(data):

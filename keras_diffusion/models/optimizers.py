@@ -30,6 +30,32 @@ def snake(name):
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def get_optimizer(identifier):
+    """A new optimizer, or the one that is given.
+
+    Args:
+        identifier: Keras optimizer; a name, such as "adam"; or a dict `{"name": "adam", "learning_rate": 1e-4}` of a
+            name and arguments.
+
+    Raises:
+        ValueError: an unknown name or argument.
+    """
+    if isinstance(identifier, keras.optimizers.Optimizer):
+        return identifier
+    options = dict(identifier) if isinstance(identifier, dict) else {"name": identifier}
+    name, known = options.pop("name", None), optimizers()
+    found = known.get(snake(name)) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(
+            f"An optimizer is an object, a name, or a dict with a name: {', '.join(sorted(known))}. Received: "
+            f"{shown(identifier)}{suggestion(name, known)}"
+        )
+    try:
+        return found(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The optimizer {name!r} cannot be made: {error}. Received: {shown(identifier)}") from error
+
+
 def check_optimizer_name(name):
     """Raises a ValueError that lists Keras's optimizers where `name`, a text, is none of them."""
     known = [cls.__name__.lower() for cls in optimizers().values()]

@@ -44,8 +44,9 @@ def assign_state(model, tree):
 def _variables_by_path(model, group):
     if group == "optimizer_variables":
         variables = [] if model.optimizer is None else model.optimizer.variables
+        folders = getattr(model.optimizer, "folders", {})
         # Without the optimizer's own name: a process's second Adam is called adam_1.
-        return [(variable.path.partition("/")[2] or variable.path, variable) for variable in variables]
+        return [(folders.get(id(v), "") + (v.path.partition("/")[2] or v.path), v) for v in variables]
     prefixes = {id(v): prefix for prefix, layer in model.state_prefixes().items() for v in layer.variables}
     return [(prefixes.get(id(variable), "") + variable.path, variable) for variable in getattr(model, group)]
 

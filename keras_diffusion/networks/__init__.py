@@ -11,6 +11,7 @@ from keras_diffusion.networks.hierarchical_mmdit import HierarchicalMMDiT
 from keras_diffusion.networks.mlp import MLP
 from keras_diffusion.networks.mmdit import SimpleMMDiT
 from keras_diffusion.networks.network import NETWORKS, Network
+from keras_diffusion.networks.patch_discriminator import DISCRIMINATORS, PatchDiscriminator
 from keras_diffusion.networks.quantized_autoencoder import QuantizedAutoencoder
 from keras_diffusion.networks.residual_unet import ResidualUNet
 from keras_diffusion.networks.ssm_dit import HybridSSMAttentionDiT
@@ -23,6 +24,7 @@ from keras_diffusion.networks.unet_sizes import UNET_SIZES, name_of_size, unet_s
 from keras_diffusion.networks.uvit import UViT
 
 get, names = NETWORKS.functions()
+get_discriminator, discriminator_names = DISCRIMINATORS.functions("discriminator")
 
 __all__ = [
     "MLP",
@@ -36,6 +38,7 @@ __all__ = [
     "HierarchicalMMDiT",
     "HybridSSMAttentionDiT",
     "Network",
+    "PatchDiscriminator",
     "QuantizedAutoencoder",
     "ResidualUNet",
     "SimpleDiT",
@@ -46,7 +49,9 @@ __all__ = [
     "UNet2DCondition",
     "UNet3D",
     "UViT",
+    "discriminator_names",
     "get",
+    "get_discriminator",
     "name_of_size",
     "names",
     "unet_size",

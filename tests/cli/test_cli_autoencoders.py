@@ -80,6 +80,21 @@ def test_latent_diffusion_end_to_end(trained, tmp_path):
     assert sampled.exit_code == 0 and (tmp_path / "grid.png").is_file(), sampled.output
 
 
+@pytest.mark.slow
+def test_training_against_a_discriminator_is_resumed(tmp_path):
+    folder, words = tmp_path / "run", {"name": "patch", "widths": [4]}
+    sets = [f"model.discriminator={json.dumps(words)}", "model.discriminator_start=1"]
+    sets.append('model.discriminator_optimizer={"name": "adam", "learning_rate": 1e-3}')
+    result = train("autoencoder.toml", folder, *sets)
+    assert result.exit_code == 0 and "PatchDiscriminator" in result.output, result.output
+    again = run("train", "--resume", "--out", folder, "--set", "train.epochs=2")
+    assert again.exit_code == 0, again.output
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"discriminator_loss", "adaptive_weight", "val_generator_loss"} <= set(lines[1])
+    assert kd.AutoencoderModel.from_preset(folder).adversary is None
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -90,6 +105,7 @@ def test_latent_diffusion_end_to_end(trained, tmp_path):
         ({"autoencoder": {}, "train": {"metrics": {"every": 1}}}, "an autoencoder generates none"),
         ({"autoencoder": {}, "model": {"predictor": "v"}}, "Unknown key 'predictor' in [model]"),
         ({"autoencoder": {}, "model": {"reconstruction": "l3"}}, "`reconstruction` is one of l1, l2, ssim"),
+        ({"autoencoder": {}, "model": {"discriminator": "patches"}}, "Unknown discriminator"),
     ],
 )
 def test_bad_configurations(table, message, tmp_path):
