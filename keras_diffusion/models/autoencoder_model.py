@@ -431,10 +431,6 @@ class AutoencoderModel(ResumableModel):
         finally:
             self.adversary, self.optimizer = adversary, optimizer
 
-    def state_prefixes(self):
-        """Also of the discriminator, whose layers may be called as the autoencoder's."""
-        return {**super().state_prefixes(), **({} if self.adversary is None else {"adversary/": self.adversary})}
-
     def get_config(self):
         plain = ("reconstruction", "kl_weight", "perceptual_weight", "ema", "seed")
         return {

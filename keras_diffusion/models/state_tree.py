@@ -6,6 +6,8 @@
 Keras builds the same tree from the paths of the variables, and refuses two variables of one path.
 """
 
+import collections
+
 from keras import ops
 
 from keras_diffusion.configs.checks import check_choice
@@ -44,11 +46,20 @@ def assign_state(model, tree):
 def _variables_by_path(model, group):
     if group == "optimizer_variables":
         variables = [] if model.optimizer is None else model.optimizer.variables
-        folders = getattr(model.optimizer, "folders", {})
         # Without the optimizer's own name: a process's second Adam is called adam_1.
-        return [(folders.get(id(v), "") + (v.path.partition("/")[2] or v.path), v) for v in variables]
+        return _apart((variable.path.partition("/")[2] or variable.path, variable) for variable in variables)
     prefixes = {id(v): prefix for prefix, layer in model.state_prefixes().items() for v in layer.variables}
-    return [(prefixes.get(id(variable), "") + variable.path, variable) for variable in getattr(model, group)]
+    return _apart((prefixes.get(id(variable), "") + variable.path, variable) for variable in getattr(model, group))
+
+
+def _apart(pairs):
+    """(path, variable) of each pair; a path that came before gets a number: the two halves of an autoencoder have
+    layers of the same names, and so have two optimizers.
+    """
+    seen = collections.Counter()
+    for path, variable in pairs:
+        seen[path] += 1
+        yield path if seen[path] == 1 else f"{path}-{seen[path]}", variable
 
 
 def _leaves(tree, prefix=""):

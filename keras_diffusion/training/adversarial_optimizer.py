@@ -53,11 +53,6 @@ class AdversarialOptimizer(keras.optimizers.Optimizer):
         return [variable for optimizer in self._optimizers for variable in optimizer.variables]
 
     @property
-    def folders(self):
-        """Where the discriminator's variables stand in state trees, whose paths both optimizers have: a dict by id."""
-        return {id(variable): "discriminator/" for variable in self.parts.discriminator.variables}
-
-    @property
     def iterations(self):
         return self.parts.model.iterations
 
