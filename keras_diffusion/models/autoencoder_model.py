@@ -418,10 +418,10 @@ class AutoencoderModel(ResumableModel):
     @contextlib.contextmanager
     def _alone(self):
         """A context in which files get nothing of the discriminator."""
-        adversary, optimizer = self.adversary, self.optimizer
-        if adversary is None:
+        if self.adversary is None:
             yield
             return
+        adversary, optimizer = self.adversary, getattr(self, "optimizer", None)  # None before `compile`
         self.adversary = None
         self._tracker.untrack(adversary)  # from the layers, which Keras saves by themselves too
         if optimizer is not None:
@@ -429,7 +429,9 @@ class AutoencoderModel(ResumableModel):
         try:
             yield
         finally:
-            self.adversary, self.optimizer = adversary, optimizer
+            self.adversary = adversary
+            if optimizer is not None:
+                self.optimizer = optimizer
 
     def get_config(self):
         plain = ("reconstruction", "kl_weight", "perceptual_weight", "ema", "seed")

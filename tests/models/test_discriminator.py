@@ -152,6 +152,12 @@ def test_files_of_finished_models_know_no_discriminator(tmp_path):
     assert int(ops.convert_to_numpy(model.adversary.num_steps)) == 4
 
 
+def test_a_model_that_was_never_compiled_is_saved(tmp_path):
+    for name, discriminator in (("with", "patch"), ("without", None)):
+        kd.AutoencoderModel(Small(), discriminator=discriminator).save_to_preset(tmp_path / name)
+        assert kd.AutoencoderModel.from_preset(tmp_path / name, custom_objects={"tests>Small": Small}).adversary is None
+
+
 def test_accumulated_gradients_move_both_together():
     model = opposed(ema=None)
     model.compile(keras.optimizers.SGD(1e-2, gradient_accumulation_steps=2))
