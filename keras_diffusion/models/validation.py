@@ -13,6 +13,7 @@ from keras_diffusion.configs.labels import labels_of
 from keras_diffusion.models.arguments import check_image_values
 from keras_diffusion.networks.network import MASK_KEY
 from keras_diffusion.runtime import limits
+from keras_diffusion.runtime.compile import of_shape
 
 SAMPLE_KEY = "images"
 #: What may stand in place of pictures where there is an autoencoder: what it has made of them, before its scale.
@@ -72,6 +73,7 @@ def unpack_batch(data, sample_shape, condition_keys, augmentation_dim=None, key=
         )
     samples = ops.convert_to_tensor(data[key])
     check_shape(key, samples.shape, sample_shape)
+    samples = of_shape(samples, sample_shape)
     conditions = {key: ops.convert_to_tensor(data[key]) for key in condition_keys}
     if "labels" in conditions:
         if len(conditions["labels"].shape) != 1:

@@ -140,3 +140,21 @@ def _graphs(function):
         return graphs[key](*args)
 
     return call
+
+
+def of_shape(x, shape):
+    """`x`, known to be `(B, *shape)`; None where any size goes.
+
+    TensorFlow traces a function for new shapes with the axes that differ left open, so that no check of shapes sees
+    them before the function runs. There, values of another shape then end it.
+
+    Args:
+        x: tensor of that rank.
+        shape: tuple.
+    """
+    pairs = zip(x.shape[1:], shape, strict=True)
+    if keras.backend.backend() != "tensorflow" or not any(a is None and b is not None for a, b in pairs):
+        return x
+    import tensorflow as tf
+
+    return tf.ensure_shape(x, (None, *shape))
