@@ -36,11 +36,11 @@ def test_prompts_become_images(images):
 
 def test_prompt_and_negative_prompt_count(model, images):
     other = model.text_to_image(["cat", "a cat"], **OPTIONS)
-    np.testing.assert_allclose(other[0], images[0], atol=1e-5)
-    assert np.abs(other[1] - images[1]).max() > 1e-5
+    np.testing.assert_allclose(other[0], images[0], atol=3e-5)
+    assert np.abs(other[1] - images[1]).max() > 1e-4
     negative = model.text_to_image(["cat", "a dog"], negative_prompts=["", "cat"], **OPTIONS)
-    np.testing.assert_allclose(negative[0], images[0], atol=1e-5)
-    assert np.abs(negative[1] - images[1]).max() > 1e-5
+    np.testing.assert_allclose(negative[0], images[0], atol=3e-5)
+    assert np.abs(negative[1] - images[1]).max() > 1e-4
 
 
 def test_a_negative_prompt_like_the_prompt_is_no_guidance(model):
