@@ -20,7 +20,7 @@ from keras_diffusion.data.latent_manifest import DTYPES, KINDS, LatentManifest
 from keras_diffusion.data.shard_writer import json_of, record_of
 from keras_diffusion.data.sources import as_source
 from keras_diffusion.data.values import standardize_images
-from keras_diffusion.models.latents import has_distribution, means_of
+from keras_diffusion.models.latents import encoded_means, has_distribution, means_of
 from keras_diffusion.networks.autoencoder import scaled
 from keras_diffusion.networks.fingerprint import autoencoder_fingerprint
 from keras_diffusion.runtime.compile import Compiled, as_tensor
@@ -158,10 +158,9 @@ class LatentEncoder:
         """What the encoder says of pictures; its weights are arguments, so that the program does not hold them."""
         model = self.autoencoder
         with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
-            if self.kind == "means" and callable(getattr(model, "means", None)):
-                return model.means(images)
-            mean, log_variance = model.moments(images)
-        return means_of(model, mean) if self.kind == "means" else ops.concatenate([mean, log_variance], axis=-1)
+            if self.kind == "means":
+                return encoded_means(model, images)
+            return ops.concatenate(model.moments(images), axis=-1)
 
     def _layout(self):
         """The manifest as far as it concerns shape and type of the arrays."""

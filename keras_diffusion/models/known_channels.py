@@ -11,6 +11,7 @@ enlarged. Known channels are not scaled with x_t (`Predictor.input_scale`), and 
 import numpy as np
 
 from keras_diffusion.models.arguments import mask_of
+from keras_diffusion.models.latents import encoded_means
 from keras_diffusion.models.validation import scaled_images
 from keras_diffusion.runtime.devices import run_batch
 
@@ -73,7 +74,7 @@ def pix2pix_condition(images, autoencoder):
     Reference:
         Brooks et al. 2023, arXiv:2211.09800, section 3.2.
     """
-    return run_batch(lambda batch: autoencoder.moments(batch)[0], _batch(images)).astype("float32")
+    return run_batch(lambda batch: encoded_means(autoencoder, batch), _batch(images)).astype("float32")
 
 
 def check_output(network):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.models import training_data, validation
+from keras_diffusion.models.latents import encoded_means
 from keras_diffusion.models.validation import SAMPLE_KEY
 from keras_diffusion.runtime.devices import to_host
 
@@ -57,7 +58,7 @@ def measure(autoencoder, batches):
     """The statistics of latents of pictures, in one pass with sums in float64.
 
     Args:
-        autoencoder: model with `moments`, and perhaps a `bottleneck`.
+        autoencoder: model with `means` or `moments`, and perhaps a `bottleneck`.
         batches: iterable of float32 tensors or arrays `(B, H, W, C)`.
 
     Returns:
@@ -67,10 +68,8 @@ def measure(autoencoder, batches):
         ValueError: no pictures.
     """
     count, total, squares, centre = 0, 0.0, 0.0, None
-    bottleneck = getattr(autoencoder, "bottleneck", None)
     for batch in batches:
-        mean = autoencoder.moments(ops.convert_to_tensor(batch))[0]
-        latents = to_host(mean if bottleneck is None else bottleneck.latents(mean))
+        latents = to_host(encoded_means(autoencoder, ops.convert_to_tensor(batch)))
         rows = np.asarray(latents, "float64").reshape(-1, latents.shape[-1])
         # About the first batch's mean: about 0, the squares of a large mean would take the digits.
         centre = rows.mean(axis=0) if centre is None else centre

@@ -53,6 +53,20 @@ def means_of(autoencoder, means):
     return means if bottleneck is None else bottleneck.latents(means)
 
 
+def encoded_means(autoencoder, images):
+    """What an autoencoder makes of pictures before `scale` and `shift`, without chance.
+
+    Args:
+        autoencoder: model with `means` or `moments`, and perhaps a `bottleneck`.
+        images: `(B, H, W, channels)` in [−1, 1].
+
+    Returns:
+        tensor `(B, h, w, D)`.
+    """
+    means = getattr(autoencoder, "means", None)
+    return means_of(autoencoder, means(images) if callable(means) else autoencoder.moments(images)[0])
+
+
 def unpack(data, autoencoder, sample_shape, known, seed=None):
     """A batch of a latent diffusion model as (latents, conditions); for use inside a step.
 

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_diffusion.configs.checks import shown, suggestion
+from keras_diffusion.configs.checks import check_number, shown, suggestion
 
 
 def optimizers():
@@ -50,6 +50,8 @@ def get_optimizer(identifier):
             f"An optimizer is an object, a name, or a dict with a name: {', '.join(sorted(known))}. Received: "
             f"{shown(identifier)}{suggestion(name, known)}"
         )
+    if isinstance(options.get("learning_rate"), (int, float)):
+        check_number("learning_rate", options["learning_rate"], above=0)
     try:
         return found(**options)
     except (TypeError, ValueError) as error:

@@ -203,6 +203,10 @@ def test_the_last_layer_is_the_one_that_makes_the_pictures():
         ({"discriminator": PATCH, "discriminator_start": -1}, "counts training steps before"),
         ({"discriminator": PATCH, "discriminator_optimizer": "sdg"}, "Did you mean 'sgd'"),
         ({"discriminator": PATCH, "discriminator_optimizer": {"name": "adam", "rate": 1}}, "cannot be made.*rate"),
+        (
+            {"discriminator": PATCH, "discriminator_optimizer": {"name": "adam", "learning_rate": float("nan")}},
+            "`learning_rate` .*Received: learning_rate=nan",
+        ),
         ({"discriminator": {"name": "patch", "widths": (8, 8, 8)}}, "at least 16×16"),
     ],
 )

@@ -341,6 +341,13 @@ def test_pix2pix_condition_is_the_unscaled_mode(autoencoder):
     np.testing.assert_allclose(concat, scaled / autoencoder.scale + autoencoder.shift, atol=1e-5)
 
 
+def test_pix2pix_condition_of_an_autoencoder_without_distributions():
+    tiny = kd.networks.AutoencoderTiny(8, (1, 1), (1, 1), latent_channels=2, scale=2.0)
+    image = np.random.default_rng(0).uniform(-1, 1, (8, 8, 3)).astype("float32")
+    means = ops.convert_to_numpy(tiny.means(ops.convert_to_tensor(image[None])))
+    np.testing.assert_allclose(pix2pix_condition(image, tiny), means, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_text_to_image_takes_them(autoencoder):
     network = kd.networks.UNet2DCondition(
