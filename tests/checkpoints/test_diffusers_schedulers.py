@@ -154,6 +154,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_folder_is_sampled_as_its_scheduler_does(folder):
     loaded = checkpoints.load(folder, verbose=0)
     assert any("static_threshold" in note and "ddim" in note for note in loaded.report.notes)

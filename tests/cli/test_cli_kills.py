@@ -136,6 +136,7 @@ def test_an_empty_start_is_no_run(config, tmp_path, one_model):
     succeeds("train", config, "--out", folder, "--set", "train.epochs=1")
 
 
+@pytest.mark.slow
 def test_a_folder_belongs_to_one_process(config, tmp_path):
     folder = tmp_path / "run"
     code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom keras_diffusion.runtime.locks import FolderLock\n"

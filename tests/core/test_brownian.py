@@ -1,6 +1,7 @@
 """Brownian noise: standard normal increments of one path, whatever grid looks at it."""
 
 import numpy as np
+import pytest
 from golden_data import array
 from keras import ops
 
@@ -20,6 +21,7 @@ def increments(edges, seed=0, shape=SHAPE):
     return [array(z) * np.sqrt(np.exp(b) - np.exp(a)) for z, a, b in zip(normals, edges[:-1], edges[1:], strict=True)]
 
 
+@pytest.mark.slow
 def test_a_step_that_is_split_receives_the_same_noise():
     (whole,) = increments(np.array([-1.0, 2.0]))
     parts = increments(np.array([-1.0, 0.3, 0.9, 2.0]))

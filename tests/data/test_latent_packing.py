@@ -6,7 +6,6 @@ import pickle
 import shutil
 import tarfile
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -199,6 +198,7 @@ def test_words_beside_latents(autoencoder, packed, tmp_path):
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_latents_of_arrays(autoencoder):
     model = make_model(autoencoder)
     moments = np.random.default_rng(0).standard_normal((4, 4, 4, 4)).astype("float32")
@@ -209,14 +209,7 @@ def test_latents_of_arrays(autoencoder):
         model.fit({**data, "moments": np.full_like(moments, np.nan)}, verbose=0)
     with pytest.raises(ValueError, match="moments with NaN.* batch 1"):
         model.fit(iter([{**data, "moments": np.full_like(moments, np.nan)}]), steps_per_epoch=1, verbose=0)
-    error, text = ValueError, r"moments of shape \(.*4, 4, 2\), another channels"
-    if (
-        keras.backend.backend() == "tensorflow"
-    ):  # it leaves the axis open when it traces again: the running step sees it
-        import tensorflow as tf
-
-        error, text = tf.errors.InvalidArgumentError, "not compatible with expected shape"
-    with pytest.raises(error, match=text):
+    with pytest.raises(ValueError, match=r"moments of shape \(.*4, 4, 2\), another channels"):
         model.fit({**data, "moments": moments[..., :2]}, verbose=0)
     with pytest.raises(ValueError, match="unknown: moments. Latents are for a DiffusionModel with the autoencoder"):
         make_model(None).fit(data, verbose=0)

@@ -22,6 +22,7 @@ def composed(**options):
     return ReplaceKnown(DynamicThreshold(guided, 0.95), tensor(KNOWN), tensor(MASK)), guided
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["vp", "flow"])
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m"])
 def test_compiled_equals_a_walk_by_hand(sampler, schedule):

@@ -97,6 +97,7 @@ def test_together_with_classifier_free_guidance(model):
     close(guided, u + w * (c - u) + s * (c - perturbed))
 
 
+@pytest.mark.slow
 def test_compiled_equals_walking_by_hand(model):
     guidance = functools.partial(PerturbedAttention, scale=2.0, blocks=["middle_attention"], interval=(0.2, 10.0))
     compiled = model.generate(2, num_steps=3, seed=0, guidance=guidance, sampler="ddim", clip=False)

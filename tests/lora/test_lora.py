@@ -273,6 +273,7 @@ def test_saving_goes_on_where_it_was(trained, difference):
     assert moved == len(loaded.trainable_variables)
 
 
+@pytest.mark.slow
 def test_merging_and_removing_in_a_model(trained, tmp_path):
     model = keras.saving.load_model(trained["path"], compile=False)
     model.merge_lora()

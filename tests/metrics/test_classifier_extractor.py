@@ -40,6 +40,7 @@ def test_it_reads_held_out_digits(digits):
     assert kd.metrics.get("fd")(noisy, features[450:]).value > 2 * same
 
 
+@pytest.mark.slow
 def test_attributes_cache_and_fingerprint(stripes, tmp_path, monkeypatch):
     images, labels = stripes
     options = {"images": images, "labels": labels, "steps": 25, "features": 8, "batch_size": 32, "cache": tmp_path}

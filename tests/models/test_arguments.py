@@ -54,6 +54,7 @@ def test_masks_of_other_values(mask):
         mask_of(mask, 5, SHAPE)
 
 
+@pytest.mark.slow
 def test_a_mask_of_one_picture_serves_all_also_in_small_batches():
     """As many samples as rows: (H, W, 1) must not be cut along H."""
     model = kd.DiffusionModel(kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, attention=False), seed=0)

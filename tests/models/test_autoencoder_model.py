@@ -116,6 +116,7 @@ def test_interrupted_training_continues_exactly(tmp_path):
     assert same(whole, second)
 
 
+@pytest.mark.slow
 def test_a_preset_keeps_weights_average_and_scale(tmp_path):
     model = make(reconstruction={"l2": 2.0}, autoencoder=stable_diffusions())
     model.fit(PICTURES, batch_size=8, verbose=0)
@@ -194,6 +195,7 @@ def test_posterior_collapse_is_named_once():
         make().fit(PICTURES, batch_size=16, epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-2, 1.0])
 def test_a_diffusion_model_warns_once_of_latents_without_unit_variance(scale):
     network = kd.networks.UNet((4, 4, 3), widths=(8,), num_res_blocks=1, attention=False)

@@ -158,6 +158,7 @@ def test_a_model_that_was_never_compiled_is_saved(tmp_path):
         assert kd.AutoencoderModel.from_preset(tmp_path / name, custom_objects={"tests>Small": Small}).adversary is None
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_move_both_together():
     model = opposed(ema=None)
     model.compile(keras.optimizers.SGD(1e-2, gradient_accumulation_steps=2))

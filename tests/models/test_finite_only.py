@@ -58,6 +58,7 @@ def contents(path):
     return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else path.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_last_good_state_stays(make_model, blobs, tmp_path):
     model = make_model()
     callbacks = [kd.callbacks.Resume(tmp_path), PoisonLastBatch(1)]
@@ -76,6 +77,7 @@ def test_checkpoints_of_keras_stop_too(make_model, blobs, tmp_path):
     assert all(np.isfinite(ops.convert_to_numpy(w)).all() for w in model.weights)
 
 
+@pytest.mark.slow
 def test_sharded_checkpoints_too(make_model, blobs, tmp_path):
     pytest.importorskip("orbax.checkpoint")
     callback = kd.callbacks.orbax_checkpoint(tmp_path / "orbax", save_on_background=False)

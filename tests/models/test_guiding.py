@@ -53,6 +53,7 @@ def test_compiled_equals_walking_by_hand(model, guidance, sampler):
     )  # nothing is remembered from walk to walk
 
 
+@pytest.mark.slow
 def test_the_default_is_classifier_free(model):
     np.testing.assert_array_equal(generate(model, "classifier_free"), generate(model, None))
     np.testing.assert_array_equal(generate(model, ["cfg"]), generate(model, None))

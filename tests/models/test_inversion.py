@@ -107,6 +107,7 @@ def test_restart_in_generate(model):
     np.testing.assert_allclose(chunked, samples, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_directions_are_checked(model):
     with pytest.raises(
         ValueError,

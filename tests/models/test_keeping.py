@@ -21,6 +21,7 @@ def state_of(model):
     return [ops.convert_to_numpy(v) for v in (*model.weights, *model.optimizer.variables)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True])
 def test_failing_calls_leave_the_model_as_it_was(model, trained):
     model.optimizer.build(model.trainable_variables)

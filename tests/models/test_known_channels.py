@@ -313,6 +313,7 @@ def autoencoder():
     return kd.networks.AutoencoderKL(widths=(8, 8), num_res_blocks=1, norm_groups=4, scale=0.5, shift=0.25)
 
 
+@pytest.mark.slow
 def test_inpainting_condition_is_a_mask_and_latents_of_the_rest(autoencoder):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3)).astype("uint8")
     mask = np.zeros((8, 12), "float32")

@@ -81,22 +81,28 @@ def test_every_counts_epochs(tmp_path):
 
 _RUN = """
 import sys, numpy as np, keras, keras_diffusion as kd
-out, epochs, resume = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "resume"
-keras.utils.set_random_seed(0)
-network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.1, num_classes=10)
-model = kd.DiffusionModel(network, seed=0)
-model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(1e-3, 40)))
-data = kd.data.load("digits", batch_size=128, seed=1, batches_per_epoch=4)
-model.fit(data, epochs=epochs, verbose=0, callbacks=[kd.callbacks.Resume(out, data=data)] if resume else [])
-variables = (*model.weights, *model.optimizer.variables)
-np.savez(out + f"/{epochs}-{sys.argv[3]}.npz", *map(keras.ops.convert_to_numpy, variables))
+
+def train(out, epochs, mode):
+    keras.utils.set_random_seed(0)
+    network = kd.networks.UNet((8, 8, 1), widths=(8,), num_res_blocks=1, attention=False, dropout=0.1, num_classes=10)
+    model = kd.DiffusionModel(network, seed=0)
+    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(1e-3, 40)))
+    data = kd.data.load("digits", batch_size=128, seed=1, batches_per_epoch=4)
+    callbacks = [kd.callbacks.Resume(out, data=data)] if mode == "resume" else []
+    model.fit(data, epochs=epochs, verbose=0, callbacks=callbacks)
+    variables = (*model.weights, *model.optimizer.variables)
+    np.savez(f"{out}/{epochs}-{mode}.npz", *map(keras.ops.convert_to_numpy, variables))
 """
 
 
 @pytest.mark.slow
 def test_resuming_in_a_new_process_is_bit_equal(tmp_path):
-    for epochs, mode in ((4, "whole"), (2, "resume"), (4, "resume")):
-        subprocess.run([sys.executable, "-c", _RUN, str(tmp_path), str(epochs), mode], check=True, env=os.environ)
+    here = {}
+    exec(_RUN, here)
+    here["train"](tmp_path, 4, "whole")
+    here["train"](tmp_path, 2, "resume")
+    there = _RUN + "train(sys.argv[1], 4, 'resume')"
+    subprocess.run([sys.executable, "-c", there, str(tmp_path)], check=True, env=os.environ)
     whole, resumed = (np.load(tmp_path / f"4-{mode}.npz") for mode in ("whole", "resume"))
     assert len(whole.files) > 40
     for name in whole.files:

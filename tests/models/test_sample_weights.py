@@ -48,6 +48,7 @@ def test_samples_of_weight_0_are_not_there(make_model, blobs, difference):
     assert difference(first, second) < 1e-7
 
 
+@pytest.mark.slow
 def test_weights_count_in_evaluate_and_in_its_bands(make_model, blobs, weights):
     model = make_model()
     logs = model.evaluate(blobs, sample_weight=weights, batch_size=96, verbose=0, return_dict=True)

@@ -30,6 +30,7 @@ def test_keras_file_round_trip_continues_training_exactly(make_model, blobs, dif
     assert difference(model, loaded) == 0
 
 
+@pytest.mark.slow
 def test_random_state_of_dropout_is_saved(tmp_path):
     def make():
         keras.utils.set_random_seed(0)

@@ -43,6 +43,7 @@ def test_prompt_and_negative_prompt_count(model, images):
     assert np.abs(negative[1] - images[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_like_the_prompt_is_no_guidance(model):
     guided = model.text_to_image("cat", negative_prompts="cat", guidance_scale=5.0, num_samples=2, **OPTIONS)
     np.testing.assert_allclose(

@@ -86,6 +86,7 @@ def test_batches_without_vectors_are_of_pictures_as_they_were(model):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(conditions["augmentation"]), np.zeros((4, 9)))
 
 
+@pytest.mark.slow
 def test_it_trains_on_non_leaking_batches_and_samples_without_a_word(model):
     pytest.importorskip("PIL.Image")
     learned = next(w for w in model.network.weights if "augmentation_embedding" in w.path)

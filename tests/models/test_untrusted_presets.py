@@ -68,6 +68,7 @@ def mutated_configs(config, count, seed):
         yield copy
 
 
+@pytest.mark.slow
 def test_damaged_configs_give_a_model_or_the_one_error(preset, tmp_path):
     config, weights = preset
     right = 0

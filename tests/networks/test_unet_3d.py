@@ -50,6 +50,7 @@ def conditional():
     return randomize(UNet3D((3, 4, 6, 5), **options, **SMALL))
 
 
+@pytest.mark.slow
 def test_every_input_changes_every_frame_of_its_own_video(conditional):
     first, second = batch(conditional), batch(conditional, seed=1)
     second["labels"] = (first["labels"] + 1) % 4  # 3: no class
@@ -124,6 +125,7 @@ def model_of_videos():
     return model, data
 
 
+@pytest.mark.slow
 def test_training_reduces_the_loss():
     """Every weight moves; and what is forgotten on the way forward is found again on the way back, dropout included."""
     model, data = model_of_videos()

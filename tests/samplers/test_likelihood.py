@@ -31,6 +31,7 @@ def moments(problem):
     return {"data_mean": mean, "data_std": np.sqrt(variance)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name == "ll-gmm2-a" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )

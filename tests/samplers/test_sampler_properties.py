@@ -293,7 +293,7 @@ def test_call_is_the_loop_over_the_table(name):
     # TensorFlow computes a sum in another order where it runs eagerly; a large step in ε magnifies that, and changes
     # later trials.
     np.testing.assert_allclose(
-        array(called), sampled[-1], atol=(5e-4 if name in ADAPTIVE else 5e-5) * max(1.0, np.abs(sampled).max())
+        array(called), sampled[-1], atol=(2e-3 if name in ADAPTIVE else 5e-5) * max(1.0, np.abs(sampled).max())
     )
 
 

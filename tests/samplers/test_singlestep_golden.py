@@ -104,6 +104,7 @@ def test_statistics_with_noise(name, options):
     assert abs(x.std() - 0.6) < 3 * 0.6 / (2 * n) ** 0.5
 
 
+@pytest.mark.slow
 def test_brownian_noise_of_a_step_is_that_of_its_parts():
     """The draw of a row spans its whole step: stages and the step see one path."""
     levels = curve(np.geomspace(10.0, 0.1, 7), "exploding")

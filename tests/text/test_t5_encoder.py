@@ -29,10 +29,10 @@ def test_numbers_are_those_of_transformers(loaded, golden):
     encoder, tokens = loaded.network, golden["tokens"]
     assert isinstance(encoder, T5Encoder) and not loaded.report.unused
     out = ops.convert_to_numpy(encoder(tokens))
-    np.testing.assert_allclose(out, golden["out"], atol=2e-6)
+    np.testing.assert_allclose(out, golden["out"], atol=1e-5)
     assert ops.convert_to_numpy(encoder.token_mask(tokens)).sum(axis=1).tolist() == [14, 4]
     short = ops.convert_to_numpy(encoder(tokens[1:, :4]))
-    np.testing.assert_allclose(out[1:, :4], short, atol=2e-6, err_msg="padding changes nothing")
+    np.testing.assert_allclose(out[1:, :4], short, atol=1e-5, err_msg="padding changes nothing")
 
 
 def test_half_precision_stays_close(loaded, golden):
@@ -47,7 +47,7 @@ def test_adapters_start_as_nothing(loaded, golden):
     encoder = T5Encoder.from_config(loaded.network.get_config())
     encoder.set_weights(loaded.network.get_weights())
     encoder.enable_lora(2)
-    np.testing.assert_allclose(ops.convert_to_numpy(encoder(golden["tokens"])), golden["out"], atol=2e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(encoder(golden["tokens"])), golden["out"], atol=1e-5)
     assert len(encoder.trainable_weights) == 2 * 2 * 4, "queries, keys, values and outputs of two blocks"
 
 

@@ -96,6 +96,7 @@ def test_the_average_of_a_trained_model_is_restarted_when_asked(make_model, blob
         make_model(ema=None).restart_average()
 
 
+@pytest.mark.slow
 def test_adapters_start_on_weights_that_were_put_into_the_network():
     network = kd.networks.UNet((4, 4, 1), widths=(8,), num_res_blocks=1, num_heads=2)
     model = kd.DiffusionModel(network, seed=0)
