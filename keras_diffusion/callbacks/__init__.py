@@ -4,6 +4,7 @@ from keras_diffusion.callbacks.generation_metrics import GenerationMetrics
 from keras_diffusion.callbacks.metrics_jsonl import MetricsJSONL
 from keras_diffusion.callbacks.orbax import orbax_checkpoint
 from keras_diffusion.callbacks.reconstruction_grid import ReconstructionGrid
+from keras_diffusion.callbacks.reconstruction_metrics import ReconstructionMetrics
 from keras_diffusion.callbacks.resume import Resume
 from keras_diffusion.callbacks.sample_grid import SampleGrid
 from keras_diffusion.callbacks.terminate_on_non_finite import TerminateOnNonFinite
@@ -13,6 +14,7 @@ __all__ = [
     "GenerationMetrics",
     "MetricsJSONL",
     "ReconstructionGrid",
+    "ReconstructionMetrics",
     "Resume",
     "SampleGrid",
     "TerminateOnNonFinite",

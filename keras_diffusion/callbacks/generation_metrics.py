@@ -13,6 +13,7 @@ import keras
 
 from keras_diffusion.callbacks.event_file import EventFile
 from keras_diffusion.configs.checks import check_path, check_whole, shown
+from keras_diffusion.metrics.evaluator import Evaluator
 from keras_diffusion.metrics.generation import GenerationEvaluator
 from keras_diffusion.metrics.result import MetricResult
 from keras_diffusion.runtime.devices import is_writer, wait_for_all, writing
@@ -58,6 +59,10 @@ class GenerationMetrics(keras.callbacks.Callback):
     >>> model.fit(batches, epochs=50, callbacks=[scores, MetricsJSONL("run/metrics.jsonl")])
     """
 
+    #: What the model must have, which models do, and what measures them.
+    _needed, _models = "generate", "DiffusionModel"
+    _evaluator: type[Evaluator] = GenerationEvaluator
+
     def __init__(
         self,
         data,
@@ -75,10 +80,10 @@ class GenerationMetrics(keras.callbacks.Callback):
         super().__init__()
         self.every = check_whole("every", every, 1, rule="every must be an integer ≥ 1")
         check_whole("num_samples", num_samples, 2)
-        self.seed = check_whole("seed", seed, 0, 2**64 - 1)
+        seed = check_whole("seed", seed, 0, 2**64 - 1)
         self.best = None if best is None else Path(check_path("best", best))
-        self.options = {"verbose": 0, "weights": "ema", **options}
-        self.evaluator = data if isinstance(data, GenerationEvaluator) else None
+        self.options = {"verbose": 0, "weights": "ema", "seed": seed, **options}
+        self.evaluator = data if isinstance(data, self._evaluator) else None
         self._data, self._made_with = data, (metrics, extractor, num_samples, cache)
         self.monitor = monitor
         self.tensorboard = None if tensorboard is None else Path(tensorboard) / "metrics"
@@ -86,14 +91,14 @@ class GenerationMetrics(keras.callbacks.Callback):
         self._events, self._begun = None, False
 
     def on_train_begin(self, logs=None):
-        if not hasattr(self.model, "generate"):
+        if not hasattr(self.model, self._needed):
             raise ValueError(
-                "GenerationMetrics needs a model with generate(), such as DiffusionModel. Received: "
+                f"{type(self).__name__} needs a model with {self._needed}(), such as {self._models}. Received: "
                 f"{type(self.model).__name__}"
             )
         if self.evaluator is None:
             metrics, extractor, num_samples, cache = self._made_with
-            self.evaluator = GenerationEvaluator(self._data, metrics, extractor, num_samples, cache=cache)
+            self.evaluator = self._evaluator(self._data, metrics, extractor, num_samples, cache=cache)
         names = [metric.name for metric in self.evaluator.metrics]
         self.monitor = names[0] if self.monitor is None else self.monitor
         if self.monitor not in names:
@@ -128,10 +133,10 @@ class GenerationMetrics(keras.callbacks.Callback):
             OSError: the preset of the best epoch could not be written.
         """
         try:
-            found = self.evaluator(self.model, seed=self.seed, **self.options)
+            found = self.evaluator(self.model, **self.options)
         except FloatingPointError as error:
             # A score is no reason to stop training; TerminateOnNonFinite does that.
-            warnings.warn(f"GenerationMetrics: nothing was measured after epoch {epoch}: {error}", stacklevel=2)
+            warnings.warn(f"{type(self).__name__}: nothing was measured after epoch {epoch}: {error}", stacklevel=2)
             return {}
         self.results[epoch] = found
         if self.tensorboard is not None and is_writer():

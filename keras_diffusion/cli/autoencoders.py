@@ -15,12 +15,15 @@ import numpy as np
 
 from keras_diffusion import networks
 from keras_diffusion.callbacks import ReconstructionGrid
-from keras_diffusion.cli.config import ConfigError, check_keys, config_errors
+from keras_diffusion.cli.config import METRICS, ConfigError, check_keys, config_errors
 from keras_diffusion.configs.file_configs import build_from_file
 from keras_diffusion.models import AutoencoderModel
 
 #: What differs from the defaults of `networks.AutoencoderKL`, which are those of Stable Diffusion.
 SMALL = {"widths": [32, 64], "num_res_blocks": 1, "attention": False, "scale": 1.0}
+
+#: Keys of [train.metrics] that say how samples are generated.
+OF_SAMPLES = ("num_steps", "sampler", "guidance_scale", "seed")
 
 _FIXED = {"self", "name", "trainable", "dtype", "halves", "kwargs"}
 
@@ -57,10 +60,12 @@ def check_sections(config):
                 f"[autoencoder] is what is trained, in place of [network]. Received: [autoencoder] and [{section}]. "
                 'Train the autoencoder first, then a network in its latents: [autoencoder] with run = "runs/…"'
             )
-    if config.get("train", {}).get("metrics", {}).get("every"):
+    metrics = config.get("train", {}).get("metrics", {})
+    found = [key for key in OF_SAMPLES if key in metrics and metrics[key] != METRICS[key]]
+    if found:
         raise ConfigError(
-            "Scores are of generated samples, and an autoencoder generates none. Received: [train.metrics] with "
-            "`every`. Leave it out"
+            f"Of an autoencoder, reconstructions are measured, which have no {', '.join(OF_SAMPLES)}. Received: "
+            f"[train.metrics] with {', '.join(found)}. Leave that out"
         )
 
 

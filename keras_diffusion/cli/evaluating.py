@@ -15,7 +15,7 @@ from rich.table import Table
 from keras_diffusion import samplers, schedulers
 from keras_diffusion.cli import building
 from keras_diffusion.cli.config import ConfigError, config_errors
-from keras_diffusion.cli.evaluation_page import write_page
+from keras_diffusion.cli.evaluation_page import write_generation_page
 from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.cli.sampling import identifier, load_model
 from keras_diffusion.data import load
@@ -62,13 +62,13 @@ def evaluate_models(
     with config_errors():
         [FEATURE_METRICS.get(metric) for metric in chosen or ()]
     out = folder_for(paths[0], out, "evaluation", ("metrics.json", "evaluation.html"), overwrite)
-    models = {_name(path, paths): load_model(path) for path in paths}
+    models = {name_in(path, paths): load_model(path) for path in paths}
     model = next(iter(models.values()))[0]
     batches = data_for(paths[0], data, model)
     console.print(f"Real data: {data or 'of the run'}, {size_of(batches)}", markup=False, soft_wrap=True)
     with console.status("Features of real data"), config_errors():
         reference = Reference(batches, identifier(extractor), 2 * num_samples, cache_for(paths[0], cache))
-        chosen = _feasible(console, reference, num_samples) if chosen is None else chosen
+        chosen = feasible(console, reference, num_samples) if chosen is None else chosen
         evaluator = GenerationEvaluator(reference, chosen, num_samples=num_samples, training_data=batches)
     results, samples = {}, {}
     for name, (model, about) in models.items():
@@ -77,22 +77,29 @@ def evaluate_models(
             samples[name] = evaluator.generate(model, verbose="auto", **walk)
         with console.status("Measuring"):
             results[name] = evaluator.measure(samples[name], **walk_of(model, walk))
-    summary = {
+    summary = summary_of(results, data)
+    print_results(console, evaluator, results)
+    write_json(out / "metrics.json", summary)
+    looked_at = {name: _look(evaluator, batches, images) for name, images in samples.items()}
+    write_generation_page(out / "evaluation.html", Path(paths[0]).name, evaluator, results, samples, looked_at, summary)
+    console.print(f"Wrote {out / 'evaluation.html'} and metrics.json", markup=False, style="green", soft_wrap=True)
+    return summary
+
+
+def summary_of(results, data):
+    """The content of metrics.json: what was found, when, on which data.
+
+    Args:
+        results: model → metric → `MetricResult`.
+        data: what `--data` says, or None.
+    """
+    return {
         "kind": KIND,
         "keras_diffusion": __version__,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "data": data or "the run's training data",
         "models": {name: {key: r.to_dict() for key, r in found.items()} for name, found in results.items()},
     }
-    console.print(_table(evaluator, results))
-    for found in results.values():
-        for result in found.values():
-            console.print(str(result), markup=False, soft_wrap=True)
-    write_json(out / "metrics.json", summary)
-    looked_at = {name: _look(evaluator, batches, images) for name, images in samples.items()}
-    write_page(out / "evaluation.html", Path(paths[0]).name, evaluator, results, samples, looked_at, summary)
-    console.print(f"Wrote {out / 'evaluation.html'} and metrics.json", markup=False, style="green", soft_wrap=True)
-    return summary
 
 
 def read_walk(walk):
@@ -160,10 +167,10 @@ def folder_for(path, out, name, files, overwrite):
     return Path(out)
 
 
-def _feasible(console, reference, num_samples):
+def feasible(console, reference, num_samples, usual=DEFAULT_METRICS):
     """The names of the usual metrics for which there are samples enough; says which are left out."""
     count, width = min(num_samples, len(reference)), reference.features().shape[1]
-    usual = [FEATURE_METRICS.get(name) for name in DEFAULT_METRICS]
+    usual = [FEATURE_METRICS.get(name) for name in usual]
     for metric in usual:
         if metric.minimum(width) > count:
             text = f"{metric.title} is left out: of {width:,} features it needs {metric.minimum(width):,} samples."
@@ -171,7 +178,7 @@ def _feasible(console, reference, num_samples):
     return [metric.name for metric in usual if metric.minimum(width) <= count]
 
 
-def _name(path, paths):
+def name_in(path, paths):
     """What a model is called: the last part of its path, or all of it where two would have one name."""
     names = [Path(other).name for other in paths]
     return str(path) if names.count(Path(path).name) > 1 else Path(path).name
@@ -202,13 +209,30 @@ def _look(evaluator, batches, samples):
     }
 
 
-def _table(evaluator, results):
+def print_results(console, evaluator, results, more=()):
+    """Prints the table of results, and each on a line that can be quoted.
+
+    Args:
+        console: `rich.console.Console`.
+        evaluator: `Evaluator`.
+        results: model → metric → `MetricResult`.
+        more: further rows, each a list of texts.
+    """
+    console.print(_table(evaluator, results, more))
+    for found in results.values():
+        for result in found.values():
+            console.print(str(result), markup=False, soft_wrap=True)
+
+
+def _table(evaluator, results, more):
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     table.add_column("better")
     for name in results:
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("real against real", justify="right")
+    for row in more:
+        table.add_row(*row)
     for metric in evaluator.metrics:
         values = [found[metric.name] for found in results.values()]
         shown = (value.shown() for value in values)

@@ -14,13 +14,18 @@ from keras_diffusion.visualization.grid import image_grid, png_bytes
 
 _COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#db2777")
 _SHOWN, _EXTREMES = 64, 16  # samples in a grid, and of the best and the worst
+_NOTE = (
+    "± is a standard error: two values closer than twice that may be equal. The last column is what perfect samples "
+    "would get: the metric between random halves of the real data, and how much it varies from one to the next. Values "
+    "of other numbers of samples, features or resizing cannot be compared with these."
+)
 _MORE = """
 .better td { background: #f0fdf4 }
 td.line { text-align: left; white-space: nowrap }
 """
 
 
-def write_page(path, title, evaluator, results, samples, looked_at, summary):
+def write_generation_page(path, title, evaluator, results, samples, looked_at, summary):
     """Writes the page.
 
     Args:
@@ -32,19 +37,24 @@ def write_page(path, title, evaluator, results, samples, looked_at, summary):
         looked_at: model → what is shown of its samples, see `evaluating._look`.
         summary: the content of metrics.json.
     """
-    title = html.escape(f"How good are the samples of {title}?")
-    body = [
-        f'<h1>{title}</h1><p class="soft">{_introduction(evaluator)}</p>',
-        _numbers(evaluator, results),
+    parts = [
+        f'<p class="soft">{_introduction(evaluator)}</p>',
+        html_numbers(evaluator.metrics, results, _NOTE),
         _side_by_side(evaluator, samples),
         *(_neighbours(name, samples[name], found) for name, found in looked_at.items()),
         *(_extremes(name, samples[name], found) for name, found in looked_at.items()),
-        _lines(results, summary),
+        quotable(results, summary),
     ]
+    write_page(path, f"How good are the samples of {title}?", parts)
+
+
+def write_page(path, title, parts):
+    """Writes a page of HTML parts; empty ones are left out."""
+    title = html.escape(title)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     page = (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}{_MORE}</style></head>\n<body><main>\n'
-        + "\n".join(part for part in body if part)
+        + "\n".join([f"<h1>{title}</h1>", *(part for part in parts if part)])
         + "\n</main></body></html>\n"
     )
     write_whole(path, page.encode("utf-8"))
@@ -59,22 +69,24 @@ def _introduction(evaluator):
     )
 
 
-def _numbers(evaluator, results):
-    """The table of metrics, with the floor, and what it means."""
+def html_numbers(metrics, results, note, more=()):
+    """The table of metrics, with the floor, and what it means.
+
+    Args:
+        metrics: the metrics, in order.
+        results: model → metric → `MetricResult`.
+        note: HTML below the table.
+        more: further rows, each a list of texts.
+    """
     head = "".join(f"<th>{html.escape(text)}</th>" for text in ("metric", "better", *results, "real against real"))
-    rows = []
-    for metric in evaluator.metrics:
+    rows = [list(row) for row in more]
+    for metric in metrics:
         found = [values[metric.name] for values in results.values()]
         floor = found[0].floor
         last = "–" if floor is None else f"{with_error(floor.value, floor.spread)} at {floor.n:,}"
-        cells = [metric.title, metric.better, *(result.shown() for result in found), last]
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    note = (
-        "± is a standard error: two values closer than twice that may be equal. The last column is what perfect "
-        "samples would get: the metric between random halves of the real data, and how much it varies from one to the "
-        "next. Values of other numbers of samples, features or resizing cannot be compared with these."
-    )
-    return f'<h2>Numbers</h2>{_table(rows, head)}<p class="soft">{note}</p>'
+        rows.append([metric.title, metric.better, *(result.shown() for result in found), last])
+    rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in cells) for cells in rows]
+    return f'<h2>Numbers</h2>{html_table(rows, head)}<p class="soft">{note}</p>'
 
 
 def _side_by_side(evaluator, samples):
@@ -84,13 +96,13 @@ def _side_by_side(evaluator, samples):
         colours = dict(zip(named, ("#64748b", *_COLOURS * len(named))))
         named = {name: images[:500] for name, images in named.items()}
         figures = [figure for row in sample_figures(named, None, colours) for figure in row]
-        return f"<h2>Real and generated</h2>{_figures(figures)}" if figures else ""
+        return f"<h2>Real and generated</h2>{html_figures(figures)}" if figures else ""
     figures = [("Real.", _picture(real[:_SHOWN]))]
     figures += [
         (f"{name}: the first {min(_SHOWN, len(images))}, not chosen.", _picture(images[:_SHOWN]))
         for name, images in samples.items()
     ]
-    return f"<h2>Real and generated</h2>{_figures(figures)}"
+    return f"<h2>Real and generated</h2>{html_figures(figures)}"
 
 
 def _neighbours(name, images, found):
@@ -100,7 +112,7 @@ def _neighbours(name, images, found):
     count = len(found["pixels"])
     distances = [f"{distance:.3g}" for distance in found["distances"]]
     grid = image_grid(
-        np.concatenate([_floats(images[:count]), found["pixels"], found["features"]]),
+        np.concatenate([as_floats(images[:count]), found["pixels"], found["features"]]),
         rows=3,
         cols=count,
         scale="auto",
@@ -111,8 +123,8 @@ def _neighbours(name, images, found):
         f"The first samples of {name}, above the nearest of {found['searched']:,} training samples by pixels, whose "
         "distance stands on top, and the nearest real sample by features. A copy would have a distance near 0."
     )
-    figure = (note, _tag(grid, "generated samples, and the nearest training samples"))
-    return f"<h2>Nearest training samples: {html.escape(name)}</h2>{_figures([figure])}"
+    figure = (note, html_picture(grid, "generated samples, and the nearest training samples"))
+    return f"<h2>Nearest training samples: {html.escape(name)}</h2>{html_figures([figure])}"
 
 
 def _extremes(name, images, found):
@@ -127,10 +139,10 @@ def _extremes(name, images, found):
         )
         for text, rows in (("Nearest to a real sample.", best), ("Farthest from all real samples.", worst))
     ]
-    return f"<h2>The best and the worst: {html.escape(name)}</h2>{_figures(figures)}"
+    return f"<h2>The best and the worst: {html.escape(name)}</h2>{html_figures(figures)}"
 
 
-def _lines(results, summary):
+def quotable(results, summary):
     """Each number with all that it depends on, to be copied."""
     rows = [
         f'<td>{html.escape(name)}</td><td class="line"><code>{html.escape(str(result))}</code></td>'
@@ -138,16 +150,18 @@ def _lines(results, summary):
         for result in found.values()
     ]
     where = html.escape(f"keras_diffusion {summary['keras_diffusion']}, {summary['time']}, data: {summary['data']}")
-    return f'<h2>To be quoted</h2>{_table(rows)}<p class="soft">{where}</p>'
+    return f'<h2>To be quoted</h2>{html_table(rows)}<p class="soft">{where}</p>'
 
 
-def _table(rows, head=""):
+def html_table(rows, head=""):
+    """A table that scrolls where the window is narrow, from the HTML of its rows and of its head."""
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     head = f"<thead><tr>{head}</tr></thead>" if head else ""
     return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
-def _figures(figures):
+def html_figures(figures):
+    """Pictures beside each other, from pairs of a caption and the HTML of a picture."""
     shown = "".join(
         f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>" for caption, picture in figures
     )
@@ -156,13 +170,15 @@ def _figures(figures):
 
 def _picture(images):
     columns = math.ceil(math.sqrt(len(images)))
-    return _tag(image_grid(_floats(images), cols=columns, scale="auto"), f"{len(images)} samples")
+    return html_picture(image_grid(as_floats(images), cols=columns, scale="auto"), f"{len(images)} samples")
 
 
-def _floats(images):
+def as_floats(images):
+    """Pictures as a grid takes them: within [−1, 1], where what is not finite is grey."""
     return np.clip(np.nan_to_num(images), -1.0, 1.0)
 
 
-def _tag(grid, text):
+def html_picture(grid, text):
+    """A grid of pictures as HTML, within the page, with the text for those who do not see it."""
     data = base64.b64encode(png_bytes(grid)).decode("ascii")
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">'

@@ -42,7 +42,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Names of metrics, with commas between; JSON for options. Default: fd, mind, precision and recall, "
-            "those for which there are samples enough."
+            "those for which there are samples enough; of an autoencoder, fd and mind."
         ),
     ] = None,
     num_samples: NumSamples = 1000,
@@ -74,6 +74,8 @@ def evaluate(
     Every number comes with its floor, the same metric between two halves of the real data. The page shows real and
     generated samples side by side, the nearest training samples, the best and the worst.
 
+    Of an autoencoder, reconstructions of held-out pictures are measured: rFID with --extractor inception, PSNR, SSIM.
+
     Example: keras-diffusion evaluate runs/digits --metrics fd,mind,precision,recall --steps 20 --guidance-scale 2
     """
     with errors(debug):
@@ -81,6 +83,7 @@ def evaluate(
         check_options(steps=(steps, 1, limits().steps))
         choose_backend(backend)
         from keras_diffusion.cli.evaluating import evaluate_models
+        from keras_diffusion.cli.reconstruction_scores import evaluate_autoencoders, holds_autoencoder
 
         walk = {
             "sampler": sampler,
@@ -92,9 +95,10 @@ def evaluate(
             "weights": weights,
             "batch_size": batch_size,
         }
-        evaluate_models(
-            console(), [model, *(compare or ())], metrics, num_samples, data, extractor, cache, out, overwrite, **walk
-        )
+        models, of_autoencoders = [model, *(compare or ())], holds_autoencoder(model)
+        measure = evaluate_autoencoders if of_autoencoders else evaluate_models
+        options = _of_reconstructions(walk) if of_autoencoders else walk
+        measure(console(), models, metrics, num_samples, data, extractor, cache, out, overwrite, **options)
 
 
 def sweep(
@@ -152,6 +156,16 @@ def sweep(
             overwrite,
             **options,
         )
+
+
+def _of_reconstructions(walk):
+    """The options that reconstructions have, of all; refuses others that were given."""
+    usual = {"sampler": None, "num_steps": 50, "guidance_scale": 1.0, "guidance": None, "spacing": None, "seed": 0}
+    given = [name for name, value in usual.items() if walk[name] != value]
+    if given:
+        shown = ", ".join("--" + name.replace("num_", "").replace("_", "-") for name in given)
+        raise ConfigError(f"An autoencoder is measured by its reconstructions, without {shown}. Leave that out")
+    return {"weights": walk["weights"], "batch_size": walk["batch_size"] or 64}
 
 
 def _check(num_samples, batch_size, seed, weights):

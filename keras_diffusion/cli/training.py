@@ -19,7 +19,7 @@ from keras_diffusion.callbacks import (
     TerminateOnNonFinite,
     TimeLeft,
 )
-from keras_diffusion.cli import autoencoders, building
+from keras_diffusion.cli import autoencoders, building, reconstruction_scores
 from keras_diffusion.cli.config import (
     ConfigError,
     apply_sets,
@@ -216,11 +216,17 @@ def _sample_options(config):
 
 def _callbacks(run, config, batches, pictures, validation):
     # The state is saved last: a run killed before that repeats the whole epoch, pictures and line of metrics included.
-    callbacks = [TerminateOnNonFinite(raise_error=True), *_scores(run, config, batches), MetricsJSONL(run.metrics)]
+    trained = autoencoders.is_trained(config)
+    scores = (
+        _scores(run, config, batches)
+        if not trained
+        else reconstruction_scores.callbacks(run, config, batches, validation)
+    )
+    callbacks = [TerminateOnNonFinite(raise_error=True), *scores, MetricsJSONL(run.metrics)]
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
         callbacks.append(SampleGrid(run.samples, **_with_known_channels(pictures, batches)))
-    if autoencoders.is_trained(config):
+    if trained:
         callbacks += autoencoders.reconstructions(run.samples, config, validation or batches)
     return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
 

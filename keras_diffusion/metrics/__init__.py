@@ -14,6 +14,7 @@ psnr, ssim, ms_ssim, LPIPS               how like its original is a picture?
 sliced_wasserstein, mmd, …               distances between sets of vectors, and what a known density says of them
 get_extractor, extractor_names           from pictures to the vectors that distances between sets compare
 GenerationEvaluator                      a model's samples against real ones, each number with its floor
+ReconstructionEvaluator                  an autoencoder's reconstructions against their originals, likewise
 sweep                                    which sampler, how many steps, what guidance?
 """
 
@@ -43,6 +44,7 @@ from keras_diffusion.metrics.lpips import LPIPS
 from keras_diffusion.metrics.manifold import Coverage, Density, Precision, Recall
 from keras_diffusion.metrics.neighbours import AuthPct, Memorization, Neighbours, memorization, nearest_neighbours
 from keras_diffusion.metrics.picture_quality import ms_ssim, psnr, ssim
+from keras_diffusion.metrics.reconstruction import ReconstructionEvaluator
 from keras_diffusion.metrics.reference import Reference, load_features
 from keras_diffusion.metrics.result import Floor, MetricResult
 from keras_diffusion.metrics.sliced import MIND, mind
@@ -94,6 +96,7 @@ __all__ = [
     "Precision",
     "Preprocessing",
     "Recall",
+    "ReconstructionEvaluator",
     "Reference",
     "SampleMetric",
     "Sweep",

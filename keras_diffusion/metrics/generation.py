@@ -10,11 +10,9 @@ The generated samples have the labels or captions of real ones, in their proport
 import numpy as np
 
 from keras_diffusion import samplers
-from keras_diffusion.configs.checks import check_whole, shown
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.metrics.conditions import conditions_of, repeated
-from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
-from keras_diffusion.metrics.reference import Reference, extract
-from keras_diffusion.metrics.result import MetricResult
+from keras_diffusion.metrics.evaluator import Evaluator
 from keras_diffusion.models.guided_denoiser import check_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER
 
@@ -22,7 +20,7 @@ DEFAULT_METRICS = ("fd", "mind", "precision", "recall")
 _BATCH = 256  # samples that are generated together
 
 
-class GenerationEvaluator:
+class GenerationEvaluator(Evaluator):
     """Measures models against one set of real data, whose features and floors are computed once.
 
     Args:
@@ -59,16 +57,7 @@ class GenerationEvaluator:
         floor_halvings=5,
         cache=None,
     ):
-        self.metrics = _checked_metrics(metrics)
-        self.num_samples = check_whole("num_samples", num_samples, 2)
-        self.floor_halvings = check_whole("floor_halvings", floor_halvings, 0)
-        # Twice as many as are compared: the floor needs two halves of that size.
-        given = isinstance(data, Reference)
-        self.reference = data if given else Reference(data, extractor, 2 * self.num_samples, cache)
-        self.num_real = min(len(self.reference), self.num_samples)
-        self.training = self._training(training_data)
-        self._check_counts()
-        self._floors = {}
+        super().__init__(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
 
     def __call__(self, model, **options):
         """Generates samples of a model and measures them.
@@ -119,86 +108,6 @@ class GenerationEvaluator:
         )
         return np.asarray(samples)[: self.num_samples]
 
-    def measure(self, samples, matched=False, **facts):
-        """Measures samples that were generated elsewhere, or are real.
-
-        Args:
-            samples: `(N, ...)`, float in [−1, 1] or uint8.
-            matched: as in `floor`.
-            facts: what `MetricResult` should say of them: `weights`, `sampler`, `num_steps` …
-
-        Returns:
-            dict from the metrics' names to `MetricResult`s.
-
-        Raises:
-            ValueError: fewer samples than a metric needs, samples that are not finite.
-        """
-        kinds = dict.fromkeys(kind for metric in self.metrics for kind in metric.needs if kind != "training")
-        found = {kind: extract(self.reference.extractor, samples, kind) for kind in kinds}
-        return {metric.name: self._result(metric, found, len(samples), matched, facts) for metric in self.metrics}
-
-    def floor(self, metric, matched=False):
-        """The metric between halves of the real data.
-
-        Args:
-            metric: one of `metrics`, or its name.
-            matched: whether the generated samples have the labels of the real ones; halves do then as well. Default
-                False.
-
-        Returns:
-            `Floor`, or None where there are too few samples.
-
-        Raises:
-            ValueError: a name that is not among them.
-        """
-        metric = next((m for m in self.metrics if metric in (m, m.name)), None) or FEATURE_METRICS.get(metric)
-        key = metric.name, matched
-        if key not in self._floors:
-            kind = metric.needs[0]
-            training = self.training.features(kind) if "training" in metric.needs and self.training else None
-            options = self.num_real, self.floor_halvings, kind, training, matched
-            self._floors[key] = self.reference.floor(metric, *options)
-        return self._floors[key]
-
-    def _result(self, metric, found, count, matched, facts):
-        kind, extractor = metric.needs[0], self.reference.extractor
-        real = self.reference.features(kind)[: self.num_real]
-        training = self.training.features(kind) if "training" in metric.needs else None
-        estimate = metric(found[kind], real, training)
-        return MetricResult(
-            metric.name,
-            metric.title,
-            metric.better,
-            float(estimate.value),
-            count,
-            len(real) if metric.uses_real else None,
-            None if estimate.standard_error is None else float(estimate.standard_error),
-            self.floor(metric, matched),
-            extractor.name,
-            real.shape[1],
-            extractor.preprocessing,
-            **facts,
-            options=options_of(metric),
-        )
-
-    def _training(self, data):
-        needing = [metric.name for metric in self.metrics if "training" in metric.needs]
-        if needing and data is None:
-            raise ValueError(
-                f"{', '.join(needing)} looks for copies of training data. Received: training_data=None. Pass what the "
-                "model was trained on, and as `data` samples that it was not"
-            )
-        if not needing or isinstance(data, Reference):
-            return data if needing else None
-        return Reference(data, self.reference.extractor, cache=self.reference.cache)
-
-    def _check_counts(self):
-        """Before anything is generated: each metric has as many samples as it needs."""
-        for metric in self.metrics:
-            width = self.reference.features(metric.needs[0]).shape[1]
-            real = self.num_real if metric.uses_real else None
-            metric.check_counts(width, generated=self.num_samples, real=real)
-
 
 def walk_of(model, options):
     """What `MetricResult` says of how samples were made.
@@ -228,20 +137,3 @@ def sampler_text(sampler):
     if isinstance(sampler, dict):
         return ", ".join(str(value) if key == "name" else f"{key}={value}" for key, value in sampler.items())
     return sampler if isinstance(sampler, str) else repr(samplers.get(sampler))
-
-
-def options_of(metric):
-    """Arguments of a metric that differ from their defaults, a dict."""
-    defaults = FEATURE_METRICS.options(metric.name) if metric.name in FEATURE_METRICS.names() else {}
-    return {key: value for key, value in metric.get_config().items() if value != defaults.get(key)}
-
-
-def _checked_metrics(metrics):
-    metrics = [metrics] if isinstance(metrics, (str, dict)) or not hasattr(metrics, "__iter__") else list(metrics)
-    found = [FEATURE_METRICS.get(metric) for metric in metrics]
-    names = [metric.name for metric in found]
-    if not found or len(set(names)) < len(names):
-        raise ValueError(
-            f"`metrics` are some of {', '.join(FEATURE_METRICS.names())}, each once. Received: metrics={shown(metrics)}"
-        )
-    return found

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from keras_diffusion.configs.checks import check_choice, check_whole, shown
 from keras_diffusion.runtime.documents import parse_json
 
+_MADE = ("generated", "reconstructed")
 _WEIGHTS = {"ema": "EMA", "raw": "raw weights"}
 
 
@@ -43,7 +44,7 @@ class MetricResult:
         title: of the metric, for tables.
         better: "lower" or "higher".
         value: the metric, a number.
-        n_generated: generated samples.
+        n_generated: samples that were generated, or reconstructed.
         n_real: real samples that they were compared with; None for a metric that compares with none.
         standard_error: of the value, a number; None (default) where there is no estimate of it.
         floor: `Floor`, or None (default) where too few real samples were there to halve.
@@ -56,9 +57,10 @@ class MetricResult:
         guidance_scale: 1 is none.
         seed: of the generated samples.
         options: arguments of the metric that differ from their defaults, a dict.
+        made: "generated" (default), or "reconstructed" from the real samples.
 
     Raises:
-        ValueError: `better` or `weights` that are none of these, numbers of samples below 1.
+        ValueError: `better`, `weights` or `made` that are none of these, numbers of samples below 1.
 
     Example:
 
@@ -83,18 +85,20 @@ class MetricResult:
     guidance_scale: float | None = None
     seed: int | None = None
     options: dict = dataclasses.field(default_factory=dict)
+    made: str = "generated"
 
     def __post_init__(self):
         check_choice("better", self.better, ("lower", "higher"))
         if self.weights is not None:
             check_choice("weights", self.weights, tuple(_WEIGHTS))
+        check_choice("made", self.made, _MADE)
         check_whole("n_generated", self.n_generated, 1)
         check_whole("n_real", self.n_real, 1, optional=True)
 
     def __str__(self):
         parts = [
             f"{self.title} {self.shown()}{self._floor_shown()}",
-            f"{self.n_generated:,} generated" + ("" if self.n_real is None else f" against {self.n_real:,} real"),
+            f"{self.n_generated:,} {self.made}" + ("" if self.n_real is None else f" against {self.n_real:,} real"),
             self._features_shown(),
             _WEIGHTS.get(self.weights),
             self._walk_shown(),

@@ -25,6 +25,7 @@ from keras_diffusion.layers.bottleneck import BOTTLENECKS, KLBottleneck, diverge
 from keras_diffusion.models import arguments, latent_statistics, validation
 from keras_diffusion.models.autoencoder_watcher import AutoencoderWatcher, BottleneckUse
 from keras_diffusion.models.batch_checks import without_invalid
+from keras_diffusion.models.evaluation_method import evaluate_reconstructions
 from keras_diffusion.models.optimizers import get_optimizer
 from keras_diffusion.models.random_state import seed_generator
 from keras_diffusion.models.resumable_model import ResumableModel
@@ -354,6 +355,8 @@ class AutoencoderModel(ResumableModel):
             for batch in latent_statistics.batches_of(images, self.sample_shape, batch_size)
         ]
         return np.clip(np.concatenate(parts), -1.0, 1.0)
+
+    evaluate_reconstructions = evaluate_reconstructions
 
     @reads_weights
     def measure_latents(self, data, per_channel=False, weights="ema", batch_size=64):

@@ -1,7 +1,6 @@
-"""`evaluate_generation`, a method of every `DiffusionModel`.
+"""`evaluate_generation`, a method of every `DiffusionModel`, and `evaluate_reconstructions`, of an `AutoencoderModel`.
 
-The evaluator is above this floor, in `metrics/generation.py`: that room is found by its name, when the method is
-called.
+The evaluators are above this floor, in `metrics/`: that room is found by its name, when a method is called.
 """
 
 import importlib
@@ -58,3 +57,46 @@ def evaluate_generation(
     evaluator = room.GenerationEvaluator(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
     walk = {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale, "seed": seed}
     return evaluator(self, weights=weights, **walk, **options)
+
+
+def evaluate_reconstructions(
+    self,
+    data,
+    metrics=("fd", "mind"),
+    extractor="auto",
+    num_samples=1000,
+    weights="ema",
+    batch_size=64,
+    floor_halvings=5,
+    cache=None,
+):
+    """How good the reconstructions are as a set: rFID and other distances between features, each with its floor.
+
+    PSNR and SSIM, of each picture and its original, are what `evaluate` returns.
+
+    Args:
+        data: held-out pictures: `data.Batches`, an array `(M, H, W, C)`, a dict of arrays, or batches of these. With
+            2·N of them the floor has N on each side.
+        metrics: names of `metrics.names()`, dicts with options, or objects. Default: Fréchet distance, which is rFID
+            in the features of Inception, and MIND.
+        extractor: what turns pictures into features, as in `metrics.get_extractor`; "auto" (default) suits the data.
+        num_samples: N, how many are reconstructed; all, where there are fewer. Default 1000.
+        weights: "ema" (default) for the average, or "raw".
+        batch_size: pictures at a time. Default 64.
+        floor_halvings: random halvings of the originals for the floor; 0 for none. Default 5.
+        cache: folder in which the features of originals are kept, by content. Default None.
+
+    Returns:
+        dict from the metrics' names to `metrics.MetricResult`s, each of which prints as one line.
+
+    Raises:
+        ValueError: fewer pictures than a metric needs, data or names that do not fit, and as `reconstruct`.
+
+    Example:
+
+    >>> results = model.evaluate_reconstructions(test, metrics=["mind"], num_samples=500)
+    >>> print(results["mind"])
+    """
+    room = importlib.import_module("keras_diffusion.metrics")
+    evaluator = room.ReconstructionEvaluator(data, metrics, extractor, num_samples, floor_halvings, cache)
+    return evaluator(self, weights=weights, batch_size=batch_size)

@@ -102,7 +102,8 @@ def test_training_against_a_discriminator_is_resumed(tmp_path):
         ({"autoencoder": {"width": [8]}}, "Did you mean 'widths'?"),
         ({"autoencoder": {"channels": 1}}, "The pictures have 3 channels"),
         ({"autoencoder": {"run": "nowhere"}}, "nowhere"),
-        ({"autoencoder": {}, "train": {"metrics": {"every": 1}}}, "an autoencoder generates none"),
+        ({"autoencoder": {}, "train": {"metrics": {"num_steps": 9}}}, "[train.metrics] with num_steps"),
+        ({"autoencoder": {}, "train": {"metrics": {"every": 1, "best": "fd"}}}, "one of those measured: mind"),
         ({"autoencoder": {}, "model": {"predictor": "v"}}, "Unknown key 'predictor' in [model]"),
         ({"autoencoder": {}, "model": {"reconstruction": "l3"}}, "`reconstruction` is one of l1, l2, ssim"),
         ({"autoencoder": {}, "model": {"discriminator": "patches"}}, "Unknown discriminator"),
@@ -125,3 +126,39 @@ def test_pictures_must_fit_the_autoencoder(trained, tmp_path):
     result = train("latent.toml", tmp_path / "run", f"autoencoder.run={trained[0]}", "data.image_size=17")
     assert result.exit_code in (1, 2) and "multiples of 2" in result.stderr
     assert keras.backend.backend() in ("jax", "tensorflow", "torch")
+
+
+@pytest.mark.slow
+def test_reconstructions_are_measured_while_training_and_afterwards(tmp_path):
+    folder, scores = tmp_path / "run", {"every": 1, "names": ["mind"], "num_samples": 8, "best": "mind"}
+    result = train("autoencoder.toml", folder, f"train.metrics={json.dumps(scores)}")
+    assert result.exit_code == 0, result.output
+    (line,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = json.loads((folder / "best.json").read_text())
+    assert line["mind"] == best["results"]["mind"]["value"] > 0 and best["results"]["mind"]["made"] == "reconstructed"
+
+    words = ["-n", 8, "--metrics", "mind", "--out", tmp_path / "scores"]
+    result = run("evaluate", folder, "--compare", folder / "best", *words)
+    assert result.exit_code == 0, result.output
+    for text in ("held out of the run, 1,000 samples", "8 reconstructed against 8 real", "PSNR, dB", "SSIM"):
+        assert text in result.output
+    found = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert found["models"]["best"]["mind"]["value"] == pytest.approx(line["mind"], rel=1e-4)
+    psnr = found["pairs"]["run"]["psnr"]
+    assert psnr["n"] == 8 and psnr["value"] == pytest.approx(line["val_psnr"], abs=2.0), "of other pictures"
+    page = (tmp_path / "scores" / "evaluation.html").read_text()
+    assert page.count("data:image/png;base64,") == 6 and "originals above reconstructions" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", 9], "without --steps"),
+        (["--guidance-scale", 2, "--sampler", "ddim"], "without --sampler, --guidance-scale"),
+        (["--metrics", "fd", "-n", 8], "at least"),
+        (["--compare", "nowhere"], "holds no AutoencoderModel"),
+    ],
+)
+def test_bad_options_of_scores_of_an_autoencoder(trained, words, message):
+    result = run("evaluate", trained[0], *words)
+    assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
