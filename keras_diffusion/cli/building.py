@@ -11,10 +11,8 @@ import random
 import re
 from pathlib import Path
 
-import keras
-
 from keras_diffusion import networks
-from keras_diffusion.cli import autoencoders
+from keras_diffusion.cli import autoencoders, texts
 from keras_diffusion.cli.config import (
     DEFAULTS,
     METRICS,
@@ -35,9 +33,7 @@ from keras_diffusion.layers.weight_budget import weight_budget
 from keras_diffusion.models import AutoencoderModel, DiffusionModel, TextToImage
 from keras_diffusion.models.optimizers import learning_rate_schedules, optimizers, snake
 from keras_diffusion.models.presets import tensor_shapes
-from keras_diffusion.models.run_folders import TEXT_TRAINING, text_parts
 from keras_diffusion.runtime import limits
-from keras_diffusion.text import small_encoder
 
 # Arguments that are objects, and `source`, which is handled separately.
 _NOT_IN_FILES = {"self", "network", "autoencoder", "perceptual", "source", "kwargs", "options", "name"}
@@ -108,7 +104,7 @@ def _check_latents(config, train):
 def _resolve_network(config, train, held_out):
     """Fills in what a configuration leaves open of [text], [network] and [model]."""
     if "text" in config:
-        config["text"] = _text_options(config["text"], train)
+        config["text"] = texts.resolve(config["text"], train)
     config["train"]["samples"]["prompts"] = _prompts(config, held_out or train)
     if "autoencoder" in config:
         config["autoencoder"] = autoencoders.resolve_run(config["autoencoder"])
@@ -218,8 +214,8 @@ def _diffusion_model(config, new):
     with _section("model"):
         if "text" not in config:
             return DiffusionModel(network, **options)
-        parts = text_parts(config["text"], ConfigError)
-        return TextToImage(network, **parts, text_cache=config["text"].get("cache"), **options)
+        parts = texts.build(config["text"], with_weights=new)
+        return TextToImage(network, **parts, **options)
 
 
 def build_optimizer(options):
@@ -233,54 +229,6 @@ def build_optimizer(options):
             )(**schedule)
     with _section("optimizer"):
         return _class_named(options.pop("name"), optimizers(), "optimizer")(**options)
-
-
-def _text_options(options, data):
-    """[text] as objects that can be made again without the data: the encoder's and the tokenizer's configs."""
-    if isinstance(options.get("encoder"), dict):  # of a run
-        known = ("encoder", "tokenizer", "trainable")
-        check_keys(options, (*known, *TEXT_TRAINING, "cache"), "[text]")
-        sizes = options["encoder"].get("config")
-        if not set(known) <= set(options) or not isinstance(sizes, dict) or not isinstance(sizes.get("width"), int):
-            raise ConfigError(
-                "[text] of a run holds the configs of its encoder, with a `width`, and its tokenizer, and `trainable`. "
-                f"Received: {', '.join(options)}"
-            )
-        if options.get("cache") is not None:
-            _cache_folder(options["cache"], options["trainable"])
-        return options
-    check_keys(options, TEXT, "[text]")
-    options = {**TEXT, **options}
-    if options["encoder"] != "small":
-        raise ConfigError(
-            'The text encoder of a configuration is "small", a new one for the words of the captions. Received: '
-            f"text.encoder={options['encoder']!r}. Others are for Python: models.TextToImage"
-        )
-    if not isinstance(options["trainable"], bool):
-        raise ConfigError(f"`text.trainable` is true or false. Received: text.trainable={options['trainable']!r}")
-    of_training = {key: options.pop(key) for key in (*TEXT_TRAINING, "cache")}
-    if of_training["cache"] is not None:
-        of_training["cache"] = _cache_folder(of_training["cache"], options["trainable"])
-    sizes = {key: value for key, value in options.items() if key not in ("encoder", "trainable")}
-    limits.check_config(sizes, ConfigError)
-    with _section("text"), weight_budget(None, ConfigError):
-        parts = dict(zip(("encoder", "tokenizer"), small_encoder(data.all_captions(), **sizes)))
-    return {
-        **{key: keras.saving.serialize_keras_object(part) for key, part in parts.items()},
-        "trainable": options["trainable"],
-        # Older versions read the runs that use none of these.
-        **{key: value for key, value in of_training.items() if value is not None},
-    }
-
-
-def _cache_folder(folder, trainable):
-    """`text.cache` as an absolute path."""
-    if not isinstance(folder, str) or not folder or trainable:
-        raise ConfigError(
-            "`text.cache` is a folder, for the contexts of an encoder with trainable = false. Received: "
-            f"text.cache={folder!r:.100}, text.trainable={trainable!r}"
-        )
-    return str(Path(folder).expanduser().resolve())
 
 
 def _prompts(config, data):

@@ -30,8 +30,8 @@ SECTIONS = {
     "arguments of that network",
     "autoencoder": "in place of [network]: arguments of networks.AutoencoderKL, which is then trained; or `run`, a "
     "finished run of one, in whose latents the network is trained",
-    "text": "for data with captions: `encoder` (default: small), width, depth, num_heads, max_length, min_count, "
-    "trainable",
+    "text": "for data with captions: `encoder` (default: small; or the folder of a T5 or CLIP encoder), tokenizer, "
+    "width, depth, num_heads, max_length, min_count, trainable",
     "model": "arguments of keras_diffusion.DiffusionModel: noise_schedule, predictor, loss_weighting, "
     "time_distribution, ema …",
     "optimizer": "`name` (default: adamw), `learning_rate` (a number, or a table with the "
@@ -69,7 +69,8 @@ METRICS = {
 
 #: Where [text] is given. `small`: a transformer and the words of the captions, trained with the network.
 TEXT = {
-    "encoder": "small",
+    "encoder": "small",  # or the folder of one that knows words, T5 or CLIP
+    "tokenizer": None,  # of such an encoder: its tokenizer.json; None: in the same folder
     "width": 64,
     "depth": 2,
     "num_heads": 4,
@@ -135,7 +136,9 @@ def read_config(path):
     def error(message):
         return ConfigError(f"Cannot read the configuration {str(path)!r}: {message}")
 
-    config = _PARSERS[path.suffix](read_bytes(path, error, "config_bytes"), "text", error)
+    # JSON may be that of a run, with the vocabulary of its tokenizer.
+    limit = "text_bytes" if path.suffix == ".json" else "config_bytes"
+    config = _PARSERS[path.suffix](read_bytes(path, error, limit), "text", error)
     if not isinstance(config, dict):
         raise ConfigError(
             f"A configuration holds the sections {', '.join(SECTIONS)}. Received: {str(path)!r} with a "

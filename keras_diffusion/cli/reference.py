@@ -165,7 +165,9 @@ _OF_AUTOENCODER = {
     "scale": "factor on latents; it is measured at the end of the run",
 }
 _TEXT = {
-    "encoder": "`small`, a transformer with the words of the captions; others are for Python",
+    "encoder": "`small`, a transformer with the words of the captions; or the folder of a T5 or CLIP text encoder, "
+    "whose sizes are its own, and which is not trained unless `trainable` says so",
+    "tokenizer": "of an encoder of a folder: its tokenizer.json, or the folder of it. Default: in the encoder's folder",
     "width": "channels; the network's `context_dim`",
     "depth": "transformer blocks",
     "num_heads": "heads of each; must divide `width`",

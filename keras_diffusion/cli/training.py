@@ -272,7 +272,8 @@ def _header(run, config, model, batches, validation, environment, pictures):
         names = config["model"].get("class_names")
         data += f" in {config['network']['num_classes']} classes" + (f": {listed(names, 10)}" if names else "")
     if "text" in config:
-        data += f", {len(model.tokenizer.words):,} words"
+        words = getattr(model.tokenizer, "words", None)  # of the captions; a loaded tokenizer has pieces of words
+        data += f", {model.tokenizer.vocabulary_size:,} tokens" if words is None else f", {len(words):,} words"
     if validation is not None:
         data += f", {'some' if validation.num_samples is None else f'{validation.num_samples:,}'} held out"
     resumed = f", {run.epochs_done} of them done" if run.epochs_done or run.step_done else ""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 import keras_diffusion as kd
 from keras_diffusion.callbacks import SampleGrid
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = {
     "data": {"source": "shapes", "image_size": 16, "batch_size": 4, "batches_per_epoch": 2, "validation": False},
     "text": {"width": 8, "depth": 1, "num_heads": 2},
@@ -110,6 +112,84 @@ def test_bad_sections(tmp_path, sets, message):
     result = run("train", tmp_path / "c.json", "--out", tmp_path / "run", *(x for s in sets for x in ("--set", s)))
     assert result.exit_code == 2 and message in result.stderr.replace("\n", " "), result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def t5(tmp_path):
+    """A folder of transformers: T5 with tiny random weights, and a tokenizer.json of twelve words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    shutil.copytree(GOLDEN / "t5", tmp_path / "t5", ignore=shutil.ignore_patterns("io.npz", "*.py"))
+    words = ["<pad>", "</s>", "<unk>", "a", "small", "large", "red", "blue", "circle", "square", "left", "of"]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    (tmp_path / "t5" / "tokenizer.json").write_text(made.to_str())
+    return tmp_path / "t5"
+
+
+def text_section(tmp_path, **text):
+    """The path of a configuration with that [text]."""
+    (tmp_path / "c.json").write_text(json.dumps({**CONFIG, "text": text}))
+    return tmp_path / "c.json"
+
+
+def test_an_encoder_of_a_folder_knows_its_words_already(t5, tmp_path):
+    config = text_section(tmp_path, encoder=str(t5), max_length=12, cache=str(tmp_path / "contexts"))
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    resolved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert resolved["network"]["context_dim"] == 8 and resolved["text"]["trainable"] is False
+    model = kd.DiffusionModel.from_preset(tmp_path / "run")
+    expected = kd.checkpoints.load(t5, verbose=0).network
+    for found, own in zip(model.text_encoder.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, own)
+    assert model.tokenizer("a red circle").tolist() == [[3, 6, 8, 1, *[0] * 8]]
+
+    shutil.rmtree(t5)  # a run that goes on has all that it needs
+    again = run("train", "--resume", "--out", tmp_path / "run", "--set", "train.epochs=2")
+    assert again.exit_code == 0, again.output
+    drawn = run("sample", tmp_path / "run", "--prompt", "a red circle", "--steps", 1, "--out", tmp_path / "x.png")
+    assert drawn.exit_code == 0 and (tmp_path / "x.png").is_file(), drawn.output
+
+
+def test_an_encoder_of_a_folder_may_be_trained(t5, tmp_path):
+    config = text_section(tmp_path, encoder=str(t5), tokenizer=str(t5 / "tokenizer.json"), trainable=True)
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    model, before = kd.DiffusionModel.from_preset(tmp_path / "run"), kd.checkpoints.load(t5, verbose=0).network
+    moved = [np.abs(a - b).max() for a, b in zip(model.text_encoder.get_weights(), before.get_weights(), strict=True)]
+    assert 0 < max(moved) < 0.1 and model.tokenizer.max_length == 77
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"width": 8}, "with width. Leave that out"),
+        ({"tokenizer": "nowhere"}, "text.tokenizer='nowhere', which does not exist"),
+        ({"max_length": 0}, "max_length"),
+        ({"encoder": "keras2"}, "which does not exist"),
+        ({"encoder": "small", "tokenizer": "t5"}, "goes with an encoder of a folder"),
+        ({"encoder": 3}, "text.encoder=3"),
+    ],
+)
+def test_bad_encoders_of_folders(t5, tmp_path, text, message):
+    config = text_section(tmp_path, **{"encoder": str(t5), **text})
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 2 and message in result.stderr.replace("\n", " "), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(t5, tmp_path):
+    config = text_section(tmp_path, encoder=str(t5))
+    (t5 / "tokenizer.json").unlink()
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 2 and "needs its tokenizer.json" in result.stderr.replace("\n", " ")
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.WordLevel({**{str(i): i for i in range(40)}, "<pad>": 40})).save(str(t5 / "tokenizer.json"))
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 2 and "they do not belong together" in result.stderr.replace("\n", " ")
 
 
 def test_prompts_need_a_model_of_words():
