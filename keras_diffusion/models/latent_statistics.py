@@ -102,8 +102,8 @@ def batches_of(data, sample_shape, batch_size):
         raise ValueError(f"Latents are measured on pictures. Received: packed latents, {data.latents}")
     arrays = training_data.in_memory(data)
     if arrays is not None:
-        images = arrays[SAMPLE_KEY]
-        parts = (images[i : i + size] for i in range(0, len(images), size))
+        every = arrays[SAMPLE_KEY]
+        parts = (every[i : i + size] for i in range(0, len(every), size))
     elif isinstance(data, keras.utils.PyDataset):
         parts = (data[i] for i in range(len(data)))
     else:

@@ -143,6 +143,13 @@ def test_measured_latents_have_unit_variance(per_channel):
     np.testing.assert_allclose(model.reconstruct(PICTURES), before, atol=1e-5)  # the decoder undoes it
 
 
+def test_pictures_in_memory_are_taken_in_parts():
+    model = make()
+    np.testing.assert_allclose(model.reconstruct(PICTURES, batch_size=5), model.reconstruct(PICTURES), atol=1e-6)
+    statistics = model.measure_latents(PICTURES, batch_size=5)
+    assert statistics.num_latents == len(PICTURES) * 4 * 4
+
+
 @pytest.mark.parametrize("bottleneck", [kd.layers.FSQBottleneck((5, 4, 3)), kd.layers.VQBottleneck(8, 3)])
 def test_codes(bottleneck):
     model = make(bottleneck)
