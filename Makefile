@@ -8,7 +8,7 @@
 # selection on the oldest versions that pyproject.toml declares, make test-pythons on Python 3.12 and 3.13 where they are installed.
 # make bench times sampling and training beside FlaxDiff, diffusers and the bare network (installs both; BENCH="--cases a b c d" for more);
 # make bench-networks compares single networks with theirs; make solvers writes docs/solvers.md anew (about a minute),
-# make reports docs/results.md (about an hour; it goes on where it was interrupted).
+# make reports docs/results.md (about three hours; it goes on where it was interrupted).
 # make docs builds the site into build/site, make pictures draws docs/images anew (about half an hour; ONLY="start-film.png …" for some).
 
 PYTHON ?= python3.11

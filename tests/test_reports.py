@@ -83,3 +83,19 @@ def test_mixtures_lie_between_real_samples_and_a_gaussian(rows):
         assert np.isfinite(rows.of("mixtures", problem, "network")[0]["nats"])
     assert len(page.mixture_table(rows).splitlines()) == 2 + 3 * 4
     assert json.loads(rows.path.read_text())["mixtures"]["sizes"]["n"] == 4000
+
+
+@pytest.mark.slow
+def test_latents_and_pixels_are_trained_for_equally_long(rows):
+    from reports import latents, page
+
+    sizes = {"image_size": 16, "batch_size": 4, "n": 8, "num_steps": 2}
+    sizes |= {"autoencoder_steps": {"shapes": 2}, "seconds": 1e-3}
+    sizes |= {"autoencoder": {**latents.SIZES["autoencoder"], "widths": [4, 8]}, "pixels": [4, 8], "latents": [4]}
+    latents.measure(rows, 1, sizes, sources=["shapes"])
+    (autoencoder,) = rows.of("latents", "shapes", "autoencoder")
+    assert 0 < autoencoder["psnr"] < 20 and autoencoder["n"] == 8
+    for way in latents.WAYS:
+        (row,) = rows.of("latents", "shapes", way)
+        assert row["steps"] == 2 and row["mind"] > row["floor"] and row["read"] < 0.5 < row["read_real"]
+    assert len(page.latent_table(rows).splitlines()) == 4 and len(page.autoencoder_table(rows).splitlines()) == 3

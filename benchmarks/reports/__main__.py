@@ -1,13 +1,14 @@
 """Measures what docs/results.md says, and writes the page: `make reports`.
 
-    cd benchmarks && python -m reports [--only digits samplers mixtures] [--seeds 5]
+    cd benchmarks && python -m reports [--only digits samplers mixtures latents] [--seeds 5]
 
     digits      predictor × weighting × schedule, a small U-Net for each and every seed
     samplers    quality against network evaluations, by `kd.metrics.sweep`, for one model
     mixtures    networks trained on mixtures in the plane, against their exact densities
+    latents     diffusion in latents against diffusion in pixels, trained for equally long
 
 Rows that are in the file of results are not measured again, so an interrupted report goes on where it stopped. `--again
-PART` measures anew, and `--render` only writes the page. All of it takes about an hour on two cores.
+PART` measures anew, and `--render` only writes the page. All of it takes about three hours on two cores.
 """
 
 import argparse
@@ -17,11 +18,16 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from keras_diffusion.runtime.files import write_whole
-from reports import digits, mixtures, page, samplers
+from reports import digits, latents, mixtures, page, samplers
 from reports.rows import PARTS, Rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MEASURES = {"digits": digits.measure, "samplers": samplers.measure, "mixtures": mixtures.measure}
+MEASURES = {
+    "digits": digits.measure,
+    "samplers": samplers.measure,
+    "mixtures": mixtures.measure,
+    "latents": latents.measure,
+}
 
 
 def main(arguments=None):

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_diffusion.runtime.files import write_whole
 
-PARTS = ("digits", "samplers", "mixtures")
+PARTS = ("digits", "samplers", "mixtures", "latents")
 
 
 class Rows:
