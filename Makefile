@@ -13,9 +13,8 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
-# Not compiled: pip would do that for every file of TensorFlow and PyTorch; Python does it for those that are imported,
-# and keeps what it compiled, also where the environment forbids that: else every process that a test starts would
-# compile thousands of files, three times as long as it takes to import them.
+# Not compiled: pip would do that for every file of TensorFlow and PyTorch; Python does it for those that are imported.
+# It keeps them, whatever the environment says: else every process that a test starts compiles thousands of files.
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PIP := $(BIN)/python $(INSTALL)

@@ -25,7 +25,7 @@ _READABLE = 0.8  # overlap of what is drawn with the shape that it is most like
 class TimeLimit(kd.keras.callbacks.Callback):
     """Ends a training after so much of the processor's time, not counting the first step, which compiles.
 
-    Time of the processor and not of the clock: what else a machine does is no part of it.
+    That of the processor rather than of the clock, on which a busy machine takes longer for the same work.
 
     Args:
         seconds: > 0.

@@ -92,7 +92,7 @@ shapes, and another of emoji, in batches of {batch_size}. Of held-out pictures:
 {autoencoders}
 
 ± is a standard error. Time is that of the processor, of all cores together. Then a U-Net of the latents ({latents}
-channels) and one of the pixels ({pixels} channels) learn the training pictures for {minutes:g} minutes of it each,
+channels) and one of the pixels ({pixels}) learn the training pictures for {minutes:g} minutes of it each,
 without captions, with Adam at 0.001 and v-prediction; {n} samples of each are drawn by `dpmpp_2m` in {num_steps}
 steps:
 
@@ -100,9 +100,8 @@ steps:
 
 MIND of the pixels, smaller is better; the floor is that of real pictures against real ones, {floor_n} each. *Readable*
 is the share in which there are one or two things, all of them with a known shape; of real pictures {read_real:.1%}.
-The last column is for one picture, decoding included. In so short a time neither has learned to draw; the model of
-latents is nearer, since its steps are cheaper.
-
+The last column is for one picture, decoding included. One seed each. In so short a time neither has learned to draw.
+The model of latents took more steps in it, and comes nearer; what its autoencoder took before is not counted.
 """
 
 WORDS = """
@@ -281,4 +280,5 @@ def _digits(rows, seeds):
 def _latents(rows):
     (sizes,), (first,) = rows.of("latents", "sizes"), rows.of("latents", latents.SOURCES[0], "pixels")
     tables = {"autoencoders": autoencoder_table(rows), "models": latent_table(rows)}
-    return LATENTS.format(minutes=sizes["seconds"] / 60, **tables, **{**first, **sizes})
+    widths = {way: ", ".join(map(str, sizes[way])) for way in latents.WAYS}
+    return LATENTS.format(minutes=sizes["seconds"] / 60, **tables, **{**first, **sizes, **widths})

@@ -1,7 +1,9 @@
 """Scores of reconstructions every few epochs: rFID, which sees blur that PSNR does not."""
 
 from keras_diffusion.callbacks.generation_metrics import GenerationMetrics
+from keras_diffusion.configs.checks import check_whole
 from keras_diffusion.metrics.reconstruction import RECONSTRUCTION_METRICS, ReconstructionEvaluator
+from keras_diffusion.models.guided_denoiser import check_weights
 
 
 class ReconstructionMetrics(GenerationMetrics):
@@ -26,7 +28,7 @@ class ReconstructionMetrics(GenerationMetrics):
         best_result: the best `MetricResult` of `monitor`, or None.
 
     Raises:
-        ValueError: numbers out of range, a `monitor` that is not measured; when training starts, what
+        ValueError: numbers out of range, other weights, a `monitor` that is not measured; when training starts, what
             `ReconstructionEvaluator` refuses, a model without `reconstruct`.
 
     Example:
@@ -62,4 +64,4 @@ class ReconstructionMetrics(GenerationMetrics):
             cache=cache,
             tensorboard=tensorboard,
         )
-        self.options = {"weights": weights, "batch_size": batch_size}
+        self.options = {"weights": check_weights(weights), "batch_size": check_whole("batch_size", batch_size, 1)}

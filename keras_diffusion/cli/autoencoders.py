@@ -60,8 +60,15 @@ def check_sections(config):
                 f"[autoencoder] is what is trained, in place of [network]. Received: [autoencoder] and [{section}]. "
                 'Train the autoencoder first, then a network in its latents: [autoencoder] with run = "runs/…"'
             )
-    metrics = config.get("train", {}).get("metrics", {})
-    found = [key for key in OF_SAMPLES if key in metrics and metrics[key] != METRICS[key]]
+
+
+def check_scores(metrics):
+    """Raises a ConfigError for keys that only samples have.
+
+    Args:
+        metrics: [train.metrics] of an autoencoder that is trained, with its defaults.
+    """
+    found = [key for key in OF_SAMPLES if metrics[key] != METRICS[key]]
     if found:
         raise ConfigError(
             f"Of an autoencoder, reconstructions are measured, which have no {', '.join(OF_SAMPLES)}. Received: "

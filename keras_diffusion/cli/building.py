@@ -118,6 +118,7 @@ def _resolve_network(config, train, held_out):
 def _resolve_autoencoder(config, train, held_out):
     """Likewise, of [autoencoder] and [model], where an autoencoder is trained."""
     del config["network"]
+    autoencoders.check_scores(config["train"]["metrics"])
     config["autoencoder"] = autoencoders.resolve_trained(config["autoencoder"], train)
     defaults = {key: value for key, value in keys_of_autoencoder_model().items() if key != "seed"}
     config["model"] = {**defaults, **config["model"]}

@@ -20,8 +20,9 @@ from keras_diffusion.cli.run_folder import RunFolder
 from keras_diffusion.cli.sampling import identifier, load_model
 from keras_diffusion.data import load
 from keras_diffusion.data import names as data_names
+from keras_diffusion.metrics.evaluator import DEFAULT_METRICS
 from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
-from keras_diffusion.metrics.generation import DEFAULT_METRICS, GenerationEvaluator, walk_of
+from keras_diffusion.metrics.generation import GenerationEvaluator, walk_of
 from keras_diffusion.metrics.neighbours import nearest_neighbours
 from keras_diffusion.metrics.real_samples import read_samples
 from keras_diffusion.metrics.reference import Reference, extract

@@ -1,4 +1,4 @@
-"""Scores of an autoencoder's reconstructions: `keras-diffusion evaluate` of one, and [train.metrics] of its training.
+"""`keras-diffusion evaluate` of an autoencoder: how good its reconstructions are.
 
 metrics.json       every number with what it depends on
 evaluation.html    the same, with pictures: originals above reconstructions, the best and the worst
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_diffusion.callbacks import ReconstructionMetrics
 from keras_diffusion.cli import building
-from keras_diffusion.cli.autoencoders import OF_SAMPLES
+from keras_diffusion.cli.autoencoder_files import holds_autoencoder
 from keras_diffusion.cli.config import ConfigError, config_errors
 from keras_diffusion.cli.evaluating import (
     cache_for,
@@ -33,47 +32,10 @@ from keras_diffusion.metrics.reconstruction import RECONSTRUCTION_METRICS, Recon
 from keras_diffusion.metrics.reference import Reference
 from keras_diffusion.metrics.result import with_error
 from keras_diffusion.models import AutoencoderModel
-from keras_diffusion.models.presets import is_preset, read_config
-from keras_diffusion.models.run_folders import preset_of
-from keras_diffusion.runtime.files import read_json, write_json
+from keras_diffusion.runtime.files import write_json
 
 _PAIRED = {"psnr": ("PSNR, dB", psnr), "ssim": ("SSIM", ssim)}
 _LEAST_SIDE = 6  # of pictures that SSIM takes
-
-
-def holds_autoencoder(path):
-    """Whether a run or a preset at `path` is of an `AutoencoderModel`."""
-    run = RunFolder(path)
-    if run.is_run:
-        return "network" not in read_json(run.path / "config.json", ConfigError)
-    folder = preset_of(path) if is_preset(preset_of(path)) else Path(path)
-    return is_preset(folder) and "network" not in (read_config(folder / "config.json").get("config") or {})
-
-
-def callbacks(run, config, batches, held_out):
-    """The callback that measures reconstructions, in a list; an empty one without.
-
-    Args:
-        run: `RunFolder`.
-        config: resolved.
-        batches: training data.
-        held_out: `Batches` that are measured, or None for the training data.
-
-    Raises:
-        ConfigError: names that are none, too few pictures.
-    """
-    options = {key: value for key, value in config["train"]["metrics"].items() if key not in OF_SAMPLES}
-    every, names, best = (options.pop(key) for key in ("every", "names", "best"))
-    if every == 0:
-        return []
-    if best is not None and best not in names:
-        raise ConfigError(
-            f"`train.metrics.best` is one of those measured: {', '.join(map(str, names))}. Received: best={best!r}"
-        )
-    with config_errors("[train.metrics] "):  # now, not after the first epochs
-        cache = run.generated / "features" if run.is_run else None
-        evaluator = ReconstructionEvaluator(held_out or batches, names, cache=cache, **options)
-        return [ReconstructionMetrics(evaluator, every=every, best=best and run.best, monitor=best)]
 
 
 def evaluate_autoencoders(console, paths, metrics, num_samples, data, extractor, cache, out, overwrite, **options):
@@ -130,11 +92,11 @@ def _model(path):
 
 def _pictures(path, source):
     """(the pictures, what they are called)."""
-    if source is not None:
-        named = source in data_names()
-        with config_errors(kinds=(ValueError, OSError)):
-            return load(source, **({} if named or not RunFolder(path).is_run else _sizes(path))), source
     run = RunFolder(path)
+    if source is not None:
+        size = run.config["data"].get("image_size") if run.is_run and source not in data_names() else None
+        with config_errors(kinds=(ValueError, OSError)):
+            return load(source, **({} if size is None else {"image_size": size})), source
     if not run.is_run:
         raise ConfigError(
             f"Which pictures are reconstructed has to be said for a model without a run. Received: {path}, no --data. "
@@ -143,12 +105,6 @@ def _pictures(path, source):
     with run.only_config_errors():
         training, held_out = building.load_data(run.config)
     return (held_out, "held out of the run") if held_out is not None else (training, "of the run's training")
-
-
-def _sizes(path):
-    """The size that the run's pictures have, for files of other sizes."""
-    size = RunFolder(path).config["data"].get("image_size")
-    return {} if size is None else {"image_size": size}
 
 
 def _paired(pictures, originals):

@@ -171,7 +171,8 @@ _TEXT = {
     "width": "channels; the network's `context_dim`",
     "depth": "transformer blocks",
     "num_heads": "heads of each; must divide `width`",
-    "max_length": "words and signs of a text. Default: those of the longest",
+    "max_length": "words and signs of a text. Default: those of the longest. Of an encoder of a folder, tokens, after "
+    "which texts are cut off. Default: what it takes, 77 where it takes any",
     "min_count": "rarer words are all one token",
     "trainable": "whether the encoder is trained with the network",
 }

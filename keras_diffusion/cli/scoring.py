@@ -82,8 +82,9 @@ def evaluate(
         _check(num_samples, batch_size, seed, weights)
         check_options(steps=(steps, 1, limits().steps))
         choose_backend(backend)
+        from keras_diffusion.cli.autoencoder_files import holds_autoencoder
         from keras_diffusion.cli.evaluating import evaluate_models
-        from keras_diffusion.cli.reconstruction_scores import evaluate_autoencoders, holds_autoencoder
+        from keras_diffusion.cli.reconstruction_scores import evaluate_autoencoders
 
         walk = {
             "sampler": sampler,

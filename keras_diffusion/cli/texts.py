@@ -111,7 +111,9 @@ def _of_folder(given, options):
             f"An encoder of a folder needs its tokenizer.json. Received: {str(words)!r}, which does not exist. Pass "
             "`text.tokenizer`, the path of the file or of its folder"
         )
-    length = encoder.max_length or _LENGTH if options["max_length"] is None else options["max_length"]
+    length = options["max_length"]
+    if length is None:
+        length = encoder.max_length or _LENGTH
     with config_errors("[text] ", (ValueError, TypeError, ImportError, FileNotFoundError)):
         tokenizer = Tokenizer.from_file(words, length, truncate=True)
     if tokenizer.vocabulary_size > encoder.vocabulary_size:

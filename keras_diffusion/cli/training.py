@@ -14,12 +14,13 @@ from keras_diffusion import networks, samplers
 from keras_diffusion.callbacks import (
     GenerationMetrics,
     MetricsJSONL,
+    ReconstructionMetrics,
     Resume,
     SampleGrid,
     TerminateOnNonFinite,
     TimeLeft,
 )
-from keras_diffusion.cli import autoencoders, building, reconstruction_scores
+from keras_diffusion.cli import autoencoders, building
 from keras_diffusion.cli.config import (
     ConfigError,
     apply_sets,
@@ -35,6 +36,7 @@ from keras_diffusion.cli.information import print_rows
 from keras_diffusion.cli.run_folder import RunFolder, default_folder
 from keras_diffusion.configs.labels import listed, name_of
 from keras_diffusion.metrics.generation import GenerationEvaluator
+from keras_diffusion.metrics.reconstruction import ReconstructionEvaluator
 from keras_diffusion.runtime.devices import is_writer, values_of_all, wait_for_all, writing
 from keras_diffusion.runtime.files import NotWritten
 from keras_diffusion.runtime.interrupts import Interrupts
@@ -217,11 +219,7 @@ def _sample_options(config):
 def _callbacks(run, config, batches, pictures, validation):
     # The state is saved last: a run killed before that repeats the whole epoch, pictures and line of metrics included.
     trained = autoencoders.is_trained(config)
-    scores = (
-        _scores(run, config, batches)
-        if not trained
-        else reconstruction_scores.callbacks(run, config, batches, validation)
-    )
+    scores = _scores(run, config, batches, validation)
     callbacks = [TerminateOnNonFinite(raise_error=True), *scores, MetricsJSONL(run.metrics)]
     if pictures:
         samplers.get(pictures["sampler"])  # an unknown name is an error now, not after the tenth epoch
@@ -231,8 +229,8 @@ def _callbacks(run, config, batches, pictures, validation):
     return [*callbacks, Resume(run.state, data=batches, **saving_options(config["train"]["save_every"]))]
 
 
-def _scores(run, config, batches):
-    """The callback that measures samples, in a list; an empty one without."""
+def _scores(run, config, batches, validation):
+    """The callback that measures samples, or an autoencoder's reconstructions, in a list; an empty one without."""
     options = dict(config["train"]["metrics"])
     every, names, best = (options.pop(key) for key in ("every", "names", "best"))
     if every == 0:
@@ -243,12 +241,15 @@ def _scores(run, config, batches):
             f"`train.metrics.best` is one of those measured: {', '.join(map(str, names))}. Received: best={best!r}"
         )
     with config_errors("[train.metrics] "):  # now, not after the first epochs
-        samplers.get(options["sampler"])
         # What is kept for other processes lies in the run's folder, which is there once it is resumed.
         cache = run.generated / "features" if run.is_run else None
+        kept = {"every": every, "best": None if best is None else run.best, "monitor": best}
+        if autoencoders.is_trained(config):
+            evaluator = ReconstructionEvaluator(validation or batches, names, extractor, num_samples, cache=cache)
+            return [ReconstructionMetrics(evaluator, **kept)]
+        samplers.get(options["sampler"])
         evaluator = GenerationEvaluator(batches, names, extractor, num_samples, batches, cache=cache)
-        folder = None if best is None else run.best
-        return [GenerationMetrics(evaluator, every=every, best=folder, monitor=best, **options)]
+        return [GenerationMetrics(evaluator, **kept, **options)]
 
 
 def _with_known_channels(pictures, batches):

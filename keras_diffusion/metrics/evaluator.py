@@ -11,13 +11,15 @@ from keras_diffusion.metrics.feature_metric import FEATURE_METRICS
 from keras_diffusion.metrics.reference import Reference, extract
 from keras_diffusion.metrics.result import MetricResult
 
+DEFAULT_METRICS = ("fd", "mind", "precision", "recall")
+
 
 class Evaluator:
     """Compares samples with one set of real data, whose features and floors are computed once.
 
     Args:
         data: real samples, as in `Reference`; or a `Reference`.
-        metrics: names, dicts with options, or `FeatureMetric`s.
+        metrics: names, dicts with options, or `FeatureMetric`s. Default: "fd", "mind", "precision", "recall".
         extractor: as in `Reference`; default "auto".
         num_samples: how many are compared, with as many real ones, or all where there are fewer. Default 1000.
         training_data: what the model was trained on, for metrics that look for copies, as `data`. Default None.
@@ -38,7 +40,7 @@ class Evaluator:
     def __init__(
         self,
         data,
-        metrics,
+        metrics=DEFAULT_METRICS,
         extractor="auto",
         num_samples=1000,
         training_data=None,

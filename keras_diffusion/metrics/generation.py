@@ -16,7 +16,6 @@ from keras_diffusion.metrics.evaluator import Evaluator
 from keras_diffusion.models.guided_denoiser import check_weights
 from keras_diffusion.models.sampling_defaults import DEFAULT_SAMPLER
 
-DEFAULT_METRICS = ("fd", "mind", "precision", "recall")
 _BATCH = 256  # samples that are generated together
 
 
@@ -46,18 +45,6 @@ class GenerationEvaluator(Evaluator):
     >>> for steps in (5, 10, 20):
     ...     print(evaluator(model, num_steps=steps)["mind"])
     """
-
-    def __init__(
-        self,
-        data,
-        metrics=DEFAULT_METRICS,
-        extractor="auto",
-        num_samples=1000,
-        training_data=None,
-        floor_halvings=5,
-        cache=None,
-    ):
-        super().__init__(data, metrics, extractor, num_samples, training_data, floor_halvings, cache)
 
     def __call__(self, model, **options):
         """Generates samples of a model and measures them.

@@ -103,6 +103,7 @@ def test_training_against_a_discriminator_is_resumed(tmp_path):
         ({"autoencoder": {"channels": 1}}, "The pictures have 3 channels"),
         ({"autoencoder": {"run": "nowhere"}}, "nowhere"),
         ({"autoencoder": {}, "train": {"metrics": {"num_steps": 9}}}, "[train.metrics] with num_steps"),
+        ({"autoencoder": {}, "train": {"metrics": 5}}, "[train.metrics] is a table"),
         ({"autoencoder": {}, "train": {"metrics": {"every": 1, "best": "fd"}}}, "one of those measured: mind"),
         ({"autoencoder": {}, "model": {"predictor": "v"}}, "Unknown key 'predictor' in [model]"),
         ({"autoencoder": {}, "model": {"reconstruction": "l3"}}, "`reconstruction` is one of l1, l2, ssim"),

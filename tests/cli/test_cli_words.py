@@ -153,6 +153,19 @@ def test_an_encoder_of_a_folder_knows_its_words_already(t5, tmp_path):
     assert drawn.exit_code == 0 and (tmp_path / "x.png").is_file(), drawn.output
 
 
+def test_clips_encoder_of_a_folder(t5, tmp_path):
+    clip = kd.text.CLIPTextEncoder(vocabulary_size=12, width=8, depth=1, num_heads=2, max_length=16)
+    clip(np.zeros((1, 16), "int32"))
+    kd.checkpoints.export(clip, tmp_path / "clip")
+    config = text_section(tmp_path, encoder=str(tmp_path / "clip"), tokenizer=str(t5))
+    result = run("train", config, "--out", tmp_path / "run")
+    assert result.exit_code == 0 and "12 tokens" in result.output, result.output
+    model = kd.DiffusionModel.from_preset(tmp_path / "run")
+    assert isinstance(model.text_encoder, kd.text.CLIPTextEncoder) and model.tokenizer.max_length == 16
+    for found, own in zip(model.text_encoder.get_weights(), clip.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, own)
+
+
 def test_an_encoder_of_a_folder_may_be_trained(t5, tmp_path):
     config = text_section(tmp_path, encoder=str(t5), tokenizer=str(t5 / "tokenizer.json"), trainable=True)
     result = run("train", config, "--out", tmp_path / "run")

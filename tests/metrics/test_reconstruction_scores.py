@@ -80,6 +80,12 @@ def test_the_curve_while_an_autoencoder_learns(model, pictures, tmp_path):
     assert scores.evaluator(kept)["mind"].value == pytest.approx(scores.best_result.value, rel=1e-5)
 
 
+@pytest.mark.parametrize(("options", "message"), [({"weights": "best"}, "weights"), ({"batch_size": 0}, "batch_size")])
+def test_wrong_options_are_refused_before_training(pictures, options, message):
+    with pytest.raises(ValueError, match=message):
+        ReconstructionMetrics(pictures, ["mind"], extractor=means, **options)
+
+
 def test_other_models_are_refused(pictures):
     network = kd.networks.MLP((2,), width=8, depth=1)
     scores = ReconstructionMetrics(pictures, ["mind"], extractor=means)
